@@ -85,7 +85,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
 }
 
 
-class Refused(Exception):  # noqa: N818 - a refusal is an answer of the domain, not a malfunction
+class Refused(Exception):
     """The one exception of `decide`: the command is refused, nothing happened.
 
     `code` decides, `detail` says what and why in a sentence, `hint` names what to do next, `fields` are values that

@@ -7,7 +7,8 @@ Inside the service and in Postgres an id is a plain `uuid.UUID`; the typed form 
 from typing import Final, Literal
 from uuid import UUID
 
-from typeid import TypeID, TypeIDException
+from typeid import TypeID
+from typeid.core.errors import TypeIDException
 
 Prefix = Literal["ws", "snap", "task", "sess"]
 
@@ -25,12 +26,12 @@ class InvalidId(ValueError):
 
 def format_id(prefix: Prefix, value: UUID) -> str:
     """The typed form of `value`, e.g. `ws_01h455vb4pex5vsknk084sn02q`."""
-    return str(TypeID.from_uuid(value, prefix))  # pyright: ignore[reportArgumentType]
+    return str(TypeID.from_uuid(value, prefix))
 
 
 def suffix_of(value: UUID) -> str:
     """The 26 base32 characters of an id without its prefix; the first part of a tree's name (design §8)."""
-    return TypeID.from_uuid(value).suffix  # pyright: ignore[reportArgumentType]
+    return TypeID.from_uuid(value).suffix
 
 
 def parse_id(prefix: Prefix, text: str) -> UUID:

@@ -1,0 +1,174 @@
+"""The commands: what people and executors ask of one workspace.
+
+Time, ids and chance arrive in the command (rule 8), so that a decision can be repeated exactly.
+"""
+
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from msgspec import Struct
+
+from wvs.domain.values import Certificate, CloneReport, TaskError
+
+
+class CreateWorkspace(Struct, frozen=True):
+    """Make a workspace and queue its init task."""
+
+    name: str
+    labels: dict[str, str]
+    task_id: UUID
+
+
+class RetryInit(Struct, frozen=True):
+    """Initialise again; `task_id` is used only where the earlier init task was abandoned."""
+
+    task_id: UUID
+
+
+class DisableWorkspace(Struct, frozen=True):
+    """End the workspace's life; its data stays."""
+
+    reason: str | None = None
+
+
+class CreateSnapshot(Struct, frozen=True):
+    """Clone the live tree."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    message: str | None
+    labels: dict[str, str]
+
+
+class SetCurrent(Struct, frozen=True):
+    """Make the live tree afresh from a snapshot; `if_epochs` are the epochs that the caller's If-Match allows."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    reset: bool = False
+    if_epochs: frozenset[int] | None = None
+
+
+class DropSnapshot(Struct, frozen=True):
+    """Delete a snapshot's directory, then mark it deleted."""
+
+    snapshot_id: UUID
+    task_id: UUID
+
+
+class RetryTask(Struct, frozen=True):
+    """Queue a failed task again."""
+
+    task_id: UUID
+
+
+class CancelTask(Struct, frozen=True):
+    """Cancel a queued task, ask a running one to end, or abandon a failed one."""
+
+    task_id: UUID
+
+
+class EvictSession(Struct, frozen=True):
+    """Take a session out of the required set of freezes."""
+
+    session_id: UUID
+    reason: str | None = None
+
+
+class StartTask(Struct, frozen=True):
+    """An executor claimed the head of the lane under `fence`; `tree` is the directory it intends to make.
+
+    `previous` is the error of the attempt that it takes over from a holder that is gone, if there was one.
+    """
+
+    task_id: UUID
+    fence: int
+    executor: str
+    tree: str | None
+    now: datetime
+    previous: TaskError
+
+
+class FinishInit(Struct, frozen=True):
+    """The live tree exists."""
+
+    task_id: UUID
+    fence: int
+    tree: str
+    engine: str
+
+
+class FinishSnapshot(Struct, frozen=True):
+    """The snapshot's tree is durable and proven."""
+
+    task_id: UUID
+    fence: int
+    tree: str
+    report: CloneReport
+    certificate: Certificate
+
+
+class FinishSetCurrent(Struct, frozen=True):
+    """The new live tree is durable and proven."""
+
+    task_id: UUID
+    fence: int
+    tree: str
+    report: CloneReport
+    certificate: Certificate
+
+
+class FinishDrop(Struct, frozen=True):
+    """The directory is gone and its parent synced."""
+
+    task_id: UUID
+    fence: int
+
+
+class FailAttempt(Struct, frozen=True):
+    """An attempt failed; `touched` says whether a drop had begun, `jitter` in [-1, 1] spreads the retry."""
+
+    task_id: UUID
+    fence: int
+    error: TaskError
+    now: datetime
+    jitter: float
+    touched: bool = True
+
+
+class HandBack(Struct, frozen=True):
+    """A draining executor gives its task back unfinished; the attempt does not count."""
+
+    task_id: UUID
+    fence: int
+    now: datetime
+    touched: bool = True
+
+
+class ReportLost(Struct, frozen=True):
+    """The directory of a ready snapshot is missing."""
+
+    snapshot_id: UUID
+    detail: str
+
+
+Command: TypeAlias = (
+    CreateWorkspace
+    | RetryInit
+    | DisableWorkspace
+    | CreateSnapshot
+    | SetCurrent
+    | DropSnapshot
+    | RetryTask
+    | CancelTask
+    | EvictSession
+    | StartTask
+    | FinishInit
+    | FinishSnapshot
+    | FinishSetCurrent
+    | FinishDrop
+    | FailAttempt
+    | HandBack
+    | ReportLost
+)

@@ -1,0 +1,248 @@
+"""The events: facts in the past tense, each with an explicit, versioned name that is stored forever.
+
+A name is never reused for another shape: a changed event gets `.v2` and an upcaster. Each event carries everything
+that the projector needs, so that a read model's change is a pure function of the event alone.
+"""
+
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from msgspec import Struct
+
+from wvs.domain.states import SnapshotState, TaskKind, WorkspaceState
+from wvs.domain.values import Certificate, CloneReport, TaskError
+
+
+class WorkspaceCreated(Struct, frozen=True, tag="workspace.created.v1"):
+    """A workspace was asked for; its init task is queued."""
+
+    name: str
+    labels: dict[str, str]
+    task_id: UUID
+
+
+class WorkspaceInitialized(Struct, frozen=True, tag="workspace.initialized.v1"):
+    """The live tree exists; the workspace is active, unless it was disabled meanwhile (`workspace_state`)."""
+
+    task_id: UUID
+    fence: int
+    tree: str
+    engine: str
+    workspace_state: WorkspaceState
+
+
+class WorkspaceInitFailed(Struct, frozen=True, tag="workspace.init_failed.v1"):
+    """The init task failed for good, until a person retries it."""
+
+    task_id: UUID
+    fence: int
+    attempt: int
+    error: TaskError
+    tree: str | None
+    workspace_state: WorkspaceState
+
+
+class WorkspaceInitRetried(Struct, frozen=True, tag="workspace.init_retried.v1"):
+    """Initialisation starts over; `new_task` says that the earlier init task had been abandoned."""
+
+    task_id: UUID
+    new_task: bool
+
+
+class WorkspaceDisabled(Struct, frozen=True, tag="workspace.disabled.v1"):
+    """Final by decision: data stays, reads work, writes are refused."""
+
+    reason: str | None
+
+
+class SnapshotRequested(Struct, frozen=True, tag="snapshot.requested.v1"):
+    """A snapshot was asked for; its task is queued."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    message: str | None
+    labels: dict[str, str]
+
+
+class SnapshotCreated(Struct, frozen=True, tag="snapshot.created.v1"):
+    """The tree is on stable storage and proven consistent."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    fence: int
+    tree: str
+    report: CloneReport
+    certificate: Certificate
+
+
+class SnapshotFailed(Struct, frozen=True, tag="snapshot.failed.v1"):
+    """The task of this snapshot failed for good, until a person acts."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    fence: int
+    attempt: int
+    error: TaskError
+    tree: str | None
+
+
+class SnapshotLost(Struct, frozen=True, tag="snapshot.lost.v1"):
+    """The directory of a ready snapshot was found missing."""
+
+    snapshot_id: UUID
+    tree: str
+    detail: str
+
+
+class CurrentSetRequested(Struct, frozen=True, tag="current.set_requested.v1"):
+    """The live tree is to be made afresh from a snapshot; the task is queued."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    reset: bool
+
+
+class CurrentSetSkipped(Struct, frozen=True, tag="current.set_skipped.v1"):
+    """The snapshot was current already: success without a freeze or a clone (rule 2).
+
+    `at_request` tells a task that was never queued from one that was decided when it came to run.
+    """
+
+    snapshot_id: UUID
+    task_id: UUID
+    at_request: bool
+
+
+class CurrentSet(Struct, frozen=True, tag="current.set.v1"):
+    """Pointer, live tree and epoch moved together."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    fence: int
+    tree: str
+    retired_tree: str | None
+    epoch: int
+    report: CloneReport
+    certificate: Certificate
+
+
+class CurrentSetFailed(Struct, frozen=True, tag="current.set_failed.v1"):
+    """The task failed for good, until a person acts; the pointer did not move."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    fence: int
+    attempt: int
+    error: TaskError
+    tree: str | None
+
+
+class SnapshotDropRequested(Struct, frozen=True, tag="snapshot.drop_requested.v1"):
+    """No one references the snapshot; from here on it can never become current."""
+
+    snapshot_id: UUID
+    task_id: UUID
+
+
+class SnapshotDropped(Struct, frozen=True, tag="snapshot.dropped.v1"):
+    """The directory is gone and its parent synced (rule 4)."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    fence: int
+    tree: str | None
+
+
+class SnapshotDropFailed(Struct, frozen=True, tag="snapshot.drop_failed.v1"):
+    """The directory may be half gone; a retry or a new drop goes on."""
+
+    snapshot_id: UUID
+    task_id: UUID
+    fence: int
+    attempt: int
+    error: TaskError
+
+
+class TaskStarted(Struct, frozen=True, tag="task.started.v1"):
+    """An executor took the task. `tree` is the directory it intends to make, named before it exists."""
+
+    task_id: UUID
+    kind: TaskKind
+    attempt: int
+    fence: int
+    executor: str
+    tree: str | None
+
+
+class TaskAttemptFailed(Struct, frozen=True, tag="task.attempt_failed.v1"):
+    """An attempt failed and the task waits for its next one; `counted` is false where it was only handed back."""
+
+    task_id: UUID
+    kind: TaskKind
+    attempt: int
+    fence: int
+    error: TaskError
+    tree: str | None
+    delay_s: float
+    next_attempt_at: datetime
+    counted: bool
+
+
+class TaskRetried(Struct, frozen=True, tag="task.retried.v1"):
+    """A person queued a failed task again, behind those accepted since."""
+
+    task_id: UUID
+    kind: TaskKind
+    snapshot_id: UUID | None
+
+
+class TaskCancelRequested(Struct, frozen=True, tag="task.cancel_requested.v1"):
+    """A running task was asked to end at its next safe point."""
+
+    task_id: UUID
+
+
+class TaskCancelled(Struct, frozen=True, tag="task.cancelled.v1"):
+    """The task ended without its effect. The states are what its snapshot and workspace become, where they change."""
+
+    task_id: UUID
+    kind: TaskKind
+    snapshot_id: UUID | None
+    snapshot_state: SnapshotState | None
+    workspace_state: WorkspaceState | None
+    reason: str
+    tree: str | None
+
+
+class SessionEvicted(Struct, frozen=True, tag="session.evicted.v1"):
+    """A person took a session out of the required set and answers for its silence."""
+
+    session_id: UUID
+    reason: str | None
+
+
+Event: TypeAlias = (
+    WorkspaceCreated
+    | WorkspaceInitialized
+    | WorkspaceInitFailed
+    | WorkspaceInitRetried
+    | WorkspaceDisabled
+    | SnapshotRequested
+    | SnapshotCreated
+    | SnapshotFailed
+    | SnapshotLost
+    | CurrentSetRequested
+    | CurrentSetSkipped
+    | CurrentSet
+    | CurrentSetFailed
+    | SnapshotDropRequested
+    | SnapshotDropped
+    | SnapshotDropFailed
+    | TaskStarted
+    | TaskAttemptFailed
+    | TaskRetried
+    | TaskCancelRequested
+    | TaskCancelled
+    | SessionEvicted
+)

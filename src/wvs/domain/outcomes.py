@@ -1,0 +1,265 @@
+"""Decisions on what executors report: every one but `ReportLost` names the fence it holds.
+
+A stale fence is refused with `LEASE_LOST` and changes nothing: its holder has to stop (design §6).
+"""
+
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias, assert_never
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from wvs.domain.commands import (
+    FailAttempt,
+    FinishDrop,
+    FinishInit,
+    FinishSetCurrent,
+    FinishSnapshot,
+    HandBack,
+    ReportLost,
+    StartTask,
+)
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.domain.events import (
+    CurrentSet,
+    CurrentSetFailed,
+    CurrentSetSkipped,
+    Event,
+    SnapshotCreated,
+    SnapshotDropFailed,
+    SnapshotDropped,
+    SnapshotFailed,
+    SnapshotLost,
+    TaskAttemptFailed,
+    TaskCancelled,
+    TaskStarted,
+    WorkspaceInitFailed,
+    WorkspaceInitialized,
+)
+from wvs.domain.policy import RETRY
+from wvs.domain.states import IllegalStepError, SnapshotState, TaskKind, TaskState, WorkspaceState
+from wvs.domain.values import TaskError
+from wvs.domain.workspace import Task, Workspace
+
+Outcome: TypeAlias = (
+    StartTask | FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop | FailAttempt | HandBack | ReportLost
+)
+
+_HANDED_BACK: Final = TaskError(
+    ErrorCode.LEASE_LOST, "The executor shut down and handed the task back.", retryable=True
+)
+
+
+def decide_outcome(command: Outcome, workspace: Workspace) -> list[Event]:
+    """The events of an executor's report; raises `Refused(LEASE_LOST)` where its fence is not the running one."""
+    match command:
+        case StartTask():
+            return _start(command, workspace)
+        case ReportLost():
+            return _report_lost(command, workspace)
+        case FailAttempt():
+            return _fail(command, workspace)
+        case HandBack():
+            return _hand_back(command, workspace)
+        case FinishInit() | FinishSnapshot() | FinishSetCurrent() | FinishDrop():
+            return [_finish(command, workspace)]
+        case _:
+            assert_never(command)
+
+
+def cancelled(workspace: Workspace, task: Task, reason: str) -> TaskCancelled:
+    """The event that ends `task` without its effect, and says what becomes of its snapshot."""
+    uninitialised = task.kind is TaskKind.WORKSPACE_INIT and workspace.state is WorkspaceState.INITIALIZING
+    return TaskCancelled(
+        task_id=task.id,
+        kind=task.kind,
+        snapshot_id=task.snapshot_id,
+        snapshot_state=_snapshot_after_cancel(workspace, task),
+        workspace_state=WorkspaceState.INIT_FAILED if uninitialised else None,
+        reason=reason,
+        tree=task.tree,
+    )
+
+
+def _snapshot_after_cancel(workspace: Workspace, task: Task) -> SnapshotState | None:
+    if task.snapshot_id is None or task.state is TaskState.FAILED:
+        return None
+    match task.kind:
+        case TaskKind.SNAPSHOT_CREATE:
+            return SnapshotState.FAILED
+        case TaskKind.SNAPSHOT_DROP:
+            before = workspace.snapshots[task.snapshot_id].before_drop
+            untouched = before is SnapshotState.READY and not task.touched
+            return SnapshotState.READY if untouched else SnapshotState.DROP_FAILED
+        case TaskKind.CURRENT_SET | TaskKind.WORKSPACE_INIT:
+            return None
+        case _:
+            assert_never(task.kind)
+
+
+def _start(command: StartTask, workspace: Workspace) -> list[Event]:
+    head = workspace.running or (workspace.queued[0] if workspace.queued else None)
+    if head != command.task_id or command.fence <= workspace.fence:
+        raise _stale(command.fence, workspace)
+    task = workspace.tasks[command.task_id]
+    if task.state is not TaskState.RUNNING:
+        return _begin(command, workspace, task)
+    # The earlier holder is gone without a word: its attempt failed, and only then may another begin.
+    ended = _attempt_failed(workspace, _with_touched(task, True), command.previous, command.now, delay_s=0.0)
+    if not isinstance(ended[-1], TaskAttemptFailed):
+        return ended
+    return [*ended, *_begin(command, workspace, task)]
+
+
+def _begin(command: StartTask, workspace: Workspace, task: Task) -> list[Event]:
+    attempt, fence = task.attempt + 1, command.fence
+    if task.kind is not TaskKind.CURRENT_SET:
+        return [TaskStarted(task.id, task.kind, attempt, fence, command.executor, command.tree)]
+    snapshot = workspace.snapshots[_target(task)]
+    if workspace.current == snapshot.id and not task.reset:
+        started = TaskStarted(task.id, task.kind, attempt, fence, command.executor, tree=None)
+        return [started, CurrentSetSkipped(snapshot.id, task.id, at_request=False)]
+    if snapshot.state is not SnapshotState.READY:
+        started = TaskStarted(task.id, task.kind, attempt, fence, command.executor, tree=None)
+        error = TaskError(ErrorCode.TREE_MISSING, f"The snapshot became {snapshot.state} while the task waited.")
+        return [started, CurrentSetFailed(snapshot.id, task.id, fence, attempt, error, None)]
+    return [TaskStarted(task.id, task.kind, attempt, fence, command.executor, command.tree)]
+
+
+_ENDS: Final = {
+    FinishInit: TaskKind.WORKSPACE_INIT,
+    FinishSnapshot: TaskKind.SNAPSHOT_CREATE,
+    FinishSetCurrent: TaskKind.CURRENT_SET,
+    FinishDrop: TaskKind.SNAPSHOT_DROP,
+}
+
+
+def _finish(command: FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop, workspace: Workspace) -> Event:
+    task = _held(command.task_id, command.fence, workspace)
+    if _ENDS[type(command)] is not task.kind:
+        raise Refused(ErrorCode.INVALID_REQUEST, f"A {task.kind} cannot end with {type(command).__name__}.")
+    match command:
+        case FinishInit():
+            disabled = workspace.state is WorkspaceState.DISABLED
+            state = WorkspaceState.DISABLED if disabled else WorkspaceState.ACTIVE
+            return WorkspaceInitialized(task.id, task.fence, command.tree, command.engine, state)
+        case FinishSnapshot():
+            return SnapshotCreated(
+                _target(task), task.id, task.fence, command.tree, command.report, command.certificate
+            )
+        case FinishSetCurrent():
+            return _current_set(command, task, workspace)
+        case FinishDrop():
+            return SnapshotDropped(_target(task), task.id, task.fence, workspace.snapshots[_target(task)].tree)
+        case _:
+            assert_never(command)
+
+
+def _current_set(command: FinishSetCurrent, task: Task, workspace: Workspace) -> CurrentSet:
+    return CurrentSet(
+        snapshot_id=_target(task),
+        task_id=task.id,
+        fence=task.fence,
+        tree=command.tree,
+        retired_tree=workspace.live_tree,
+        epoch=workspace.epoch + 1,
+        report=command.report,
+        certificate=command.certificate,
+    )
+
+
+def _target(task: Task) -> UUID:
+    if task.snapshot_id is None:
+        raise IllegalStepError(f"Task {task.id} is a {task.kind} and names no snapshot.")
+    return task.snapshot_id
+
+
+def _fail(command: FailAttempt, workspace: Workspace) -> list[Event]:
+    task = _held(command.task_id, command.fence, workspace)
+    delay_s = RETRY[task.kind].delay_s(task.attempt, command.jitter)
+    return _attempt_failed(workspace, _with_touched(task, command.touched), command.error, command.now, delay_s)
+
+
+def _hand_back(command: HandBack, workspace: Workspace) -> list[Event]:
+    task = _with_touched(_held(command.task_id, command.fence, workspace), command.touched)
+    if task.cancel_requested:
+        return [cancelled(workspace, task, "cancelled on request")]
+    return [_again(task, _HANDED_BACK, command.now, delay_s=0.0, counted=False)]
+
+
+def _attempt_failed(workspace: Workspace, task: Task, error: TaskError, now: datetime, delay_s: float) -> list[Event]:
+    lost = _lost_source(workspace, task, error)
+    if task.cancel_requested or error.code is ErrorCode.CANCELLED:
+        return [*lost, cancelled(workspace, task, "cancelled on request")]
+    if error.retryable and task.attempt < RETRY[task.kind].max_attempts:
+        return [*lost, _again(task, error, now, delay_s, counted=True)]
+    return [*lost, _failed(workspace, task, error)]
+
+
+def _lost_source(workspace: Workspace, task: Task, error: TaskError) -> list[Event]:
+    """A `current_set` that finds no source has found a ready snapshot without its directory."""
+    if error.code is not ErrorCode.TREE_MISSING or task.kind is not TaskKind.CURRENT_SET or task.snapshot_id is None:
+        return []
+    snapshot = workspace.snapshots[task.snapshot_id]
+    if snapshot.state is not SnapshotState.READY or snapshot.tree is None:
+        return []
+    return [SnapshotLost(snapshot.id, snapshot.tree, error.detail)]
+
+
+def _again(task: Task, error: TaskError, now: datetime, delay_s: float, counted: bool) -> TaskAttemptFailed:
+    return TaskAttemptFailed(
+        task_id=task.id,
+        kind=task.kind,
+        attempt=task.attempt,
+        fence=task.fence,
+        error=error,
+        tree=task.tree,
+        delay_s=delay_s,
+        next_attempt_at=now + timedelta(seconds=delay_s),
+        counted=counted,
+    )
+
+
+def _failed(workspace: Workspace, task: Task, error: TaskError) -> Event:
+    match task.kind:
+        case TaskKind.SNAPSHOT_CREATE:
+            return SnapshotFailed(_target(task), task.id, task.fence, task.attempt, error, task.tree)
+        case TaskKind.CURRENT_SET:
+            return CurrentSetFailed(_target(task), task.id, task.fence, task.attempt, error, task.tree)
+        case TaskKind.SNAPSHOT_DROP:
+            return SnapshotDropFailed(_target(task), task.id, task.fence, task.attempt, error)
+        case TaskKind.WORKSPACE_INIT:
+            disabled = workspace.state is WorkspaceState.DISABLED
+            state = WorkspaceState.DISABLED if disabled else WorkspaceState.INIT_FAILED
+            return WorkspaceInitFailed(task.id, task.fence, task.attempt, error, task.tree, state)
+        case _:
+            assert_never(task.kind)
+
+
+def _report_lost(command: ReportLost, workspace: Workspace) -> list[Event]:
+    snapshot = workspace.snapshots.get(command.snapshot_id)
+    if snapshot is None:
+        raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, "This workspace has no such snapshot.")
+    if snapshot.state is not SnapshotState.READY or snapshot.tree is None:
+        return []
+    return [SnapshotLost(snapshot.id, snapshot.tree, command.detail)]
+
+
+def _held(task_id: object, fence: int, workspace: Workspace) -> Task:
+    running = workspace.running
+    if running is None or running != task_id or workspace.tasks[running].fence != fence:
+        raise _stale(fence, workspace)
+    return workspace.tasks[running]
+
+
+def _with_touched(task: Task, touched: bool) -> Task:
+    """A drop once begun stays begun, whatever a later attempt says."""
+    return replace(task, touched=task.touched or touched)
+
+
+def _stale(fence: int, workspace: Workspace) -> Refused:
+    return Refused(
+        ErrorCode.LEASE_LOST,
+        f"Fence {fence} does not hold this task (the workspace is at {workspace.fence}): stop, and commit nothing.",
+        fence=workspace.fence,
+    )

@@ -1,0 +1,36 @@
+"""Limits and retry policies: numbers that the domain decides with."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from wvs.domain.states import TaskKind
+
+QUEUE_LIMIT: Final = 100
+"""Queued tasks per workspace; one more is refused with `WORKSPACE_QUEUE_FULL`."""
+
+JITTER: Final = 0.25
+"""A retry's delay is spread by up to this share in both directions, so that failed tasks do not come back in step."""
+
+
+class RetryPolicy(Struct, frozen=True):
+    """How often and how fast one kind of task is tried again by itself, and how long one attempt may take."""
+
+    max_attempts: int
+    base_s: float
+    cap_s: float
+    deadline_s: float
+
+    def delay_s(self, attempt: int, jitter: float) -> float:
+        """Seconds to wait after `attempt` (from 1) failed; `jitter` in [-1, 1] comes with the command (rule 8)."""
+        exponential = min(self.cap_s, self.base_s * 2.0 ** (attempt - 1))
+        return round(exponential * (1.0 + JITTER * max(-1.0, min(1.0, jitter))), 3)
+
+
+RETRY: Final[Mapping[TaskKind, RetryPolicy]] = {
+    TaskKind.WORKSPACE_INIT: RetryPolicy(max_attempts=3, base_s=0.5, cap_s=30, deadline_s=300),
+    TaskKind.SNAPSHOT_CREATE: RetryPolicy(max_attempts=4, base_s=0.5, cap_s=60, deadline_s=3600),
+    TaskKind.CURRENT_SET: RetryPolicy(max_attempts=4, base_s=0.5, cap_s=60, deadline_s=3600),
+    TaskKind.SNAPSHOT_DROP: RetryPolicy(max_attempts=6, base_s=0.5, cap_s=300, deadline_s=3600),
+}

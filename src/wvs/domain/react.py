@@ -1,0 +1,100 @@
+"""`react`: the process manager. One event in, what the queue has to do out; it runs in the event's transaction."""
+
+from typing import TypeAlias, assert_never
+from uuid import UUID
+
+from msgspec import Struct
+
+from wvs.domain.events import (
+    CurrentSet,
+    CurrentSetFailed,
+    CurrentSetRequested,
+    CurrentSetSkipped,
+    Event,
+    SessionEvicted,
+    SnapshotCreated,
+    SnapshotDropFailed,
+    SnapshotDropped,
+    SnapshotDropRequested,
+    SnapshotFailed,
+    SnapshotLost,
+    SnapshotRequested,
+    TaskAttemptFailed,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskRetried,
+    TaskStarted,
+    WorkspaceCreated,
+    WorkspaceDisabled,
+    WorkspaceInitFailed,
+    WorkspaceInitialized,
+    WorkspaceInitRetried,
+)
+from wvs.domain.states import TaskKind
+
+
+class Enqueue(Struct, frozen=True, tag="enqueue"):
+    """Put the task at the end of its workspace's lane."""
+
+    task_id: UUID
+    kind: TaskKind
+
+
+class Reschedule(Struct, frozen=True, tag="reschedule"):
+    """Keep the task at the head of its lane and run it again after `delay_s` seconds."""
+
+    task_id: UUID
+    delay_s: float
+
+
+class AskToCancel(Struct, frozen=True, tag="ask_to_cancel"):
+    """Tell the holder at its next renewal to end at a safe point."""
+
+    task_id: UUID
+
+
+class Remove(Struct, frozen=True, tag="remove"):
+    """The task left the queue; the lane goes on with the next one."""
+
+    task_id: UUID
+
+
+QueueStep: TypeAlias = Enqueue | Reschedule | AskToCancel | Remove
+
+
+def react(event: Event) -> list[QueueStep]:
+    """What `event` means for the queue."""
+    match event:
+        case WorkspaceCreated() | WorkspaceInitRetried():
+            return [Enqueue(event.task_id, TaskKind.WORKSPACE_INIT)]
+        case SnapshotRequested():
+            return [Enqueue(event.task_id, TaskKind.SNAPSHOT_CREATE)]
+        case CurrentSetRequested():
+            return [Enqueue(event.task_id, TaskKind.CURRENT_SET)]
+        case SnapshotDropRequested():
+            return [Enqueue(event.task_id, TaskKind.SNAPSHOT_DROP)]
+        case TaskRetried():
+            return [Enqueue(event.task_id, event.kind)]
+        case TaskAttemptFailed():
+            return [Reschedule(event.task_id, event.delay_s)]
+        case TaskCancelRequested():
+            return [AskToCancel(event.task_id)]
+        case CurrentSetSkipped(at_request=True):
+            return []
+        case (
+            WorkspaceInitialized()
+            | WorkspaceInitFailed()
+            | SnapshotCreated()
+            | SnapshotFailed()
+            | CurrentSetSkipped()
+            | CurrentSet()
+            | CurrentSetFailed()
+            | SnapshotDropped()
+            | SnapshotDropFailed()
+            | TaskCancelled()
+        ):
+            return [Remove(event.task_id)]
+        case TaskStarted() | WorkspaceDisabled() | SnapshotLost() | SessionEvicted():
+            return []
+        case _:
+            assert_never(event)

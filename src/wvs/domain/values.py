@@ -1,0 +1,90 @@
+"""Values that commands, events and read models share."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from wvs.domain.errors import ErrorCode
+
+# Written for JSON Schema, whose `$` is the end. Python's also matches before a trailing newline, so `decide` asks again
+# with fullmatch.
+NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+LABEL_KEY_PATTERN: Final = r"^[a-zA-Z0-9]([a-zA-Z0-9._/-]{0,61}[a-zA-Z0-9])?$"
+# U+0000 cannot be stored in Postgres text or jsonb, so it is refused at the edge.
+TEXT_PATTERN: Final = r"^[^\u0000]*$"
+
+WorkspaceName = Annotated[
+    str,
+    Meta(
+        pattern=NAME_PATTERN,
+        description="1 to 63 characters: a-z, 0-9 and -, neither first nor last a -.",
+        examples=["agent-7"],
+    ),
+]
+LabelKey = Annotated[str, Meta(pattern=LABEL_KEY_PATTERN)]
+LabelValue = Annotated[str, Meta(max_length=255, pattern=TEXT_PATTERN)]
+Labels = Annotated[dict[LabelKey, LabelValue], Meta(max_length=32, description="At most 32 labels.")]
+Message = Annotated[str, Meta(max_length=2000, pattern=TEXT_PATTERN, description="Why, in words.")]
+
+
+class TaskError(Struct, frozen=True):
+    """Why an attempt or a task failed. `retryable` says whether WVS tries again by itself while attempts last."""
+
+    code: ErrorCode
+    detail: str
+    hint: str = ""
+    retryable: bool = False
+
+
+class Member(Struct, frozen=True):
+    """One session's part in a freeze: the token it froze under and what its flush answered."""
+
+    session_id: UUID
+    token: str
+    flush: str
+
+
+class Certificate(Struct, frozen=True):
+    """Proof that nothing wrote while a tree was cloned (design §7).
+
+    `vacuous` says that no session was registered, so only the stamps prove it. The stamps are the engine's: equal
+    before and after means that the source did not change in between.
+    """
+
+    freeze: int
+    vacuous: bool
+    members: tuple[Member, ...]
+    stamp_before: str
+    stamp_after: str
+    engine: str
+    frozen_at: datetime
+    resumed_at: datetime
+
+
+class CloneReport(Struct, frozen=True):
+    """What a clone did: the engine really used, counts, and seconds for freeze, clone and the whole attempt."""
+
+    engine: str
+    files: int
+    bytes: int
+    skipped: int
+    freeze_s: float
+    clone_s: float
+    total_s: float
+    notes: tuple[str, ...] = ()
+
+
+class Metadata(Struct, frozen=True):
+    """Where an event came from; part of the stored bytes, hence of the hash chain."""
+
+    occurred_at: datetime
+    actor: str
+    request_id: str
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    causation: str | None = None
+
+
+JsonObject = dict[str, Any]

@@ -1,0 +1,72 @@
+"""The aggregate's state: what `decide` needs to know, and no more.
+
+Snapshots and tasks live in persistent maps, so that one event costs O(log n) and an older state stays valid. Tasks
+that ended are kept as a bare state: a command that names one gets the right answer, at the price of one map entry.
+"""
+
+from uuid import UUID
+
+from immutables import Map
+from msgspec import Struct, field
+
+from wvs.domain.states import RETRYABLE_STATES, SnapshotState, TaskKind, TaskState, WorkspaceState
+
+SCHEMA_VERSION = 1
+"""Of the memento's layout: one with another number is discarded and the log is replayed instead."""
+
+
+class Task(Struct, frozen=True):
+    """A task that can still have an effect: queued, running or failed. `attempt` counts those started."""
+
+    id: UUID
+    kind: TaskKind
+    state: TaskState
+    snapshot_id: UUID | None = None
+    attempt: int = 0
+    fence: int = 0
+    tree: str | None = None
+    reset: bool = False
+    touched: bool = False
+    cancel_requested: bool = False
+
+
+class Snapshot(Struct, frozen=True):
+    """A snapshot. `before_drop` is where a drop came from; `tasks` are the retryable tasks that reference it."""
+
+    id: UUID
+    state: SnapshotState
+    tree: str | None = None
+    before_drop: SnapshotState | None = None
+    tasks: tuple[UUID, ...] = ()
+
+
+class Workspace(Struct, frozen=True):
+    """One workspace as of `version`, the number of its events.
+
+    `queued` is in the order of acceptance and its first is the lane's head; `movers` are the queued or running tasks
+    that may move the pointer.
+    """
+
+    id: UUID
+    version: int
+    state: WorkspaceState
+    current: UUID | None = None
+    epoch: int = 0
+    live_tree: str | None = None
+    fence: int = 0
+    init_task: UUID | None = None
+    queued: tuple[UUID, ...] = ()
+    running: UUID | None = None
+    movers: tuple[UUID, ...] = ()
+    snapshots: Map[UUID, Snapshot] = field(default_factory=lambda: Map[UUID, Snapshot]())
+    tasks: Map[UUID, Task] = field(default_factory=lambda: Map[UUID, Task]())
+    ended: Map[UUID, TaskState] = field(default_factory=lambda: Map[UUID, TaskState]())
+
+    def task_state(self, task_id: UUID) -> TaskState | None:
+        """The state of a task of this workspace, ended ones included; None if it never had one by this id."""
+        task = self.tasks.get(task_id)
+        return task.state if task is not None else self.ended.get(task_id)
+
+    def blockers(self, snapshot_id: UUID) -> list[UUID]:
+        """The retryable tasks that hold a reference on the snapshot, oldest first."""
+        return [t for t in self.snapshots[snapshot_id].tasks if self.tasks[t].state in RETRYABLE_STATES]
