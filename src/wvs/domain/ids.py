@@ -8,6 +8,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from typeid import TypeID
+from typeid.codecs import base32
 from typeid.core.errors import TypeIDException
 
 Prefix = Literal["ws", "snap", "task", "sess"]
@@ -26,12 +27,12 @@ class InvalidId(ValueError):
 
 def format_id(prefix: Prefix, value: UUID) -> str:
     """The typed form of `value`, e.g. `ws_01h455vb4pex5vsknk084sn02q`."""
-    return str(TypeID.from_uuid(value, prefix))
+    return f"{prefix}_{base32.encode(value.bytes)}"
 
 
 def suffix_of(value: UUID) -> str:
     """The 26 base32 characters of an id without its prefix; the first part of a tree's name (design §8)."""
-    return TypeID.from_uuid(value).suffix
+    return base32.encode(value.bytes)
 
 
 def parse_id(prefix: Prefix, text: str) -> UUID:
@@ -39,6 +40,6 @@ def parse_id(prefix: Prefix, text: str) -> UUID:
     if not text.startswith(prefix + "_") or len(text) != len(prefix) + 1 + SUFFIX_LENGTH:
         raise InvalidId(f"{text[:80]!r} is not an id of the form {prefix}_<26 characters>")
     try:
-        return UUID(bytes=bytes(TypeID.from_string(text).uuid_bytes))
+        return UUID(bytes=TypeID(prefix, text[-SUFFIX_LENGTH:]).uuid_bytes)
     except TypeIDException as error:
         raise InvalidId(f"{text[:80]!r} is not an id of the form {prefix}_<26 characters>") from error

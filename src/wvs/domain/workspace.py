@@ -58,9 +58,9 @@ class Workspace(Struct, frozen=True):
     queued: tuple[UUID, ...] = ()
     running: UUID | None = None
     movers: tuple[UUID, ...] = ()
-    snapshots: Map[UUID, Snapshot] = field(default_factory=lambda: Map[UUID, Snapshot]())
-    tasks: Map[UUID, Task] = field(default_factory=lambda: Map[UUID, Task]())
-    ended: Map[UUID, TaskState] = field(default_factory=lambda: Map[UUID, TaskState]())
+    snapshots: Map[UUID, Snapshot] = field(default_factory=Map[UUID, Snapshot])
+    tasks: Map[UUID, Task] = field(default_factory=Map[UUID, Task])
+    ended: Map[UUID, TaskState] = field(default_factory=Map[UUID, TaskState])
 
     def task_state(self, task_id: UUID) -> TaskState | None:
         """The state of a task of this workspace, ended ones included; None if it never had one by this id."""
