@@ -4,11 +4,11 @@ Already true returns no events. The executor's commands are decided in `outcomes
 """
 
 import re
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from msgspec.structs import replace
 
-from wvs.domain import outcomes
+from wvs.domain import outcomes, refusals
 from wvs.domain.commands import (
     CancelTask,
     Command,
@@ -43,14 +43,12 @@ from wvs.domain.events import (
     WorkspaceDisabled,
     WorkspaceInitRetried,
 )
-from wvs.domain.ids import SNAPSHOT, TASK, format_id
-from wvs.domain.policy import QUEUE_LIMIT
-from wvs.domain.states import DROPPABLE_STATES, SnapshotState, TaskKind, TaskState, WorkspaceState
-from wvs.domain.values import LABEL_KEY_PATTERN, NAME_PATTERN
+from wvs.domain.ids import SNAPSHOT, format_id
+from wvs.domain.states import TaskKind, TaskState, WorkspaceState
+from wvs.domain.values import NAME_PATTERN
 from wvs.domain.workspace import Snapshot, Task, Workspace
 
 _NAME: Final = re.compile(NAME_PATTERN)
-_LABEL_KEY: Final = re.compile(LABEL_KEY_PATTERN)
 
 
 def decide(command: Command, workspace: Workspace | None) -> list[Event]:
@@ -90,14 +88,14 @@ def _decide_workspace(command: RetryInit | DisableWorkspace | EvictSession, work
         case DisableWorkspace():
             return _disable(command, workspace)
         case EvictSession():
-            _refuse_disabled(workspace)
+            refusals.refuse_disabled(workspace)
             return [SessionEvicted(command.session_id, command.reason)]
         case _:
             assert_never(command)
 
 
 def _decide_snapshot(command: CreateSnapshot | SetCurrent | DropSnapshot, workspace: Workspace) -> list[Event]:
-    _refuse_inactive(workspace)
+    refusals.refuse_inactive(workspace)
     match command:
         case CreateSnapshot():
             return _create_snapshot(command, workspace)
@@ -118,12 +116,12 @@ def _create_workspace(command: CreateWorkspace, workspace: Workspace | None) -> 
             f"{command.name[:80]!r} is no name for a workspace.",
             "Use 1 to 63 characters of a-z, 0-9 and -, neither first nor last a -.",
         )
-    _refuse_bad_labels(command.labels)
+    refusals.refuse_bad_labels(command.labels)
     return [WorkspaceCreated(command.name, command.labels, command.task_id)]
 
 
 def _retry_init(command: RetryInit, workspace: Workspace) -> list[Event]:
-    _refuse_disabled(workspace)
+    refusals.refuse_disabled(workspace)
     if workspace.state is not WorkspaceState.INIT_FAILED:
         raise Refused(
             ErrorCode.WORKSPACE_NOT_INIT_FAILED,
@@ -147,41 +145,28 @@ def _disable(command: DisableWorkspace, workspace: Workspace) -> list[Event]:
 
 
 def _create_snapshot(command: CreateSnapshot, workspace: Workspace) -> list[Event]:
-    _refuse_bad_labels(command.labels)
-    _refuse_full_queue(workspace)
+    refusals.refuse_bad_labels(command.labels)
+    refusals.refuse_full_queue(workspace)
     return [SnapshotRequested(command.snapshot_id, command.task_id, command.message, command.labels)]
 
 
 def _set_current(command: SetCurrent, workspace: Workspace) -> list[Event]:
-    snapshot = _snapshot(workspace, command.snapshot_id)
+    snapshot = refusals.existing_snapshot(workspace, command.snapshot_id)
     if command.if_epochs is not None:
-        _refuse_changed_current(command.if_epochs, workspace)
+        refusals.refuse_changed_current(command.if_epochs, workspace)
     if workspace.current == snapshot.id and not command.reset and not workspace.movers:
         return [CurrentSetSkipped(snapshot.id, command.task_id, at_request=True)]
-    refuse_not_ready(snapshot)
-    _refuse_full_queue(workspace)
+    refusals.refuse_not_ready(snapshot)
+    refusals.refuse_full_queue(workspace)
     return [CurrentSetRequested(snapshot.id, command.task_id, command.reset)]
 
 
-def _refuse_changed_current(allowed: frozenset[int], workspace: Workspace) -> None:
-    """A compare-and-set that waits behind another mover would compare with a value that is about to go."""
-    if workspace.epoch in allowed and not workspace.movers:
-        return
-    why = "is about to be changed by a task" if workspace.epoch in allowed else "was changed"
-    raise Refused(
-        ErrorCode.CURRENT_CHANGED,
-        f"The current snapshot {why} since it was read.",
-        "Read it again (wvsctl current get), decide anew, and send the new ETag.",
-        epoch=workspace.epoch,
-        blockers=[_task_blocker(t) for t in workspace.movers],
-    )
-
-
 def _drop_snapshot(command: DropSnapshot, workspace: Workspace) -> list[Event]:
-    snapshot = _snapshot(workspace, command.snapshot_id)
+    snapshot = refusals.existing_snapshot(workspace, command.snapshot_id)
     superseded = _failed_drop(snapshot, workspace)
-    blockers: list[dict[str, str]] = [{"kind": "current"}] if workspace.current == snapshot.id else []
-    blockers += [_task_blocker(t) for t in workspace.blockers(snapshot.id) if superseded is None or t != superseded.id]
+    tasks = [t for t in workspace.blockers(snapshot.id) if superseded is None or t != superseded.id]
+    blockers = [{"kind": "current"}] if workspace.current == snapshot.id else []
+    blockers += [refusals.task_blocker(t) for t in tasks]
     if blockers:
         raise Refused(
             ErrorCode.SNAPSHOT_IN_USE,
@@ -189,9 +174,7 @@ def _drop_snapshot(command: DropSnapshot, workspace: Workspace) -> list[Event]:
             "Set another snapshot current, wait for the named tasks, or cancel them (wvsctl task cancel).",
             blockers=blockers,
         )
-    if snapshot.state not in DROPPABLE_STATES:
-        _refuse_not_ready(snapshot)
-    _refuse_full_queue(workspace)
+    refusals.refuse_full_queue(workspace)
     events: list[Event] = [] if superseded is None else [outcomes.cancelled(workspace, superseded, "superseded")]
     return [*events, SnapshotDropRequested(snapshot.id, command.task_id)]
 
@@ -203,7 +186,7 @@ def _failed_drop(snapshot: Snapshot, workspace: Workspace) -> Task | None:
 
 
 def _retry_task(command: RetryTask, workspace: Workspace) -> list[Event]:
-    _refuse_disabled(workspace)
+    refusals.refuse_disabled(workspace)
     state = workspace.task_state(command.task_id)
     if state is None:
         raise Refused(ErrorCode.TASK_NOT_FOUND, "This workspace has no such task.", "wvsctl task list")
@@ -216,15 +199,14 @@ def _retry_task(command: RetryTask, workspace: Workspace) -> list[Event]:
     task = workspace.tasks[command.task_id]
     if task.kind is TaskKind.WORKSPACE_INIT:
         return [WorkspaceInitRetried(task.id, new_task=False)]
-    _refuse_inactive(workspace)
     if task.kind is TaskKind.CURRENT_SET and task.snapshot_id is not None:
-        refuse_not_ready(workspace.snapshots[task.snapshot_id])
-    _refuse_full_queue(workspace)
+        refusals.refuse_not_ready(workspace.snapshots[task.snapshot_id])
+    refusals.refuse_full_queue(workspace)
     return [TaskRetried(task.id, task.kind, task.snapshot_id)]
 
 
 def _cancel_task(command: CancelTask, workspace: Workspace) -> list[Event]:
-    _refuse_disabled(workspace)
+    refusals.refuse_disabled(workspace)
     state = workspace.task_state(command.task_id)
     match state:
         case None:
@@ -240,70 +222,3 @@ def _cancel_task(command: CancelTask, workspace: Workspace) -> list[Event]:
             raise Refused(ErrorCode.TASK_NOT_CANCELLABLE, f"The task is {state} already; there is nothing to cancel.")
         case _:
             assert_never(state)
-
-
-def _snapshot(workspace: Workspace, snapshot_id: Any) -> Snapshot:
-    snapshot = workspace.snapshots.get(snapshot_id)
-    if snapshot is None:
-        raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, "This workspace has no such snapshot.", "wvsctl snapshot list")
-    if snapshot.state is SnapshotState.DROPPED:
-        raise Refused(ErrorCode.SNAPSHOT_DROPPED, f"Snapshot {format_id(SNAPSHOT, snapshot_id)} was dropped.")
-    return snapshot
-
-
-def refuse_not_ready(snapshot: Snapshot) -> None:
-    """Raises `SNAPSHOT_NOT_READY` unless the snapshot can become current."""
-    if snapshot.state is not SnapshotState.READY:
-        _refuse_not_ready(snapshot)
-
-
-def _refuse_not_ready(snapshot: Snapshot) -> None:
-    raise Refused(
-        ErrorCode.SNAPSHOT_NOT_READY,
-        f"Snapshot {format_id(SNAPSHOT, snapshot.id)} is {snapshot.state}, not ready.",
-        "wvsctl snapshot get shows its state; wvsctl snapshot list --state ready shows those that can be used.",
-        state=snapshot.state,
-    )
-
-
-def _task_blocker(task_id: Any) -> dict[str, str]:
-    return {"kind": "task", "id": format_id(TASK, task_id)}
-
-
-def _refuse_disabled(workspace: Workspace) -> None:
-    if workspace.state is WorkspaceState.DISABLED:
-        raise Refused(
-            ErrorCode.WORKSPACE_DISABLED,
-            "The workspace is disabled, which is final: its data stays and reads work, writes are refused.",
-        )
-
-
-def _refuse_inactive(workspace: Workspace) -> None:
-    _refuse_disabled(workspace)
-    if workspace.state is not WorkspaceState.ACTIVE:
-        raise Refused(
-            ErrorCode.WORKSPACE_NOT_ACTIVE,
-            f"The workspace is {workspace.state}, not active.",
-            "Wait for its init task, or, if it failed, mend the cause and run wvsctl workspace retry-init.",
-            state=workspace.state,
-        )
-
-
-def _refuse_full_queue(workspace: Workspace) -> None:
-    if len(workspace.queued) >= QUEUE_LIMIT:
-        raise Refused(
-            ErrorCode.WORKSPACE_QUEUE_FULL,
-            f"{QUEUE_LIMIT} tasks of this workspace are queued already.",
-            "Wait for some of them to end, or cancel some (wvsctl task cancel).",
-            limit=QUEUE_LIMIT,
-        )
-
-
-def _refuse_bad_labels(labels: dict[str, str]) -> None:
-    bad = next((k for k in labels if not _LABEL_KEY.fullmatch(k)), None)
-    if bad is not None:
-        raise Refused(
-            ErrorCode.INVALID_REQUEST,
-            f"{bad[:80]!r} is no key for a label.",
-            "Use 1 to 63 characters of a-z, A-Z, 0-9, and, between them, . _ / -",
-        )

@@ -80,10 +80,6 @@ TASK_STEPS: Final[Mapping[TaskState, frozenset[TaskState]]] = {
 RETRYABLE_STATES: Final = frozenset({TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED})
 """A task in one of these holds a reference on the snapshot that it names (design §2)."""
 
-DROPPABLE_STATES: Final = frozenset(
-    {SnapshotState.READY, SnapshotState.FAILED, SnapshotState.DROP_FAILED, SnapshotState.LOST}
-)
-
 
 S = TypeVar("S", bound=StrEnum)
 

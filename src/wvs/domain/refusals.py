@@ -1,0 +1,101 @@
+"""The rules that more than one command refuses by, each with what to do next."""
+
+import re
+from typing import Final
+from uuid import UUID
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.domain.ids import SNAPSHOT, TASK, format_id
+from wvs.domain.policy import QUEUE_LIMIT
+from wvs.domain.states import SnapshotState, WorkspaceState
+from wvs.domain.values import LABEL_KEY_PATTERN
+from wvs.domain.workspace import Snapshot, Workspace
+
+_LABEL_KEY: Final = re.compile(LABEL_KEY_PATTERN)
+
+
+def existing_snapshot(workspace: Workspace, snapshot_id: UUID) -> Snapshot:
+    """The snapshot, unless it was never asked for (`SNAPSHOT_NOT_FOUND`) or is gone (`SNAPSHOT_DROPPED`)."""
+    snapshot = workspace.snapshots.get(snapshot_id)
+    if snapshot is None:
+        raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, "This workspace has no such snapshot.", "wvsctl snapshot list")
+    if snapshot.state is SnapshotState.DROPPED:
+        raise Refused(ErrorCode.SNAPSHOT_DROPPED, f"Snapshot {format_id(SNAPSHOT, snapshot_id)} was dropped.")
+    return snapshot
+
+
+def refuse_not_ready(snapshot: Snapshot) -> None:
+    """Raises `SNAPSHOT_NOT_READY` unless the snapshot can become current."""
+    if snapshot.state is SnapshotState.READY:
+        return
+    raise Refused(
+        ErrorCode.SNAPSHOT_NOT_READY,
+        f"Snapshot {format_id(SNAPSHOT, snapshot.id)} is {snapshot.state}, not ready.",
+        "wvsctl snapshot get shows its state; wvsctl snapshot list --state ready shows those that can be used.",
+        state=snapshot.state,
+    )
+
+
+def task_blocker(task_id: UUID) -> dict[str, str]:
+    """A task as an item of the field `blockers`."""
+    return {"kind": "task", "id": format_id(TASK, task_id)}
+
+
+def refuse_disabled(workspace: Workspace) -> None:
+    """Raises `WORKSPACE_DISABLED`: every write but a repeated disable is refused (design §2)."""
+    if workspace.state is WorkspaceState.DISABLED:
+        raise Refused(
+            ErrorCode.WORKSPACE_DISABLED,
+            "The workspace is disabled, which is final: its data stays and reads work, writes are refused.",
+        )
+
+
+def refuse_inactive(workspace: Workspace) -> None:
+    """Raises `WORKSPACE_DISABLED` or `WORKSPACE_NOT_ACTIVE` unless the workspace has a live tree to work with."""
+    refuse_disabled(workspace)
+    if workspace.state is not WorkspaceState.ACTIVE:
+        raise Refused(
+            ErrorCode.WORKSPACE_NOT_ACTIVE,
+            f"The workspace is {workspace.state}, not active.",
+            "Wait for its init task, or, if it failed, mend the cause and run wvsctl workspace retry-init.",
+            state=workspace.state,
+        )
+
+
+def refuse_full_queue(workspace: Workspace) -> None:
+    """Raises `WORKSPACE_QUEUE_FULL` where one more queued task would be too many."""
+    if len(workspace.queued) >= QUEUE_LIMIT:
+        raise Refused(
+            ErrorCode.WORKSPACE_QUEUE_FULL,
+            f"{QUEUE_LIMIT} tasks of this workspace are queued already.",
+            "Wait for some of them to end, or cancel some (wvsctl task cancel).",
+            limit=QUEUE_LIMIT,
+        )
+
+
+def refuse_bad_labels(labels: dict[str, str]) -> None:
+    """Raises `INVALID_REQUEST` for a key that is none. The `$` of the pattern lets a newline pass, `fullmatch` not."""
+    bad = next((k for k in labels if not _LABEL_KEY.fullmatch(k)), None)
+    if bad is not None:
+        raise Refused(
+            ErrorCode.INVALID_REQUEST,
+            f"{bad[:80]!r} is no key for a label.",
+            "Use 1 to 63 characters of a-z, A-Z, 0-9, and, between them, . _ / -",
+        )
+
+
+def refuse_changed_current(allowed: frozenset[int], workspace: Workspace) -> None:
+    """Raises `CURRENT_CHANGED` unless the epoch is allowed and no task is about to change it.
+
+    A compare-and-set that waits behind another mover would compare with a value that is about to go.
+    """
+    if workspace.epoch in allowed and not workspace.movers:
+        return
+    why = "is about to be changed by a task" if workspace.epoch in allowed else "was changed"
+    raise Refused(
+        ErrorCode.CURRENT_CHANGED,
+        f"The current snapshot {why} since it was read.",
+        "Read it again (wvsctl current get), decide anew, and send the new ETag.",
+        epoch=workspace.epoch,
+        blockers=[task_blocker(t) for t in workspace.movers],
+    )
