@@ -33,14 +33,16 @@ class WorkspaceInitialized(Struct, frozen=True, tag="workspace.initialized.v1"):
 
 
 class WorkspaceInitFailed(Struct, frozen=True, tag="workspace.init_failed.v1"):
-    """The init task failed for good, until a person retries it."""
+    """The init task failed for good, until a person retries it.
+
+    The workspace is never disabled here: that asks the task to cancel, and what was asked to cancel ends so.
+    """
 
     task_id: UUID
     fence: int
     attempt: int
     error: TaskError
     tree: str | None
-    workspace_state: WorkspaceState
 
 
 class WorkspaceInitRetried(Struct, frozen=True, tag="workspace.init_retried.v1"):
@@ -176,7 +178,10 @@ class TaskStarted(Struct, frozen=True, tag="task.started.v1"):
 
 
 class TaskAttemptFailed(Struct, frozen=True, tag="task.attempt_failed.v1"):
-    """An attempt failed and the task waits for its next one; `counted` is false where it was only handed back."""
+    """An attempt failed and the task waits for its next one; `counted` is false where it was only handed back.
+
+    `touched` says whether a drop has begun to remove its directory: only an untouched one can be taken back.
+    """
 
     task_id: UUID
     kind: TaskKind
@@ -187,6 +192,7 @@ class TaskAttemptFailed(Struct, frozen=True, tag="task.attempt_failed.v1"):
     delay_s: float
     next_attempt_at: datetime
     counted: bool
+    touched: bool
 
 
 class TaskRetried(Struct, frozen=True, tag="task.retried.v1"):

@@ -105,7 +105,7 @@ def _start(command: StartTask, workspace: Workspace) -> list[Event]:
     if task.state is not TaskState.RUNNING:
         return _begin(command, workspace, task)
     # The earlier holder is gone without a word: its attempt failed, and only then may another begin.
-    ended = _attempt_failed(workspace, _with_touched(task, True), command.previous, command.now, delay_s=0.0)
+    ended = _attempt_failed(workspace, _with_touched(task, touched=True), command.previous, command.now, delay_s=0.0)
     if not isinstance(ended[-1], TaskAttemptFailed):
         return ended
     return [*ended, *_begin(command, workspace, task)]
@@ -177,11 +177,11 @@ def _target(task: Task) -> UUID:
 def _fail(command: FailAttempt, workspace: Workspace) -> list[Event]:
     task = _held(command.task_id, command.fence, workspace)
     delay_s = RETRY[task.kind].delay_s(task.attempt, command.jitter)
-    return _attempt_failed(workspace, _with_touched(task, command.touched), command.error, command.now, delay_s)
+    return _attempt_failed(workspace, _with_touched(task, touched=command.touched), command.error, command.now, delay_s)
 
 
 def _hand_back(command: HandBack, workspace: Workspace) -> list[Event]:
-    task = _with_touched(_held(command.task_id, command.fence, workspace), command.touched)
+    task = _with_touched(_held(command.task_id, command.fence, workspace), touched=command.touched)
     if task.cancel_requested:
         return [cancelled(workspace, task, "cancelled on request")]
     return [_again(task, _HANDED_BACK, command.now, delay_s=0.0, counted=False)]
@@ -193,7 +193,7 @@ def _attempt_failed(workspace: Workspace, task: Task, error: TaskError, now: dat
         return [*lost, cancelled(workspace, task, "cancelled on request")]
     if error.retryable and task.attempt < RETRY[task.kind].max_attempts:
         return [*lost, _again(task, error, now, delay_s, counted=True)]
-    return [*lost, _failed(workspace, task, error)]
+    return [*lost, _failed(task, error)]
 
 
 def _lost_source(workspace: Workspace, task: Task, error: TaskError) -> list[Event]:
@@ -206,7 +206,7 @@ def _lost_source(workspace: Workspace, task: Task, error: TaskError) -> list[Eve
     return [SnapshotLost(snapshot.id, snapshot.tree, error.detail)]
 
 
-def _again(task: Task, error: TaskError, now: datetime, delay_s: float, counted: bool) -> TaskAttemptFailed:
+def _again(task: Task, error: TaskError, now: datetime, delay_s: float, *, counted: bool) -> TaskAttemptFailed:
     return TaskAttemptFailed(
         task_id=task.id,
         kind=task.kind,
@@ -217,10 +217,11 @@ def _again(task: Task, error: TaskError, now: datetime, delay_s: float, counted:
         delay_s=delay_s,
         next_attempt_at=now + timedelta(seconds=delay_s),
         counted=counted,
+        touched=task.touched,
     )
 
 
-def _failed(workspace: Workspace, task: Task, error: TaskError) -> Event:
+def _failed(task: Task, error: TaskError) -> Event:
     match task.kind:
         case TaskKind.SNAPSHOT_CREATE:
             return SnapshotFailed(_target(task), task.id, task.fence, task.attempt, error, task.tree)
@@ -229,9 +230,7 @@ def _failed(workspace: Workspace, task: Task, error: TaskError) -> Event:
         case TaskKind.SNAPSHOT_DROP:
             return SnapshotDropFailed(_target(task), task.id, task.fence, task.attempt, error)
         case TaskKind.WORKSPACE_INIT:
-            disabled = workspace.state is WorkspaceState.DISABLED
-            state = WorkspaceState.DISABLED if disabled else WorkspaceState.INIT_FAILED
-            return WorkspaceInitFailed(task.id, task.fence, task.attempt, error, task.tree, state)
+            return WorkspaceInitFailed(task.id, task.fence, task.attempt, error, task.tree)
         case _:
             assert_never(task.kind)
 
@@ -252,7 +251,7 @@ def _held(task_id: object, fence: int, workspace: Workspace) -> Task:
     return workspace.tasks[running]
 
 
-def _with_touched(task: Task, touched: bool) -> Task:
+def _with_touched(task: Task, *, touched: bool) -> Task:
     """A drop once begun stays begun, whatever a later attempt says."""
     return replace(task, touched=task.touched or touched)
 
