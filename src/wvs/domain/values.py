@@ -64,12 +64,15 @@ class Certificate(Struct, frozen=True):
 
 
 class CloneReport(Struct, frozen=True):
-    """What a clone did: the engine really used, counts, and seconds for freeze, clone and the whole attempt."""
+    """What a clone did: the engine really used, counts, and seconds for freeze, clone and the whole attempt.
+
+    `files` and `bytes` are None where the engine clones without looking at files; `sockets` were skipped.
+    """
 
     engine: str
-    files: int
-    bytes: int
-    skipped: int
+    files: int | None
+    bytes: int | None
+    sockets: int
     freeze_s: float
     clone_s: float
     total_s: float

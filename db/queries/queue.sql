@@ -1,0 +1,35 @@
+-- name: claim_task
+-- Claims the lane that has been ready longest and its head task; no row if nothing can be claimed now.
+SELECT workspace_id, lane_no, fence, task_id, kind, took_over, overdue, request_id, traceparent, idempotency_key,
+       waited_s, ready_at
+FROM wvs.claim_task($1, $2, $3, $4)
+
+-- name: renew_lease
+-- Renews lease $4 (seconds, or null to leave it) and stores progress, for the fence that holds; tells what to do.
+SELECT wvs.renew_lease($1, $2, $3, $4, $5)
+
+-- name: reap_lanes
+-- Makes lanes claimable whose holder is gone or hangs.
+SELECT workspace_id, task_id, fence, executor, reason FROM wvs.reap_lanes()
+
+-- name: release_lane
+-- Gives up the session-level lock that shows a holder to be alive.
+SELECT pg_advisory_unlock(2004251395, $1)
+
+-- name: open_freeze
+-- Opens the next freeze of a workspace for the claim that holds it; null if it holds no longer.
+UPDATE wvs.lanes SET freeze = freeze + 1 WHERE workspace_id = $1 AND fence = $2 AND task_id = $3 RETURNING freeze
+
+-- name: queue_gauges
+-- Open tasks by kind and state, and the age in seconds of the oldest queued one of each kind.
+SELECT kind, state, count(*) AS tasks,
+       coalesce(extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 'queued')), 0)::float8 AS oldest_s
+FROM wvs.queue GROUP BY kind, state
+
+-- name: failed_tasks
+-- Failed tasks by kind: those wait for a person.
+SELECT kind, count(*) AS tasks FROM wvs.tasks WHERE state = 'failed' GROUP BY kind
+
+-- name: hint
+-- Wakes the executors; sent on its own connection, never within a command's transaction.
+SELECT pg_notify($1, '')

@@ -1,0 +1,147 @@
+"""The recorder: one command's write as one call of `wvs.commit_command`, and what became of a call that broke off."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.postgres.pool import Connection
+from wvs.postgres.queries import sql
+
+_COMMIT: Final = sql("commit_command")
+_SETTLED: Final = sql("settled_hash")
+_ANSWER: Final = sql("idempotent_answer")
+_EMPTY: Final = b"{}"
+
+
+class Outcome(StrEnum):
+    """What `wvs.commit_command` answers; all but the first wrote nothing."""
+
+    COMMITTED = "committed"
+    REPLAYED = "replayed"
+    REUSED = "reused"
+    IN_FLIGHT = "in_flight"
+    CONFLICT = "conflict"
+    STALE_FENCE = "stale_fence"
+
+
+class IdempotencyKey(Struct, frozen=True):
+    """A caller's key: `scope` is caller and operation, `fingerprint` is of the whole request (design §5)."""
+
+    scope: str
+    key: str
+    fingerprint: bytes
+
+
+class Hold(Struct, frozen=True):
+    """The claim that a write is made under; the lane must still be held by it."""
+
+    task_id: UUID
+    fence: int
+
+
+class Show(Struct, frozen=True, omit_defaults=True):
+    """The rows that the answer shows."""
+
+    workspace: UUID | None = None
+    snapshot: UUID | None = None
+    task: UUID | None = None
+
+
+class Write(Struct, frozen=True):
+    """Everything that one command writes."""
+
+    workspace_id: UUID
+    expected: int
+    previous_hash: bytes
+    topics: list[str]
+    states: list[bytes]
+    hashes: list[bytes]
+    task_ids: list[UUID | None]
+    occurred_at: datetime
+    actor: str
+    request_id: str
+    traceparent: str | None
+    changes: dict[str, Any]
+    steps: list[dict[str, Any]]
+    key: IdempotencyKey | None
+    status: int
+    show: Show | None
+    hold: Hold | None
+
+
+class Recorded(Struct, frozen=True):
+    """The answer of one call; `answer` is a JSON object of rows, where rows were asked for."""
+
+    outcome: Outcome
+    version: int | None
+    status: int | None
+    answer: bytes | None
+
+
+_NAME_CONSTRAINT: Final = "workspaces_name_key"
+
+
+async def record(connection: Connection, write: Write) -> Recorded:
+    """Commits `write`, or says why not.
+
+    Raises `Refused` where a constraint decides, and asyncpg's or the socket's errors; after those of the connection
+    the outcome is unknown, and `settled` tells it.
+    """
+    key, hold = write.key, write.hold
+    try:
+        row = await connection.fetchrow(
+            _COMMIT,
+            write.workspace_id,
+            write.expected,
+            write.previous_hash,
+            write.topics,
+            write.states,
+            write.hashes,
+            write.task_ids,
+            write.occurred_at,
+            write.actor,
+            write.request_id,
+            write.traceparent,
+            msgspec.json.encode(write.changes) if write.changes else _EMPTY,
+            msgspec.json.encode(write.steps),
+            key and key.scope,
+            key and key.key,
+            key and key.fingerprint,
+            write.status,
+            None if write.show is None else msgspec.json.encode(write.show),
+            hold and hold.fence,
+            hold and hold.task_id,
+        )
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != _NAME_CONSTRAINT:
+            raise
+        raise Refused(
+            ErrorCode.WORKSPACE_NAME_TAKEN,
+            "Another workspace that is not disabled has this name.",
+            "Choose another name, or find the workspace with wvsctl workspace get NAME.",
+        ) from error
+    assert row is not None  # a function with RETURN QUERY on every path
+    return Recorded(Outcome(row["outcome"]), row["version"], row["status"], row["answer"])
+
+
+async def settled(connection: Connection, write: Write) -> bool:
+    """Whether `write` was committed, once nothing of it can be under way any more."""
+    version = write.expected + len(write.topics)
+    key = write.key
+    found = await connection.fetchval(_SETTLED, write.workspace_id, version, key and key.scope, key and key.key)
+    return bool(write.hashes) and found == write.hashes[-1]
+
+
+async def idempotent_answer(connection: Connection, key: IdempotencyKey) -> Recorded | None:
+    """What was answered to `key` before: replayed or reused; None if the key is new."""
+    row = await connection.fetchrow(_ANSWER, key.scope, key.key)
+    if row is None:
+        return None
+    outcome = Outcome.REPLAYED if row["fingerprint"] == key.fingerprint else Outcome.REUSED
+    return Recorded(outcome, None, row["status"], row["answer"])

@@ -1,0 +1,340 @@
+"""The write path: decide on the state at hand, commit in one transaction, catch up and decide again on a conflict.
+
+A refusal is decided on a cached state that may be old, and a repeated request looks like a refused one; therefore a
+refusal counts only after Postgres was asked for newer events and for the key.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+import asyncpg
+import msgspec
+import structlog
+from msgspec import Struct
+
+from wvs.domain.commands import Command
+from wvs.domain.decide import decide
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.domain.events import Event
+from wvs.domain.evolve import fold
+from wvs.domain.react import Enqueue, react
+from wvs.domain.values import Metadata
+from wvs.domain.workspace import Workspace
+from wvs.eventlog.aggregates import MEMENTO_EVERY, Aggregates, Head
+from wvs.eventlog.chain import next_hash
+from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.recorder import (
+    Hold,
+    IdempotencyKey,
+    Outcome,
+    Recorded,
+    Show,
+    Write,
+    idempotent_answer,
+    record,
+    settled,
+)
+from wvs.postgres.pool import Connection, Pool
+from wvs.projections.changes import merged
+from wvs.projections.projector import project
+from wvs.telemetry.metrics import Metrics
+
+MAX_CONFLICTS: Final = 50
+_RETRY_SETTLE_S: Final = 0.2
+
+CONNECTION_LOST: Final = (
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
+"""After one of these during a commit its outcome is unknown."""
+
+_ROLLED_BACK: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+
+log = structlog.get_logger(__name__)
+
+
+class OutcomeUnknownError(Exception):
+    """The connection broke during a commit, and the database did not come back in time to say what became of it."""
+
+
+class Origin(Struct, frozen=True):
+    """Who asks, and by which request: what the events' metadata say."""
+
+    actor: str
+    request_id: str
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    causation: str | None = None
+
+
+class Reply(Struct, frozen=True):
+    """What is answered and stored under the key: a status, and rows as they are after the command."""
+
+    describe: Callable[[list[Event], Workspace], tuple[int, Show]]
+    key: IdempotencyKey | None = None
+
+
+class Committed(Struct, frozen=True):
+    """A command's success. `answer` is a JSON object of rows; `workspace` is None where an answer was replayed."""
+
+    events: list[Event]
+    workspace: Workspace | None
+    status: int
+    answer: bytes | None
+    replayed: bool = False
+
+
+class WritePath:
+    """Executes commands. One per process; safe to use from many tasks of one event loop.
+
+    `on_commit` is called with the events of each commit, after it, and must not block: it sends the hints.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        mapper: EventMapper,
+        metrics: Metrics,
+        on_commit: Callable[[UUID, list[Event]], None] = lambda _workspace_id, _events: None,
+        settle_s: float = 5.0,
+    ) -> None:
+        self.pool = pool
+        self.mapper = mapper
+        self.metrics = metrics
+        self._on_commit = on_commit
+        self._settle_s = settle_s
+        self.aggregates = Aggregates(mapper)
+        self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def execute(
+        self,
+        workspace_id: UUID,
+        command: Command,
+        *,
+        at: datetime,
+        origin: Origin,
+        reply: Reply | None = None,
+        hold: Hold | None = None,
+    ) -> Committed:
+        """Decides and commits; raises `Refused`, `OutcomeUnknownError`, or what the connection raises."""
+        lock = self._locks.setdefault(workspace_id, asyncio.Lock())
+        async with lock:  # conflicts within this process are queued here, not fought out in Postgres
+            attempt = _Attempt(self, workspace_id, command, at, origin, reply, hold)
+            committed = await attempt.run()
+        if committed.events:
+            self._committed(workspace_id, committed)
+        return committed
+
+    async def load(self, workspace_id: UUID) -> Workspace | None:
+        """The workspace as Postgres has it now."""
+        async with self.pool.acquire() as connection:
+            head = await self.aggregates.load(_plain(connection), workspace_id)
+        return head.workspace
+
+    async def close(self) -> None:
+        """Waits for mementos that are being stored."""
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    def _committed(self, workspace_id: UUID, committed: Committed) -> None:
+        self.metrics.event_append.inc(len(committed.events))
+        self._on_commit(workspace_id, committed.events)
+        after = 0 if committed.workspace is None else committed.workspace.version
+        if after // MEMENTO_EVERY > (after - len(committed.events)) // MEMENTO_EVERY:
+            task = asyncio.create_task(self._store_memento(workspace_id))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _store_memento(self, workspace_id: UUID) -> None:
+        try:
+            async with self.pool.acquire() as connection:
+                await self.aggregates.store_memento(_plain(connection), workspace_id)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            log.warning("memento_not_stored", workspace_id=str(workspace_id), error=repr(error))
+
+    async def settle(self, write: Write) -> bool:
+        """Whether a commit that broke off was made; raises `OutcomeUnknownError` if nobody can tell in time."""
+        deadline = asyncio.get_running_loop().time() + self._settle_s
+        while True:
+            try:
+                async with self.pool.acquire(timeout=self._settle_s) as connection:
+                    return await settled(_plain(connection), write)
+            except (*CONNECTION_LOST, *_ROLLED_BACK) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise OutcomeUnknownError("The database went away while the command was committed.") from error
+                await asyncio.sleep(_RETRY_SETTLE_S)
+
+
+class _Attempt:
+    """One command on its way; holds what every try needs."""
+
+    def __init__(
+        self,
+        path: WritePath,
+        workspace_id: UUID,
+        command: Command,
+        at: datetime,
+        origin: Origin,
+        reply: Reply | None,
+        hold: Hold | None,
+    ) -> None:
+        self._path = path
+        self._workspace_id = workspace_id
+        self._command = command
+        self._at = at
+        self._origin = origin
+        self._reply = reply
+        self._hold = hold
+
+    async def run(self) -> Committed:
+        fresh = False
+        for _ in range(MAX_CONFLICTS):
+            head = await self._head(fresh)
+            try:
+                events = decide(self._command, head.workspace)
+            except Refused:
+                if not fresh:
+                    fresh = True
+                    continue
+                replayed = await self._replayed()
+                if replayed is None:
+                    raise
+                return replayed
+            committed = await self._commit(head, events)
+            if committed is not None:
+                return committed
+            self._path.metrics.event_conflicts.inc()
+            fresh = True
+        raise Refused(
+            ErrorCode.UNAVAILABLE,
+            f"The workspace changed {MAX_CONFLICTS} times while the command was being decided.",
+            "Repeat the request.",
+        )
+
+    async def _head(self, fresh: bool) -> Head:
+        aggregates = self._path.aggregates
+        cached = aggregates.cached(self._workspace_id)
+        if cached is not None and not fresh:
+            return cached
+        async with self._path.pool.acquire() as connection:
+            return await aggregates.load(_plain(connection), self._workspace_id)
+
+    async def _replayed(self) -> Committed | None:
+        """The answer to a request that was carried out before, which on the state since looks like a refused one."""
+        key = self._reply.key if self._reply is not None else None
+        if key is None:
+            return None
+        async with self._path.pool.acquire() as connection:
+            known = await idempotent_answer(_plain(connection), key)
+        return None if known is None else self._known(known)
+
+    async def _commit(self, head: Head, events: list[Event]) -> Committed | None:
+        after = fold(self._workspace_id, events, head.workspace)
+        assert after is not None  # every decision is about a workspace that exists then
+        write = self._write(head, events, after)
+        try:
+            async with self._path.pool.acquire() as connection:
+                recorded = await record(_plain(connection), write)
+        except _ROLLED_BACK:
+            return None
+        except CONNECTION_LOST:
+            if not events or not await self._path.settle(write):
+                return None
+            recorded = Recorded(Outcome.COMMITTED, after.version, write.status, None)
+            if write.key is not None:
+                recorded = await self._stored_answer(write.key) or recorded
+        return self._concluded(recorded, write, events, after)
+
+    async def _stored_answer(self, key: IdempotencyKey) -> Recorded | None:
+        async with self._path.pool.acquire() as connection:
+            known = await idempotent_answer(_plain(connection), key)
+        return known and Recorded(Outcome.COMMITTED, None, known.status, known.answer)
+
+    def _concluded(self, recorded: Recorded, write: Write, events: list[Event], after: Workspace) -> Committed | None:
+        match recorded.outcome:
+            case Outcome.COMMITTED:
+                if events:
+                    self._path.aggregates.keep(self._workspace_id, Head(after, write.hashes[-1]))
+                return Committed(events, after, write.status, recorded.answer)
+            case Outcome.CONFLICT:
+                return None
+            case Outcome.STALE_FENCE:
+                self._path.metrics.fence_rejections.inc()
+                raise Refused(ErrorCode.LEASE_LOST, "The lane is held under a newer fence: stop, and commit nothing.")
+            case Outcome.IN_FLIGHT:
+                raise Refused(
+                    ErrorCode.IDEMPOTENCY_IN_FLIGHT,
+                    "The first request with this Idempotency-Key has not ended.",
+                    "Wait a moment and repeat it; the stored answer will come.",
+                )
+            case _:
+                return self._known(recorded)
+
+    def _known(self, recorded: Recorded) -> Committed:
+        if recorded.outcome is Outcome.REUSED:
+            raise Refused(
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                "This Idempotency-Key was used for another request.",
+                "Use a new key for a new request; repeat a request with its own key, unchanged.",
+            )
+        return Committed([], None, recorded.status or 200, recorded.answer, replayed=True)
+
+    def _write(self, head: Head, events: list[Event], after: Workspace) -> Write:
+        metadata = Metadata(self._at, **msgspec.structs.asdict(self._origin))
+        topics: list[str] = []
+        states: list[bytes] = []
+        hashes: list[bytes] = []
+        previous = head.hash
+        for version, event in enumerate(events, head.version + 1):
+            recorded = RecordedEvent(self._workspace_id, version, event, metadata)
+            stored = self._path.mapper.to_stored_event(recorded)
+            previous = next_hash(previous, self._workspace_id, version, stored.topic, stored.state)
+            topics.append(stored.topic)
+            states.append(stored.state)
+            hashes.append(previous)
+        status, show = (200, None) if self._reply is None else self._reply.describe(events, after)
+        return Write(
+            workspace_id=self._workspace_id,
+            expected=head.version,
+            previous_hash=head.hash,
+            topics=topics,
+            states=states,
+            hashes=hashes,
+            task_ids=[getattr(event, "task_id", None) for event in events],
+            occurred_at=self._at,
+            actor=self._origin.actor,
+            request_id=self._origin.request_id,
+            traceparent=self._origin.traceparent,
+            changes=merged(change for event in events for change in project(self._workspace_id, event, metadata)),
+            steps=_queue_steps(events, head.version),
+            key=None if self._reply is None else self._reply.key,
+            status=status,
+            show=show,
+            hold=self._hold,
+        )
+
+
+def _queue_steps(events: list[Event], before: int) -> list[dict[str, Any]]:
+    """What the process manager asks of the queue; a queued task's order is the version of the event that queued it."""
+    steps: list[dict[str, Any]] = []
+    for version, event in enumerate(events, before + 1):
+        for step in react(event):
+            row: dict[str, Any] = msgspec.to_builtins(step)
+            steps.append({**row, "seq": version} if isinstance(step, Enqueue) else row)
+    return steps
+
+
+def _plain(connection: Any) -> Connection:
+    """The pool's proxy behaves as the connection that it stands for."""
+    return connection

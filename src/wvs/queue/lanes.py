@@ -1,0 +1,130 @@
+"""Claims and leases, each a single call on the holder's own connection.
+
+Three guards, each with its own job (design §6): the advisory lock of the connection shows that the holder is alive,
+the lease bounds a holder that hangs, and the fence makes both safe, because every later write names it.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from wvs.domain.policy import RETRY
+from wvs.domain.states import TaskKind
+from wvs.postgres.pool import Connection
+from wvs.postgres.queries import sql
+
+FULL_SCAN_EVERY: Final = 64
+"""Claims between two scans of the whole index; the others begin where the last one found a lane."""
+
+_BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_CLAIM: Final = sql("claim_task")
+_RENEW: Final = sql("renew_lease")
+_REAP: Final = sql("reap_lanes")
+_RELEASE: Final = sql("release_lane")
+_DEADLINES: Final = msgspec.json.encode({kind: policy.deadline_s for kind, policy in RETRY.items()})
+
+
+class Claim(Struct, frozen=True):
+    """A task that this process may run, under `fence`, while its connection and its lease last.
+
+    `took_over` says that an earlier holder was running it; `overdue`, that it was past its deadline.
+    """
+
+    workspace_id: UUID
+    lane_no: int
+    fence: int
+    task_id: UUID
+    kind: TaskKind
+    took_over: bool
+    overdue: bool
+    request_id: str | None
+    traceparent: str | None
+    idempotency_key: str | None
+    waited_s: float
+
+
+class Order(StrEnum):
+    """What a renewal tells the holder to do."""
+
+    GO_ON = "go_on"
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+    STALE = "stale"
+
+
+class Progress(Struct, frozen=True):
+    """How far a task is; totals are None until they are known."""
+
+    phase: str
+    files_done: int = 0
+    files_total: int | None = None
+    bytes_done: int = 0
+    bytes_total: int | None = None
+
+
+class Reaped(Struct, frozen=True):
+    """A lane that was taken from a holder: `holder_gone` (its connection ended) or `lease_over` (it hangs)."""
+
+    workspace_id: UUID
+    task_id: UUID
+    fence: int
+    executor: str | None
+    reason: str
+
+
+class LaneCursor:
+    """Where to begin the next scan of ready lanes: dead index entries of claimed lanes lie below it (facts.md)."""
+
+    def __init__(self) -> None:
+        self._after = _BEGINNING
+        self._claims = 0
+
+    def start(self) -> datetime:
+        """The lower bound of the next scan: now and then the beginning, so that no lane is overlooked."""
+        self._claims += 1
+        return _BEGINNING if self._claims % FULL_SCAN_EVERY == 1 else self._after
+
+    def found(self, ready_at: datetime) -> None:
+        """A lane was found there."""
+        self._after = ready_at
+
+    def exhausted(self) -> None:
+        """Nothing is ready above the bound; look from the beginning next time."""
+        self._after = _BEGINNING
+
+
+async def claim(connection: Connection, executor: str, lease_s: float, cursor: LaneCursor) -> Claim | None:
+    """Claims the lane that has been ready longest; None if there is nothing to do now.
+
+    The advisory lock is taken on `connection`, which must not be of a pool: a pool would take it away.
+    """
+    row = await connection.fetchrow(_CLAIM, executor, lease_s, _DEADLINES, cursor.start())
+    if row is None:
+        cursor.exhausted()
+        return None
+    cursor.found(row["ready_at"])
+    values: dict[str, Any] = {name: row[name] for name in Claim.__struct_fields__}
+    return Claim(**{**values, "kind": TaskKind(row["kind"])})
+
+
+async def renew(
+    connection: Connection, held: Claim, lease_s: float | None = None, progress: Progress | None = None
+) -> Order:
+    """Renews the lease (`lease_s` seconds from now) and stores progress; a stale fence changes nothing."""
+    encoded = None if progress is None else msgspec.json.encode(progress)
+    answer = await connection.fetchval(_RENEW, held.workspace_id, held.fence, held.task_id, lease_s, encoded)
+    return Order(answer)
+
+
+async def release(connection: Connection, held: Claim) -> None:
+    """Gives up the advisory lock; the lane itself was freed by the command that ended the task."""
+    await connection.execute(_RELEASE, held.lane_no)
+
+
+async def reap(connection: Connection) -> list[Reaped]:
+    """Frees the lanes of holders that are gone or hang, and tells which."""
+    return [Reaped(**dict(row)) for row in await connection.fetch(_REAP)]
