@@ -1,0 +1,63 @@
+# Needs Python 3.11 or newer and make; everything else lands in .venv/.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.14 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+REQUIREMENTS := requirements/runtime.txt requirements/test.txt
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Explain the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Make .venv/ with the programs wvs and wvsctl and the test tools
+
+$(VENV)/.tools: requirements/build.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; say make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.tools $(REQUIREMENTS) pyproject.toml
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes $(addprefix -r ,$(REQUIREMENTS))
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.ready requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Static checks: ruff, pyright, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.dev ## Let ruff fix and format the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test
+test: setup ## All tests on the embedded PostgreSQL 18 (PYTEST_ARGS='-k name' narrows)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+.PHONY: demo
+demo: setup ## The whole story on real files, in a scratch directory
+	$(BIN)/wvsctl demo
+
+.PHONY: requirements
+requirements: $(VENV)/.tools ## Compile requirements/*.in into hashed *.txt (newest versions)
+	@for name in build runtime test dev; do \
+		$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-emit-index-url --no-emit-find-links requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	done
+
+.PHONY: clean
+clean: ## Remove .venv/ and every cache
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

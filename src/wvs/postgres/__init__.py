@@ -1,0 +1,1 @@
+"""Everything that knows how to reach PostgreSQL: the embedded server, migrations, pools, the SQL texts."""

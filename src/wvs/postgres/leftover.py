@@ -1,0 +1,95 @@
+"""A server that outlived the process which started it (SIGKILL, power cut): find it, stop it, or clear its traces."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+from wvs.postgres.errors import EmbeddedPostgresFailed
+
+_READY: Final = "ready"
+_STATUS_LINE: Final = 7  # storage of PostgreSQL's pidfile.h: LOCK_FILE_LINE_PM_STATUS is line 8
+
+
+def _lines_of(pgdata: Path) -> list[str]:
+    try:
+        return (pgdata / "postmaster.pid").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def postmaster_pid(pgdata: Path) -> int | None:
+    """The process id in `postmaster.pid`, whether it still lives or not; None without such a file."""
+    lines = _lines_of(pgdata)
+    return int(lines[0]) if lines and lines[0].strip().isdigit() else None
+
+
+def is_ready(pgdata: Path, pid: int) -> bool:
+    """True once the postmaster `pid` says that it accepts connections, the same sign that `pg_ctl -w` waits for."""
+    lines = _lines_of(pgdata)
+    return postmaster_pid(pgdata) == pid and len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == _READY
+
+
+def _program_of(pid: int) -> str | None:
+    """The name of a running program; None if there is no such process or only its unreaped remains."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    return None if rest.split()[0] in {"Z", "X"} else name
+
+
+def is_alive(pid: int) -> bool:
+    """True while `pid` runs; a zombie does not."""
+    return _program_of(pid) is not None
+
+
+def _serves(pid: int, pgdata: Path) -> bool:
+    """Whether postmaster `pid` works on `pgdata`, by its command line or its working directory.
+
+    `/proc/PID/cwd` of another user's process needs CAP_SYS_PTRACE, which containers withhold even from root.
+    """
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if os.fsencode(pgdata) in arguments:
+            return True
+        return Path(f"/proc/{pid}/cwd").samefile(pgdata)
+    except OSError:
+        return False
+
+
+def stop_process(pid: int, timeout_s: float) -> bool:
+    """Fast shutdown (SIGINT), then immediate (SIGQUIT, recovered from the WAL at the next start); True if it ended."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return True
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if not is_alive(pid):
+                return True
+            time.sleep(0.02)
+    return False
+
+
+def clear_leftover(pgdata: Path, timeout_s: float) -> int | None:
+    """Make way for a new postmaster on `pgdata`, whose lock the caller holds; the id of the process stopped, if any.
+
+    A dead owner's `postmaster.pid` stays: PostgreSQL itself reads the shared memory key in it, to see whether backends
+    of a killed postmaster still run. It is removed only if its number now belongs to another program (a restarted
+    container hands out the same low numbers), because PostgreSQL would refuse to start then.
+    """
+    pid = postmaster_pid(pgdata)
+    if pid is None or (program := _program_of(pid)) is None:
+        return None
+    if program != "postgres":
+        (pgdata / "postmaster.pid").unlink()
+        return None
+    if not _serves(pid, pgdata):
+        return None
+    if not stop_process(pid, timeout_s):
+        raise EmbeddedPostgresFailed(f"the old server, process {pid} on {pgdata}, does not stop; end it by hand")
+    return pid

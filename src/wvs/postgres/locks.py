@@ -1,0 +1,11 @@
+"""The classes of our advisory locks, all in the two-int key space.
+
+The single-bigint space belongs to the watermark of the event log (`pg_locks.objsubid = 1`): a lock of ours in there
+would hold every follower back.
+"""
+
+from typing import Final
+
+MIGRATION: Final = 0x77_76_73_01
+COMMAND: Final = 0x77_76_73_02
+HOLDER: Final = 0x77_76_73_03

@@ -1,0 +1,179 @@
+"""Connections to PostgreSQL 15 or newer, with the limits that keep a broken network from looking like a slow one.
+
+A connection goes back to its pool without asyncpg's reset query: that query costs a round trip, and nothing of ours
+leaves session state on a pooled connection. Therefore: on pooled connections only `SET LOCAL`, transaction-level
+advisory locks and no LISTEN. Whatever needs a session (holder locks, LISTEN) takes a connection of its own from
+`connect`. An open transaction is still rolled back on return.
+
+`jsonb` values are the bytes of a JSON text: `msgspec.json` encodes and decodes them. uuid is `uuid.UUID`.
+"""
+
+import socket
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from wvs.postgres.errors import InvalidDatabaseUrl
+
+Record: TypeAlias = asyncpg.Record
+OwnConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Connection: TypeAlias = "OwnConnection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+CONNECT_TIMEOUT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 10.0
+IDLE_IN_TRANSACTION_S: Final = 10.0
+TRANSACTION_TIMEOUT_S: Final = 30.0
+USER_TIMEOUT_MS: Final = 15_000  # unacknowledged data for this long: the peer is gone (tcp(7), RFC 5482)
+KEEPALIVE_IDLE_S: Final = 10
+KEEPALIVE_INTERVAL_S: Final = 5
+KEEPALIVE_COUNT: Final = 2
+_TRANSACTION_TIMEOUT_SINCE: Final = 17
+_JSONB_VERSION: Final = b"\x01"  # first byte of jsonb's binary form, jsonb_recv in jsonb.c
+
+
+async def create_pool(
+    url: str,
+    *,
+    application_name: str,
+    size: int,
+    min_size: int = 1,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+    transaction_timeout_s: float = TRANSACTION_TIMEOUT_S,
+) -> Pool:
+    """A pool of at most `size` connections, which the caller closes.
+
+    Raises `InvalidDatabaseUrl`, or what asyncpg raises when the server cannot be reached (`OSError`,
+    `asyncpg.PostgresError`, `TimeoutError`).
+    """
+    check_url(url)
+    probe = await connect(url, application_name=application_name)
+    try:
+        settings = _server_settings(application_name, _transaction_timeout(probe, transaction_timeout_s))
+    finally:
+        await probe.close(timeout=CONNECT_TIMEOUT_S)
+    pool: Pool = asyncpg.create_pool(
+        url,
+        min_size=min_size,
+        max_size=size,
+        init=_prepare,
+        reset=_keep,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings=settings,
+        **_STATEMENT_CACHE,
+    )
+    return await pool
+
+
+async def connect(
+    url: str,
+    *,
+    application_name: str,
+    command_timeout_s: float | None = COMMAND_TIMEOUT_S,
+    transaction_timeout_s: float | None = None,
+) -> OwnConnection:
+    """One connection of its own, which the caller closes; raises as `create_pool` does.
+
+    Without `transaction_timeout_s` a transaction may last as long as it works (rebuilds); idle ones still end.
+    """
+    check_url(url)
+    connection: OwnConnection = await asyncpg.connect(
+        url,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings=_server_settings(application_name, {}),
+        **_STATEMENT_CACHE,
+    )
+    try:
+        await _prepare(connection)
+        if transaction_timeout_s is not None:
+            for name, value in _transaction_timeout(connection, transaction_timeout_s).items():
+                await connection.execute("select set_config($1, $2, false)", name, value)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def check_url(url: str) -> None:
+    """Raises `InvalidDatabaseUrl` unless `url` is of the form that asyncpg takes."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"postgresql", "postgres"} and "\0" not in url
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InvalidDatabaseUrl(
+            "the database URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE "
+            "or, for a socket, postgresql://USER@/DATABASE?host=/DIRECTORY"
+        )
+
+
+_STATEMENT_CACHE: Final[Mapping[str, Any]] = {
+    "statement_cache_size": 512,
+    "max_cached_statement_lifetime": 0,
+    "max_cacheable_statement_size": 64 * 1024,
+}
+
+
+def _server_settings(application_name: str, more: Mapping[str, str]) -> dict[str, str]:
+    """The server ends its side of a dead connection too, and with it the locks that connection held."""
+    return {
+        "application_name": application_name,
+        "timezone": "UTC",
+        "idle_in_transaction_session_timeout": _milliseconds(IDLE_IN_TRANSACTION_S),
+        "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
+        "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
+        "tcp_keepalives_count": str(KEEPALIVE_COUNT),
+        "tcp_user_timeout": str(USER_TIMEOUT_MS),
+        **more,
+    }
+
+
+def _transaction_timeout(connection: Connection, seconds: float) -> dict[str, str]:
+    if connection.get_server_version().major < _TRANSACTION_TIMEOUT_SINCE:
+        return {}
+    return {"transaction_timeout": _milliseconds(seconds)}
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+async def _prepare(connection: OwnConnection) -> None:
+    _keep_alive(connection)
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", format="binary", encoder=_encode_jsonb, decoder=_decode_jsonb
+    )
+
+
+async def _keep(_connection: Connection) -> None:
+    """In place of asyncpg's reset query; see the head of this file."""
+
+
+def _encode_jsonb(value: bytes | str) -> bytes:
+    return _JSONB_VERSION + (value.encode() if isinstance(value, str) else value)
+
+
+def _decode_jsonb(value: bytes) -> bytes:
+    return value[1:]
+
+
+def _keep_alive(connection: OwnConnection) -> None:
+    """Asyncpg has no setting for the client's side of the socket; its transport is the only way to it."""
+    transport: Any = connection._transport  # noqa: SLF001
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", KEEPALIVE_COUNT),
+        ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,221 @@
+"""Every setting of WVS: name, type, default and meaning in one place. `wvs --help` lists them from here.
+
+A field `port` is read from the environment variable `WVS_PORT`. An unset or empty variable means the default.
+"""
+
+import difflib
+import grp
+import os
+import pwd
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import UNSET, Meta
+
+PREFIX: Final = "WVS_"
+
+# Read by other programs of ours (wvsctl, the agent wrapper, the tests), therefore no typing errors.
+_FOREIGN: Final = re.compile(r"WVS_(URL|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
+
+
+class InvalidSetting(ValueError):
+    """A variable has a value that is not allowed; the text names the variable, the value and what is allowed."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """The user and group that a new live tree belongs to."""
+
+    uid: int
+    gid: int
+
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=1, le=1024)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one process; made by `load_settings`."""
+
+    database_url: Annotated[
+        str | None, Meta(description="postgresql://… of the database; unset: `wvs up` runs an embedded one")
+    ] = None
+    data_dir: Annotated[Path, Meta(description="where `wvs up` keeps its database and, unless named, its volume")] = (
+        Path(".wvs")
+    )
+    volume: Annotated[Path | None, Meta(description="the volume's directory; unset: <data dir>/volume")] = None
+    host: Annotated[str, Meta(description="address the API listens on")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="port the API listens on; 0 takes a free one")] = 8787
+    allowed_hosts: Annotated[
+        tuple[str, ...], Meta(description="names that a request's Host header may carry, separated by commas")
+    ] = ("127.0.0.1", "localhost", "[::1]")
+    live_owner: Annotated[
+        Owner | None,
+        Meta(description="USER[:GROUP] (names or numbers) that owns a new live tree; unset: the service's user"),
+    ] = None
+    live_mode: Annotated[int, Meta(ge=0, le=0o7777, description="octal mode of a new live tree")] = 0o755
+    executor_slots: Annotated[Count, Meta(description="tasks that one executor runs at the same time")] = 4
+    executor_metrics_port: Annotated[Port, Meta(description="port of the executor's own /metrics; 0 turns it off")] = (
+        8788
+    )
+    lease_s: Annotated[Seconds, Meta(description="seconds after which a hanging executor's task is taken away")] = 30.0
+    lease_renew_s: Annotated[Seconds, Meta(description="seconds between two renewals of a lease")] = 10.0
+    poll_s: Annotated[Seconds, Meta(description="longest wait in seconds between two looks for work")] = 1.0
+    freeze_budget_s: Annotated[Seconds, Meta(description="seconds that sessions have to freeze and flush")] = 10.0
+    drain_grace_s: Annotated[Seconds, Meta(description="seconds that running work has to end at shutdown")] = 10.0
+    clone_workers: Annotated[Count, Meta(description="threads that clone the files of one tree")] = 2
+    pool_size: Annotated[Count, Meta(description="most database connections in one process's pool")] = 10
+    log_format: Annotated[
+        Literal["auto", "json", "console"], Meta(description="auto: console on a terminal, JSON elsewhere")
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")
+    ] = "info"
+    failpoints: Annotated[str, Meta(description="faults to inject, for tests only; empty: none")] = ""
+
+    def __post_init__(self) -> None:
+        if self.lease_renew_s * 2 > self.lease_s:
+            raise InvalidSetting(
+                f"WVS_LEASE_RENEW_S={self.lease_renew_s:g} is not allowed: must be at most half of "
+                f"WVS_LEASE_S={self.lease_s:g}, so that one lost renewal loses no lease"
+            )
+
+
+class SettingDoc(msgspec.Struct, frozen=True):
+    """One line of the help: a variable, what it may be, its default as it would be written, and its meaning."""
+
+    variable: str
+    allowed: str
+    default: str
+    description: str
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in `environ` (the process's by default); raises `InvalidSetting` for the first bad value."""
+    source = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = source.get(_variable(field), "").strip()
+        if text:
+            values[field.name] = _parse(field, text)
+    return Settings(**values)
+
+
+def describe_settings() -> Iterator[SettingDoc]:
+    """Every setting in the order of `Settings`, for `--help` and the documentation."""
+    for field in msgspec.structs.fields(Settings):
+        yield SettingDoc(
+            variable=_variable(field),
+            allowed=_allowed(field),
+            default=_written(field),
+            description=_meta(field, "description"),
+        )
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str | None]]:
+    """Variables `WVS_*` that nothing reads, each with the known name it looks like: probably typing errors."""
+    source = os.environ if environ is None else environ
+    known = [_variable(field) for field in msgspec.structs.fields(Settings)]
+    strays = sorted(
+        name for name in source if name.startswith(PREFIX) and name not in known and not _FOREIGN.fullmatch(name)
+    )
+    return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in strays]
+
+
+def _variable(field: msgspec.structs.FieldInfo) -> str:
+    return PREFIX + field.name.upper()
+
+
+def _metas(field: msgspec.structs.FieldInfo) -> list[Meta]:
+    return [item for item in get_args(field.type)[1:] if isinstance(item, Meta)]
+
+
+def _meta(field: msgspec.structs.FieldInfo, name: str) -> Any:
+    """The attribute `name` of the field's annotation, or None."""
+    values = [getattr(meta, name) for meta in _metas(field)]
+    return next((value for value in values if value is not None and value is not UNSET), None)
+
+
+def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
+    try:
+        match field.name:
+            case "live_mode":
+                return msgspec.convert(int(text, 8), field.type)
+            case "live_owner":
+                return _owner(text)
+            case "allowed_hosts":
+                return _hosts(text)
+            case "database_url":
+                return _database_url(text)
+            case "data_dir" | "volume":
+                return Path(text).expanduser().absolute()
+            case _:
+                return msgspec.convert(text, field.type, strict=False)
+    except (ValueError, KeyError) as error:
+        shown = "(hidden)" if field.name == "database_url" else repr(text)
+        raise InvalidSetting(f"{_variable(field)}={shown} is not allowed: must be {_allowed(field)}") from error
+
+
+def _database_url(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("scheme")
+    return text
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in text.split(","))
+    if not all(names):
+        raise ValueError("empty name")
+    return names
+
+
+def _owner(text: str) -> Owner:
+    user, _, group = text.partition(":")
+    entry = pwd.getpwuid(int(user)) if user.isdecimal() and not group else None
+    if user.isdecimal():
+        uid, gid = int(user), entry.pw_gid if entry else -1
+    else:
+        uid, gid = pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid
+    if group:
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    return Owner(uid=uid, gid=gid)
+
+
+def _allowed(field: msgspec.structs.FieldInfo) -> str:
+    match field.name:
+        case "live_mode":
+            return "an octal mode from 0 to 7777"
+        case "live_owner":
+            return "USER or USER:GROUP, names or numbers that exist here"
+        case "allowed_hosts":
+            return "names separated by commas"
+        case "database_url":
+            return "a URL postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        case "data_dir" | "volume":
+            return "a directory"
+        case _:
+            return _allowed_by_type(field)
+
+
+def _allowed_by_type(field: msgspec.structs.FieldInfo) -> str:
+    kind = get_args(field.type)[0]
+    low, above, high = _meta(field, "ge"), _meta(field, "gt"), _meta(field, "le")
+    if kind is int:
+        return f"a whole number from {low} to {high}"
+    if kind is float:
+        return f"a number of seconds above {above} and at most {high}"
+    return " or ".join(str(value) for value in get_args(kind)) or "a text"
+
+
+def _written(field: msgspec.structs.FieldInfo) -> str:
+    value: object = field.default
+    if field.name == "live_mode":
+        return f"{field.default:04o}"
+    if field.name == "allowed_hosts":
+        return ",".join(field.default)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Logs and metrics: what every process of WVS tells about itself."""

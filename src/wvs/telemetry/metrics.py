@@ -1,0 +1,114 @@
+"""Every metric of WVS, in one registry of its own. Base units; no label ever carries an id, a name or a path."""
+
+import platform
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from wvs import __version__
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_FREEZE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 45, 90)
+_WORK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+
+
+class Metrics:
+    """The metrics of one process; make one and hand it on, so that tests do not share counts."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # a second series per counter that nobody reads
+        self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        self._describe_build()
+        self._describe_http()
+        self._describe_tasks()
+        self._describe_freezes()
+        self._describe_clones()
+        self._describe_log()
+        self._describe_resources()
+
+    def render(self) -> bytes:
+        """The Prometheus text format, of type `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    def _describe_build(self) -> None:
+        build_info = self._gauge("wvs_build_info", "Always 1; the labels say what runs.", "version", "python")
+        build_info.labels(version=__version__, python=platform.python_version()).set(1)
+
+    def _describe_http(self) -> None:
+        self.http_requests = self._counter(
+            "wvs_http_requests_total", "Requests answered, by route template.", "route", "method", "status"
+        )
+        self.http_request_duration_seconds = self._histogram(
+            "wvs_http_request_duration_seconds", "Time to answer a request.", _REQUEST_BUCKETS, "route", "method"
+        )
+        self.refusals = self._counter("wvs_refusals_total", "Requests answered with a problem, by its code.", "code")
+
+    def _describe_tasks(self) -> None:
+        self.tasks = self._gauge("wvs_tasks", "Tasks that are not final, and failed ones.", "kind", "state")
+        self.task_oldest_pending_age_seconds = self._gauge(
+            "wvs_task_oldest_pending_age_seconds", "Age of the oldest queued task; 0 without one.", "kind"
+        )
+        self.task_duration_seconds = self._histogram(
+            "wvs_task_duration_seconds", "From accepted to final.", _WORK_BUCKETS, "kind", "outcome"
+        )
+        self.task_attempts = self._counter("wvs_task_attempts_total", "Attempts that ended.", "kind", "outcome")
+        self.fence_rejections = self._counter(
+            "wvs_fence_rejections_total", "Renewals, progress and results refused because a newer claim exists."
+        )
+        self.lease_lost = self._counter("wvs_lease_lost_total", "Leases that ran out or were taken from a holder.")
+
+    def _describe_freezes(self) -> None:
+        self.quiesce_duration_seconds = self._histogram(
+            "wvs_quiesce_duration_seconds", "From opening a freeze to its proof or failure.", _FREEZE_BUCKETS, "outcome"
+        )
+        self.freeze_seconds = self._histogram("wvs_freeze_seconds", "Time that agents stood still.", _FREEZE_BUCKETS)
+        self.sessions = self._gauge("wvs_sessions", "Sessions that have not ended.", "state")
+
+    def _describe_clones(self) -> None:
+        self.clone_duration_seconds = self._histogram(
+            "wvs_clone_duration_seconds", "Time to clone one tree.", _WORK_BUCKETS, "engine", "kind"
+        )
+        self.clone_bytes = self._counter("wvs_clone_bytes_total", "Bytes of the files in finished clones.")
+        self.clone_files = self._counter("wvs_clone_files_total", "Entries in finished clones.")
+        self.sweeper_trees = self._counter(
+            "wvs_sweeper_trees_total",
+            "Directories the sweeper dealt with (trashed, removed, quarantined, lost).",
+            "action",
+        )
+
+    def _describe_log(self) -> None:
+        self.event_append = self._counter("wvs_event_append_total", "Events committed to the log.")
+        self.event_conflicts = self._counter(
+            "wvs_event_conflicts_total", "Commands decided again because another one came first."
+        )
+        self.follower_lag_events = self._gauge(
+            "wvs_follower_lag_events", "Positions between the head of the log and this process's slowest follower."
+        )
+
+    def _describe_resources(self) -> None:
+        self.volume_free_bytes = self._gauge("wvs_volume_free_bytes", "Bytes that may still be written to the volume.")
+        self.pg_pool_in_use = self._gauge("wvs_pg_pool_in_use", "Pooled database connections that are in use.")
+        self.ignored_failures = self._counter(
+            "wvs_ignored_failures_total", "Failures that were logged and survived, by the place that met them.", "where"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from wvs.settings import InvalidSetting, Owner, Settings, describe_settings, load_settings, unknown_variables
+
+
+def test_nothing_set_gives_the_defaults():
+    assert load_settings({}) == Settings()
+
+
+def test_an_empty_variable_means_the_default():
+    assert load_settings({"WVS_PORT": "", "WVS_LOG_LEVEL": "  "}) == Settings()
+
+
+def test_every_kind_of_value_is_read():
+    settings = load_settings(
+        {
+            "WVS_PORT": "0",
+            "WVS_POLL_S": "0.25",
+            "WVS_ALLOWED_HOSTS": "wvs.example, LOCALHOST",
+            "WVS_LIVE_OWNER": "1234:5678",
+            "WVS_LIVE_MODE": "2775",
+            "WVS_VOLUME": "/srv/../srv/vol",
+            "WVS_LOG_FORMAT": "json",
+            "WVS_DATABASE_URL": "postgresql://u:p@h/d",
+        }
+    )
+    assert settings.port == 0
+    assert settings.poll_s == 0.25
+    assert settings.allowed_hosts == ("wvs.example", "localhost")
+    assert settings.live_owner == Owner(uid=1234, gid=5678)
+    assert settings.live_mode == 0o2775
+    assert settings.volume == Path("/srv/../srv/vol")
+    assert settings.log_format == "json"
+    assert settings.database_url == "postgresql://u:p@h/d"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("WVS_PORT", "65536", "a whole number from 0 to 65535"),
+        ("WVS_PORT", "-1", "a whole number from 0 to 65535"),
+        ("WVS_PORT", "http", "a whole number from 0 to 65535"),
+        ("WVS_EXECUTOR_SLOTS", "0", "a whole number from 1 to 1024"),
+        ("WVS_EXECUTOR_SLOTS", "1.5", "a whole number from 1 to 1024"),
+        ("WVS_LEASE_S", "0", "a number of seconds above 0"),
+        ("WVS_LEASE_S", "nan", "a number of seconds above 0"),
+        ("WVS_LEASE_S", "inf", "a number of seconds above 0"),
+        ("WVS_LOG_FORMAT", "xml", "auto or json or console"),
+        ("WVS_LOG_LEVEL", "INFO", "debug or info or warning or error"),
+        ("WVS_LIVE_MODE", "898", "an octal mode"),
+        ("WVS_LIVE_MODE", "17777", "an octal mode"),
+        ("WVS_LIVE_OWNER", "no-such-user", "USER or USER:GROUP"),
+        ("WVS_LIVE_OWNER", "4294967295", "USER or USER:GROUP"),
+        ("WVS_LIVE_OWNER", "root:no-such-group", "USER or USER:GROUP"),
+        ("WVS_ALLOWED_HOSTS", ",", "names separated by commas"),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_variable_value_and_what_is_allowed(variable: str, value: str, allowed: str):
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings({variable: value})
+    assert f"{variable}={value!r}" in str(caught.value)
+    assert allowed in str(caught.value)
+
+
+def test_a_bad_database_url_is_not_repeated_because_it_holds_a_password():
+    with pytest.raises(InvalidSetting, match="WVS_DATABASE_URL") as caught:
+        load_settings({"WVS_DATABASE_URL": "host=h password=geheim"})
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_lease_must_outlast_one_lost_renewal():
+    with pytest.raises(InvalidSetting, match=r"WVS_LEASE_RENEW_S=10 .* WVS_LEASE_S=12"):
+        load_settings({"WVS_LEASE_S": "12"})
+    assert load_settings({"WVS_LEASE_S": "12", "WVS_LEASE_RENEW_S": "6"}).lease_s == 12
+
+
+def test_a_typing_error_in_a_name_is_found_with_the_name_that_was_meant():
+    found = unknown_variables(
+        {"WVS_POTR": "1", "WVS_URL": "http://x", "WVS_PORT": "1", "PATH": "/bin", "WVS_ZZZZZZ": ""}
+    )
+    assert found == [("WVS_POTR", "WVS_PORT"), ("WVS_ZZZZZZ", None)]
+
+
+def test_the_description_of_each_setting_names_a_default_that_is_read_back_as_the_default():
+    docs = list(describe_settings())
+    assert len(docs) == len(Settings.__struct_fields__)
+    assert all(doc.description and doc.allowed for doc in docs)
+    relative = {"WVS_DATA_DIR"}  # made absolute when read
+    written = {doc.variable: doc.default for doc in docs if doc.variable not in relative}
+    assert load_settings(written) == Settings()
