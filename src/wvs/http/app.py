@@ -1,0 +1,97 @@
+"""Puts the HTTP API together: Litestar with the given routes inside the boundary."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import cache
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+
+from wvs.http.admission import QueryNames, admission
+from wvs.http.bodies import StrictRequest
+from wvs.http.boundary import Boundary
+from wvs.http.context import RequestContext, context_of
+from wvs.http.hosts import LOOPBACK_HOSTS, HostRule
+from wvs.http.limits import Limits
+from wvs.http.openapi import describe, query_names_of, schema_router
+from wvs.http.probes import Probes, Readiness, Refresh, probe_router
+from wvs.http.problems import EXCEPTION_HANDLERS
+from wvs.http.traffic import Traffic
+from wvs.telemetry.metrics import Metrics
+
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+class Api(msgspec.Struct, frozen=True):
+    """The whole API: `asgi` is what a server runs; `draining`, once set, ends every long wait and fails `/readyz`."""
+
+    asgi: Boundary
+    litestar: Litestar
+    draining: asyncio.Event
+    document: Callable[[], dict[str, Any]]
+
+
+def create_app(  # noqa: PLR0913 - everything is wired here, and every argument is named
+    *,
+    route_handlers: Sequence[ControllerRouterHandler],
+    readiness: Readiness,
+    draining: asyncio.Event,
+    metrics: Metrics,
+    hosts: Iterable[str] = LOOPBACK_HOSTS,
+    lifespan: Sequence[Lifespan] = (),
+    dependencies: Mapping[str, Provide] | None = None,
+    refresh_metrics: Refresh | None = None,
+    limits: Limits | None = None,
+) -> Api:
+    """The API with these resource routes.
+
+    Handlers can ask for `context: RequestContext` and `draining: asyncio.Event`, and for what `dependencies` adds.
+    `lifespan` is entered in order before the first request and left in reverse order after the last one. Raises
+    `ValueError` if a host of `hosts` is none, and Litestar's `ImproperlyConfiguredException` if the routes do not fit.
+    """
+    handlers = [probe_router(Probes(readiness, draining, metrics, refresh_metrics)), *route_handlers]
+    provided = {**_own_dependencies(draining), **(dependencies or {})}
+
+    @cache
+    def document() -> dict[str, Any]:
+        return describe(handlers, provided)
+
+    @cache
+    def query_names() -> QueryNames:
+        return query_names_of(document())
+
+    litestar = Litestar(
+        route_handlers=[*handlers, schema_router(document)],
+        before_request=admission(query_names),
+        dependencies=provided,
+        exception_handlers=dict(EXCEPTION_HANDLERS),
+        lifespan=list(lifespan),
+        logging_config=None,
+        openapi_config=None,
+        request_class=StrictRequest,
+        request_max_body_size=None,
+    )
+    asgi = Boundary(
+        litestar,  # pyright: ignore[reportArgumentType] - the same ASGI, in other words
+        hosts=HostRule(hosts),
+        limits=limits or Limits(),
+        traffic=Traffic(metrics),
+    )
+    return Api(asgi=asgi, litestar=litestar, draining=draining, document=document)
+
+
+def _own_dependencies(draining: asyncio.Event) -> dict[str, Provide]:
+    def provide_draining() -> asyncio.Event:
+        return draining
+
+    def provide_context(request: StrictRequest) -> RequestContext:
+        return context_of(request)
+
+    return {
+        "draining": Provide(provide_draining, sync_to_thread=False),
+        "context": Provide(provide_context, sync_to_thread=False),
+    }

@@ -1,0 +1,131 @@
+"""An API with routes made for tests, called in this process without a server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+import httpx
+import msgspec
+import pytest
+import structlog
+from litestar import Request, delete, get, post
+from litestar.params import QueryParameter
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.http.app import Api, create_app
+from wvs.http.context import RequestContext
+from wvs.http.cursors import CursorText, Limit
+from wvs.http.openapi import problem_responses
+from wvs.telemetry.metrics import Metrics
+
+
+class NewThing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=8)]
+    count: int = 0
+    labels: dict[str, str] = {}
+
+
+class Why(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str | None = None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a handler was given."""
+
+    name: str
+    actor: str
+    request_id: str
+    trace_id: str
+    idempotency_key: str | None
+
+
+@post("/v1/things", status_code=202, operation_id="createThing", responses=problem_responses())
+async def create_thing(data: NewThing, context: RequestContext) -> Seen:
+    """Makes a thing."""
+    return Seen(data.name, context.actor, context.request_id, context.trace_id, context.idempotency_key)
+
+
+@post("/v1/things/{thing_id:str}/disable", status_code=200, operation_id="disableThing", responses=problem_responses())
+async def disable_thing(thing_id: str, data: Why | None = None) -> dict[str, str]:
+    """Disables a thing."""
+    return {"id": thing_id, "reason": "none" if data is None else str(data.reason)}
+
+
+@get("/v1/things", operation_id="listThings", responses=problem_responses(ErrorCode.INVALID_CURSOR))
+async def list_things(
+    limit: Limit = 50,
+    cursor: CursorText = None,
+    wanted_state: Annotated[str | None, QueryParameter(name="state")] = None,
+) -> dict[str, str]:
+    """Lists things."""
+    return {"limit": str(limit), "cursor": str(cursor), "state": str(wanted_state)}
+
+
+@delete(
+    "/v1/things/{thing_id:str}",
+    status_code=202,
+    operation_id="dropThing",
+    responses=problem_responses(ErrorCode.SNAPSHOT_IN_USE),
+)
+async def drop_thing(thing_id: str) -> None:
+    """Refuses to drop a thing."""
+    raise Refused(ErrorCode.SNAPSHOT_IN_USE, f"{thing_id} is current", blockers=[{"kind": "current"}])
+
+
+@get("/v1/crash", operation_id="crash", responses=problem_responses())
+async def crash(request: Request[None, None, None]) -> None:
+    """Crashes."""
+    raise ZeroDivisionError(f"the secret of {request.url}")
+
+
+@get("/v1/unavailable", operation_id="beUnavailable", responses=problem_responses())
+async def be_unavailable() -> None:
+    """Has lost its database."""
+    raise ConnectionResetError("secret host")
+
+
+class Readiness:
+    """A readiness check that a test can turn."""
+
+    def __init__(self) -> None:
+        self.reasons: Sequence[str] | Exception = ()
+
+    async def __call__(self) -> Sequence[str]:
+        if isinstance(self.reasons, Exception):
+            raise self.reasons
+        return self.reasons
+
+
+@pytest.fixture
+def readiness() -> Readiness:
+    return Readiness()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def api(readiness: Readiness, metrics: Metrics) -> Api:
+    return create_app(
+        route_handlers=[create_thing, disable_thing, list_things, drop_thing, crash, be_unavailable],
+        readiness=readiness,
+        draining=asyncio.Event(),
+        metrics=metrics,
+    )
+
+
+@pytest.fixture
+async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(api.asgi)  # pyright: ignore[reportArgumentType]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8787") as opened:
+        yield opened
+
+
+@pytest.fixture
+def log() -> "list[structlog.typing.EventDict]":
+    """Every log event of the test, with the fields of the log context."""
+    captured = structlog.testing.LogCapture()
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, captured], cache_logger_on_first_use=False)
+    return captured.entries

@@ -1,0 +1,128 @@
+import pytest
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.http.request_headers import parse_idempotency_key, parse_if_match, parse_wait, preference_applied
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("abc", "abc"),
+        ("  abc\t", "abc"),
+        ('"abc"', "abc"),
+        (r'"a\"b\\c"', r"a\b".replace("\\", '"') + r"\c"),
+        ("8e03978e-40d5-43e8-bc93-6894a57f9324", "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+        ("x" * 255, "x" * 255),
+        ('"' + "x" * 255 + '"', "x" * 255),
+        ("a,b;c=d", "a,b;c=d"),
+    ],
+)
+def test_an_idempotency_key_is_accepted_bare_or_quoted(header: str, key: str) -> None:
+    assert parse_idempotency_key(header) == key
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "   ",
+        '""',
+        '"abc',
+        '"',
+        '"a"b"',
+        '"abc";p=1',
+        r'"a\b"',
+        "a b",
+        '"a b"',
+        "one, two",
+        "x" * 256,
+        '"' + "x" * 256 + '"',
+        "käse",
+        "a\x00b",
+        "a\x7f",
+    ],
+)
+def test_a_malformed_idempotency_key_is_refused_by_name(header: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parse_idempotency_key(header)
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert "Idempotency-Key" in caught.value.detail
+
+
+def test_a_missing_idempotency_key_has_a_code_of_its_own() -> None:
+    with pytest.raises(Refused) as caught:
+        parse_idempotency_key(None)
+    assert caught.value.code is ErrorCode.IDEMPOTENCY_KEY_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("prefer", "wait_s"),
+    [
+        (None, None),
+        ("", None),
+        ("wait=5", 5),
+        ("wait=0", 0),
+        ("WAIT = 7", 7),
+        ('wait="12"', 12),
+        ("respond-async, wait=10", 10),
+        ("wait=10, respond-async", 10),
+        ('foo; bar="a,b", wait=3', None),  # a comma inside a parameter: more than this parser takes apart
+        ('foo="a,b", wait=3', 3),
+        ("wait=3; x=1", 3),
+        ("wait=3, wait=9", 3),
+        ("wait=60", 60),
+        ("wait=61", 60),
+        ("wait=999999999", 60),
+        ("wait=9999999999999999999", None),
+        ("wait=-1", None),
+        ("wait=1.5", None),
+        ("wait=soon", None),
+        ("wait", None),
+        ("wait=", None),
+        ("=5", None),
+        (",,", None),
+        ("wait=5 6", None),
+    ],
+)
+def test_prefer_wait_is_capped_and_ignored_when_malformed(prefer: str | None, wait_s: int | None) -> None:
+    assert parse_wait(prefer) == wait_s
+
+
+def test_the_applied_preference_tells_the_capped_number() -> None:
+    wait_s = parse_wait("wait=3600")
+    assert wait_s is not None
+    assert preference_applied(wait_s) == "wait=60"
+
+
+@pytest.mark.parametrize(
+    ("header", "etag", "holds"),
+    [
+        ('"7"', '"7"', True),
+        ('"7"', '"8"', False),
+        ('"6", "7"', '"7"', True),
+        ('"6","7"', '"7"', True),
+        ("*", '"7"', True),
+        (" * ", '"7"', True),
+        ("*", None, False),
+        ('"7"', None, False),
+        ('W/"7"', '"7"', False),
+        ('W/"7", "7"', '"7"', True),
+        ('"a,b"', '"a,b"', True),
+    ],
+)
+def test_if_match_compares_strongly(header: str, etag: str | None, holds: bool) -> None:
+    condition = parse_if_match(header)
+    assert condition is not None
+    assert condition.holds_for(etag) is holds
+
+
+def test_no_if_match_is_no_condition() -> None:
+    assert parse_if_match(None) is None
+
+
+@pytest.mark.parametrize("header", ["", "7", '"7', '"7" "8"', '"7",', '*, "7"', 'w/"7"', ",", '"a b"'])
+def test_a_malformed_if_match_is_refused_rather_than_ignored(header: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parse_if_match(header)
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert "If-Match" in caught.value.detail
