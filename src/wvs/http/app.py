@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
@@ -88,7 +88,7 @@ def _own_dependencies(draining: asyncio.Event) -> dict[str, Provide]:
     def provide_draining() -> asyncio.Event:
         return draining
 
-    def provide_context(request: StrictRequest) -> RequestContext:
+    def provide_context(request: Request[Any, Any, Any]) -> RequestContext:
         return context_of(request)
 
     return {

@@ -19,7 +19,7 @@ _NAMED_FIELD: Final = re.compile(r"^Object (?:contains unknown|missing required)
 _ESCAPED_NUL: Final = b"\\u0000"
 
 
-class ClientGone(Exception):  # noqa: N818 - not a failure of this service
+class ClientGone(Exception):
     """The client closed the connection before its body was complete; nobody is left to answer."""
 
 

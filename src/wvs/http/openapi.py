@@ -12,6 +12,7 @@ from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Example
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from wvs import __version__
@@ -124,7 +125,7 @@ def schema_router(document: Callable[[], dict[str, Any]]) -> Router:
         return _PAGE
 
     @get("/assets/{name:str}", sync_to_thread=False)
-    def asset(name: str) -> Response[bytes]:
+    def asset(name: FromPath[str]) -> Response[bytes]:
         if name not in _ASSETS:
             raise NotFoundException
         return Response(_asset(name), media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})

@@ -10,6 +10,7 @@ import structlog
 from litestar import MediaType, Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
 from wvs.http.explanations import EXPLANATIONS
@@ -112,7 +113,7 @@ def probe_router(probes: Probes) -> Router:
     response_headers=[ResponseHeader(name="vary", value="accept", documentation_only=False)],
     sync_to_thread=False,
 )
-def explain(code: str, request: Request[Any, Any, Any]) -> Response[ExplainedCode]:
+def explain(code: FromPath[str], request: Request[Any, Any, Any]) -> Response[ExplainedCode]:
     """What an error code means and what to do; as a page for whoever asks for text/html."""
     try:
         known = ErrorCode(code)

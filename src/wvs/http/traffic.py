@@ -27,7 +27,7 @@ class Traffic:
         # Finding a labelled child takes a lock and several dicts. All labels are of finite sets, so this is bounded.
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def answered(  # noqa: PLR0913 - the fields of one log line
+    def answered(
         self,
         *,
         context: RequestContext,

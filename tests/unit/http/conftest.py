@@ -9,7 +9,9 @@ import msgspec
 import pytest
 import structlog
 from litestar import Request, delete, get, post
-from litestar.params import QueryParameter
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.http.app import Api, create_app
@@ -40,13 +42,13 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 @post("/v1/things", status_code=202, operation_id="createThing", responses=problem_responses())
-async def create_thing(data: NewThing, context: RequestContext) -> Seen:
+async def create_thing(data: JSONBody[NewThing], context: NamedDependency[RequestContext]) -> Seen:
     """Makes a thing."""
     return Seen(data.name, context.actor, context.request_id, context.trace_id, context.idempotency_key)
 
 
 @post("/v1/things/{thing_id:str}/disable", status_code=200, operation_id="disableThing", responses=problem_responses())
-async def disable_thing(thing_id: str, data: Why | None = None) -> dict[str, str]:
+async def disable_thing(thing_id: FromPath[str], data: JSONBody[Why | None] = None) -> dict[str, str]:
     """Disables a thing."""
     return {"id": thing_id, "reason": "none" if data is None else str(data.reason)}
 
@@ -67,13 +69,13 @@ async def list_things(
     operation_id="dropThing",
     responses=problem_responses(ErrorCode.SNAPSHOT_IN_USE),
 )
-async def drop_thing(thing_id: str) -> None:
+async def drop_thing(thing_id: FromPath[str]) -> None:
     """Refuses to drop a thing."""
     raise Refused(ErrorCode.SNAPSHOT_IN_USE, f"{thing_id} is current", blockers=[{"kind": "current"}])
 
 
 @get("/v1/crash", operation_id="crash", responses=problem_responses())
-async def crash(request: Request[None, None, None]) -> None:
+async def crash(request: Request[None, None, State]) -> None:
     """Crashes."""
     raise ZeroDivisionError(f"the secret of {request.url}")
 

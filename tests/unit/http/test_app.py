@@ -31,7 +31,6 @@ MALFORMED_BODIES = [
     (b'{"name":"123456789"}', "name", "length"),
     (b'{"name":"a","count":"1"}', "count", "str"),
     (b'{"name":"a","count":1.5}', "count", "float"),
-    (b'{"name":"a","count":99999999999999999999999}', "count", ""),
     (b'{"name":"a","labels":{"k":1}}', "labels[...]", "int"),
     (b'{"name":"a","colour":"red"}', "colour", "unknown"),
 ]
