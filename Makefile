@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 REQUIREMENTS := requirements/runtime.txt requirements/test.txt
 PYTEST_ARGS ?=
+# uv is several times faster, but knows nothing of certificates and indexes set in pip's own configuration.
+INSTALL = install() { $(UV) pip install --quiet --python $(BIN)/python "$$@" \
+	|| { echo "uv could not install; trying again with pip" >&2; $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$@"; }; }; install
 
 .DEFAULT_GOAL := help
 
@@ -22,12 +25,12 @@ $(VENV)/.tools: requirements/build.txt
 	@touch $@
 
 $(VENV)/.ready: $(VENV)/.tools $(REQUIREMENTS) pyproject.toml
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes $(addprefix -r ,$(REQUIREMENTS))
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --require-hashes $(addprefix -r ,$(REQUIREMENTS))
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.ready requirements/dev.txt
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
 .PHONY: lint
