@@ -12,7 +12,7 @@ CREATE TABLE wvs.lanes (
     executor text,
     lease_until timestamptz,
     deadline_at timestamptz,
-    freeze bigint NOT NULL DEFAULT 0
+    freezes bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lanes_ready_idx ON wvs.lanes (ready_at) WHERE ready_at IS NOT NULL;
 CREATE INDEX lanes_running_idx ON wvs.lanes (lease_until) WHERE task_id IS NOT NULL;

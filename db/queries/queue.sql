@@ -18,7 +18,7 @@ SELECT pg_advisory_unlock(2004251395, $1)
 
 -- name: open_freeze
 -- Opens the next freeze of a workspace for the claim that holds it; null if it holds no longer.
-UPDATE wvs.lanes SET freeze = freeze + 1 WHERE workspace_id = $1 AND fence = $2 AND task_id = $3 RETURNING freeze
+UPDATE wvs.lanes SET freezes = freezes + 1 WHERE workspace_id = $1 AND fence = $2 AND task_id = $3 RETURNING freezes
 
 -- name: queue_gauges
 -- Open tasks by kind and state, and the age in seconds of the oldest queued one of each kind.

@@ -41,7 +41,7 @@ class UnknownEventError(MapperDeserialisationError):
 
 
 TOPICS: Final[dict[type[Struct], str]] = {
-    cls: cast(str, cls.__struct_config__.tag) for cls in cast("tuple[type[Struct], ...]", get_args(Event))
+    cls: cast("str", cls.__struct_config__.tag) for cls in cast("tuple[type[Struct], ...]", get_args(Event))
 }
 
 _encoder: Final = msgspec.json.Encoder()
@@ -72,7 +72,7 @@ class EventMapper(Mapper[UUID]):
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
         """The stored form; its `state` is what the hash chain covers."""
-        recorded = cast(Recorded, domain_event)
+        recorded = cast("Recorded", domain_event)
         state = encode(recorded.event, recorded.metadata)
         if self.compressor:
             state = self.compressor.compress(state)
@@ -93,5 +93,5 @@ class EventMapper(Mapper[UUID]):
         except Exception as error:
             place = f"workspace {stored_event.originator_id}, version {stored_event.originator_version}"
             raise UnknownEventError(f"{place}: {error}") from error
-        originator_id = cast(UUID, stored_event.originator_id)
+        originator_id = cast("UUID", stored_event.originator_id)
         return Recorded(originator_id, stored_event.originator_version, event, metadata)

@@ -126,7 +126,8 @@ async def record(connection: Connection, write: Write) -> Recorded:
             "Another workspace that is not disabled has this name.",
             "Choose another name, or find the workspace with wvsctl workspace get NAME.",
         ) from error
-    assert row is not None  # a function with RETURN QUERY on every path
+    if row is None:
+        raise AssertionError("commit_command returns a row on every path")
     return Recorded(Outcome(row["outcome"]), row["version"], row["status"], row["answer"])
 
 

@@ -200,7 +200,7 @@ class _Attempt:
     async def run(self) -> Committed:
         fresh = False
         for _ in range(MAX_CONFLICTS):
-            head = await self._head(fresh)
+            head = await self._head(fresh=fresh)
             try:
                 events = decide(self._command, head.workspace)
             except Refused:
@@ -222,7 +222,7 @@ class _Attempt:
             "Repeat the request.",
         )
 
-    async def _head(self, fresh: bool) -> Head:
+    async def _head(self, *, fresh: bool) -> Head:
         aggregates = self._path.aggregates
         cached = aggregates.cached(self._workspace_id)
         if cached is not None and not fresh:
@@ -241,7 +241,8 @@ class _Attempt:
 
     async def _commit(self, head: Head, events: list[Event]) -> Committed | None:
         after = fold(self._workspace_id, events, head.workspace)
-        assert after is not None  # every decision is about a workspace that exists then
+        if after is None:
+            raise AssertionError("every decision is about a workspace that exists after it")
         write = self._write(head, events, after)
         try:
             async with self._path.pool.acquire() as connection:

@@ -80,7 +80,7 @@ class _Projection:
                 ]
             case WorkspaceInitFailed():
                 return [
-                    self._workspace(state=event.workspace_state, error=event.error),
+                    self._workspace(state=WorkspaceState.INIT_FAILED, error=event.error),
                     self._failed(event.task_id, event.error),
                     *self._abandoned(event.tree),
                 ]

@@ -6,7 +6,7 @@ NOTIFY takes a cluster-wide lock at commit, so that sending it within a command'
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 import asyncpg
@@ -43,7 +43,7 @@ class Hinter:
         self._wake.set()
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Hinter"]:
+    async def running(self) -> AsyncGenerator["Hinter"]:
         """Sends while the block lasts."""
         task = asyncio.create_task(self._run())
         try:
@@ -89,7 +89,7 @@ class Listener:
         self._heartbeat_s = heartbeat_s
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Listener"]:
+    async def running(self) -> AsyncGenerator["Listener"]:
         """Listens while the block lasts."""
         task = asyncio.create_task(self._run())
         try:

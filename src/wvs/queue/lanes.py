@@ -6,7 +6,7 @@ the lease bounds a holder that hangs, and the fence makes both safe, because eve
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -107,8 +107,7 @@ async def claim(connection: Connection, executor: str, lease_s: float, cursor: L
         cursor.exhausted()
         return None
     cursor.found(row["ready_at"])
-    values: dict[str, Any] = {name: row[name] for name in Claim.__struct_fields__}
-    return Claim(**{**values, "kind": TaskKind(row["kind"])})
+    return msgspec.convert(dict(row), Claim)
 
 
 async def renew(
