@@ -47,7 +47,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "log_line_prefix": "%m [%p] %a ",
     "logging_collector": "off",
 }
-_NOT_DURABLE: Final[Mapping[str, str]] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NOT_DURABLE: Final[Mapping[str, str]] = {"fsync": "off"}
 
 
 def embedded_binaries() -> Path:
@@ -61,7 +61,7 @@ def embedded_binaries() -> Path:
 class EmbeddedPostgres:
     """A server on `data_dir`, running from `start()` to `stop()`; also a context manager.
 
-    `durable=False` gives up crash safety for speed (tests). `settings` are further server parameters. `binaries` names
+    `durable=False` keeps what is committed through a killed process but not through a power cut (tests). `settings` are further server parameters. `binaries` names
     another installation's `bin` directory. All calls block; none may be made from two threads at once.
     """
 
