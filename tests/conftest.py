@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+import wvs
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import Pool, create_pool
@@ -48,7 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
     run_dir.chmod(0o755)
     os.environ[_RUN_DIR] = str(run_dir)
     guard = subprocess.Popen(
-        [sys.executable, "-c", _GUARD, str(run_dir)], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
+        [sys.executable, "-c", _GUARD, str(run_dir)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(Path(wvs.__file__).parents[1])},
     )
     config.stash[_GUARD_KEY] = guard
 

@@ -61,8 +61,9 @@ def embedded_binaries() -> Path:
 class EmbeddedPostgres:
     """A server on `data_dir`, running from `start()` to `stop()`; also a context manager.
 
-    `durable=False` keeps what is committed through a killed process but not through a power cut (tests). `settings` are further server parameters. `binaries` names
-    another installation's `bin` directory. All calls block; none may be made from two threads at once.
+    `durable=False` keeps what is committed through a killed process but not through a power cut (tests). `settings` are
+    further server parameters. `binaries` names another installation's `bin` directory. All calls block; none may be
+    made from two threads at once.
     """
 
     def __init__(

@@ -1,0 +1,81 @@
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from wvs import __version__
+from wvs.telemetry.metrics import CONTENT_TYPE, Metrics
+
+# design §11, plus the two that "every failure moves a metric" needs
+CONTRACT: dict[str, tuple[str, ...]] = {
+    "wvs_build_info": ("version", "python"),
+    "wvs_http_requests_total": ("route", "method", "status"),
+    "wvs_http_request_duration_seconds": ("route", "method"),
+    "wvs_refusals_total": ("code",),
+    "wvs_tasks": ("kind", "state"),
+    "wvs_task_oldest_pending_age_seconds": ("kind",),
+    "wvs_task_duration_seconds": ("kind", "outcome"),
+    "wvs_task_attempts_total": ("kind", "outcome"),
+    "wvs_quiesce_duration_seconds": ("outcome",),
+    "wvs_freeze_seconds": (),
+    "wvs_clone_duration_seconds": ("engine", "kind"),
+    "wvs_clone_bytes_total": (),
+    "wvs_clone_files_total": (),
+    "wvs_fence_rejections_total": (),
+    "wvs_lease_lost_total": (),
+    "wvs_event_append_total": (),
+    "wvs_event_conflicts_total": (),
+    "wvs_follower_lag_events": (),
+    "wvs_sessions": ("state",),
+    "wvs_volume_free_bytes": (),
+    "wvs_sweeper_trees_total": ("action",),
+    "wvs_pg_pool_in_use": (),
+    "wvs_ignored_failures_total": ("where",),
+}
+
+
+def _attribute_of(name: str) -> str:
+    return name.removeprefix("wvs_").removesuffix("_total")
+
+
+def test_every_metric_of_the_contract_is_exposed_under_its_name_with_its_labels_and_a_help_text():
+    metrics = Metrics()
+    for name, labels in CONTRACT.items():
+        if name == "wvs_build_info":
+            continue
+        metric = getattr(metrics, _attribute_of(name))
+        metric = metric.labels(**dict.fromkeys(labels, "x")) if labels else metric
+        getattr(metric, "observe" if hasattr(metric, "observe") else "inc")(1)
+    families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
+    for name, labels in CONTRACT.items():
+        family = families[name.removesuffix("_total")]
+        assert family.documentation.endswith(".")
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(labels)
+            assert sample.name.startswith(name)
+            assert not sample.name.endswith("_created")
+
+
+def test_there_is_no_metric_outside_the_contract():
+    ours = {family.name for family in Metrics().registry.collect() if family.name.startswith("wvs_")}
+    assert ours == {name.removesuffix("_total") for name in CONTRACT}
+
+
+def test_no_label_can_carry_an_id():
+    labels = {label for labels in CONTRACT.values() for label in labels}
+    assert not labels & {"id", "workspace", "task", "snapshot", "session", "name", "path"}
+
+
+def test_the_build_is_told():
+    assert f'version="{__version__}"' in Metrics().render().decode()
+    assert CONTENT_TYPE.startswith("text/plain; version=")
+
+
+def test_two_processes_worth_of_metrics_do_not_share_counts():
+    one, other = Metrics(), Metrics()
+    one.event_append.inc(3)
+    assert "wvs_event_append_total 3.0" in one.render().decode()
+    assert "wvs_event_append_total 0.0" in other.render().decode()
+
+
+def test_a_wrong_label_is_an_error_and_not_a_new_series():
+    with pytest.raises(ValueError, match="label"):
+        Metrics().tasks.labels(task_id="x")
