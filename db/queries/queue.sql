@@ -33,3 +33,11 @@ SELECT kind, count(*) AS tasks FROM wvs.tasks WHERE state = 'failed' GROUP BY ki
 -- name: hint
 -- Wakes the executors; sent on its own connection, never within a command's transaction.
 SELECT pg_notify($1, '')
+
+-- name: try_session_lock
+-- Takes the session-level advisory lock ($1, $2) if it is free.
+SELECT pg_try_advisory_lock($1, $2)
+
+-- name: system_identifier
+-- The identity of the database cluster, which a volume is bound to.
+SELECT system_identifier::text FROM pg_control_system()

@@ -74,6 +74,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")
     ] = "info"
+    clone_journal: Annotated[
+        Path | None, Meta(description="file to which each clone's begin and end are appended; unset: none")
+    ] = None
     failpoints: Annotated[str, Meta(description="faults to inject, for tests only; empty: none")] = ""
 
     def __post_init__(self) -> None:

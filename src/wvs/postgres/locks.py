@@ -9,3 +9,4 @@ from typing import Final
 MIGRATION: Final = 0x77_76_73_01
 COMMAND: Final = 0x77_76_73_02
 HOLDER: Final = 0x77_76_73_03
+SWEEPER: Final = 0x77_76_73_04

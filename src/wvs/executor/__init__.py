@@ -1,0 +1,1 @@
+"""Executors: processes that claim tasks and touch the volume."""

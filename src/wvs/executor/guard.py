@@ -1,0 +1,113 @@
+"""The guard of a running task: renews its lease off the work's path, carries progress out and orders in."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import asyncpg
+import structlog
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import Cancel
+from wvs.engines.base import Progress as EngineProgress
+from wvs.postgres.pool import Connection
+from wvs.queue.lanes import Claim, Order, Progress, renew
+from wvs.telemetry.metrics import Metrics
+
+TICK_S: Final = 0.5
+"""Progress is written, and orders are asked for, at most this often."""
+
+log = structlog.get_logger(__name__)
+
+
+class Guard:
+    """Watches over one claim. `cancel` is what the work in threads looks at between two safe points."""
+
+    def __init__(
+        self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics
+    ) -> None:
+        self._connection = connection
+        self._claim = claim
+        self._lease_s = lease_s
+        self._renew_s = renew_s
+        self._metrics = metrics
+        self._progress = Progress("starting")
+        self._told: Progress | None = None
+        self.cancel = Cancel()
+        self.lost = False
+        self.draining = False
+
+    def phase(self, name: str) -> None:
+        """Tells what the task does now; counts go on from where they are."""
+        before = self._progress
+        self._progress = Progress(
+            name, before.files_done, before.files_total, before.bytes_done, before.bytes_total
+        )
+
+    def on_progress(self, progress: EngineProgress) -> None:
+        """Takes an engine's progress; called in its threads."""
+        self._progress = Progress(
+            self._progress.phase,
+            progress.files_done,
+            progress.files_total,
+            progress.bytes_done,
+            progress.bytes_total,
+        )
+
+    def hand_back(self) -> None:
+        """Ends the work at its next safe point because this executor is to stop."""
+        self.draining = True
+        self.cancel.request("the executor is shutting down", ErrorCode.LEASE_LOST)
+
+    def lose(self, why: str) -> None:
+        """Ends the work because the claim is not ours any more: it may commit nothing."""
+        if not self.lost:
+            self.lost = True
+            self._metrics.lease_lost.inc()
+            log.warning("lease_lost", why=why)
+        self.cancel.request(f"the claim was lost: {why}", ErrorCode.LEASE_LOST)
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncGenerator["Guard"]:
+        """Watches while the block lasts."""
+        task = asyncio.create_task(self._watch())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while not self.lost:
+            await asyncio.sleep(TICK_S)
+            due = loop.time() - renewed >= self._renew_s
+            try:
+                order = await self._ask(self._lease_s if due else None)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                # The connection carried the advisory lock: with it went the proof that we are alive.
+                self.lose(f"connection: {error!r}")
+                return
+            renewed = loop.time() if due else renewed
+            self._obey(order)
+
+    async def _ask(self, lease_s: float | None) -> Order:
+        progress = self._progress
+        changed = progress if progress != self._told else None
+        order = await renew(self._connection, self._claim, lease_s, changed)
+        self._told = progress
+        return order
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Order.GO_ON:
+                pass
+            case Order.CANCEL:
+                self.cancel.request()
+            case Order.DEADLINE:
+                self.cancel.request("the task's time is over", ErrorCode.DEADLINE_EXCEEDED)
+            case Order.STALE:
+                self._metrics.fence_rejections.inc()
+                self.lose("a newer claim exists")

@@ -1,0 +1,30 @@
+"""The stable link `current`: derived from Postgres, repaired by any executor."""
+
+from typing import Final
+from uuid import UUID
+
+from wvs.domain.errors import ErrorCode
+from wvs.domain.ids import WORKSPACE, format_id
+from wvs.engines.errors import EngineError
+from wvs.executor.workbench import Workbench
+
+_MOST_ROUNDS: Final = 20
+
+
+async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
+    """Lets the link point to the live tree that Postgres names; True if it had to be changed.
+
+    A rename cannot be fenced, and whoever does it may have been stopped for an hour just before. Therefore Postgres is
+    asked again after each change, until it names the tree that the link has: the last one to write the link is also
+    one that read the newest name after it.
+    """
+    name = format_id(WORKSPACE, workspace_id)
+    changed = False
+    for _ in range(_MOST_ROUNDS):
+        workspace = await bench.path.load(workspace_id)
+        wanted = None if workspace is None else workspace.live_tree
+        if wanted is None or await bench.run(bench.volume.pointed, name) == wanted:
+            return changed
+        await bench.run(bench.volume.point, name, wanted)
+        changed = True
+    raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, f"The link of {name} does not stay where it is put.")

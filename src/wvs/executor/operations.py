@@ -1,0 +1,159 @@
+"""The four operations. Each is re-entrant at every step: whatever a crash leaves, the next attempt or the sweeper ends.
+
+Nothing on disk counts until an event names it (rule 7): a tree is intended in the log before its directory exists, and
+durable before the event that commits it.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from msgspec import Struct
+
+from wvs.domain.commands import Command, FinishDrop, FinishInit, FinishSetCurrent, FinishSnapshot
+from wvs.domain.errors import ErrorCode
+from wvs.domain.states import TaskKind
+from wvs.domain.workspace import Task, Workspace
+from wvs.engines.base import Owner
+from wvs.engines.errors import EngineError
+from wvs.executor.cloning import clone_proven, report_of
+from wvs.executor.freeze import frozen
+from wvs.executor.links import point_to_current
+from wvs.executor.origin import origin_of
+from wvs.executor.workbench import Job
+from wvs.failpoints import failpoint
+
+
+class Started(Struct, frozen=True):
+    """A task as it was when its attempt began."""
+
+    workspace: Workspace
+    task: Task
+
+
+class Leftover(Struct, frozen=True):
+    """A tree that the operation made obsolete; it is removed once the lane is free."""
+
+    tree: str
+
+
+Operation = Callable[[Job, Started], Awaitable[Leftover | None]]
+
+
+async def init_workspace(job: Job, _started: Started) -> None:
+    """Makes the workspace's directories and an empty live tree."""
+    volume, settings = job.bench.volume, job.bench.settings
+    failpoint("init.started")
+    await job.bench.run(volume.create_workspace, job.workspace)
+    failpoint("init.workspace_made")
+    await job.bench.run(volume.intend, job.workspace, job.tree)
+    failpoint("init.tree_intended")
+    owner = settings.live_owner
+    ids = Owner(-1, -1) if owner is None else Owner(owner.uid, owner.gid)
+    await job.bench.run(volume.create_root, job.workspace, job.tree, ids, settings.live_mode)
+    failpoint("init.root_made")
+    await job.bench.run(volume.admit_agents, job.workspace, job.tree)
+    await job.bench.run(volume.sync, job.workspace, job.tree)
+    failpoint("init.synced")
+    await _commit(job, FinishInit(job.claim.task_id, job.claim.fence, job.tree, volume.engine.name))
+    failpoint("init.committed")
+    await point_to_current(job.bench, job.claim.workspace_id)
+    failpoint("init.linked")
+
+
+async def create_snapshot(job: Job, started: Started) -> None:
+    """Clones the live tree inside a freeze; agents run again before the clone is made durable."""
+    volume = job.bench.volume
+    source = _live_tree(started.workspace)
+    begun = time.monotonic()
+    failpoint("create.started")
+    await job.bench.run(volume.intend, job.workspace, job.tree)
+    failpoint("create.tree_intended")
+    async with frozen(job) as freeze:
+        failpoint("create.frozen")
+        clone = await clone_proven(job, source, "create")
+    failpoint("create.resumed")
+    job.guard.phase("syncing")
+    await job.bench.run(volume.sync, job.workspace, job.tree)
+    failpoint("create.synced")
+    await job.bench.run(volume.seal, job.workspace, job.tree)
+    failpoint("create.sealed")
+    certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
+    report = report_of(job, clone, freeze, begun)
+    await _commit(job, FinishSnapshot(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
+    failpoint("create.committed")
+
+
+async def set_current(job: Job, started: Started) -> Leftover | None:
+    """Clones a snapshot into a new live tree; pointer, live tree and epoch move together, then the link."""
+    volume = job.bench.volume
+    begun = time.monotonic()
+    failpoint("set.started")
+    source = _source(started)
+    await job.bench.run(volume.intend, job.workspace, job.tree)
+    failpoint("set.tree_intended")
+    async with frozen(job) as freeze:
+        failpoint("set.frozen")
+        clone = await clone_proven(job, source, "set")
+        job.guard.phase("syncing")
+        await job.bench.run(volume.sync, job.workspace, job.tree)
+        failpoint("set.synced")
+        await job.bench.run(volume.admit_agents, job.workspace, job.tree)
+        failpoint("set.opened")
+        certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
+        report = report_of(job, clone, freeze, begun)
+        await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
+        failpoint("set.committed")
+        await point_to_current(job.bench, job.claim.workspace_id)
+        failpoint("set.linked")
+    failpoint("set.resumed")
+    old = started.workspace.live_tree
+    return None if old is None else Leftover(old)
+
+
+async def drop_snapshot(job: Job, started: Started) -> None:
+    """Directory gone and its parent synced, then the event (rule 4). Absent here and present in the trash: go on."""
+    volume = job.bench.volume
+    failpoint("drop.started")
+    tree = None if started.task.snapshot_id is None else started.workspace.snapshots[started.task.snapshot_id].tree
+    if tree is not None:
+        job.cancel.check()
+        job.guard.phase("removing")
+        await job.bench.run(volume.retire, job.workspace, tree)
+        failpoint("drop.retired")
+        await job.bench.run(volume.purge, job.workspace, tree, job.cancel)
+        failpoint("drop.purged")
+    await _commit(job, FinishDrop(job.claim.task_id, job.claim.fence))
+    failpoint("drop.committed")
+
+
+OPERATIONS: Final[Mapping[TaskKind, Operation]] = {
+    TaskKind.WORKSPACE_INIT: init_workspace,
+    TaskKind.SNAPSHOT_CREATE: create_snapshot,
+    TaskKind.CURRENT_SET: set_current,
+    TaskKind.SNAPSHOT_DROP: drop_snapshot,
+}
+
+
+async def _commit(job: Job, command: Command) -> None:
+    """Commits a result under the fence; a claim that was lost meanwhile commits nothing."""
+    if job.guard.lost:
+        job.cancel.check()
+    await job.bench.path.execute(
+        job.claim.workspace_id, command, at=datetime.now(UTC), origin=origin_of(job), hold=job.hold
+    )
+
+
+def _live_tree(workspace: Workspace) -> str:
+    if workspace.live_tree is None:
+        raise EngineError(ErrorCode.TREE_MISSING, "The workspace has no live tree.", retryable=False)
+    return workspace.live_tree
+
+
+def _source(started: Started) -> str:
+    snapshot_id = started.task.snapshot_id
+    tree = None if snapshot_id is None else started.workspace.snapshots[snapshot_id].tree
+    if tree is None:
+        raise EngineError(ErrorCode.TREE_MISSING, "The snapshot has no tree.", retryable=False)
+    return tree

@@ -1,0 +1,153 @@
+"""One executor process: slots, the reaper, the sweeper, and an orderly end."""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+import structlog
+
+from wvs.domain.events import Event
+from wvs.engines.base import Journal
+from wvs.engines.journal import journal_file
+from wvs.engines.opening import open_volume
+from wvs.engines.volume import Volume
+from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.write_path import CONNECTION_LOST, WritePath
+from wvs.executor.slot import Slot
+from wvs.executor.sweeping import sweep_now_and_then
+from wvs.executor.workbench import Workbench
+from wvs.postgres.pool import Pool, connect, create_pool
+from wvs.postgres.queries import sql
+from wvs.queue import hints
+from wvs.queue.lanes import reap
+from wvs.settings import Settings
+from wvs.telemetry.metrics import Metrics
+
+_REAP_EVERY_S: Final = 0.7
+_SYSTEM_ID: Final = sql("system_identifier")
+
+log = structlog.get_logger(__name__)
+
+
+def new_executor_id() -> str:
+    """A name that no other executor has: host, process, and chance."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+
+
+class Executor:
+    """Runs tasks on one volume. `run` returns after `stop` was called and work has ended or was handed back."""
+
+    def __init__(self, settings: Settings, url: str, volume_path: Path, metrics: Metrics) -> None:
+        self._settings = settings
+        self._url = url
+        self._volume_path = volume_path
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+        self._slots: list[Slot] = []
+        self.executor_id = new_executor_id()
+
+    def stop(self) -> None:
+        """Claim no more; end what runs within the grace time, or hand it back."""
+        self._stopping.set()
+        self._wake()
+
+    async def run(self) -> None:
+        """Works until stopped; raises `EngineError` if the volume cannot be used."""
+        pool = await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
+        try:
+            async with self._bench(pool) as bench, self._hints(bench):
+                log.info("executor_started", executor_id=self.executor_id, engine=bench.volume.engine.name)
+                await self._work(bench)
+                await bench.path.close()
+        finally:
+            await pool.close()
+        log.info("executor_stopped", executor_id=self.executor_id)
+
+    async def _work(self, bench: Workbench) -> None:
+        self._slots = [Slot(bench, self._url, self._stopping) for _ in range(self._settings.executor_slots)]
+        async with asyncio.TaskGroup() as group:
+            slots = [group.create_task(slot.run()) for slot in self._slots]
+            helpers = [
+                group.create_task(self._reap(bench)),
+                group.create_task(sweep_now_and_then(bench, self._url, self._stopping)),
+            ]
+            await self._stopping.wait()
+            await self._drain(slots)
+            for task in (*slots, *helpers):
+                task.cancel()
+
+    async def _drain(self, slots: list[asyncio.Task[None]]) -> None:
+        """Lets work end for the grace time, then hands back what can be handed back at a safe point."""
+        _, busy = await asyncio.wait(slots, timeout=self._settings.drain_grace_s)
+        if not busy:
+            return
+        for slot in self._slots:
+            if slot.guard is not None:
+                slot.guard.hand_back()
+        _, stuck = await asyncio.wait(busy, timeout=self._settings.drain_grace_s)
+        if stuck:
+            log.warning("drain_gave_up", slots=len(stuck))
+
+    async def _reap(self, bench: Workbench) -> None:
+        """Makes the lanes of dead and hanging executors claimable, about once a second."""
+        while not self._stopping.is_set():
+            try:
+                await self._reap_on_one_connection(bench)
+            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                bench.metrics.ignored_failures.labels(where="reaper").inc()
+                log.warning("reaper_lost_its_connection", error=repr(error))
+                await asyncio.sleep(_REAP_EVERY_S)
+
+    async def _reap_on_one_connection(self, bench: Workbench) -> None:
+        connection = await connect(self._url, application_name="wvs-reaper")
+        try:
+            while not self._stopping.is_set():
+                for lane in await reap(connection):
+                    bench.metrics.lease_lost.inc()
+                    log.warning("lane_reaped", **msgspec.to_builtins(lane))
+                    self._wake()
+                with contextlib.suppress(TimeoutError):
+                    pause = _REAP_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the polls
+                    await asyncio.wait_for(self._stopping.wait(), pause)
+        finally:
+            connection.terminate()
+
+    def _wake(self) -> None:
+        for slot in self._slots:
+            slot.wake()
+
+    @contextlib.asynccontextmanager
+    async def _bench(self, pool: Pool) -> AsyncGenerator[Workbench]:
+        volume = await asyncio.to_thread(self._open_volume)
+        await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
+        self._hinter = hints.Hinter(self._url)
+        path = WritePath(pool, EventMapper(), self._metrics, self._committed)
+        threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
+        try:
+            yield Workbench(self.executor_id, volume, path, threads, self._settings, self._metrics)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _open_volume(self) -> Volume:
+        journal: Journal | None = None
+        if self._settings.clone_journal is not None:
+            journal = journal_file(self._settings.clone_journal)
+        return open_volume(str(self._volume_path), self._settings.clone_workers, journal)
+
+    @contextlib.asynccontextmanager
+    async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:
+        listener = hints.Listener(self._url, {hints.TASKS: self._wake})
+        async with self._hinter.running(), listener.running():
+            yield
+
+    def _committed(self, _workspace_id: UUID, _events: list[Event]) -> None:
+        self._hinter.touch(hints.EVENTS, hints.TASKS)

@@ -1,0 +1,105 @@
+"""Failpoints: named places between two effects where a test can kill, stop, fail or delay the process for real.
+
+Off in production: an unarmed failpoint is one look at an empty dict. Armed by `WVS_FAILPOINTS`, for example
+`create.cloned=kill` or `set.committed=stop,drop.retired=sleep:2`. An action with `@N` acts at the N-th pass only.
+"""
+
+import os
+import signal
+import time
+from typing import Final
+
+from msgspec import Struct
+
+NAMES: Final = (
+    "init.started",
+    "init.workspace_made",
+    "init.tree_intended",
+    "init.root_made",
+    "init.synced",
+    "init.committed",
+    "init.linked",
+    "create.started",
+    "create.tree_intended",
+    "create.frozen",
+    "create.stamped",
+    "create.cloned",
+    "create.proven",
+    "create.resumed",
+    "create.synced",
+    "create.sealed",
+    "create.committed",
+    "set.started",
+    "set.tree_intended",
+    "set.frozen",
+    "set.stamped",
+    "set.cloned",
+    "set.proven",
+    "set.synced",
+    "set.opened",
+    "set.committed",
+    "set.linked",
+    "set.resumed",
+    "set.retired",
+    "set.purged",
+    "drop.started",
+    "drop.retired",
+    "drop.purged",
+    "drop.committed",
+    "sweep.listed",
+    "sweep.retired",
+    "sweep.purged",
+    "sweep.quarantined",
+    "sweep.linked",
+)
+"""Every step between filesystem and Postgres operations, in the order in which an operation passes it."""
+
+
+class InjectedFault(OSError):
+    """What a failpoint raises under `error`: an EIO that no disk had."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(5, f"injected at {name}")
+
+
+class _Armed(Struct):
+    action: str
+    seconds: float
+    on_pass: int | None
+    passes: int = 0
+
+
+_armed: Final[dict[str, _Armed]] = {}
+
+
+def arm(specification: str) -> None:
+    """Arms what `specification` names, instead of what was armed before; raises `ValueError` for an unknown one."""
+    _armed.clear()
+    for part in filter(None, (p.strip() for p in specification.split(","))):
+        name, _, action = part.partition("=")
+        action, _, on_pass = action.partition("@")
+        action, _, seconds = action.partition(":")
+        if name not in NAMES or action not in ("kill", "stop", "error", "sleep"):
+            raise ValueError(f"{part!r} is no failpoint: use NAME=kill|stop|error|sleep:SECONDS, with @N for one pass")
+        _armed[name] = _Armed(action, float(seconds or 0), int(on_pass) if on_pass else None)
+
+
+def failpoint(name: str) -> None:
+    """Acts if `name` is armed."""
+    if _armed and name in _armed:
+        _act(name, _armed[name])
+
+
+def _act(name: str, armed: _Armed) -> None:
+    armed.passes += 1
+    if armed.on_pass is not None and armed.passes != armed.on_pass:
+        return
+    match armed.action:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "sleep":
+            time.sleep(armed.seconds)
+        case _:
+            raise InjectedFault(name)
