@@ -1,0 +1,1 @@
+"""The storage of workspaces: clone engines, and the volume that holds the trees."""

@@ -1,0 +1,92 @@
+"""Which engine a volume uses: chosen once, by trying, and told with reasons. Never changed by itself afterwards."""
+
+import errno
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import DEFAULT_WORKERS, Engine, EngineName, Journal, Probe, TreeDir
+from wvs.engines.copy import CopyEngine
+from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.kernel import rename_noreplace
+from wvs.engines.reflink import ReflinkEngine
+
+ENGINES: Final[Mapping[EngineName, type[Engine]]] = {
+    "reflink": ReflinkEngine,
+    "copy": CopyEngine,
+}
+"""Best first: the order in which `choose` tries."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The engine that was chosen, and what every trial showed, in order."""
+
+    engine: EngineName
+    why: str
+    probes: tuple[Probe, ...]
+
+
+def make_engine(name: EngineName, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> Engine:
+    """The engine of that name."""
+    return ENGINES[name](workers, journal)
+
+
+def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Choice:
+    """The best engine that works in `directory`, or `wanted` if it does. Raises `EngineError` if none can be used."""
+    require_basics(directory, filesystem)
+    if wanted is not None:
+        probe = make_engine(wanted).probe(directory)
+        if not probe.fits:
+            raise EngineError(
+                ErrorCode.VOLUME_UNAVAILABLE,
+                f"the engine {wanted} cannot be used on this {filesystem}: {probe.why}",
+                "leave the choice to wvs, or put the volume on another filesystem",
+                retryable=False,
+            )
+        return Choice(wanted, f"{wanted} as asked for: {probe.why}", (probe,))
+    probes: list[Probe] = []
+    for name in ENGINES:
+        probes.append(make_engine(name).probe(directory))
+        if probes[-1].fits:
+            return Choice(name, f"{name}: {probes[-1].why}", tuple(probes))
+    raise EngineError(
+        ErrorCode.VOLUME_UNAVAILABLE,
+        f"no engine works on this {filesystem}: " + "; ".join(probe.why for probe in probes),
+        retryable=False,
+    )
+
+
+def require_basics(directory: TreeDir, filesystem: str) -> None:
+    """Tries what every engine and the layout need: directories, links, and a rename that does not replace."""
+    names = [f"probe-{secrets.token_hex(8)}" for _ in range(3)]
+    where = directory.descriptor
+    try:
+        os.mkdir(names[0], 0o700, dir_fd=where)
+        os.mkdir(names[1], 0o700, dir_fd=where)
+        os.symlink("nowhere", names[2], dir_fd=where)
+        rename_noreplace(where, names[0], where, names[1])
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
+            detail = f"{filesystem} lacks directories, symlinks or RENAME_NOREPLACE: {error.strerror}"
+            raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, detail, retryable=False) from error
+        raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"trying {directory.path}") from error
+    finally:
+        _remove_trials(where, names)
+    raise EngineError(
+        ErrorCode.VOLUME_UNAVAILABLE, f"{filesystem} ignores RENAME_NOREPLACE and replaced a directory", retryable=False
+    )
+
+
+def _remove_trials(where: int, names: list[str]) -> None:
+    for name, remove in zip(names, (os.rmdir, os.rmdir, os.unlink), strict=True):
+        try:
+            remove(name, dir_fd=where)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EROFS):
+                raise

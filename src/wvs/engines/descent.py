@@ -1,0 +1,183 @@
+"""Walking a hostile tree by directory descriptors: any depth, few descriptors, little memory.
+
+A path is never resolved as a whole: its components may be swapped for links by whoever owns the content, and it may be
+longer than PATH_MAX. Instead each directory is opened from its parent. The tempting recursion that keeps every ancestor
+open runs out of descriptors in a tree 1,000 levels deep; here only the nearest ancestors stay open, and the others are
+reached again through `..`, checked to be the directory that was left.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import Cancel
+from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
+
+OPEN_LEVELS: Final = 64
+_SHOWN_PATH: Final = 300
+
+
+class Place:
+    """Where a directory is, as a chain of names up to the tree's root: a deep tree costs memory once, not squared."""
+
+    __slots__ = ("name", "parent")
+
+    def __init__(self, parent: "Place | None", name: str) -> None:
+        self.parent = parent
+        self.name = name
+
+    def names(self) -> list[str]:
+        """The components from the tree's root down to here; empty for the root."""
+        found: list[str] = []
+        place = self
+        while place.parent is not None:
+            found.append(place.name)
+            place = place.parent
+        found.reverse()
+        return found
+
+    def shown(self, name: str = "") -> str:
+        """The path of the entry `name`, relative to the tree's root, printable and cut to a readable length."""
+        path = ascii("/".join([*self.names(), name]).rstrip("/") or ".")[1:-1]
+        return path if len(path) <= _SHOWN_PATH else f"{path[:100]}…{path[-(_SHOWN_PATH - 100) :]}"
+
+
+class Level:
+    """One directory of a walk, open in one tree or in two parallel ones (source and target).
+
+    Held by the walk while it is on its way through, and by each batch of work on its entries; the last holder to let go
+    closes it.
+    """
+
+    def __init__(self, place: Place, descriptors: list[int]) -> None:
+        self.place = place
+        self.descriptors = descriptors
+        self.status = os.fstat(descriptors[0])
+        self.subdirectories: list[str] = []
+        self._identities = [_identity(descriptor) for descriptor in descriptors]
+        self._holders = 1
+        self._abandoned = False
+        self._lock = threading.Lock()
+
+    @property
+    def source(self) -> int:
+        """The descriptor of the directory that is read."""
+        return self.descriptors[0]
+
+    def hold(self) -> None:
+        """One holder more."""
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        """One holder less; the last one leaves the directory and closes it."""
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            try:
+                if not self._abandoned:
+                    self.leave()
+            finally:
+                self.close()
+
+    def abandon(self) -> None:
+        """One holder less, and the directory will not be completed.
+
+        Closing it at once would be wrong: another thread may work in it, and its descriptor's number may be reused.
+        """
+        self._abandoned = True
+        self.release()
+
+    def leave(self) -> None:
+        """Called once when all work inside is done and the directory is still open."""
+
+    def park(self) -> None:
+        """Closes the directory for a while, unless a batch still works in it."""
+        with self._lock:
+            if self._holders == 1:
+                self.close()
+
+    def close(self) -> None:
+        """Closes the descriptors; harmless when repeated."""
+        descriptors, self.descriptors = self.descriptors, []
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def reopen_from(self, child: "Level") -> None:
+        """Opens a parked directory again through the `..` of one that was entered from it."""
+        if self.descriptors:
+            return
+        for descriptor, identity in zip(child.descriptors, self._identities, strict=True):
+            self.descriptors.append(os.open("..", OPEN_DIRECTORY, dir_fd=descriptor))
+            if _identity(self.descriptors[-1]) != identity:
+                raise torn(self.place, child.place.name, "was moved")
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def torn(place: Place, name: str, what: str) -> EngineError:
+    """The error for a tree that changes under the walk although it should be frozen."""
+    return EngineError(
+        ErrorCode.TORN_CLONE,
+        f"{place.shown(name)} {what} while the tree was read",
+        "something wrote without taking part in the freeze: run it under `wvsctl agent run`",
+    )
+
+
+def open_subdirectory(level: Level, name: str) -> int:
+    """Opens the directory `name` of `level`; refuses links and mount points with an error that names it."""
+    try:
+        return open_unseen(level.source, name, OPEN_DIRECTORY)
+    except OSError as error:
+        raise unreadable(error, level.place, name) from error
+
+
+def unreadable(error: OSError, place: Place, name: str) -> EngineError:
+    """The error for an entry that was listed and cannot be opened: changed meanwhile, a mount point, or no right."""
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR | errno.ELOOP | errno.ENXIO:
+            return torn(place, name, "was replaced")
+        case errno.EXDEV:
+            return EngineError(
+                ErrorCode.CLONE_FAILED,
+                f"{place.shown(name)} is a mount point; a tree is one filesystem",
+                "unmount it, or mount it outside the workspace",
+                retryable=False,
+            )
+        case _:
+            return from_os_error(error, ErrorCode.CLONE_FAILED, f"reading {place.shown(name)}")
+
+
+def descend(root: Level, enter: Callable[[Level, str], Level], visit: Callable[[Level], None], cancel: Cancel) -> None:
+    """Visits `root` and everything below, depth first. `visit` fills `subdirectories`; `enter` opens one of them.
+
+    Takes over the walk's hold on `root`.
+    """
+    stack = [root]
+    try:
+        visit(root)
+        while stack:
+            cancel.check()
+            level = stack[-1]
+            if level.subdirectories:
+                stack.append(enter(level, level.subdirectories.pop()))
+                if len(stack) > OPEN_LEVELS:
+                    stack[-OPEN_LEVELS - 1].park()
+                visit(stack[-1])
+            else:
+                if len(stack) > 1:
+                    stack[-2].reopen_from(level)
+                stack.pop()
+                level.release()
+    except BaseException:
+        for level in stack:
+            level.abandon()
+        raise

@@ -1,0 +1,104 @@
+"""The identity file of a volume, `.wvs/volume.json`: written whole or not at all."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import EngineName
+from wvs.engines.errors import EngineError
+from wvs.engines.kernel import OPEN_DIRECTORY
+
+SERVICE_DIRECTORY: Final = ".wvs"
+LAYOUT_VERSION: Final = 1
+_FILE: Final = "volume.json"
+_NEW_FILE: Final = ".volume.json.new"
+_LOCK_FILE: Final = "volume.lock"
+
+
+class LogPosition(msgspec.Struct, frozen=True, order=True):
+    """A position of the event log as it is handed out: ordered by epoch, then by number."""
+
+    epoch: int
+    position: int
+
+
+class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What makes a directory a volume.
+
+    `system_id` is Postgres' system identifier, None until the first service binds the volume to its database.
+    `seen` is the latest position of the log that the volume has been told of.
+    """
+
+    id: UUID
+    layout: int
+    engine: EngineName
+    filesystem: str
+    system_id: str | None = None
+    seen: LogPosition | None = None
+
+
+def read_identity(volume: int) -> VolumeIdentity | None:
+    """The identity of the volume at the descriptor, None if it is no volume. Raises `EngineError` for an unusable one."""
+    try:
+        descriptor = os.open(f"{SERVICE_DIRECTORY}/{_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        content = file.read()
+    try:
+        identity = msgspec.json.decode(content, type=VolumeIdentity)
+    except msgspec.MsgspecError as error:
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE, f"{_FILE} of the volume cannot be read: {error}", retryable=False
+        ) from error
+    if identity.layout != LAYOUT_VERSION:
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"the volume has layout {identity.layout}, this version of wvs knows {LAYOUT_VERSION}",
+            "use the version of wvs that made it",
+            retryable=False,
+        )
+    return identity
+
+
+def write_identity(volume: int, identity: VolumeIdentity) -> None:
+    """Replaces the identity file, durably. Hold `identity_lock` around a read and the write that follows from it."""
+    with _service_directory(volume) as directory:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(_NEW_FILE, flags, 0o600, dir_fd=directory), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(_NEW_FILE, _FILE, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
+
+
+@contextmanager
+def identity_lock(volume: int) -> Iterator[None]:
+    """One writer of the identity file at a time.
+
+    On JuiceFS a lock does not fence (a stopped holder loses it). What that can cost is an older `seen`: the file is
+    replaced whole, and everything else in it is written once.
+    """
+    with _service_directory(volume) as directory:
+        descriptor = os.open(_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _service_directory(volume: int) -> Iterator[int]:
+    directory = os.open(SERVICE_DIRECTORY, OPEN_DIRECTORY, dir_fd=volume)
+    try:
+        yield directory
+    finally:
+        os.close(directory)

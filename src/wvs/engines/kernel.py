@@ -1,0 +1,154 @@
+"""System calls that Python's `os` does not offer. Each raises `OSError`; each lets other threads run meanwhile.
+
+`openat2` needs Linux 5.6 and may be filtered by a sandbox; `open_beneath` then does the same by hand.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import struct
+from typing import Final
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_libc.syncfs.argtypes = (ctypes.c_int,)
+
+_SYS_OPENAT2: Final = 437  # the same number on every architecture since Linux 5.6
+_RESOLVE_NO_XDEV: Final = 0x01
+_RESOLVE_NO_SYMLINKS: Final = 0x04
+_RESOLVE_BENEATH: Final = 0x08
+_RENAME_NOREPLACE: Final = 1
+
+FICLONE: Final = 0x40049409
+FS_IOC_GETFLAGS: Final = 0x80086601
+FS_IOC_SETFLAGS: Final = 0x40086602
+FS_APPEND_FL: Final = 0x20
+FS_IMMUTABLE_FL: Final = 0x10
+FS_NOCOW_FL: Final = 0x00800000
+
+OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO that was put in a file's place must not block the open.
+OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_HOW_SIZE: Final = ctypes.sizeof(_OpenHow)
+_RESOLVE: Final = _RESOLVE_NO_XDEV | _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH
+_hows: dict[int, _OpenHow] = {}
+
+
+def _raise_errno(*names: str) -> None:
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), *names)
+
+
+def _openat2(directory: int, name: str, flags: int) -> int:
+    how = _hows.get(flags) or _hows.setdefault(flags, _OpenHow(flags, 0, _RESOLVE))
+    while True:
+        found: int = _libc.syscall(_SYS_OPENAT2, directory, os.fsencode(name), ctypes.byref(how), _HOW_SIZE)
+        if found >= 0:
+            return found
+        # EAGAIN is not repeated: here it means another process's lease on the file (fcntl(2)), which can last 45 s.
+        if ctypes.get_errno() != errno.EINTR:
+            _raise_errno(name)
+
+
+def _has_openat2() -> bool:
+    here = os.open(".", OPEN_DIRECTORY)
+    try:
+        os.close(_openat2(here, ".", OPEN_DIRECTORY))
+    except OSError:
+        return False
+    finally:
+        os.close(here)
+    return True
+
+
+HAS_OPENAT2: Final = _has_openat2()
+
+
+def mount_id(descriptor: int) -> int:
+    """The id of the mount that `descriptor` is on, as in `/proc/self/mountinfo`."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("mnt_id:"):
+                return int(line.split()[1])
+    raise OSError(errno.ENOSYS, "the kernel does not tell mount ids")
+
+
+def _open_step_by_step(directory: int, name: str, flags: int) -> int:
+    found = os.open(name, flags, dir_fd=directory)
+    try:
+        # st_dev would miss a bind mount of the same filesystem.
+        if mount_id(found) != mount_id(directory):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+    except BaseException:
+        os.close(found)
+        raise
+    return found
+
+
+def open_beneath(directory: int, name: str, flags: int) -> int:
+    """Opens the entry `name` of `directory` without following a link or crossing a mount point.
+
+    `name` is one component. A link gives ELOOP (or ENOTDIR with O_DIRECTORY), a mount point EXDEV.
+    """
+    if HAS_OPENAT2:
+        return _openat2(directory, name, flags)
+    return _open_step_by_step(directory, name, flags)
+
+
+def open_unseen(directory: int, name: str, flags: int) -> int:
+    """`open_beneath` that leaves the access time alone where the kernel allows it (owner or CAP_FOWNER only)."""
+    try:
+        return open_beneath(directory, name, flags | os.O_NOATIME)
+    except PermissionError:
+        return open_beneath(directory, name, flags)
+
+
+def rename_noreplace(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
+    """Renames and raises FileExistsError if the new name is taken: plain rename replaces an empty directory."""
+    done = _libc.renameat2(
+        from_directory, os.fsencode(from_name), to_directory, os.fsencode(to_name), _RENAME_NOREPLACE
+    )
+    if done != 0:
+        _raise_errno(from_name)
+
+
+def sync_filesystem(descriptor: int) -> None:
+    """`syncfs` of the filesystem that holds `descriptor`, its result checked (write errors show since Linux 5.8)."""
+    if _libc.syncfs(descriptor) != 0:
+        _raise_errno()
+
+
+def clone_file(source: int, target: int) -> None:
+    """Lets `target` share all blocks of `source` (FICLONE)."""
+    fcntl.ioctl(target, FICLONE, source)
+
+
+def inode_flags(descriptor: int) -> int:
+    """The `chattr` flags; 0 where the filesystem has none."""
+    try:
+        answer = fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(8))
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            return 0
+        raise
+    return int(struct.unpack_from("I", answer)[0])
+
+
+def set_inode_flags(descriptor: int, flags: int) -> None:
+    """Sets the `chattr` flags to exactly `flags`."""
+    fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("Ixxxx", flags))
+
+
+def kernel_version() -> tuple[int, int]:
+    """Major and minor number of the running kernel."""
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int("".join(filter(str.isdigit, minor)) or 0)

@@ -1,0 +1,199 @@
+"""Where things are on a volume, and the few operations that make and move them; each durable when it returns.
+
+Everything goes by descriptors from the volume's root. These directories belong to the service, agents cannot write to
+them; links are refused all the same.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Final
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import ROOT, TreeDir
+from wvs.engines.errors import EngineError
+from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
+from wvs.engines.names import checked_tree, checked_workspace, is_tree_name
+
+TREES: Final = "trees"
+TRASH: Final = "trash"
+CURRENT: Final = "current"
+_NEW_LINK: Final = ".current.new"
+
+OPEN_TO_AGENTS: Final = 0o711
+"""Others can pass through to what they know the name of, and list nothing."""
+CLOSED: Final = 0o700
+
+
+class Retired(Enum):
+    """What `retire` found."""
+
+    MOVED = "moved"
+    ALREADY = "already"
+    ABSENT = "absent"
+    """Neither among the trees nor in the trash: purged before, or never made."""
+
+
+class WorkspaceDir:
+    """The directory of one workspace, open. Methods raise `OSError` for the medium, `EngineError` for the layout."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self.descriptor = descriptor
+        self.path = path
+
+    @contextmanager
+    def tree(self, name: str) -> Iterator[TreeDir]:
+        """The directory around the tree `name`; raises TREE_MISSING."""
+        with self._open(TREES) as trees, _opened(trees, checked_tree(name), f"{self.path}/{TREES}/{name}") as tree:
+            yield tree
+
+    def intend(self, name: str) -> None:
+        """Makes the closed directory for a new tree. One that exists is fatal: names are never used twice."""
+        with self._open(TREES) as trees:
+            try:
+                os.mkdir(checked_tree(name), CLOSED, dir_fd=trees)
+            except FileExistsError as error:
+                raise EngineError(
+                    ErrorCode.CLONE_FAILED, f"{self.path}/{TREES}/{name} exists already", retryable=False
+                ) from error
+            _set_mode(trees, name, CLOSED)
+            os.fsync(trees)
+
+    def set_mode(self, name: str, mode: int) -> None:
+        """`OPEN_TO_AGENTS` around a live tree, `CLOSED` around a snapshot."""
+        with self._open(TREES) as trees:
+            _set_mode(trees, checked_tree(name), mode)
+
+    def retire(self, name: str) -> Retired:
+        """Moves a tree to the trash. Re-entrant; the same name in both places is an error."""
+        checked_tree(name)
+        with self._open(TREES) as trees, self._open(TRASH) as trash:
+            try:
+                rename_noreplace(trees, name, trash, name)
+            except FileNotFoundError:
+                return Retired.ALREADY if _exists(trash, name) else Retired.ABSENT
+            except FileExistsError as error:
+                raise EngineError(
+                    ErrorCode.REMOVE_FAILED, f"{self.path} has {name} among its trees and in its trash", retryable=False
+                ) from error
+            finally:
+                os.fsync(trash)
+                os.fsync(trees)
+        return Retired.MOVED
+
+    @contextmanager
+    def trashed(self, name: str) -> Iterator[TreeDir | None]:
+        """The directory `name` in the trash; None if it is absent."""
+        with self._open(TRASH) as trash:
+            if not _exists(trash, checked_tree(name)):
+                yield None
+                return
+            with _opened(trash, name, f"{self.path}/{TRASH}/{name}") as tree:
+                yield tree
+
+    def drop_trashed(self, name: str) -> None:
+        """Removes the emptied directory `name` from the trash, and confirms that it is gone."""
+        with self._open(TRASH) as trash:
+            if _exists(trash, checked_tree(name)):
+                os.rmdir(name, dir_fd=trash)
+            if _exists(trash, name):
+                raise EngineError(ErrorCode.REMOVE_FAILED, f"{self.path}/{TRASH}/{name} is still there")
+            os.fsync(trash)
+
+    def point(self, name: str) -> None:
+        """Lets `current` point to the live tree `name`, by one rename."""
+        target = f"{TREES}/{checked_tree(name)}/{ROOT}"
+        try:
+            os.unlink(_NEW_LINK, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            pass
+        os.symlink(target, _NEW_LINK, dir_fd=self.descriptor)
+        os.rename(_NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        os.fsync(self.descriptor)
+
+    def pointed(self) -> str | None:
+        """The name that `current` points to; None if there is no link, or one that WVS did not make."""
+        try:
+            target = os.readlink(CURRENT, dir_fd=self.descriptor)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return None
+            raise
+        parts = target.split("/")
+        known = len(parts) == 3 and parts[0] == TREES and parts[2] == ROOT and is_tree_name(parts[1])
+        return parts[1] if known else None
+
+    def names(self, place: str) -> list[str]:
+        """What lies in `TREES` or `TRASH`, strangers included."""
+        with self._open(place) as directory:
+            return sorted(os.listdir(directory))
+
+    @contextmanager
+    def _open(self, place: str) -> Iterator[int]:
+        directory = open_beneath(self.descriptor, place, OPEN_DIRECTORY)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+
+def make_workspace(volume: int, workspace: str) -> None:
+    """Makes the directories of a workspace, as far as they are missing."""
+    checked_workspace(workspace)
+    _ensure(volume, workspace, OPEN_TO_AGENTS)
+    directory = open_beneath(volume, workspace, OPEN_DIRECTORY)
+    try:
+        _ensure(directory, TREES, OPEN_TO_AGENTS)
+        _ensure(directory, TRASH, CLOSED)
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    os.fsync(volume)
+
+
+@contextmanager
+def open_workspace(volume: int, workspace: str, volume_path: str) -> Iterator[WorkspaceDir]:
+    """The directory of a workspace; raises TREE_MISSING."""
+    with _opened(volume, checked_workspace(workspace), f"{volume_path}/{workspace}") as found:
+        yield WorkspaceDir(found.descriptor, found.path)
+
+
+@contextmanager
+def _opened(above: int, name: str, path: str) -> Iterator[TreeDir]:
+    try:
+        descriptor = open_beneath(above, name, OPEN_DIRECTORY)
+    except FileNotFoundError as error:
+        raise EngineError(ErrorCode.TREE_MISSING, f"{path} is missing", retryable=False) from error
+    try:
+        yield TreeDir(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _ensure(above: int, name: str, mode: int) -> None:
+    try:
+        os.mkdir(name, mode, dir_fd=above)
+    except FileExistsError:
+        pass
+    _set_mode(above, name, mode)
+
+
+def _set_mode(above: int, name: str, mode: int) -> None:
+    # Not left to mkdir: its mode goes through the umask and through a default ACL of the directory above.
+    directory = open_beneath(above, name, OPEN_DIRECTORY)
+    try:
+        if stat.S_IMODE(os.fstat(directory).st_mode) != mode:
+            os.chmod(directory, mode)
+    finally:
+        os.close(directory)
+
+
+def _exists(above: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=above, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

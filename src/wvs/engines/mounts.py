@@ -1,0 +1,58 @@
+"""Which filesystem holds a directory, from the kernel's own table."""
+
+import errno
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from wvs.engines.kernel import mount_id
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """One line of `/proc/self/mountinfo`, see proc_pid_mountinfo(5)."""
+
+    id: int
+    root: str
+    point: str
+    options: str
+    filesystem: str
+    source: str
+    super_options: str
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the mount or its filesystem takes no writes."""
+        return "ro" in self.options.split(",") or "ro" in self.super_options.split(",")
+
+
+def mounts() -> Iterator[Mount]:
+    """Every mount that this process sees."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            head, tail = line.rstrip("\n").split(" - ", 1)
+            fields, rest = head.split(" "), tail.split(" ")
+            yield Mount(
+                id=int(fields[0]),
+                root=_plain(fields[3]),
+                point=_plain(fields[4]),
+                options=fields[5],
+                filesystem=rest[0],
+                source=_plain(rest[1]),
+                super_options=rest[2] if len(rest) > 2 else "",
+            )
+
+
+def mount_of(descriptor: int) -> Mount:
+    """The mount that holds an open file. Raises `OSError` if it is gone from the table (lazily unmounted)."""
+    wanted = mount_id(descriptor)
+    for mount in mounts():
+        if mount.id == wanted:
+            return mount
+    raise OSError(errno.ENODEV, "the filesystem is not mounted any more")
+
+
+def _plain(field: str) -> str:
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)

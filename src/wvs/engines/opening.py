@@ -1,0 +1,137 @@
+"""`wvs volume init`, and opening a volume that exists."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import msgspec
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import DEFAULT_WORKERS, EngineName, Journal, TreeDir
+from wvs.engines.choice import Choice, choose, make_engine, require_basics
+from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.identity import LAYOUT_VERSION, SERVICE_DIRECTORY, VolumeIdentity, read_identity, write_identity
+from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath
+from wvs.engines.mounts import mount_of
+from wvs.engines.volume import Volume
+
+# What a fresh filesystem has at its root: ext4's directory, and the virtual files of a JuiceFS mount.
+_NOT_CONTENT = frozenset({"lost+found", ".accesslog", ".config", ".stats", ".control", ".trash", ".jfsSmoke"})
+
+
+class Initialized(msgspec.Struct, frozen=True):
+    """The answer of `init_volume`. `choice` is None if the volume existed already."""
+
+    identity: VolumeIdentity
+    choice: Choice | None
+
+
+def init_volume(path: str, new_id: UUID, engine: EngineName | None = None, system_id: str | None = None) -> Initialized:
+    """Makes the empty directory `path` a volume, with `engine` or the best one that works there; says what and why.
+
+    Repeating it on a volume changes nothing. Raises `EngineError`: not empty, not a directory, another engine than the
+    volume has, an engine that does not work on the filesystem, a medium that fails.
+    """
+    path = os.path.realpath(path)
+    try:
+        os.makedirs(path, exist_ok=True)
+        with _opened(path) as volume:
+            existing = read_identity(volume)
+            if existing is not None:
+                return Initialized(_same(path, existing, engine), None)
+            _require_empty(path, volume)
+            return _make(path, volume, new_id, engine, system_id)
+    except OSError as error:
+        raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"making a volume of {path}") from error
+
+
+def _make(path: str, volume: int, new_id: UUID, engine: EngineName | None, system_id: str | None) -> Initialized:
+    filesystem = mount_of(volume).filesystem
+    try:
+        os.mkdir(SERVICE_DIRECTORY, 0o700, dir_fd=volume)
+    except FileExistsError:
+        pass  # an init that was interrupted before the identity file
+    with _service(path, volume) as directory:
+        choice = choose(directory, filesystem, engine)
+    identity = VolumeIdentity(new_id, LAYOUT_VERSION, choice.engine, filesystem, system_id)
+    write_identity(volume, identity)
+    os.fsync(volume)
+    return Initialized(identity, choice)
+
+
+def _same(path: str, identity: VolumeIdentity, engine: EngineName | None) -> VolumeIdentity:
+    if engine not in (None, identity.engine):
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"{path} is a volume with the engine {identity.engine} already, not {engine}",
+            "the engine is chosen once; make another volume",
+            retryable=False,
+        )
+    return identity
+
+
+def _require_empty(path: str, volume: int) -> None:
+    content = sorted(set(os.listdir(volume)) - _NOT_CONTENT - {SERVICE_DIRECTORY})
+    if content:
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"{path} is not empty (it has {content[0]!r}); WVS owns the whole volume",
+            "choose an empty directory",
+            retryable=False,
+        )
+
+
+def open_volume(path: str, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> Volume:
+    """The volume at `path`, after its engine was tried there again.
+
+    Raises `EngineError`: VOLUME_UNAVAILABLE if there is no volume, the filesystem is another kind than the volume was
+    made on, or the engine does not work on it any more. There is no step down to another engine.
+    """
+    path = os.path.realpath(path)
+    try:
+        with _opened(path) as volume:
+            identity = read_identity(volume)
+            if identity is None:
+                raise EngineError(
+                    ErrorCode.VOLUME_UNAVAILABLE, f"{path} holds no volume", f"run `wvs volume init {path}`, or mount it"
+                )
+            engine = make_engine(identity.engine, workers, journal)
+            filesystem = mount_of(volume).filesystem
+            if filesystem != identity.filesystem:
+                raise _unfit(path, identity, f"was made on {identity.filesystem} and is now on {filesystem}")
+            with _service(path, volume) as directory:
+                require_basics(directory, filesystem)
+                probe = engine.probe(directory)
+            if not probe.fits:
+                raise _unfit(path, identity, probe.why)
+    except OSError as error:
+        raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"opening the volume {path}") from error
+    return Volume(path, identity, engine)
+
+
+def _unfit(path: str, identity: VolumeIdentity, why: str) -> EngineError:
+    return EngineError(
+        ErrorCode.VOLUME_UNAVAILABLE,
+        f"the volume {path} needs the engine {identity.engine}, which cannot work: {why}",
+        "mount the filesystem that the volume was made on; WVS does not change a volume's engine",
+        retryable=False,
+    )
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, OPEN_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _service(path: str, volume: int) -> Iterator[TreeDir]:
+    descriptor = open_beneath(volume, SERVICE_DIRECTORY, OPEN_DIRECTORY)
+    try:
+        yield TreeDir(descriptor, f"{path}/{SERVICE_DIRECTORY}")
+    finally:
+        os.close(descriptor)

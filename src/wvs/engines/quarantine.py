@@ -1,0 +1,62 @@
+"""Moving aside what nobody intended: it is kept for a person to look at, never deleted."""
+
+import os
+from typing import Final
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.errors import EngineError
+from wvs.engines.identity import SERVICE_DIRECTORY
+from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
+from wvs.engines.layout import TREES, WorkspaceDir
+
+QUARANTINE: Final = "quarantine"
+
+
+def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
+    """Moves `trees/<name>` to `.wvs/quarantine/<ws_id>/<n>-<name>`; the new path, relative to the volume. Durable.
+
+    The number keeps apart what was found under one name at different times. Raises TREE_MISSING.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise EngineError(ErrorCode.CLONE_FAILED, f"{name[:80]!r} is no entry of a directory", retryable=False)
+    workspace = os.path.basename(here.path)
+    place = _ensured(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
+    trees = open_beneath(here.descriptor, TREES, OPEN_DIRECTORY)
+    try:
+        new_name = _move(trees, name, place)
+        os.fsync(place)
+        os.fsync(trees)
+    except FileNotFoundError as error:
+        raise EngineError(ErrorCode.TREE_MISSING, f"{here.path}/{TREES}/{name} is missing", retryable=False) from error
+    finally:
+        os.close(trees)
+        os.close(place)
+    return f"{SERVICE_DIRECTORY}/{QUARANTINE}/{workspace}/{new_name}"
+
+
+def _move(trees: int, name: str, place: int) -> str:
+    number = len(os.listdir(place))
+    while True:
+        new_name = f"{number}-{os.fsencode(name)[:200].decode(errors='backslashreplace')}"
+        try:
+            rename_noreplace(trees, name, place, new_name)
+        except FileExistsError:
+            number += 1
+            continue
+        return new_name
+
+
+def _ensured(volume: int, names: tuple[str, ...]) -> int:
+    directory = os.dup(volume)
+    for name in names:
+        try:
+            try:
+                os.mkdir(name, 0o700, dir_fd=directory)
+                os.fsync(directory)
+            except FileExistsError:
+                pass
+            deeper = open_beneath(directory, name, OPEN_DIRECTORY)
+        finally:
+            os.close(directory)
+        directory = deeper
+    return directory

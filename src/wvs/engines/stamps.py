@@ -1,0 +1,114 @@
+"""The manifest stamp: a hash over what a frozen tree must not change, in one walk, independent of listing order.
+
+Each entry is hashed with its directory's own hash, and the sum of all is the stamp: no list of entries is kept, and the
+order in which a filesystem lists them does not matter.
+"""
+
+import hashlib
+import os
+import stat
+import struct
+import time
+from typing import Final
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import ROOT, Cancel, EngineName, Stamp, Totals, TreeDir
+from wvs.engines.descent import Level, Place, descend, open_subdirectory
+from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.kernel import OPEN_DIRECTORY, kernel_version, open_unseen
+
+_MODULUS: Final = 1 << 128
+_FIELDS: Final = struct.Struct("<QQIqqII")
+_COARSE_CLOCK_S: Final = 0.02  # two jiffies at the slowest usual HZ, 100
+
+
+class _HashedLevel(Level):
+    def __init__(self, place: Place, descriptor: int, parent: bytes) -> None:
+        super().__init__(place, [descriptor])
+        self.digest = _hash(parent, place.name)
+
+
+def _hash(directory: bytes, rest: str | bytes) -> bytes:
+    data = os.fsencode(rest) if isinstance(rest, str) else rest
+    return hashlib.blake2b(directory + data, digest_size=16).digest()
+
+
+class Manifest:
+    """One walk over a tree: its hash and its totals."""
+
+    def __init__(self, tree: TreeDir, cancel: Cancel) -> None:
+        """Walks at once. Raises `EngineError`."""
+        self._cancel = cancel
+        self._sum = 0
+        self._entries = 0
+        self.files = 0
+        self.bytes = 0
+        self.allocated = 0
+        try:
+            self._walk(tree)
+        except OSError as error:
+            raise from_os_error(error, ErrorCode.CLONE_FAILED, f"reading {tree.root_path}") from error
+
+    @property
+    def totals(self) -> Totals:
+        """The size of the tree."""
+        return Totals(self.files, self.bytes, self.allocated)
+
+    @property
+    def value(self) -> str:
+        """The stamp: number of entries and hash."""
+        return f"{self._entries}:{self._sum:032x}"
+
+    def _walk(self, tree: TreeDir) -> None:
+        try:
+            descriptor = open_unseen(tree.descriptor, ROOT, OPEN_DIRECTORY)
+        except FileNotFoundError as error:
+            raise EngineError(ErrorCode.TREE_MISSING, f"{tree.root_path} is missing", retryable=False) from error
+        root = _HashedLevel(Place(None, ""), descriptor, b"")
+        self._add(root.digest, "", root.status)
+        descend(root, self._enter, self._visit, self._cancel)
+
+    def _enter(self, parent: Level, name: str) -> Level:
+        assert isinstance(parent, _HashedLevel)
+        return _HashedLevel(Place(parent.place, name), open_subdirectory(parent, name), parent.digest)
+
+    def _visit(self, level: Level) -> None:
+        assert isinstance(level, _HashedLevel)
+        with os.scandir(level.source) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    level.subdirectories.append(entry.name)
+                self._add(level.digest, entry.name, entry.stat(follow_symlinks=False))
+                if self._entries % 256 == 0:
+                    self._cancel.check()
+
+    def _add(self, directory: bytes, name: str, status: os.stat_result) -> None:
+        fields = _FIELDS.pack(
+            status.st_ino,
+            status.st_size,
+            status.st_mode,
+            status.st_ctime_ns,
+            status.st_mtime_ns,
+            status.st_uid,
+            status.st_gid,
+        )
+        entry = _hash(directory, fields + os.fsencode(name))
+        self._sum = (self._sum + int.from_bytes(entry, "little")) % _MODULUS
+        self._entries += 1
+        if not stat.S_ISDIR(status.st_mode):
+            self.files += 1
+            # Each of an inode's names carries its share, so that the sum counts the inode once without a memory of it.
+            self.bytes += status.st_size // status.st_nlink if stat.S_ISREG(status.st_mode) else 0
+        self.allocated += status.st_blocks * 512 // max(status.st_nlink, 1)
+
+
+def manifest_stamp(engine: EngineName, tree: TreeDir, cancel: Cancel) -> Stamp:
+    """The manifest stamp of a tree.
+
+    Before Linux 6.13 timestamps are as coarse as the timer: a write just before the stamp and one just after it could
+    carry the same ctime. Two jiffies of waiting before the first look make the second one show.
+    """
+    if kernel_version() < (6, 13):
+        time.sleep(_COARSE_CLOCK_S)
+    manifest = Manifest(tree, cancel)
+    return Stamp(engine, manifest.value, manifest.totals)

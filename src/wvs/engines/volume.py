@@ -1,0 +1,282 @@
+"""A volume: the one door to everything that WVS keeps on a filesystem (design §8).
+
+Synchronous and thread-safe; executors call it in worker threads. Names of workspaces are typed ids (`ws_…`), names of
+trees come from `names.tree_name`; anything else is refused before it becomes a path. Every method raises `EngineError`.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines import layout
+from wvs.engines.base import (
+    ROOT,
+    Cancel,
+    CloneCall,
+    CloneResult,
+    Engine,
+    OnProgress,
+    Owner,
+    Stamp,
+    Totals,
+)
+from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
+from wvs.engines.kernel import OPEN_DIRECTORY
+from wvs.engines.layout import Retired, WorkspaceDir, make_workspace, open_workspace
+from wvs.engines.names import is_workspace_name
+from wvs.engines.quarantine import quarantine_tree
+from wvs.engines.stamps import Manifest
+
+_SPACE_KEPT_FREE: Final = 1024 * 1024
+
+
+class Space(msgspec.Struct, frozen=True):
+    """Room on the filesystem for the service's user, in bytes; `free_inodes` is None where they are not limited."""
+
+    total: int
+    free: int
+    free_inodes: int | None
+
+
+class Volume:
+    """An open volume. Made by `opening.open_volume`.
+
+    No descriptor is kept between calls, so that the volume can be unmounted and mounted again; instead each call makes
+    sure that the volume at the path is still this one.
+    """
+
+    def __init__(self, path: str, identity: VolumeIdentity, engine: Engine) -> None:
+        self.path = path
+        self.identity = identity
+        self.engine = engine
+
+    def live_path(self, workspace: str) -> str:
+        """The stable path at which agents find the live tree."""
+        return f"{self.path}/{workspace}/{layout.CURRENT}"
+
+    def root_path(self, workspace: str, name: str) -> str:
+        """The path of one tree's own root."""
+        return f"{self.path}/{workspace}/{layout.TREES}/{name}/{ROOT}"
+
+    def create_workspace(self, workspace: str) -> None:
+        """Makes the workspace's directories as far as they are missing. Durable, re-entrant."""
+        with self._open(f"making {workspace}") as volume:
+            make_workspace(volume, workspace)
+
+    def intend(self, workspace: str, name: str) -> None:
+        """Makes the closed directory for a tree to come. Durable. Fatal if the name exists: names are used once."""
+        with self._workspace(workspace, "intending a tree") as here:
+            here.intend(name)
+
+    def create_root(self, workspace: str, name: str, owner: Owner, mode: int) -> None:
+        """Makes an empty root in an intended tree."""
+        with self._workspace(workspace, "making a live tree") as here, here.tree(name) as tree:
+            self.engine.create(tree, owner, mode)
+
+    def stamp(self, workspace: str, name: str, cancel: Cancel | None = None) -> Stamp:
+        """The state of a tree, to be compared with `Engine.torn`."""
+        with self._workspace(workspace, "stamping a tree") as here, here.tree(name) as tree:
+            return self.engine.stamp(tree, cancel or Cancel())
+
+    def measure(self, workspace: str, name: str, cancel: Cancel | None = None) -> Totals:
+        """The size of a tree, by a walk; for engines whose stamps and clones do not count."""
+        with self._workspace(workspace, "measuring a tree") as here, here.tree(name) as tree:
+            return Manifest(tree, cancel or Cancel()).totals
+
+    def clone(
+        self,
+        workspace: str,
+        source: str,
+        target: str,
+        *,
+        cancel: Cancel | None = None,
+        on_progress: OnProgress | None = None,
+        totals: Totals | None = None,
+    ) -> CloneResult:
+        """Clones the root of `source` into the intended `target`, which stays closed to agents.
+
+        `totals` (from the source's stamp) make the progress and the check for space before it complete. After an
+        error the target is left as it is: `retire` and `purge` it.
+        """
+        call = CloneCall(cancel or Cancel(), on_progress, totals, workspace, source, target)
+        with (
+            self._workspace(workspace, "cloning") as here,
+            here.tree(source) as source_tree,
+            here.tree(target) as target_tree,
+        ):
+            self._require_space(here, self.engine.space_needed(totals))
+            try:
+                return self.engine.clone(source_tree, target_tree, call)
+            except EngineError as error:
+                if error.code is ErrorCode.CLONE_FAILED:
+                    # Not every layer below reports a full filesystem by its errno.
+                    self._require_space(here, 0)
+                raise
+
+    def flush(self, workspace: str, name: str, open_files: Collection[str] = ()) -> None:
+        """Makes all writes of this host to the tree visible to a clone and durable."""
+        with self._workspace(workspace, "flushing") as here, here.tree(name) as tree:
+            self.engine.flush(tree, open_files)
+
+    def sync(self, workspace: str, name: str) -> None:
+        """Makes a finished tree durable. Call it before the event that commits the tree."""
+        with self._workspace(workspace, "making durable") as here, here.tree(name) as tree:
+            self.engine.sync(tree)
+
+    def seal(self, workspace: str, name: str) -> None:
+        """Makes a snapshot read-only as far as the engine can; around it the directory is closed anyway."""
+        with self._workspace(workspace, "sealing") as here, here.tree(name) as tree:
+            self.engine.seal(tree)
+
+    def admit_agents(self, workspace: str, name: str) -> None:
+        """Opens the directory around a live tree for agents (0711). Re-entrant."""
+        with self._workspace(workspace, "opening a live tree") as here:
+            here.set_mode(name, layout.OPEN_TO_AGENTS)
+
+    def shut_out_agents(self, workspace: str, name: str) -> None:
+        """Closes the directory around a tree (0700), as it is after `intend`. Re-entrant."""
+        with self._workspace(workspace, "closing a tree") as here:
+            here.set_mode(name, layout.CLOSED)
+
+    def point(self, workspace: str, name: str) -> None:
+        """Lets the link `current` point to a live tree, atomically and durably. Re-entrant."""
+        with self._workspace(workspace, "moving the link") as here:
+            here.point(name)
+
+    def pointed(self, workspace: str) -> str | None:
+        """The tree that `current` points to; None if there is no link, or one that is not ours."""
+        with self._workspace(workspace, "reading the link") as here:
+            return here.pointed()
+
+    def retire(self, workspace: str, name: str) -> Retired:
+        """Moves a tree to the trash. Durable, re-entrant; a name in both places is an error."""
+        with self._workspace(workspace, "retiring a tree", ErrorCode.REMOVE_FAILED) as here:
+            return here.retire(name)
+
+    def purge(self, workspace: str, name: str, cancel: Cancel | None = None) -> None:
+        """Removes a retired tree: afterwards it is confirmed absent, durably. Re-entrant; absent is fine."""
+        with self._workspace(workspace, "purging a tree", ErrorCode.REMOVE_FAILED) as here:
+            with here.trashed(name) as tree:
+                if tree is not None:
+                    self.engine.remove(tree, cancel or Cancel())
+            here.drop_trashed(name)
+
+    def quarantine(self, workspace: str, name: str) -> str:
+        """Moves a directory that nobody intended out of `trees/`, whatever its name is; its new path. Durable."""
+        with self._open("quarantining") as volume, open_workspace(volume, workspace, self.path) as here:
+            return f"{self.path}/{quarantine_tree(volume, here, name)}"
+
+    def has_tree(self, workspace: str, name: str) -> bool:
+        """Whether the tree exists, its root included."""
+        try:
+            with self._workspace(workspace, "looking for a tree") as here, here.tree(name) as tree:
+                os.stat(ROOT, dir_fd=tree.descriptor, follow_symlinks=False)
+        except EngineError as error:
+            if error.code is ErrorCode.TREE_MISSING:
+                return False
+            raise
+        return True
+
+    def workspaces(self) -> list[str]:
+        """The workspaces that have a directory."""
+        with self._open("listing workspaces") as volume:
+            return sorted(filter(is_workspace_name, os.listdir(volume)))
+
+    def trees(self, workspace: str) -> list[str]:
+        """All names in `trees/`, also those that WVS cannot have made (`names.is_tree_name` tells)."""
+        with self._workspace(workspace, "listing trees") as here:
+            return here.names(layout.TREES)
+
+    def trash(self, workspace: str) -> list[str]:
+        """All names in `trash/`, likewise."""
+        with self._workspace(workspace, "listing the trash") as here:
+            return here.names(layout.TRASH)
+
+    def space(self) -> Space:
+        """Room on the volume."""
+        with self._open("measuring space") as volume:
+            return _space(volume)
+
+    def bind(self, system_id: str) -> None:
+        """Ties the volume to one Postgres cluster, for good. A volume of another one is refused."""
+        with self._open("binding") as volume, identity_lock(volume):
+            identity = self._reread(volume)
+            if identity.system_id not in (None, system_id):
+                raise EngineError(
+                    ErrorCode.VOLUME_UNAVAILABLE,
+                    f"the volume {self.path} belongs to the database cluster {identity.system_id}, not {system_id}",
+                    "point WVS_DATABASE_URL to the volume's own database, or make a new volume",
+                    retryable=False,
+                )
+            if identity.system_id is None:
+                write_identity(volume, msgspec.structs.replace(identity, system_id=system_id))
+
+    def seen(self) -> LogPosition | None:
+        """The latest log position that the volume has been told of. One beyond Postgres' means a restored database."""
+        with self._open("reading the position") as volume:
+            return self._reread(volume).seen
+
+    def record_seen(self, position: LogPosition) -> None:
+        """Remembers a log position, durably; an older one than known changes nothing."""
+        with self._open("recording the position") as volume, identity_lock(volume):
+            identity = self._reread(volume)
+            if identity.seen is None or identity.seen < position:
+                write_identity(volume, msgspec.structs.replace(identity, seen=position))
+
+    def _reread(self, volume: int) -> VolumeIdentity:
+        identity = read_identity(volume)
+        assert identity is not None, "checked by _open"
+        return identity
+
+    @contextmanager
+    def _open(self, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED) -> Iterator[int]:
+        descriptor = -1
+        try:
+            descriptor = os.open(self.path, OPEN_DIRECTORY)
+            identity = read_identity(descriptor)
+            if identity is None or identity.id != self.identity.id:
+                raise _not_here(self.path, self.identity, identity)
+            yield descriptor
+        except FileNotFoundError as error:
+            if descriptor < 0:
+                raise _not_here(self.path, self.identity, None) from error
+            raise from_os_error(error, otherwise, f"{doing} on {self.path}") from error
+        except OSError as error:
+            raise from_os_error(error, otherwise, f"{doing} on {self.path}") from error
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    @contextmanager
+    def _workspace(
+        self, workspace: str, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED
+    ) -> Iterator[WorkspaceDir]:
+        with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
+            yield here
+
+    def _require_space(self, here: WorkspaceDir, needed: int) -> None:
+        space = _space(here.descriptor)
+        if space.free < needed + _SPACE_KEPT_FREE:
+            raise EngineError(
+                ErrorCode.VOLUME_FULL, f"{self.path} has {space.free} bytes free, the clone needs up to {needed}"
+            )
+        if space.free_inodes == 0:
+            raise EngineError(ErrorCode.VOLUME_FULL, f"{self.path} has no inode free")
+
+
+def _space(descriptor: int) -> Space:
+    figures = os.fstatvfs(descriptor)
+    inodes = figures.f_favail if figures.f_files else None
+    return Space(figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize, inodes)
+
+
+def _not_here(path: str, wanted: VolumeIdentity, found: VolumeIdentity | None) -> EngineError:
+    what = f"the volume {found.id}" if found else "no volume"
+    return EngineError(
+        ErrorCode.VOLUME_UNAVAILABLE, f"{path} holds {what}, expected {wanted.id}", "mount the volume's filesystem"
+    )
