@@ -2,7 +2,8 @@
 
 -- The lane of a workspace: what the executors compete for. `task_id` is the running task, `ready_at` says when the
 -- lane's head may be claimed and is null while a task runs or none is queued. `lane_no` is the lane's key in the
--- two-integer advisory lock space, so that no two workspaces share a lock.
+-- two-integer advisory lock space, so that no two workspaces share a lock. `link_pending` is the epoch whose live tree
+-- the link `current` does not point to yet: set with the event that moves the live tree, cleared by who moved the link.
 CREATE TABLE wvs.lanes (
     workspace_id uuid PRIMARY KEY,
     lane_no integer GENERATED ALWAYS AS IDENTITY,
@@ -12,9 +13,11 @@ CREATE TABLE wvs.lanes (
     executor text,
     lease_until timestamptz,
     deadline_at timestamptz,
-    freezes bigint NOT NULL DEFAULT 0
+    freezes bigint NOT NULL DEFAULT 0,
+    link_pending bigint
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lanes_ready_idx ON wvs.lanes (ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX lanes_link_pending_idx ON wvs.lanes (workspace_id) WHERE link_pending IS NOT NULL;
 CREATE INDEX lanes_running_idx ON wvs.lanes (lease_until) WHERE task_id IS NOT NULL;
 
 -- Tasks that wait or run; an ended one leaves at once. `seq` is the version of the event that queued it.

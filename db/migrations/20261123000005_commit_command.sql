@@ -38,6 +38,8 @@ BEGIN
                 UPDATE wvs.lanes
                 SET task_id = NULL, lease_until = NULL, deadline_at = NULL, executor = NULL
                 WHERE workspace_id = p_workspace AND task_id = v_task;
+            WHEN 'relink' THEN
+                UPDATE wvs.lanes SET link_pending = (v_step ->> 'epoch')::bigint WHERE workspace_id = p_workspace;
         END CASE;
     END LOOP;
     IF v_head_moved THEN

@@ -41,3 +41,19 @@ SELECT pg_try_advisory_lock($1, $2)
 -- name: system_identifier
 -- The identity of the database cluster, which a volume is bound to.
 SELECT system_identifier::text FROM pg_control_system()
+
+-- name: link_follows
+-- The link follows the live tree of epoch $2, or a later one.
+UPDATE wvs.lanes SET link_pending = NULL WHERE workspace_id = $1 AND link_pending <= $2
+
+-- name: links_forgotten
+-- Workspaces whose link is pending although nobody holds the lane any more: its mover is gone.
+SELECT l.workspace_id FROM wvs.lanes l
+WHERE l.link_pending IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_locks k
+    WHERE k.locktype = 'advisory' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND k.classid = 2004251395 AND k.objid = l.lane_no::oid AND k.objsubid = 2 AND k.granted)
+
+-- name: link_is_pending
+-- Whether the link of a workspace has yet to follow its live tree.
+SELECT EXISTS (SELECT FROM wvs.lanes WHERE workspace_id = $1 AND link_pending IS NOT NULL)

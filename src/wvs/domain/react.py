@@ -59,7 +59,13 @@ class Remove(Struct, frozen=True, tag="remove"):
     task_id: UUID
 
 
-QueueStep: TypeAlias = Enqueue | Reschedule | AskToCancel | Remove
+class Relink(Struct, frozen=True, tag="relink"):
+    """The stable link has to follow the live tree of `epoch`; pending until an executor says that it does."""
+
+    epoch: int
+
+
+QueueStep: TypeAlias = Enqueue | Reschedule | AskToCancel | Remove | Relink
 
 
 def react(event: Event) -> list[QueueStep]:
@@ -81,13 +87,15 @@ def react(event: Event) -> list[QueueStep]:
             return [AskToCancel(event.task_id)]
         case CurrentSetSkipped(at_request=True):
             return []
+        case WorkspaceInitialized():
+            return [Remove(event.task_id), Relink(epoch=1)]
+        case CurrentSet():
+            return [Remove(event.task_id), Relink(event.epoch)]
         case (
-            WorkspaceInitialized()
-            | WorkspaceInitFailed()
+            WorkspaceInitFailed()
             | SnapshotCreated()
             | SnapshotFailed()
             | CurrentSetSkipped()
-            | CurrentSet()
             | CurrentSetFailed()
             | SnapshotDropped()
             | SnapshotDropFailed()

@@ -29,7 +29,9 @@ class Crew(Generic[Batch]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None
+    ) -> None:
         self._failed = self._failed or error
         for _ in self._threads:
             self._waiting.put(None)

@@ -70,9 +70,7 @@ def _note_attribute(error: OSError, attribute: str, notes: Notes, place: Place, 
     notes.add(f"xattr {attribute.split('.', 1)[0]}.*", place, name)
 
 
-def attributes_of_name(
-    source: int, target: int, name: str, status: os.stat_result, notes: Notes, place: Place
-) -> None:
+def attributes_of_name(source: int, target: int, name: str, status: os.stat_result, notes: Notes, place: Place) -> None:
     """The same for an entry that is not opened: a symlink, FIFO or device called `name` in both directories.
 
     The target's directory is the service's own, so that its names can be trusted not to be swapped.

@@ -94,7 +94,9 @@ def open_volume(path: str, workers: int = DEFAULT_WORKERS, journal: Journal | No
             identity = read_identity(volume)
             if identity is None:
                 raise EngineError(
-                    ErrorCode.VOLUME_UNAVAILABLE, f"{path} holds no volume", f"run `wvs volume init {path}`, or mount it"
+                    ErrorCode.VOLUME_UNAVAILABLE,
+                    f"{path} holds no volume",
+                    f"run `wvs volume init {path}`, or mount it",
                 )
             engine = make_engine(identity.engine, workers, journal)
             filesystem = mount_of(volume).filesystem

@@ -1,6 +1,7 @@
 """One freeze around a clone: opened under the claim, thawed on every way out (design §7).
 
-A workspace without sessions freezes vacuously: nobody has to stop, the stamps still decide, and the certificate says so.
+A workspace without sessions freezes vacuously: nobody has to stop, the stamps still decide, and the certificate says
+so.
 """
 
 import contextlib

@@ -24,9 +24,7 @@ log = structlog.get_logger(__name__)
 class Guard:
     """Watches over one claim. `cancel` is what the work in threads looks at between two safe points."""
 
-    def __init__(
-        self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics
-    ) -> None:
+    def __init__(self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics) -> None:
         self._connection = connection
         self._claim = claim
         self._lease_s = lease_s
@@ -41,9 +39,7 @@ class Guard:
     def phase(self, name: str) -> None:
         """Tells what the task does now; counts go on from where they are."""
         before = self._progress
-        self._progress = Progress(
-            name, before.files_done, before.files_total, before.bytes_done, before.bytes_total
-        )
+        self._progress = Progress(name, before.files_done, before.files_total, before.bytes_done, before.bytes_total)
 
     def on_progress(self, progress: EngineProgress) -> None:
         """Takes an engine's progress; called in its threads."""

@@ -7,8 +7,11 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.errors import EngineError
 from wvs.executor.workbench import Workbench
+from wvs.postgres.queries import sql
 
 _MOST_ROUNDS: Final = 20
+_FOLLOWS: Final = sql("link_follows")
+_FORGOTTEN: Final = sql("links_forgotten")
 
 
 async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
@@ -23,8 +26,17 @@ async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
     for _ in range(_MOST_ROUNDS):
         workspace = await bench.path.load(workspace_id)
         wanted = None if workspace is None else workspace.live_tree
-        if wanted is None or await bench.run(bench.volume.pointed, name) == wanted:
+        if workspace is None or wanted is None:
+            return changed
+        if await bench.run(bench.volume.pointed, name) == wanted:
+            await bench.path.pool.execute(_FOLLOWS, workspace_id, workspace.epoch)
             return changed
         await bench.run(bench.volume.point, name, wanted)
         changed = True
     raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, f"The link of {name} does not stay where it is put.")
+
+
+async def point_forgotten(bench: Workbench) -> None:
+    """Moves the links whose mover went away between the event and the rename."""
+    for row in await bench.path.pool.fetch(_FORGOTTEN):
+        await point_to_current(bench, row["workspace_id"])

@@ -15,9 +15,9 @@ from msgspec import Struct
 from wvs.domain.commands import ReportLost
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.names import is_tree_name
+from wvs.eventlog.write_path import Origin
 from wvs.executor.links import point_to_current
 from wvs.executor.workbench import Workbench
-from wvs.eventlog.write_path import Origin
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
 from wvs.projections.tree_states import TreeState

@@ -17,11 +17,13 @@ import structlog
 
 from wvs.domain.events import Event
 from wvs.engines.base import Journal
+from wvs.engines.errors import EngineError
 from wvs.engines.journal import journal_file
 from wvs.engines.opening import open_volume
 from wvs.engines.volume import Volume
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.write_path import CONNECTION_LOST, WritePath
+from wvs.executor.links import point_forgotten
 from wvs.executor.slot import Slot
 from wvs.executor.sweeping import sweep_now_and_then
 from wvs.executor.workbench import Workbench
@@ -64,7 +66,7 @@ class Executor:
         """Works until stopped; raises `EngineError` if the volume cannot be used."""
         pool = await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
         try:
-            async with self._bench(pool) as bench, self._hints(bench):
+            async with self._bench(pool) as bench, self._hints():
                 log.info("executor_started", executor_id=self.executor_id, engine=bench.volume.engine.name)
                 await self._work(bench)
                 await bench.path.close()
@@ -115,11 +117,19 @@ class Executor:
                     bench.metrics.lease_lost.inc()
                     log.warning("lane_reaped", **msgspec.to_builtins(lane))
                     self._wake()
+                await self._relink(bench)
                 with contextlib.suppress(TimeoutError):
                     pause = _REAP_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the polls
                     await asyncio.wait_for(self._stopping.wait(), pause)
         finally:
             connection.terminate()
+
+    async def _relink(self, bench: Workbench) -> None:
+        try:
+            await point_forgotten(bench)
+        except EngineError as error:
+            bench.metrics.ignored_failures.labels(where="relink").inc()
+            log.warning("link_not_moved", code=str(error.code), detail=error.detail)
 
     def _wake(self) -> None:
         for slot in self._slots:
@@ -144,7 +154,7 @@ class Executor:
         return open_volume(str(self._volume_path), self._settings.clone_workers, journal)
 
     @contextlib.asynccontextmanager
-    async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:
+    async def _hints(self) -> AsyncGenerator[None]:
         listener = hints.Listener(self._url, {hints.TASKS: self._wake})
         async with self._hinter.running(), listener.running():
             yield
