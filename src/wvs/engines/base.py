@@ -20,6 +20,8 @@ EngineName = Literal["btrfs", "juicefs", "reflink", "copy"]
 
 ROOT: Final = "root"
 DEFAULT_WORKERS: Final = 2
+METADATA_PER_FILE: Final = 1024
+"""Bytes: an inode and its name, as the check for space reckons them."""
 
 
 class TreeDir(msgspec.Struct, frozen=True):
@@ -77,11 +79,13 @@ class Note(msgspec.Struct, frozen=True):
 class Stamp(msgspec.Struct, frozen=True):
     """The state of a tree at one moment. Two stamps of one tree are equal if nothing wrote in between.
 
+    `content` leaves out what differs between a tree and its clone by nature, where the engine's proof compares the two.
     `totals` is there if the engine walks the tree for its stamp.
     """
 
     engine: EngineName
     value: str
+    content: str | None = None
     totals: Totals | None = None
 
 
@@ -198,7 +202,11 @@ class Engine(ABC):
 
     def torn(self, before: Stamp, after: Stamp, clone: Stamp | None) -> str | None:
         """Why the clone cannot be trusted, or None if the stamps prove that nothing wrote while it was made."""
-        return None if before.value == after.value else "the source changed between the stamps before and after"
+        if before.value != after.value:
+            return "the source changed between the stamps before and after the clone"
+        if clone is not None and clone.content != before.content:
+            return "the clone is not what the source was when it was stamped"
+        return None
 
     @abstractmethod
     def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import TreeDir
+from wvs.engines.base import METADATA_PER_FILE, Totals, TreeDir
 from wvs.engines.errors import EngineError
 from wvs.engines.files import FileEngine, Pulse, scratch_files
 
@@ -40,9 +40,9 @@ class CopyEngine(FileEngine):
             _copy_range(source, target, 0, 4096, lambda _: None)
         return "files can be written and read"
 
-    def bytes_needed(self, files: int, allocated: int) -> int:
+    def space_needed(self, totals: Totals | None) -> int:
         """All of it once more."""
-        return files * 1024 + allocated
+        return totals.files * METADATA_PER_FILE + totals.allocated if totals is not None else 0
 
 
 def _data(source: int, status: os.stat_result) -> Iterator[tuple[int, int]]:

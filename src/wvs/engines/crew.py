@@ -78,5 +78,5 @@ class Crew(Generic[Batch]):
                 continue
             try:
                 self._work(batch)
-            except BaseException as error:  # handed to the thread that leaves the context
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that leaves the context
                 self._failed = self._failed or error

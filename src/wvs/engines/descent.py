@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel
@@ -118,6 +118,9 @@ class Level:
                 raise torn(self.place, child.place.name, "was moved")
 
 
+L = TypeVar("L", bound=Level)
+
+
 def _identity(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
@@ -156,7 +159,7 @@ def unreadable(error: OSError, place: Place, name: str) -> EngineError:
             return from_os_error(error, ErrorCode.CLONE_FAILED, f"reading {place.shown(name)}")
 
 
-def descend(root: Level, enter: Callable[[Level, str], Level], visit: Callable[[Level], None], cancel: Cancel) -> None:
+def descend(root: L, enter: Callable[[L, str], L], visit: Callable[[L], None], cancel: Cancel) -> None:
     """Visits `root` and everything below, depth first. `visit` fills `subdirectories`; `enter` opens one of them.
 
     Takes over the walk's hold on `root`.

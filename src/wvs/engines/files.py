@@ -3,7 +3,7 @@
 import os
 import secrets
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 
 from wvs.domain.errors import ErrorCode
@@ -16,7 +16,6 @@ from wvs.engines.base import (
     Owner,
     Probe,
     Stamp,
-    Totals,
     TreeDir,
 )
 from wvs.engines.errors import CODE_OF_ERRNO, from_os_error
@@ -40,18 +39,14 @@ class FileEngine(Engine):
     def trial(self, directory: TreeDir) -> str:
         """Tries it on a scratch file; what that showed."""
 
-    @abstractmethod
-    def bytes_needed(self, files: int, allocated: int) -> int:
-        """Bytes that a clone of so much takes."""
-
     def probe(self, directory: TreeDir) -> Probe:
         """Tries `trial`."""
         try:
-            return Probe(self.name, True, self.trial(directory))
+            return Probe(self.name, fits=True, why=self.trial(directory))
         except OSError as error:
             if error.errno in CODE_OF_ERRNO:
                 raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"trying {self.name}") from error
-            return Probe(self.name, False, f"{self.name} does not work here: {error.strerror}")
+            return Probe(self.name, fits=False, why=f"{self.name} does not work here: {error.strerror}")
 
     def create(self, tree: TreeDir, owner: Owner, mode: int) -> None:
         """Makes an empty root."""
@@ -68,7 +63,7 @@ class FileEngine(Engine):
         """The manifest stamp; costs one walk."""
         return manifest_stamp(self.name, tree, cancel)
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
+    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:  # noqa: ARG002 - syncfs reaches all
         """`syncfs`: enough here, because a clone reads the same page cache that the writers write."""
         _sync(tree, "flushing")
 
@@ -82,10 +77,6 @@ class FileEngine(Engine):
     def remove(self, tree: TreeDir, cancel: Cancel) -> None:
         """Removes entry by entry."""
         remove_content(tree, self.workers, cancel)
-
-    def space_needed(self, totals: Totals | None) -> int:
-        """By the totals of the source's stamp; 0 if there is none."""
-        return self.bytes_needed(totals.files, totals.allocated) if totals is not None else 0
 
 
 def _sync(tree: TreeDir, doing: str) -> None:
@@ -108,7 +99,7 @@ def make_root(tree: TreeDir, owner: Owner, mode: int) -> None:
 
 
 @contextmanager
-def scratch_files(directory: TreeDir) -> Iterator[tuple[int, int]]:
+def scratch_files(directory: TreeDir) -> Generator[tuple[int, int]]:
     """Two new empty files in `directory`, gone afterwards."""
     names = [f"probe-{secrets.token_hex(8)}" for _ in range(2)]
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
@@ -44,7 +44,7 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_identity(volume: int) -> VolumeIdentity | None:
-    """The identity of the volume at the descriptor, None if it is no volume. Raises `EngineError` for an unusable one."""
+    """The identity of the volume at the descriptor, None if it is none. Raises `EngineError` for an unusable one."""
     try:
         descriptor = os.open(f"{SERVICE_DIRECTORY}/{_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def write_identity(volume: int, identity: VolumeIdentity) -> None:
 
 
 @contextmanager
-def identity_lock(volume: int) -> Iterator[None]:
+def identity_lock(volume: int) -> Generator[None]:
     """One writer of the identity file at a time.
 
     On JuiceFS a lock does not fence (a stopped holder loses it). What that can cost is an older `seen`: the file is
@@ -96,7 +96,7 @@ def identity_lock(volume: int) -> Iterator[None]:
 
 
 @contextmanager
-def _service_directory(volume: int) -> Iterator[int]:
+def _service_directory(volume: int) -> Generator[int]:
     directory = os.open(SERVICE_DIRECTORY, OPEN_DIRECTORY, dir_fd=volume)
     try:
         yield directory

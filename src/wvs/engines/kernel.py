@@ -86,11 +86,13 @@ def _open_step_by_step(directory: int, name: str, flags: int) -> int:
     found = os.open(name, flags, dir_fd=directory)
     try:
         # st_dev would miss a bind mount of the same filesystem.
-        if mount_id(found) != mount_id(directory):
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+        same_mount = mount_id(found) == mount_id(directory)
     except BaseException:
         os.close(found)
         raise
+    if not same_mount:
+        os.close(found)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
     return found
 
 

@@ -7,8 +7,8 @@ them; links are refused all the same.
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Final
 
@@ -45,7 +45,7 @@ class WorkspaceDir:
         self.path = path
 
     @contextmanager
-    def tree(self, name: str) -> Iterator[TreeDir]:
+    def tree(self, name: str) -> Generator[TreeDir]:
         """The directory around the tree `name`; raises TREE_MISSING."""
         with self._open(TREES) as trees, _opened(trees, checked_tree(name), f"{self.path}/{TREES}/{name}") as tree:
             yield tree
@@ -74,7 +74,7 @@ class WorkspaceDir:
             try:
                 rename_noreplace(trees, name, trash, name)
             except FileNotFoundError:
-                return Retired.ALREADY if _exists(trash, name) else Retired.ABSENT
+                return Retired.ALREADY if exists(trash, name) else Retired.ABSENT
             except FileExistsError as error:
                 raise EngineError(
                     ErrorCode.REMOVE_FAILED, f"{self.path} has {name} among its trees and in its trash", retryable=False
@@ -85,10 +85,10 @@ class WorkspaceDir:
         return Retired.MOVED
 
     @contextmanager
-    def trashed(self, name: str) -> Iterator[TreeDir | None]:
+    def trashed(self, name: str) -> Generator[TreeDir | None]:
         """The directory `name` in the trash; None if it is absent."""
         with self._open(TRASH) as trash:
-            if not _exists(trash, checked_tree(name)):
+            if not exists(trash, checked_tree(name)):
                 yield None
                 return
             with _opened(trash, name, f"{self.path}/{TRASH}/{name}") as tree:
@@ -97,19 +97,17 @@ class WorkspaceDir:
     def drop_trashed(self, name: str) -> None:
         """Removes the emptied directory `name` from the trash, and confirms that it is gone."""
         with self._open(TRASH) as trash:
-            if _exists(trash, checked_tree(name)):
+            if exists(trash, checked_tree(name)):
                 os.rmdir(name, dir_fd=trash)
-            if _exists(trash, name):
+            if exists(trash, name):
                 raise EngineError(ErrorCode.REMOVE_FAILED, f"{self.path}/{TRASH}/{name} is still there")
             os.fsync(trash)
 
     def point(self, name: str) -> None:
         """Lets `current` point to the live tree `name`, by one rename."""
         target = f"{TREES}/{checked_tree(name)}/{ROOT}"
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(_NEW_LINK, dir_fd=self.descriptor)
-        except FileNotFoundError:
-            pass
         os.symlink(target, _NEW_LINK, dir_fd=self.descriptor)
         os.rename(_NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         os.fsync(self.descriptor)
@@ -132,7 +130,7 @@ class WorkspaceDir:
             return sorted(os.listdir(directory))
 
     @contextmanager
-    def _open(self, place: str) -> Iterator[int]:
+    def _open(self, place: str) -> Generator[int]:
         directory = open_beneath(self.descriptor, place, OPEN_DIRECTORY)
         try:
             yield directory
@@ -155,14 +153,14 @@ def make_workspace(volume: int, workspace: str) -> None:
 
 
 @contextmanager
-def open_workspace(volume: int, workspace: str, volume_path: str) -> Iterator[WorkspaceDir]:
+def open_workspace(volume: int, workspace: str, volume_path: str) -> Generator[WorkspaceDir]:
     """The directory of a workspace; raises TREE_MISSING."""
     with _opened(volume, checked_workspace(workspace), f"{volume_path}/{workspace}") as found:
         yield WorkspaceDir(found.descriptor, found.path)
 
 
 @contextmanager
-def _opened(above: int, name: str, path: str) -> Iterator[TreeDir]:
+def _opened(above: int, name: str, path: str) -> Generator[TreeDir]:
     try:
         descriptor = open_beneath(above, name, OPEN_DIRECTORY)
     except FileNotFoundError as error:
@@ -174,10 +172,8 @@ def _opened(above: int, name: str, path: str) -> Iterator[TreeDir]:
 
 
 def _ensure(above: int, name: str, mode: int) -> None:
-    try:
+    with suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=above)
-    except FileExistsError:
-        pass
     _set_mode(above, name, mode)
 
 
@@ -191,7 +187,8 @@ def _set_mode(above: int, name: str, mode: int) -> None:
         os.close(directory)
 
 
-def _exists(above: int, name: str) -> bool:
+def exists(above: int, name: str) -> bool:
+    """Whether the directory has an entry of that name, a dangling link included."""
     try:
         os.stat(name, dir_fd=above, follow_symlinks=False)
     except FileNotFoundError:

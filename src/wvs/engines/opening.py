@@ -1,8 +1,8 @@
 """`wvs volume init`, and opening a volume that exists."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 import msgspec
@@ -48,10 +48,9 @@ def init_volume(path: str, new_id: UUID, engine: EngineName | None = None, syste
 
 def _make(path: str, volume: int, new_id: UUID, engine: EngineName | None, system_id: str | None) -> Initialized:
     filesystem = mount_of(volume).filesystem
-    try:
+    # It exists if an init was interrupted before the identity file.
+    with suppress(FileExistsError):
         os.mkdir(SERVICE_DIRECTORY, 0o700, dir_fd=volume)
-    except FileExistsError:
-        pass  # an init that was interrupted before the identity file
     with _service(path, volume) as directory:
         choice = choose(directory, filesystem, engine)
     identity = VolumeIdentity(new_id, LAYOUT_VERSION, choice.engine, filesystem, system_id)
@@ -122,7 +121,7 @@ def _unfit(path: str, identity: VolumeIdentity, why: str) -> EngineError:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int]:
+def _opened(path: str) -> Generator[int]:
     descriptor = os.open(path, OPEN_DIRECTORY)
     try:
         yield descriptor
@@ -131,7 +130,7 @@ def _opened(path: str) -> Iterator[int]:
 
 
 @contextmanager
-def _service(path: str, volume: int) -> Iterator[TreeDir]:
+def _service(path: str, volume: int) -> Generator[TreeDir]:
     descriptor = open_beneath(volume, SERVICE_DIRECTORY, OPEN_DIRECTORY)
     try:
         yield TreeDir(descriptor, f"{path}/{SERVICE_DIRECTORY}")

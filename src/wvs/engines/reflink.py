@@ -1,9 +1,9 @@
-"""The engine `reflink`: every new file shares the blocks of the old one (FICLONE). XFS, and btrfs without subvolumes."""
+"""The engine `reflink`: each new file shares the blocks of the old one (FICLONE). XFS; btrfs without subvolumes."""
 
 import errno
 import os
 
-from wvs.engines.base import TreeDir
+from wvs.engines.base import METADATA_PER_FILE, Totals, TreeDir
 from wvs.engines.files import FileEngine, Pulse, scratch_files
 from wvs.engines.kernel import FS_NOCOW_FL, clone_file, inode_flags, set_inode_flags
 
@@ -25,9 +25,9 @@ class ReflinkEngine(FileEngine):
             clone_file(source, target)
         return "files can share blocks (FICLONE)"
 
-    def bytes_needed(self, files: int, allocated: int) -> int:
+    def space_needed(self, totals: Totals | None) -> int:
         """Only metadata."""
-        return files * 1024
+        return totals.files * METADATA_PER_FILE if totals is not None else 0
 
 
 def share_blocks(source: int, target: int) -> None:

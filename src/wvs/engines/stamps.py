@@ -13,11 +13,12 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import ROOT, Cancel, EngineName, Stamp, Totals, TreeDir
-from wvs.engines.descent import Level, Place, descend, open_subdirectory
+from wvs.engines.descent import Level, Place, descend, open_subdirectory, unreadable
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, kernel_version, open_unseen
 
 _MODULUS: Final = 1 << 128
+_WHOLE: Final = 1 << 32
 _FIELDS: Final = struct.Struct("<QQIqqII")
 _COARSE_CLOCK_S: Final = 0.02  # two jiffies at the slowest usual HZ, 100
 
@@ -41,9 +42,9 @@ class Manifest:
         self._cancel = cancel
         self._sum = 0
         self._entries = 0
-        self.files = 0
-        self.bytes = 0
-        self.allocated = 0
+        self._files = 0
+        self._bytes = 0
+        self._allocated = 0
         try:
             self._walk(tree)
         except OSError as error:
@@ -52,7 +53,7 @@ class Manifest:
     @property
     def totals(self) -> Totals:
         """The size of the tree."""
-        return Totals(self.files, self.bytes, self.allocated)
+        return Totals(self._files, round(self._bytes / _WHOLE), round(self._allocated / _WHOLE))
 
     @property
     def value(self) -> str:
@@ -68,17 +69,19 @@ class Manifest:
         self._add(root.digest, "", root.status)
         descend(root, self._enter, self._visit, self._cancel)
 
-    def _enter(self, parent: Level, name: str) -> Level:
-        assert isinstance(parent, _HashedLevel)
+    def _enter(self, parent: _HashedLevel, name: str) -> _HashedLevel:
         return _HashedLevel(Place(parent.place, name), open_subdirectory(parent, name), parent.digest)
 
-    def _visit(self, level: Level) -> None:
-        assert isinstance(level, _HashedLevel)
+    def _visit(self, level: _HashedLevel) -> None:
         with os.scandir(level.source) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     level.subdirectories.append(entry.name)
-                self._add(level.digest, entry.name, entry.stat(follow_symlinks=False))
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError as error:
+                    raise unreadable(error, level.place, entry.name) from error
+                self._add(level.digest, entry.name, status)
                 if self._entries % 256 == 0:
                     self._cancel.check()
 
@@ -96,10 +99,13 @@ class Manifest:
         self._sum = (self._sum + int.from_bytes(entry, "little")) % _MODULUS
         self._entries += 1
         if not stat.S_ISDIR(status.st_mode):
-            self.files += 1
+            self._files += 1
             # Each of an inode's names carries its share, so that the sum counts the inode once without a memory of it.
-            self.bytes += status.st_size // status.st_nlink if stat.S_ISREG(status.st_mode) else 0
-        self.allocated += status.st_blocks * 512 // max(status.st_nlink, 1)
+            share = _WHOLE // max(status.st_nlink, 1)
+            self._bytes += status.st_size * share if stat.S_ISREG(status.st_mode) else 0
+            self._allocated += status.st_blocks * 512 * share
+        else:
+            self._allocated += status.st_blocks * 512 * _WHOLE
 
 
 def manifest_stamp(engine: EngineName, tree: TreeDir, cancel: Cancel) -> Stamp:
@@ -111,4 +117,4 @@ def manifest_stamp(engine: EngineName, tree: TreeDir, cancel: Cancel) -> Stamp:
     if kernel_version() < (6, 13):
         time.sleep(_COARSE_CLOCK_S)
     manifest = Manifest(tree, cancel)
-    return Stamp(engine, manifest.value, manifest.totals)
+    return Stamp(engine, manifest.value, totals=manifest.totals)

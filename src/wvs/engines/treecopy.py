@@ -34,7 +34,7 @@ class FillFile(Protocol):
 class Pulse(Protocol):
     """Called after each piece of a file with the bytes of the piece; raises to cancel."""
 
-    def __call__(self, size: int) -> None: ...
+    def __call__(self, size: int, /) -> None: ...
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -100,8 +100,7 @@ class TreeCopy:
         drop_inherited_acls(writing)
         return level
 
-    def _enter(self, parent: Level, name: str) -> Level:
-        assert isinstance(parent, _CloneLevel)
+    def _enter(self, parent: _CloneLevel, name: str) -> _CloneLevel:
         source = open_subdirectory(parent, name)
         try:
             target = os.open(name, OPEN_DIRECTORY, dir_fd=parent.target)
@@ -110,8 +109,7 @@ class TreeCopy:
             raise
         return _CloneLevel(Place(parent.place, name), source, target, self._notes)
 
-    def _visit(self, level: Level) -> None:
-        assert isinstance(level, _CloneLevel)
+    def _visit(self, level: _CloneLevel) -> None:
         try:
             for batch in self._batches(level):
                 self._cancel.check()

@@ -5,7 +5,7 @@ trees come from `names.tree_name`; anything else is refused before it becomes a 
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -175,12 +175,11 @@ class Volume:
         """Whether the tree exists, its root included."""
         try:
             with self._workspace(workspace, "looking for a tree") as here, here.tree(name) as tree:
-                os.stat(ROOT, dir_fd=tree.descriptor, follow_symlinks=False)
+                return layout.exists(tree.descriptor, ROOT)
         except EngineError as error:
             if error.code is ErrorCode.TREE_MISSING:
                 return False
             raise
-        return True
 
     def workspaces(self) -> list[str]:
         """The workspaces that have a directory."""
@@ -230,11 +229,12 @@ class Volume:
 
     def _reread(self, volume: int) -> VolumeIdentity:
         identity = read_identity(volume)
-        assert identity is not None, "checked by _open"
+        if identity is None:
+            raise _not_here(self.path, self.identity, None)
         return identity
 
     @contextmanager
-    def _open(self, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED) -> Iterator[int]:
+    def _open(self, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED) -> Generator[int]:
         descriptor = -1
         try:
             descriptor = os.open(self.path, OPEN_DIRECTORY)
@@ -255,7 +255,7 @@ class Volume:
     @contextmanager
     def _workspace(
         self, workspace: str, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED
-    ) -> Iterator[WorkspaceDir]:
+    ) -> Generator[WorkspaceDir]:
         with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
             yield here
 

@@ -1,0 +1,140 @@
+"""Every engine on a filesystem of its own; mounts are made once for a test process, volumes once for a test."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.integration.engines import filesystems
+from tests.integration.engines.filesystems import Namespace, Unavailable
+
+from wvs.domain.ids import WORKSPACE, format_id
+from wvs.engines.base import EngineName, Owner
+from wvs.engines.names import tree_name
+from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.volume import Volume
+
+_numbers = itertools.count(1)
+
+
+def new_uuid7() -> uuid.UUID:
+    """A UUIDv7 with a counter in place of the time: unlike the others, valid, and printable."""
+    return uuid.UUID(int=(next(_numbers) << 80) | (7 << 76) | (2 << 62) | uuid.uuid4().int >> 70)
+
+
+@dataclass(frozen=True)
+class Site:
+    """An engine and a directory where it works."""
+
+    engine: EngineName
+    directory: Path
+
+
+class Sites:
+    """Makes each site when a test first asks for it."""
+
+    def __init__(self, namespace: Namespace, directory: Path) -> None:
+        self._namespace = namespace
+        self._directory = directory
+        self._ready: dict[str, Path | Unavailable] = {}
+
+    def get(self, kind: str) -> Site:
+        engine, _, filesystem = kind.partition("-on-")
+        if filesystem not in self._ready:
+            try:
+                self._ready[filesystem] = self._make(filesystem)
+            except Unavailable as error:
+                self._ready[filesystem] = error
+        place = self._ready[filesystem]
+        if isinstance(place, Unavailable):
+            pytest.skip(f"{kind}: {place}")
+        return Site(engine, place)  # type: ignore[arg-type]
+
+    def _make(self, filesystem: str) -> Path:
+        match filesystem:
+            case "xfs":
+                return filesystems.xfs(self._namespace)
+            case "btrfs":
+                return filesystems.btrfs(self._namespace)
+            case "here":
+                return self._directory
+            case _:
+                raise ValueError(filesystem)
+
+
+KINDS = ["copy-on-here", "reflink-on-xfs", "reflink-on-btrfs"]
+
+
+@pytest.fixture(scope="session")
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    made = Namespace(tmp_path_factory.mktemp("mounts"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Sites:
+    return Sites(namespace, tmp_path_factory.mktemp("here"))
+
+
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, sites: Sites) -> Site:
+    return sites.get(request.param)
+
+
+class Bench:
+    """A volume with one workspace, and the few steps that every test takes."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+        self.workspace = format_id(WORKSPACE, new_uuid7())
+        volume.create_workspace(self.workspace)
+
+    def new_name(self) -> str:
+        return tree_name(new_uuid7(), 1)
+
+    def intend(self) -> str:
+        name = self.new_name()
+        self.volume.intend(self.workspace, name)
+        return name
+
+    def live(self, mode: int = 0o755) -> str:
+        """A new empty live tree."""
+        name = self.intend()
+        self.volume.create_root(self.workspace, name, Owner(os.geteuid(), os.getegid()), mode)
+        return name
+
+    def path(self, name: str) -> Path:
+        return Path(self.volume.root_path(self.workspace, name))
+
+    def clone(self, source: str) -> str:
+        target = self.intend()
+        self.volume.clone(self.workspace, source, target)
+        return target
+
+    def purge(self, name: str) -> None:
+        self.volume.retire(self.workspace, name)
+        self.volume.purge(self.workspace, name)
+
+
+@pytest.fixture
+def volume_directory(site: Site) -> Iterator[Path]:
+    path = site.directory / f"volume-{next(_numbers)}"
+    path.mkdir()
+    yield path
+    subprocess.run(["chattr", "-R", "-f", "-i", "-a", str(path)], check=False, capture_output=True)
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def bench(site: Site, volume_directory: Path) -> Bench:
+    init_volume(str(volume_directory), uuid.uuid4(), site.engine)
+    return Bench(open_volume(str(volume_directory)))
+
+
+MakeBench = Callable[[Site], Bench]

