@@ -1,0 +1,1 @@
+"""The programs: `wvs` for the operator, `wvsctl` for whoever works with workspaces."""

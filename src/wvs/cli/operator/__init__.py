@@ -1,0 +1,1 @@
+"""The operator's program: what starts, migrates, checks and mends a WVS."""

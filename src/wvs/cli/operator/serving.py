@@ -1,0 +1,76 @@
+"""`wvs api`, `wvs executor` and `wvs openapi`: the long-running processes, wired from settings."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+import uvloop
+from prometheus_client import start_http_server
+
+from wvs.cli.operator.app import database_url, volume_path
+from wvs.cli.operator.family import announce, end_with_parent
+from wvs.executor.worker import Executor
+from wvs.http.api import build_api
+from wvs.http.server import listen, serve
+from wvs.settings import InvalidSetting, Settings
+from wvs.telemetry.metrics import Metrics
+
+
+def run_api(settings: Settings, *, allow_remote: bool) -> int:
+    """Serves until it is drained; the URL goes to stdout, or to the file descriptor that `wvs up` named."""
+    end_with_parent()
+    api = build_api(settings, database_url(settings), volume_path(settings), Metrics())
+    try:
+        listener = listen(settings.host, settings.port, allow_remote=allow_remote)
+    except OSError as error:
+        raise InvalidSetting(f"WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}") from error
+    uvloop.run(serve(api, listener, on_listening=announce))
+    return 0
+
+
+def run_executor(settings: Settings) -> int:
+    """Works until it is drained."""
+    end_with_parent()
+    metrics = Metrics()
+    with _metrics_server(settings, metrics):
+        uvloop.run(_execute(Executor(settings, database_url(settings), volume_path(settings), metrics)))
+    return 0
+
+
+def print_openapi(settings: Settings) -> int:
+    """The document, formatted."""
+    api = build_api(settings, "postgresql://unused@/unused", volume_path(settings), Metrics())
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(api.document())).decode() + "\n")
+    return 0
+
+
+async def _execute(executor: Executor) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, executor.stop)
+    await executor.run()
+
+
+@contextlib.contextmanager
+def _metrics_server(settings: Settings, metrics: Metrics) -> Generator[None]:
+    if settings.executor_metrics_port == 0:
+        yield
+        return
+    try:
+        started: Any = start_http_server(settings.executor_metrics_port, settings.host, metrics.registry)
+    except OSError as error:
+        raise InvalidSetting(
+            f"WVS_EXECUTOR_METRICS_PORT={settings.executor_metrics_port}: {error.strerror}; "
+            "choose another port, or 0 for none"
+        ) from error
+    server, thread = started
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
