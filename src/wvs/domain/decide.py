@@ -199,10 +199,11 @@ def _retry_task(command: RetryTask, workspace: Workspace) -> list[Event]:
     task = workspace.tasks[command.task_id]
     if task.kind is TaskKind.WORKSPACE_INIT:
         return [WorkspaceInitRetried(task.id, new_task=False)]
-    if task.kind is TaskKind.CURRENT_SET and task.snapshot_id is not None:
-        refusals.refuse_not_ready(workspace.snapshots[task.snapshot_id])
+    snapshot = workspace.snapshots[outcomes.target(task)]
+    if task.kind is TaskKind.CURRENT_SET:
+        refusals.refuse_not_ready(snapshot)
     refusals.refuse_full_queue(workspace)
-    return [TaskRetried(task.id, task.kind, task.snapshot_id)]
+    return [TaskRetried(task.id, task.kind, snapshot.id)]
 
 
 def _cancel_task(command: CancelTask, workspace: Workspace) -> list[Event]:

@@ -196,11 +196,11 @@ class TaskAttemptFailed(Struct, frozen=True, tag="task.attempt_failed.v1"):
 
 
 class TaskRetried(Struct, frozen=True, tag="task.retried.v1"):
-    """A person queued a failed task again, behind those accepted since."""
+    """A person queued a failed task again, behind those accepted since; an init task has `WorkspaceInitRetried`."""
 
     task_id: UUID
     kind: TaskKind
-    snapshot_id: UUID | None
+    snapshot_id: UUID
 
 
 class TaskCancelRequested(Struct, frozen=True, tag="task.cancel_requested.v1"):

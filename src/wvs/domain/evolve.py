@@ -54,19 +54,23 @@ def fold(workspace_id: UUID, events: Iterable[Event], workspace: Workspace | Non
 
 def evolve(workspace_id: UUID, workspace: Workspace | None, event: Event) -> Workspace:
     """The workspace after one more event; raises `IllegalStepError` if the event does not fit the state."""
-    if isinstance(event, WorkspaceCreated):
-        if workspace is not None:
-            raise IllegalStepError("A workspace is created once.")
-        born = Workspace(workspace_id, 1, WorkspaceState.INITIALIZING, init_task=event.task_id)
-        return lane.accepted(born, Task(event.task_id, TaskKind.WORKSPACE_INIT, TaskState.QUEUED))
     if workspace is None:
-        raise IllegalStepError(f"{type(event).__name__} is no beginning of a workspace.")
+        return _born(workspace_id, event)
     return replace(_apply(workspace, event), version=workspace.version + 1)
+
+
+def _born(workspace_id: UUID, event: Event) -> Workspace:
+    if not isinstance(event, WorkspaceCreated):
+        raise IllegalStepError(f"{type(event).__name__} is no beginning of a workspace.")
+    born = Workspace(workspace_id, 1, WorkspaceState.INITIALIZING, init_task=event.task_id)
+    return lane.accepted(born, Task(event.task_id, TaskKind.WORKSPACE_INIT, TaskState.QUEUED))
 
 
 def _apply(workspace: Workspace, event: Event) -> Workspace:
     match event:
-        case WorkspaceCreated() | WorkspaceInitialized() | WorkspaceInitFailed() | WorkspaceInitRetried():
+        case WorkspaceCreated():
+            raise IllegalStepError("A workspace is created once.")
+        case WorkspaceInitialized() | WorkspaceInitFailed() | WorkspaceInitRetried():
             return _apply_init(workspace, event)
         case WorkspaceDisabled():
             return replace(workspace, state=step(WORKSPACE_STEPS, workspace.state, WorkspaceState.DISABLED))
@@ -86,7 +90,7 @@ def _apply(workspace: Workspace, event: Event) -> Workspace:
 
 def _apply_init(
     workspace: Workspace,
-    event: WorkspaceCreated | WorkspaceInitialized | WorkspaceInitFailed | WorkspaceInitRetried,
+    event: WorkspaceInitialized | WorkspaceInitFailed | WorkspaceInitRetried,
 ) -> Workspace:
     match event:
         case WorkspaceInitialized():
@@ -99,8 +103,6 @@ def _apply_init(
             if event.new_task:
                 return lane.accepted(moved, Task(event.task_id, TaskKind.WORKSPACE_INIT, TaskState.QUEUED))
             return lane.retried(moved, event.task_id)
-        case WorkspaceCreated():
-            raise IllegalStepError("A workspace is created once.")
         case _:
             assert_never(event)
 
@@ -197,8 +199,6 @@ def _moved_to(workspace: Workspace, event: CurrentSet) -> Workspace:
 
 
 def _retried_snapshot(workspace: Workspace, event: TaskRetried) -> Workspace:
-    if event.snapshot_id is None:
-        return workspace
     if event.kind is TaskKind.SNAPSHOT_CREATE:
         return _snapshot_to(workspace, event.snapshot_id, SnapshotState.CREATING)
     if event.kind is TaskKind.SNAPSHOT_DROP:

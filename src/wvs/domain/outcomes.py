@@ -115,7 +115,7 @@ def _begin(command: StartTask, workspace: Workspace, task: Task) -> list[Event]:
     attempt, fence = task.attempt + 1, command.fence
     if task.kind is not TaskKind.CURRENT_SET:
         return [TaskStarted(task.id, task.kind, attempt, fence, command.executor, command.tree)]
-    snapshot = workspace.snapshots[_target(task)]
+    snapshot = workspace.snapshots[target(task)]
     if workspace.current == snapshot.id and not task.reset:
         started = TaskStarted(task.id, task.kind, attempt, fence, command.executor, tree=None)
         return [started, CurrentSetSkipped(snapshot.id, task.id, at_request=False)]
@@ -144,20 +144,18 @@ def _finish(command: FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop
             state = WorkspaceState.DISABLED if disabled else WorkspaceState.ACTIVE
             return WorkspaceInitialized(task.id, task.fence, command.tree, command.engine, state)
         case FinishSnapshot():
-            return SnapshotCreated(
-                _target(task), task.id, task.fence, command.tree, command.report, command.certificate
-            )
+            return SnapshotCreated(target(task), task.id, task.fence, command.tree, command.report, command.certificate)
         case FinishSetCurrent():
             return _current_set(command, task, workspace)
         case FinishDrop():
-            return SnapshotDropped(_target(task), task.id, task.fence, workspace.snapshots[_target(task)].tree)
+            return SnapshotDropped(target(task), task.id, task.fence, workspace.snapshots[target(task)].tree)
         case _:
             assert_never(command)
 
 
 def _current_set(command: FinishSetCurrent, task: Task, workspace: Workspace) -> CurrentSet:
     return CurrentSet(
-        snapshot_id=_target(task),
+        snapshot_id=target(task),
         task_id=task.id,
         fence=task.fence,
         tree=command.tree,
@@ -168,7 +166,8 @@ def _current_set(command: FinishSetCurrent, task: Task, workspace: Workspace) ->
     )
 
 
-def _target(task: Task) -> UUID:
+def target(task: Task) -> UUID:
+    """The snapshot that the task names; raises `IllegalStepError` for a task that needs one and has none."""
     if task.snapshot_id is None:
         raise IllegalStepError(f"Task {task.id} is a {task.kind} and names no snapshot.")
     return task.snapshot_id
@@ -224,11 +223,11 @@ def _again(task: Task, error: TaskError, now: datetime, delay_s: float, *, count
 def _failed(task: Task, error: TaskError) -> Event:
     match task.kind:
         case TaskKind.SNAPSHOT_CREATE:
-            return SnapshotFailed(_target(task), task.id, task.fence, task.attempt, error, task.tree)
+            return SnapshotFailed(target(task), task.id, task.fence, task.attempt, error, task.tree)
         case TaskKind.CURRENT_SET:
-            return CurrentSetFailed(_target(task), task.id, task.fence, task.attempt, error, task.tree)
+            return CurrentSetFailed(target(task), task.id, task.fence, task.attempt, error, task.tree)
         case TaskKind.SNAPSHOT_DROP:
-            return SnapshotDropFailed(_target(task), task.id, task.fence, task.attempt, error)
+            return SnapshotDropFailed(target(task), task.id, task.fence, task.attempt, error)
         case TaskKind.WORKSPACE_INIT:
             return WorkspaceInitFailed(task.id, task.fence, task.attempt, error, task.tree)
         case _:
