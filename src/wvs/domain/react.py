@@ -1,6 +1,7 @@
-"""`react`: the process manager. One event in, what the queue has to do out; it runs in the event's transaction."""
+"""`react`: the process manager. A decision's events in, what the queue has to do out; it runs in their transaction."""
 
-from typing import TypeAlias, assert_never
+from collections.abc import Sequence
+from typing import Final, TypeAlias, assert_never
 from uuid import UUID
 
 from msgspec import Struct
@@ -68,17 +69,29 @@ class Relink(Struct, frozen=True, tag="relink"):
 QueueStep: TypeAlias = Enqueue | Reschedule | AskToCancel | Remove | Relink
 
 
-def react(event: Event) -> list[QueueStep]:
-    """What `event` means for the queue."""
+_REQUESTED: Final = {
+    SnapshotRequested: TaskKind.SNAPSHOT_CREATE,
+    CurrentSetRequested: TaskKind.CURRENT_SET,
+    SnapshotDropRequested: TaskKind.SNAPSHOT_DROP,
+}
+
+
+def react(events: Sequence[Event]) -> list[list[QueueStep]]:
+    """What each event of one decision means for the queue.
+
+    A takeover ends the dead holder's attempt and begins the next in one decision. Its claim holds the lane already: to
+    put the task up again in between would let a third executor claim what the second is about to do.
+    """
+    begun = {event.task_id for event in events if isinstance(event, TaskStarted)}
+    return [[s for s in _react(e) if not isinstance(s, Reschedule) or s.task_id not in begun] for e in events]
+
+
+def _react(event: Event) -> list[QueueStep]:
     match event:
         case WorkspaceCreated() | WorkspaceInitRetried():
             return [Enqueue(event.task_id, TaskKind.WORKSPACE_INIT)]
-        case SnapshotRequested():
-            return [Enqueue(event.task_id, TaskKind.SNAPSHOT_CREATE)]
-        case CurrentSetRequested():
-            return [Enqueue(event.task_id, TaskKind.CURRENT_SET)]
-        case SnapshotDropRequested():
-            return [Enqueue(event.task_id, TaskKind.SNAPSHOT_DROP)]
+        case SnapshotRequested() | CurrentSetRequested() | SnapshotDropRequested():
+            return [Enqueue(event.task_id, _REQUESTED[type(event)])]
         case TaskRetried():
             return [Enqueue(event.task_id, event.kind)]
         case TaskAttemptFailed():

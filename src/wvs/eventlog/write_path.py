@@ -329,8 +329,8 @@ class _Attempt:
 def _queue_steps(events: list[Event], before: int) -> list[dict[str, Any]]:
     """What the process manager asks of the queue; a queued task's order is the version of the event that queued it."""
     steps: list[dict[str, Any]] = []
-    for version, event in enumerate(events, before + 1):
-        for step in react(event):
+    for version, reactions in enumerate(react(events), before + 1):
+        for step in reactions:
             row: dict[str, Any] = msgspec.to_builtins(step)
             steps.append({**row, "seq": version} if isinstance(step, Enqueue) else row)
     return steps

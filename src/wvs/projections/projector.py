@@ -225,7 +225,7 @@ class _Projection:
         return [running, Insert("trees", tree)]
 
     def _retried_snapshot(self, event: TaskRetried) -> list[Change]:
-        if event.snapshot_id is None or event.kind is TaskKind.CURRENT_SET:
+        if event.kind is TaskKind.CURRENT_SET:
             return []
         creating = event.kind is TaskKind.SNAPSHOT_CREATE
         state = SnapshotState.CREATING if creating else SnapshotState.DROPPING

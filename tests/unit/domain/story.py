@@ -37,7 +37,7 @@ ASKED_TO_END = TaskError(ErrorCode.CANCELLED, "Ended at a safe point.")
 NO_SOURCE = TaskError(ErrorCode.TREE_MISSING, "ENOENT")
 HOLDER_GONE = TaskError(ErrorCode.LEASE_LOST, "The executor is gone.", retryable=True)
 
-REPORT = CloneReport(engine="copy", files=3, bytes=42, skipped=0, freeze_s=0.01, clone_s=0.02, total_s=0.05)
+REPORT = CloneReport(engine="copy", files=3, bytes=42, sockets=0, freeze_s=0.01, clone_s=0.02, total_s=0.05)
 CERTIFICATE = Certificate(
     freeze=1, vacuous=True, members=(), stamp_before="a", stamp_after="a", engine="copy", frozen_at=NOW, resumed_at=NOW
 )

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.unit.domain import situations
 from tests.unit.domain.story import CERTIFICATE, FINAL, NOW, REPORT, RETRYABLE
 from wvs.domain.events import (
     CurrentSet,
@@ -31,7 +32,7 @@ from wvs.domain.events import (
     WorkspaceInitialized,
     WorkspaceInitRetried,
 )
-from wvs.domain.react import AskToCancel, Enqueue, QueueStep, Remove, Reschedule, react
+from wvs.domain.react import AskToCancel, Enqueue, QueueStep, Relink, Remove, Reschedule, react
 from wvs.domain.states import TaskKind, WorkspaceState
 
 S, T = UUID(int=1), UUID(int=2)
@@ -50,12 +51,12 @@ _REACTIONS: list[tuple[Event, list[QueueStep]]] = [
         [Reschedule(T, 2.5)],
     ),
     (TaskCancelRequested(T), [AskToCancel(T)]),
-    (WorkspaceInitialized(T, 1, "t", "copy", WorkspaceState.ACTIVE), [Remove(T)]),
+    (WorkspaceInitialized(T, 1, "t", "copy", WorkspaceState.ACTIVE), [Remove(T), Relink(1)]),
     (WorkspaceInitFailed(T, 1, 1, FINAL, None), [Remove(T)]),
     (SnapshotCreated(S, T, 1, "t", REPORT, CERTIFICATE), [Remove(T)]),
     (SnapshotFailed(S, T, 1, 1, FINAL, None), [Remove(T)]),
     (CurrentSetSkipped(S, T, at_request=False), [Remove(T)]),
-    (CurrentSet(S, T, 1, "t", None, 2, REPORT, CERTIFICATE), [Remove(T)]),
+    (CurrentSet(S, T, 1, "t", None, 2, REPORT, CERTIFICATE), [Remove(T), Relink(2)]),
     (CurrentSetFailed(S, T, 1, 1, FINAL, None), [Remove(T)]),
     (SnapshotDropped(S, T, 1, None), [Remove(T)]),
     (SnapshotDropFailed(S, T, 1, 1, FINAL), [Remove(T)]),
@@ -70,7 +71,23 @@ _REACTIONS: list[tuple[Event, list[QueueStep]]] = [
 
 @pytest.mark.parametrize(("event", "steps"), _REACTIONS, ids=lambda value: type(value).__name__)
 def test_an_event_has_its_meaning_for_the_queue(event: Event, steps: list[QueueStep]) -> None:
-    assert react(event) == steps
+    assert react([event]) == [steps]
+
+
+def test_a_takeover_does_not_put_up_again_what_it_has_claimed() -> None:
+    case = situations.create_running()
+    assert react(case.story.start(case.task)) == [[], []]
+
+
+def test_a_takeover_that_ends_the_task_removes_it() -> None:
+    case = situations.on_last_attempt(situations.create_queued())
+    assert react(case.story.start(case.task)) == [[Remove(case.task)]]
+
+
+def test_steps_stay_with_their_events() -> None:
+    case = situations.failed(situations.drop_queued())
+    successor = case.story.request_drop(case.snapshot)
+    assert react(case.story.log[-2:]) == [[Remove(case.task)], [Enqueue(successor, TaskKind.SNAPSHOT_DROP)]]
 
 
 def test_every_event_has_a_reaction_written_down() -> None:
