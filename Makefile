@@ -56,6 +56,11 @@ test-pg15: setup ## The same tests on Debian's PostgreSQL 15, if its binaries ar
 	@if [ -x $(PG15_BIN)/postgres ]; then WVS_TEST_POSTGRES_BIN=$(PG15_BIN) $(BIN)/python -m pytest -n auto $(PYTEST_ARGS); \
 	else echo "skipped: no $(PG15_BIN)/postgres; install postgresql-15 or say make test-pg15 PG15_BIN=/path/to/bin"; fi
 
+.PHONY: docs
+docs: setup ## Write the generated pages of docs/ anew
+	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new
+	mv docs/state-machines.md.new docs/state-machines.md
+
 .PHONY: demo
 demo: setup ## The whole story on real files, in a scratch directory
 	$(BIN)/wvsctl demo
