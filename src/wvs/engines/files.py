@@ -63,7 +63,7 @@ class FileEngine(Engine):
         """The manifest stamp; costs one walk."""
         return manifest_stamp(self.name, tree, cancel)
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:  # noqa: ARG002 - syncfs reaches all
+    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
         """`syncfs`: enough here, because a clone reads the same page cache that the writers write."""
         _sync(tree, "flushing")
 

@@ -73,7 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_idle() and not self.transport.is_closing():
             self._arm()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - says less than is known here
+    def send_400_response(self, msg: str) -> None:
         """Called by uvicorn for what is no HTTP; here the answer is a problem like any other."""
         self._refuse(self._fault or "the bytes on this connection are not an HTTP/1.1 request")
 

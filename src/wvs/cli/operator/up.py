@@ -72,7 +72,7 @@ class _Tree:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.set)
         reading, writing = os.pipe()
-        os.set_inheritable(writing, True)  # noqa: FBT003 - positional only
+        os.set_inheritable(writing, True)
         try:
             api = asyncio.create_task(self._keep("api", {READY_FD: str(writing)}, (writing,)))
             executor = asyncio.create_task(self._keep("executor", {}, ()))
