@@ -72,6 +72,9 @@ async def create_snapshot(job: Job, started: Started) -> None:
     failpoint("create.tree_intended")
     async with frozen(job) as freeze:
         failpoint("create.frozen")
+        # Stores through a shared mapping reach a file's times only when they are written back (msync(2)): stamps
+        # are sound for mappings only after a flush, and without a session nobody else has flushed.
+        await job.bench.run(volume.flush, job.workspace, source)
         clone = await clone_proven(job, source, "create")
     failpoint("create.resumed")
     job.guard.phase("syncing")
