@@ -1,0 +1,71 @@
+-- name: task_by_id
+-- One task; while it runs its progress is the queue's, which changes without events.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.id = $1
+
+-- name: task_workspace
+-- The workspace that a task belongs to.
+SELECT t.workspace_id FROM wvs.tasks t WHERE t.id = $1
+
+-- name: tasks_final_among
+-- Those of the tasks $1 that are final: nothing happens to them until a person acts.
+SELECT t.id FROM wvs.tasks t WHERE t.id = ANY ($1::uuid[]) AND t.state IN ('succeeded', 'failed', 'cancelled')
+
+-- name: rows_now
+-- The rows of an answer as they are now, with the progress of a running task.
+SELECT wvs.answer_rows($1) AS answer,
+       (SELECT q.progress FROM wvs.queue q
+        WHERE q.task_id = ($1::jsonb ->> 'task')::uuid AND q.state = 'running') AS progress
+
+-- name: tasks_all
+-- Up to $2 tasks older than id $1, newest first.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.id < $1 ORDER BY t.id DESC LIMIT $2
+
+-- name: tasks_by_state
+-- The same of state $3.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.state = $3 AND t.id < $1 ORDER BY t.id DESC LIMIT $2
+
+-- name: tasks_by_kind
+-- The same of kind $3.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.kind = $3 AND t.id < $1 ORDER BY t.id DESC LIMIT $2
+
+-- name: tasks_by_state_and_kind
+-- The same of state $3 and kind $4.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.state = $3 AND t.kind = $4 AND t.id < $1 ORDER BY t.id DESC LIMIT $2
+
+-- name: tasks_of_workspace
+-- The same of workspace $3.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.workspace_id = $3 AND t.id < $1 ORDER BY t.id DESC LIMIT $2
+
+-- name: tasks_of_workspace_by_state
+-- The same of workspace $3 and state $4.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.workspace_id = $3 AND t.state = $4 AND t.id < $1 ORDER BY t.id DESC LIMIT $2
+
+-- name: tasks_of_workspace_by_kind
+-- The same of workspace $3 and kind $4. The index has the state between kind and id: a few from each state, merged.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM (VALUES ('queued'), ('running'), ('succeeded'), ('failed'), ('cancelled')) AS s (state)
+CROSS JOIN LATERAL (
+    SELECT * FROM wvs.tasks i
+    WHERE i.workspace_id = $3 AND i.kind = $4 AND i.state = s.state AND i.id < $1 ORDER BY i.id DESC LIMIT $2) t
+ORDER BY t.id DESC LIMIT $2
+
+-- name: tasks_of_workspace_by_state_and_kind
+-- The same of workspace $3, state $4 and kind $5.
+SELECT to_jsonb(t) AS task,
+       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+FROM wvs.tasks t WHERE t.workspace_id = $3 AND t.state = $4 AND t.kind = $5 AND t.id < $1 ORDER BY t.id DESC LIMIT $2

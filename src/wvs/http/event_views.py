@@ -1,0 +1,76 @@
+"""Events as the audit shows them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final, cast
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct
+
+from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
+from wvs.eventlog.codec import EventMapper, StoredEvent
+from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.http.positions import PATTERN, format_position
+from wvs.http.views import WorkspaceId
+
+Position = Annotated[str, Meta(pattern=PATTERN, examples=["1:42"])]
+
+_IDS: Final[dict[str, Prefix]] = {
+    "workspace_id": WORKSPACE,
+    "snapshot_id": SNAPSHOT,
+    "task_id": TASK,
+    "session_id": SESSION,
+}
+
+
+class EventView(Struct, frozen=True, kw_only=True):
+    """One event; `hash` covers it and every earlier one of its workspace."""
+
+    position: Position
+    workspace_id: WorkspaceId
+    version: int
+    type: str
+    occurred_at: datetime
+    actor: str
+    request_id: str
+    data: dict[str, Any]
+    hash: str
+
+
+class EventList(Struct, frozen=True):
+    """Events in the order of the log. `next_cursor` is the `after` of the next page; null if nothing follows yet."""
+
+    items: list[EventView]
+    next_cursor: Position | None
+
+
+def view_event(mapper: EventMapper, epoch: int, row: tuple[int, UUID, int, str, bytes, bytes]) -> EventView:
+    """The view of a stored event; raises `UnknownEventError` rather than show half of one."""
+    position, workspace_id, version, topic, state, digest = row
+    recorded: RecordedEvent = mapper.to_domain_event(StoredEvent(workspace_id, version, topic, state))
+    return EventView(
+        position=format_position(epoch, position),
+        workspace_id=format_id(WORKSPACE, workspace_id),
+        version=version,
+        type=topic,
+        occurred_at=recorded.metadata.occurred_at,
+        actor=recorded.metadata.actor,
+        request_id=recorded.metadata.request_id,
+        data=typed_ids(msgspec.structs.asdict(recorded.event)),
+        hash=digest.hex(),
+    )
+
+
+def typed_ids(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, at every depth, with ids in their typed form."""
+    return {name: _typed(name, value) for name, value in fields.items()}
+
+
+def _typed(name: str, value: Any) -> Any:
+    if isinstance(value, UUID):
+        return format_id(_IDS[name], value)
+    if isinstance(value, Struct):
+        return typed_ids(msgspec.structs.asdict(value))
+    if isinstance(value, tuple):
+        return [_typed(name, item) for item in cast("tuple[Any, ...]", value)]
+    return value

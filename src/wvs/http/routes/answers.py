@@ -1,0 +1,25 @@
+"""What the answers of writes have in common, for the OpenAPI document."""
+
+from typing import Final
+
+from litestar.datastructures import ResponseHeader
+
+from wvs.domain.errors import ErrorCode
+
+OPTIONAL_KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_IN_FLIGHT, ErrorCode.IDEMPOTENCY_KEY_REUSED)
+KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_KEY_REQUIRED, *OPTIONAL_KEY_PROBLEMS)
+
+
+def _header(name: str, description: str) -> ResponseHeader:
+    return ResponseHeader(name=name, documentation_only=True, value="", description=description)
+
+
+REPLAYED_HEADER: Final = _header("Idempotent-Replayed", "`true` where an earlier answer to this key is given again.")
+WAITED_HEADER: Final = _header("Preference-Applied", "The wait that was honoured, such as `wait=10`.")
+ACCEPTED_HEADERS: Final = [
+    _header("Location", "Where the task is found: `/v1/tasks/{task}`."),
+    _header("Retry-After", "Seconds after which to look at the task."),
+    REPLAYED_HEADER,
+    WAITED_HEADER,
+]
+ETAG_HEADER: Final = _header("ETag", 'The epoch in double quotes, such as `"7"`: what If-Match takes.')

@@ -1,0 +1,14 @@
+"""Path parameters that several routes have, as the OpenAPI document tells them."""
+
+from typing import Annotated, TypeAlias
+
+from litestar.params import PathParameter
+
+WorkspacePath: TypeAlias = Annotated[
+    str,
+    PathParameter(
+        description="Id or name. A name means the workspace that has it now, else the newest disabled one that had it."
+    ),
+]
+SnapshotPath: TypeAlias = Annotated[str, PathParameter(description="Id of a snapshot of this workspace.")]
+TaskPath: TypeAlias = Annotated[str, PathParameter(description="Id of a task.")]

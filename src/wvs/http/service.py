@@ -1,0 +1,91 @@
+"""What the routes work with, one of each per process."""
+
+import asyncio
+import re
+from typing import Final
+from uuid import UUID
+
+import structlog
+from msgspec import Struct
+from uuid_utils.compat import uuid7
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.domain.ids import TASK, WORKSPACE, InvalidId, format_id, parse_id
+from wvs.domain.states import TaskState
+from wvs.domain.values import NAME_PATTERN
+from wvs.eventlog.write_path import WritePath
+from wvs.http.draining import finished_in_time
+from wvs.http.views import Views
+from wvs.http.waiting import TaskWaiter
+from wvs.projections.listings import Listings
+from wvs.projections.readers import Readers
+from wvs.projections.rows import TaskRow, WorkspaceRow
+
+_NAME: Final = re.compile(NAME_PATTERN)
+
+FINAL: Final = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+
+
+class Service(Struct, frozen=True):
+    """Writes, reads, waits and views of one process."""
+
+    write_path: WritePath
+    readers: Readers
+    listings: Listings
+    waiter: TaskWaiter
+    views: Views
+    draining: asyncio.Event
+
+    async def workspace(self, id_or_name: str) -> WorkspaceRow:
+        """The workspace; refuses `WORKSPACE_NOT_FOUND`."""
+        found = None
+        if (workspace_id := _workspace_id(id_or_name)) is not None:
+            found = await self.readers.workspace(workspace_id)
+        elif _NAME.fullmatch(id_or_name):
+            found = await self.readers.workspace_named(id_or_name)
+        if found is None:
+            raise workspace_not_found(id_or_name)
+        structlog.contextvars.bind_contextvars(workspace_id=format_id(WORKSPACE, found.id))
+        return found
+
+    async def workspace_id(self, id_or_name: str) -> UUID:
+        """The id; where it is given, nobody is asked whether such a workspace exists."""
+        workspace_id = _workspace_id(id_or_name)
+        if workspace_id is None:
+            return (await self.workspace(id_or_name)).id
+        structlog.contextvars.bind_contextvars(workspace_id=id_or_name)
+        return workspace_id
+
+    async def wait_for(self, task: TaskRow, wait_s: float) -> None:
+        """Returns when the task is final, `wait_s` seconds are over, or the process drains."""
+        if task.state not in FINAL and wait_s > 0:
+            await finished_in_time(self.waiter.until_final(task.id), self.draining, wait_s)
+
+
+def new_id() -> UUID:
+    """A new UUIDv7: later ones of this process sort behind it."""
+    return uuid7()
+
+
+def task_id_of(text: str) -> UUID:
+    """The id of a task in a path; refuses `TASK_NOT_FOUND` where it is none."""
+    try:
+        task_id = parse_id(TASK, text)
+    except InvalidId as error:
+        raise Refused(ErrorCode.TASK_NOT_FOUND, str(error)) from None
+    structlog.contextvars.bind_contextvars(task_id=text)
+    return task_id
+
+
+def workspace_not_found(id_or_name: str) -> Refused:
+    """The refusal that names what was looked for."""
+    return Refused(ErrorCode.WORKSPACE_NOT_FOUND, f"no workspace has the id or name {id_or_name[:80]!r}")
+
+
+def _workspace_id(text: str) -> UUID | None:
+    if not text.startswith(f"{WORKSPACE}_"):
+        return None
+    try:
+        return parse_id(WORKSPACE, text)
+    except InvalidId as error:
+        raise Refused(ErrorCode.WORKSPACE_NOT_FOUND, str(error)) from None

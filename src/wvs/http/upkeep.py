@@ -1,0 +1,93 @@
+"""What the API's process does beside requests: old keys are forgotten, gauges read, readiness told."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from itertools import product
+from typing import Final
+
+import structlog
+
+from wvs.domain.states import TaskKind, TaskState
+from wvs.postgres.migrate import pending
+from wvs.postgres.pool import Pool
+from wvs.postgres.queries import sql
+from wvs.projections.readers import ACQUIRE_S
+from wvs.telemetry.metrics import Metrics
+
+PURGE_EVERY_S: Final = 300.0
+_PURGE_BATCH: Final = 5_000
+_PURGE: Final = sql("purge_idempotency_keys")
+_QUEUE_GAUGES: Final = sql("queue_gauges")
+_FAILED_TASKS: Final = sql("failed_tasks")
+
+_COUNTED: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED)
+
+_log = structlog.get_logger("wvs.http")
+
+
+class Upkeep:
+    """Works on the pool of the process."""
+
+    def __init__(self, pool: Pool, metrics: Metrics, purge_every_s: float = PURGE_EVERY_S) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._purge_every_s = purge_every_s
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Forgets old idempotency keys now and then while the block lasts."""
+        task = asyncio.create_task(self._purge_forever())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def readiness(self) -> Sequence[str]:
+        """Why the service cannot serve; empty if the database answers and has this program's schema."""
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                missing = await pending(connection)
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from answering is the reason
+            return [f"the database cannot be reached ({type(error).__name__})"]
+        return [f"the database lacks migrations: {', '.join(missing)}"] if missing else []
+
+    async def refresh_gauges(self) -> None:
+        """Reads what the database counts: open and failed tasks, and the age of the oldest queued one per kind."""
+        self._metrics.pg_pool_in_use.set(self._pool.get_size() - self._pool.get_idle_size())
+        async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+            open_tasks = await connection.fetch(_QUEUE_GAUGES)
+            failed = await connection.fetch(_FAILED_TASKS)
+        counts: dict[tuple[TaskKind, TaskState], int] = dict.fromkeys(product(TaskKind, _COUNTED), 0)
+        ages = dict.fromkeys(TaskKind, 0.0)
+        for kind, state, tasks, oldest_s in open_tasks:
+            counts[TaskKind(kind), TaskState(state)] = tasks
+            ages[TaskKind(kind)] = max(ages[TaskKind(kind)], oldest_s)
+        for kind, tasks in failed:
+            counts[TaskKind(kind), TaskState.FAILED] = tasks
+        for (kind, state), tasks in counts.items():
+            self._metrics.tasks.labels(kind, state).set(tasks)
+        for kind, oldest_s in ages.items():
+            self._metrics.task_oldest_pending_age_seconds.labels(kind).set(oldest_s)
+
+    async def purge(self) -> int:
+        """Forgets keys whose task has been final for a day; returns how many."""
+        purged = 0
+        while True:
+            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                status = await connection.execute(_PURGE, _PURGE_BATCH)
+            purged += (count := int(status.rpartition(" ")[2]))
+            if count < _PURGE_BATCH:
+                return purged
+
+    async def _purge_forever(self) -> None:
+        while True:
+            try:
+                purged = await self.purge()
+                if purged:
+                    _log.info("http.idempotency_keys_purged", count=purged)
+            except Exception as error:  # noqa: BLE001 - counted, logged, and tried again
+                self._metrics.ignored_failures.labels("idempotency_purge").inc()
+                _log.warning("http.purge_failed", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(self._purge_every_s)

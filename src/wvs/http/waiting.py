@@ -1,0 +1,87 @@
+"""Waiting for tasks to become final: one query for all who wait, on a hint or at least every half second."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from wvs.projections.readers import Readers
+from wvs.telemetry.metrics import Metrics
+
+POLL_S: Final = 0.5
+_COALESCE_S: Final = 0.002
+
+_log = structlog.get_logger("wvs.http")
+
+
+class TaskWaiter:
+    """One per process; all who wait share its query, so that a thousand of them cost as much as one."""
+
+    def __init__(self, readers: Readers, metrics: Metrics, poll_s: float = POLL_S) -> None:
+        self._readers = readers
+        self._metrics = metrics
+        self._poll_s = poll_s
+        self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
+        self._hint = asyncio.Event()
+
+    def hint(self) -> None:
+        """Something was committed: look now. Never blocks."""
+        self._hint.set()
+
+    async def until_final(self, task_id: UUID) -> None:
+        """Returns once the task is succeeded, failed or cancelled. Only the caller sets a limit."""
+        final: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(task_id, set()).add(final)
+        self.hint()
+        try:
+            await final
+        finally:
+            self._forget(task_id, final)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Looks while the block lasts."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _forget(self, task_id: UUID, final: asyncio.Future[None]) -> None:
+        others = self._waiting.get(task_id)
+        if others is None:
+            return
+        others.discard(final)
+        if not others:
+            del self._waiting[task_id]
+
+    async def _run(self) -> None:
+        while True:
+            await self._next_look()
+            if not self._waiting:
+                continue
+            try:
+                found = await self._readers.final_among(list(self._waiting))
+            except Exception as error:  # noqa: BLE001 - a look that failed is repeated; whoever waits has a limit
+                self._metrics.ignored_failures.labels("task_waiter").inc()
+                _log.warning("http.task_wait_failed", error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(self._poll_s)
+                continue
+            for task_id in found:
+                for final in self._waiting.get(task_id, ()):
+                    if not final.done():
+                        final.set_result(None)
+
+    async def _next_look(self) -> None:
+        """Returns on a hint, or after the poll time if somebody waits; a burst of hints is one look."""
+        try:
+            async with asyncio.timeout(self._poll_s if self._waiting else None):
+                await self._hint.wait()
+            await asyncio.sleep(_COALESCE_S)
+        except TimeoutError:
+            pass
+        self._hint.clear()

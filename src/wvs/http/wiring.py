@@ -1,0 +1,120 @@
+"""Puts the process of the API together: pool, write path, hints, waits, upkeep and routes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from litestar import Litestar
+from litestar.di import Provide
+
+from wvs.domain.events import Event
+from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.follower import check_sequence
+from wvs.eventlog.write_path import WritePath
+from wvs.http.app import Api, create_app
+from wvs.http.limits import Limits
+from wvs.http.routes import current, events, snapshots, tasks, workspaces
+from wvs.http.service import Service
+from wvs.http.upkeep import Upkeep
+from wvs.http.views import Views
+from wvs.http.waiting import TaskWaiter
+from wvs.http.writes import WRITE_DEPENDENCIES
+from wvs.postgres.pool import Pool, create_pool
+from wvs.projections.listings import Listings
+from wvs.projections.readers import Readers
+from wvs.queue.hints import EVENTS, TASKS, Hinter, Listener
+from wvs.settings import Settings
+from wvs.telemetry.metrics import Metrics
+
+ROUTES: Final = [
+    *workspaces.HANDLERS,
+    *snapshots.HANDLERS,
+    *current.HANDLERS,
+    *tasks.HANDLERS,
+    *events.HANDLERS,
+]
+
+
+@contextlib.asynccontextmanager
+async def open_api(
+    settings: Settings, database_url: str, *, metrics: Metrics | None = None, draining: asyncio.Event | None = None
+) -> AsyncGenerator[Api, None]:
+    """The API on a pool of its own, for `serve`; the pool is closed at the end of the block.
+
+    Raises what `create_pool` raises if the database cannot be reached.
+    """
+    metrics = metrics or Metrics()
+    pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
+    try:
+        hinter = Hinter(database_url)
+        write_path = WritePath(pool, EventMapper(), metrics, on_commit=hints_through(hinter))
+        yield build_api(settings, pool, write_path, hinter, database_url, draining=draining)
+    finally:
+        # Requests were ended before; what still holds a connection hangs in the database, and nobody waits for it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await pool.close()
+        pool.terminate()
+
+
+def hints_through(hinter: Hinter) -> Callable[[UUID, list[Event]], None]:
+    """For `WritePath(on_commit=...)`: tells executors and all who wait or follow that something was committed."""
+
+    def on_commit(_workspace_id: UUID, _events: list[Event]) -> None:
+        hinter.touch(TASKS, EVENTS)
+
+    return on_commit
+
+
+def build_api(
+    settings: Settings,
+    pool: Pool,
+    write_path: WritePath,
+    hinter: Hinter,
+    database_url: str,
+    *,
+    draining: asyncio.Event | None = None,
+    limits: Limits | None = None,
+) -> Api:
+    """The API with all its routes on what is given; the caller closes the pool after the API's lifespan.
+
+    The lifespan checks the log's sequence (`SequenceBehindError`), sends and hears hints, and does the upkeep.
+    """
+    draining = draining or asyncio.Event()
+    metrics = write_path.metrics
+    readers = Readers(pool)
+    waiter = TaskWaiter(readers, metrics)
+    service = Service(write_path, readers, Listings(pool), waiter, Views(volume_of(settings)), draining)
+    upkeep = Upkeep(pool, metrics)
+    listener = Listener(database_url, {EVENTS: waiter.hint})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
+        async with pool.acquire() as connection:
+            await check_sequence(connection)
+        async with hinter.running(), listener.running(), waiter.running(), upkeep.running():
+            yield
+        await write_path.close()
+
+    def provide_service() -> Service:
+        return service
+
+    return create_app(
+        route_handlers=ROUTES,
+        readiness=upkeep.readiness,
+        draining=draining,
+        metrics=metrics,
+        hosts=settings.allowed_hosts,
+        lifespan=[lifespan],
+        dependencies={"service": Provide(provide_service, sync_to_thread=False), **WRITE_DEPENDENCIES},
+        refresh_metrics=upkeep.refresh_gauges,
+        limits=limits,
+    )
+
+
+def volume_of(settings: Settings) -> Path:
+    """Where the volume is."""
+    return settings.volume or settings.data_dir / "volume"

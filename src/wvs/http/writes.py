@@ -1,0 +1,180 @@
+"""One write of one request: its key, its command, and the answer, which may wait for the task."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from uuid import UUID
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.di import NamedDependency, Provide
+from litestar.params import HeaderParameter
+from msgspec import Struct
+
+from wvs.domain.commands import Command
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.domain.events import Event
+from wvs.domain.ids import TASK, format_id
+from wvs.domain.workspace import Workspace
+from wvs.eventlog.recorder import IdempotencyKey, Show
+from wvs.eventlog.write_path import Origin, OutcomeUnknownError, Reply
+from wvs.http.context import RequestContext
+from wvs.http.request_headers import parse_idempotency_key, parse_wait, preference_applied
+from wvs.http.service import Service
+from wvs.http.unavailable import is_unavailable
+from wvs.projections.rows import AnswerRows, TaskRow, decode_answer
+
+RETRY_AFTER_S: Final = 1
+"""When to look at an accepted task first; most are done by then."""
+
+V = TypeVar("V")
+
+Describe: TypeAlias = Callable[[list[Event], Workspace], tuple[int, Show]]
+
+_log = structlog.get_logger("wvs.http")
+
+PreferHeader: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Prefer",
+        required=False,
+        max_length=255,
+        description="`wait=N`: answer when the task is final or N seconds (at most 60) are over, whichever is first.",
+    ),
+]
+_KeyHeader: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        required=False,
+        description="1 to 255 visible ASCII characters, bare or in double quotes: the same for every repetition of "
+        "this request. The first answer is given again, with `Idempotent-Replayed: true`.",
+    ),
+]
+
+
+class Answered(Struct, frozen=True):
+    """What a write came to: rows as of the command, or as of the end of the wait that was asked for."""
+
+    rows: AnswerRows
+    status: int
+    replayed: bool
+    waited_s: int | None
+
+
+class Write:
+    """Executes the command of one request under its key and answers it."""
+
+    def __init__(self, service: Service, request: Request[Any, Any, Any], context: RequestContext, key: str | None):
+        self.service = service
+        self._request = request
+        self._context = context
+        self._key = key
+        self._wait_s = wait_asked_for(request)
+
+    async def execute(self, workspace_id: UUID, command: Command, body: Struct | None, describe: Describe) -> Answered:
+        """Commits the command, or finds its stored answer, and waits if asked to; refuses what the domain refuses."""
+        origin = Origin(
+            self._context.actor, self._context.request_id, self._key, self._context.traceparent, causation=None
+        )
+        reply = Reply(describe, self._idempotency_key(body))
+        try:
+            committed = await self.service.write_path.execute(
+                workspace_id, command, at=datetime.now(UTC), origin=origin, reply=reply
+            )
+        except OutcomeUnknownError as error:
+            raise Refused(ErrorCode.UNAVAILABLE, str(error)) from error
+        rows = AnswerRows() if committed.answer is None else decode_answer(committed.answer)
+        rows = await self._after_wait(rows)
+        return Answered(rows, committed.status, committed.replayed, self._wait_s)
+
+    def respond(self, answered: Answered, content: V) -> Response[V]:
+        """The answer with the headers that tell how it came about and where to look on."""
+        headers: dict[str, str] = {}
+        task = answered.rows.task
+        if answered.status == 202 and task is not None:
+            headers["location"] = f"/v1/tasks/{format_id(TASK, task.id)}"
+            headers["retry-after"] = str(RETRY_AFTER_S)
+        if answered.replayed:
+            headers["idempotent-replayed"] = "true"
+        if task is not None and answered.waited_s is not None:
+            headers["preference-applied"] = preference_applied(answered.waited_s)
+        return Response(content, status_code=answered.status, headers=headers)
+
+    async def _after_wait(self, rows: AnswerRows) -> AnswerRows:
+        if self._wait_s is None or rows.task is None:
+            return rows
+        try:
+            await self.service.wait_for(rows.task, self._wait_s)
+            return await self.service.readers.rows_now(_shown(rows, rows.task))
+        except Exception as error:
+            # The write is done. That its outcome cannot be seen now is no reason to answer with a failure.
+            if not is_unavailable(error):
+                raise
+            _log.warning("http.wait_broken_off", error=f"{type(error).__name__}: {error}")
+            return rows
+
+    def _idempotency_key(self, body: Struct | None) -> IdempotencyKey | None:
+        if self._key is None:
+            return None
+        # By what the body says, not by its bytes; left out is the same as the default.
+        canonical = b"" if body is None else msgspec.json.encode(body, order="deterministic")
+        request = f"{self._request.method} {self._request.scope['path']}\n".encode()
+        operation = self._request.route_handler.operation_id
+        return IdempotencyKey(f"{self._context.actor} {operation}", self._key, sha256(request + canonical).digest())
+
+
+def wait_asked_for(request: Request[Any, Any, Any]) -> int | None:
+    """The seconds of `Prefer: wait=N`; None if it was not asked for."""
+    return parse_wait(", ".join(request.headers.getall("prefer", [])) or None)
+
+
+def accepted(**ids: UUID) -> Describe:
+    """For commands whose answer is 202 and the rows `ids`, whatever their events are."""
+    answer = (202, Show(**ids))
+    return lambda _events, _workspace: answer
+
+
+def shown(row: V | None) -> V:
+    """A row that the answer was asked to show."""
+    if row is None:
+        raise AssertionError("the answer lacks a row that it was asked to show")
+    return row
+
+
+def _shown(rows: AnswerRows, task: TaskRow) -> Show:
+    return Show(
+        workspace=None if rows.workspace is None else rows.workspace.id,
+        snapshot=None if rows.snapshot is None else rows.snapshot.id,
+        task=task.id,
+    )
+
+
+# The declared headers are for the OpenAPI document; their values come with the context, which joins repeated ones.
+def _provide_keyed(
+    service: NamedDependency[Service],
+    request: Request[Any, Any, Any],
+    context: NamedDependency[RequestContext],
+    idempotency_key: _KeyHeader = None,  # noqa: ARG001
+    prefer: PreferHeader = None,  # noqa: ARG001
+) -> Write:
+    return Write(service, request, context, parse_idempotency_key(context.idempotency_key))
+
+
+def _provide_free(
+    service: NamedDependency[Service],
+    request: Request[Any, Any, Any],
+    context: NamedDependency[RequestContext],
+    optional_key: _KeyHeader = None,  # noqa: ARG001
+) -> Write:
+    sent = context.idempotency_key
+    return Write(service, request, context, None if sent is None else parse_idempotency_key(sent))
+
+
+WRITE_DEPENDENCIES: Final = {
+    "write": Provide(_provide_keyed, sync_to_thread=False),
+    "unkeyed_write": Provide(_provide_free, sync_to_thread=False),
+}
+"""`write` needs an idempotency key; `unkeyed_write` takes one."""

@@ -1,0 +1,180 @@
+"""Who acts in these tests: a client, the process of the API, and an executor that reports what a test wants."""
+
+import asyncio
+import datetime as dt
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from wvs.domain.commands import (
+    Command,
+    FailAttempt,
+    FinishDrop,
+    FinishInit,
+    FinishSetCurrent,
+    FinishSnapshot,
+    StartTask,
+)
+from wvs.domain.errors import ErrorCode
+from wvs.domain.states import TaskKind
+from wvs.domain.values import Certificate, CloneReport, Member, TaskError
+from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.recorder import Hold
+from wvs.eventlog.write_path import Committed, Origin, WritePath
+from wvs.http.app import Api
+from wvs.http.wiring import build_api, hints_through
+from wvs.postgres.pool import OwnConnection, Pool
+from wvs.queue.hints import Hinter
+from wvs.queue.lanes import Claim, LaneCursor, Progress, claim, release, renew
+from wvs.settings import Settings
+from wvs.telemetry.metrics import Metrics
+
+VOLUME = Path("/srv/volume")
+NO_SPACE = TaskError(ErrorCode.VOLUME_FULL, "no space left", "Free some.", retryable=True)
+BROKEN = TaskError(ErrorCode.CLONE_FAILED, "cannot be cloned", "Look at the log.", retryable=False)
+GONE = TaskError(ErrorCode.LEASE_LOST, "the holder is gone", retryable=True)
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+class Executor:
+    """Claims like an executor and reports what a test wants to have happened."""
+
+    def __init__(self, path: WritePath, connection: OwnConnection) -> None:
+        self._path = path
+        self._connection = connection
+        self._cursor = LaneCursor()
+
+    async def claim(self) -> Claim:
+        held = await claim(self._connection, "executor-1", 30, self._cursor)
+        for _ in range(200):
+            if held is not None:
+                return held
+            await asyncio.sleep(0.01)
+            held = await claim(self._connection, "executor-1", 30, self._cursor)
+        raise AssertionError("no task can be claimed")
+
+    async def start(self) -> Claim:
+        held = await self.claim()
+        tree = None if held.kind is TaskKind.SNAPSHOT_DROP else self.tree(held)
+        await self.report(held, StartTask(held.task_id, held.fence, "executor-1", tree, now(), GONE))
+        return held
+
+    async def progress(self, held: Claim, progress: Progress) -> None:
+        await renew(self._connection, held, 30, progress)
+
+    async def finish(self, held: Claim) -> None:
+        await self.report(held, self._success(held))
+        await release(self._connection, held)
+
+    async def fail(self, held: Claim, error: TaskError = BROKEN) -> None:
+        await self.report(held, FailAttempt(held.task_id, held.fence, error, now(), jitter=0.0))
+        await release(self._connection, held)
+
+    async def run(self) -> Claim:
+        """Takes the next task and succeeds with it."""
+        held = await self.start()
+        await self.finish(held)
+        return held
+
+    async def run_failing(self, error: TaskError = BROKEN) -> Claim:
+        held = await self.start()
+        await self.fail(held, error)
+        return held
+
+    async def report(self, held: Claim, command: Command) -> Committed:
+        origin = Origin("executor-1", held.request_id or "none")
+        hold = Hold(held.task_id, held.fence)
+        return await self._path.execute(held.workspace_id, command, at=now(), origin=origin, hold=hold)
+
+    def tree(self, held: Claim) -> str:
+        return f"{held.task_id.hex}.{held.fence}"
+
+    def _success(self, held: Claim) -> Command:
+        match held.kind:
+            case TaskKind.WORKSPACE_INIT:
+                return FinishInit(held.task_id, held.fence, self.tree(held), "copy")
+            case TaskKind.SNAPSHOT_CREATE:
+                return FinishSnapshot(held.task_id, held.fence, self.tree(held), REPORT, proof(held))
+            case TaskKind.CURRENT_SET:
+                return FinishSetCurrent(held.task_id, held.fence, self.tree(held), REPORT, proof(held))
+            case TaskKind.SNAPSHOT_DROP:
+                return FinishDrop(held.task_id, held.fence)
+
+
+REPORT = CloneReport("copy", 3, 4096, 0, 0.01, 0.02, 0.04)
+
+
+def proof(held: Claim) -> Certificate:
+    member = Member(held.task_id, "boot-1", "ok")
+    return Certificate(1, False, (member,), "stamp", "stamp", "copy", now(), now())
+
+
+class Client(httpx.AsyncClient):
+    """A client of the API that makes a new idempotency key for every write, unless told one."""
+
+    _keys = itertools.count(1)
+
+    async def write(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, **headers: str
+    ) -> httpx.Response:
+        sent = {"content-type": "application/json", "idempotency-key": key or f"test-{next(self._keys)}"}
+        sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+        content = None if body is None else httpx.Request("POST", "http://x", json=body).content
+        return await self.request(method, path, content=content, headers=sent)
+
+    async def ok(self, method: str, path: str, body: Any = None, **headers: str) -> dict[str, Any]:
+        """A write that is accepted."""
+        response = await self.write(method, path, body, **headers)
+        assert response.status_code in {200, 202}, response.text
+        return response.json()
+
+    async def read(self, path: str, **params: Any) -> dict[str, Any]:
+        """A read that is answered."""
+        response = await self.get(path, params=params)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+def settings() -> Settings:
+    return Settings(volume=VOLUME)
+
+
+def make_api(pool: Pool, database_url: str, metrics: Metrics | None = None) -> tuple[Api, WritePath]:
+    """One process of the API, as far as it is more than its routes."""
+    hinter = Hinter(database_url)
+    path = WritePath(pool, EventMapper(), metrics or Metrics(), on_commit=hints_through(hinter))
+    return build_api(settings(), pool, path, hinter, database_url), path
+
+
+def client_of(api: Api) -> Client:
+    transport = httpx.ASGITransport(api.asgi)  # pyright: ignore[reportArgumentType]
+    return Client(transport=transport, base_url="http://localhost:8787")
+
+
+@asynccontextmanager
+async def running(api: Api) -> AsyncGenerator[None, None]:
+    """Runs the API's lifespan in a task of its own, as a server does: fixtures begin and end in different tasks."""
+    started, over = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with api.litestar.lifespan():
+            started.set()
+            await over.wait()
+
+    task = asyncio.create_task(live())
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    try:
+        yield
+    finally:
+        over.set()
+        await task

@@ -1,0 +1,54 @@
+"""The whole API on a real Postgres, called in this process; what an executor would do is done through real claims."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.integration.http.actors import Client, Executor, client_of, make_api, running
+
+from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.write_path import WritePath
+from wvs.http.app import Api
+from wvs.http.wiring import hints_through
+from wvs.postgres.pool import Pool, connect
+from wvs.queue.hints import Hinter
+from wvs.telemetry.metrics import Metrics
+
+
+@pytest.fixture
+async def api(pool: Pool, database_url: str) -> AsyncIterator[Api]:
+    built, _ = make_api(pool, database_url)
+    async with running(built):
+        yield built
+
+
+@pytest.fixture
+async def client(api: Api) -> AsyncIterator[Client]:
+    async with client_of(api) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def executor(pool: Pool, database_url: str) -> AsyncIterator[Executor]:
+    hinter = Hinter(database_url)
+    path = WritePath(pool, EventMapper(), Metrics(), on_commit=hints_through(hinter))
+    connection = await connect(database_url, application_name="test executor")
+    async with hinter.running():
+        yield Executor(path, connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def active(client: Client, executor: Executor) -> dict[str, Any]:
+    """An active workspace called `one`."""
+    await client.ok("POST", "/v1/workspaces", {"name": "one"})
+    await executor.run()
+    return await client.read("/v1/workspaces/one")
+
+
+@pytest.fixture
+async def ready(client: Client, executor: Executor, active: dict[str, Any]) -> dict[str, Any]:
+    """A ready snapshot of `one`."""
+    made = await client.ok("POST", "/v1/workspaces/one/snapshots", {"message": "first", "labels": {"a": "1"}})
+    await executor.run()
+    return await client.read(f"/v1/workspaces/one/snapshots/{made['snapshot']['id']}")
