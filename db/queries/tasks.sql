@@ -9,8 +9,12 @@ FROM wvs.tasks t WHERE t.id = $1
 SELECT t.workspace_id FROM wvs.tasks t WHERE t.id = $1
 
 -- name: tasks_final_among
--- Those of the tasks $1 that are final: nothing happens to them until a person acts.
-SELECT t.id FROM wvs.tasks t WHERE t.id = ANY ($1::uuid[]) AND t.state IN ('succeeded', 'failed', 'cancelled')
+-- Those of the tasks $1 that are final: nothing happens to them until a person acts. One that moved the live tree is
+-- waited for until the link `current` has followed, so that whoever waited finds the right tree there.
+SELECT t.id FROM wvs.tasks t
+WHERE t.id = ANY ($1::uuid[]) AND t.state IN ('succeeded', 'failed', 'cancelled')
+  AND NOT (t.state = 'succeeded' AND t.kind IN ('workspace_init', 'current_set') AND EXISTS (
+      SELECT FROM wvs.lanes l WHERE l.workspace_id = t.workspace_id AND l.link_pending IS NOT NULL))
 
 -- name: rows_now
 -- The rows of an answer as they are now, with the progress of a running task.

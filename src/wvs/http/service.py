@@ -58,7 +58,7 @@ class Service(Struct, frozen=True):
 
     async def wait_for(self, task: TaskRow, wait_s: float) -> None:
         """Returns when the task is final, `wait_s` seconds are over, or the process drains."""
-        if task.state not in FINAL and wait_s > 0:
+        if wait_s > 0:
             await finished_in_time(self.waiter.until_final(task.id), self.draining, wait_s)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from litestar import Litestar
@@ -113,6 +113,26 @@ def build_api(
         refresh_metrics=upkeep.refresh_gauges,
         limits=limits,
     )
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document of the API; needs no database."""
+
+    def never_called() -> Service:
+        raise AssertionError("a document serves no request")
+
+    async def ready() -> list[str]:
+        return []
+
+    dependencies = {"service": Provide(never_called, sync_to_thread=False), **WRITE_DEPENDENCIES}
+    api = create_app(
+        route_handlers=ROUTES,
+        readiness=ready,
+        draining=asyncio.Event(),
+        metrics=Metrics(),
+        dependencies=dependencies,
+    )
+    return api.document()
 
 
 def volume_of(settings: Settings) -> Path:

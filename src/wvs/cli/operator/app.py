@@ -135,7 +135,7 @@ def openapi() -> int:
     """Prints the OpenAPI 3.1 document of the API; needs no database."""
     from wvs.cli.operator.serving import print_openapi  # noqa: PLC0415
 
-    return print_openapi(settings_of_environment())
+    return print_openapi()
 
 
 @volume.command

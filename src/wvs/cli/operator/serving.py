@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -14,8 +15,8 @@ from prometheus_client import start_http_server
 from wvs.cli.operator.app import database_url, volume_path
 from wvs.cli.operator.family import announce, end_with_parent
 from wvs.executor.worker import Executor
-from wvs.http.api import build_api
 from wvs.http.server import listen, serve
+from wvs.http.wiring import document, open_api
 from wvs.settings import InvalidSetting, Settings
 from wvs.telemetry.metrics import Metrics
 
@@ -23,12 +24,12 @@ from wvs.telemetry.metrics import Metrics
 def run_api(settings: Settings, *, allow_remote: bool) -> int:
     """Serves until it is drained; the URL goes to stdout, or to the file descriptor that `wvs up` named."""
     end_with_parent()
-    api = build_api(settings, database_url(settings), volume_path(settings), Metrics())
+    url = database_url(settings)
     try:
         listener = listen(settings.host, settings.port, allow_remote=allow_remote)
     except OSError as error:
         raise InvalidSetting(f"WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}") from error
-    uvloop.run(serve(api, listener, on_listening=announce))
+    uvloop.run(_serve(settings, url, listener))
     return 0
 
 
@@ -41,11 +42,16 @@ def run_executor(settings: Settings) -> int:
     return 0
 
 
-def print_openapi(settings: Settings) -> int:
+def print_openapi() -> int:
     """The document, formatted."""
-    api = build_api(settings, "postgresql://unused@/unused", volume_path(settings), Metrics())
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(api.document())).decode() + "\n")
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document())).decode() + "\n")
     return 0
+
+
+async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
+    with listener:
+        async with open_api(settings, url) as api:
+            await serve(api, listener, on_listening=announce)
 
 
 async def _execute(executor: Executor) -> None:
