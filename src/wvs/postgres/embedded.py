@@ -31,12 +31,12 @@ from wvs.postgres.server_user import ServerUser, server_user
 
 DATABASE: Final = "wvs"
 ROLE: Final = "wvs"
-SOCKET_NAME: Final = ".s.PGSQL.5432"
 SOCKET_PATH_MAX: Final = 107  # bytes of sun_path without its NUL, unix(7)
 LOG_ROTATE_BYTES: Final = 16 * 1024 * 1024
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
+    "port": "5432",
     "max_connections": "200",
     "shared_buffers": "128MB",
     "max_wal_size": "1GB",
@@ -106,7 +106,8 @@ class EmbeddedPostgres:
         """The database URL of the running server; raises `EmbeddedPostgresFailed` if it was not started."""
         if self._socket_dir is None:
             raise EmbeddedPostgresFailed("the embedded server is not running")
-        return f"postgresql://{ROLE}@/{quote(database, safe='')}?host={quote(str(self._socket_dir), safe='')}"
+        query = f"host={quote(str(self._socket_dir), safe='')}&port={self._settings['port']}"  # PGPORT must not decide
+        return f"postgresql://{ROLE}@/{quote(database, safe='')}?{query}"
 
     def start(self) -> None:
         """Take the directory, make the cluster if there is none, and serve.
@@ -143,7 +144,7 @@ class EmbeddedPostgres:
         clear_leftover(self.pgdata, self._stop_timeout_s)
         self._check_version()
         _write_authentication(self.pgdata, user)
-        self._socket_dir = _make_socket_dir(self.data_dir, user)
+        self._socket_dir = _make_socket_dir(self.data_dir, user, self._settings["port"])
         self._process = self._launch(user, self._socket_dir)
         self._wait_until_ready(self._process)
 
@@ -252,9 +253,9 @@ def _write_authentication(pgdata: Path, user: ServerUser) -> None:
         user.own(path)
 
 
-def _make_socket_dir(data_dir: Path, user: ServerUser) -> Path:
+def _make_socket_dir(data_dir: Path, user: ServerUser, port: str) -> Path:
     own = data_dir / "run"
-    fits = len(os.fsencode(own / SOCKET_NAME)) <= SOCKET_PATH_MAX and not {",", '"'} & set(str(own))
+    fits = len(os.fsencode(own / f".s.PGSQL.{port}")) <= SOCKET_PATH_MAX and not {",", '"'} & set(str(own))
     if fits:
         own.mkdir(mode=0o700, exist_ok=True)
         path = own

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from wvs.postgres import migrate as migrate_module
+from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.errors import InvalidDatabaseUrl, MigrationFailed
 from wvs.postgres.leftover import is_alive
 from wvs.postgres.locks import MIGRATION
@@ -175,5 +176,31 @@ async def test_every_query_of_this_program_fits_the_migrated_schema(database_url
                 await connection.prepare(query.sql)
             except asyncpg.PostgresError as error:
                 pytest.fail(f"{query.name}: {error}")
+    finally:
+        await connection.close()
+
+
+async def test_a_server_across_tcp_with_a_password_and_without_tls_is_migrated(tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = EmbeddedPostgres(
+        tmp_path / "data", durable=False, settings={"listen_addresses": "127.0.0.1", "port": str(port)}
+    )
+    with server:
+        await _run(server.url(), "alter role wvs password 'ge/heim@'")
+        with (server.pgdata / "pg_hba.conf").open("a") as hba:
+            hba.write("host all wvs 127.0.0.1/32 scram-sha-256\n")
+        await _run(server.url(), "select pg_reload_conf()")
+        url = f"postgresql://wvs:ge%2Fheim%40@127.0.0.1:{port}/wvs"
+        assert await migrate(url) == list(migration_files().values())
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await migrate(f"postgresql://wvs:wrong@127.0.0.1:{port}/wvs")
+
+
+async def _run(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
     finally:
         await connection.close()
