@@ -12,14 +12,15 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from wvs.http.admission import QueryNames, admission
-from wvs.http.bodies import StrictRequest
 from wvs.http.boundary import Boundary
 from wvs.http.context import RequestContext, context_of
 from wvs.http.hosts import LOOPBACK_HOSTS, HostRule
 from wvs.http.limits import Limits
-from wvs.http.openapi import describe, query_names_of, schema_router
+from wvs.http.openapi import describe, query_names_of
 from wvs.http.probes import Probes, Readiness, Refresh, probe_router
 from wvs.http.problems import EXCEPTION_HANDLERS
+from wvs.http.schema_pages import schema_router
+from wvs.http.strict_json import StrictRequest, require_closed_bodies
 from wvs.http.traffic import Traffic
 from wvs.telemetry.metrics import Metrics
 
@@ -75,6 +76,7 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
         request_class=StrictRequest,
         request_max_body_size=None,
     )
+    require_closed_bodies(litestar)
     asgi = Boundary(
         litestar,  # pyright: ignore[reportArgumentType] - the same ASGI, in other words
         hosts=HostRule(hosts),

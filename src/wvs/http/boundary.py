@@ -3,6 +3,7 @@
 It is plain ASGI around Litestar, because Litestar's own middleware never sees an unrouted path or a wrong method.
 """
 
+import asyncio
 from time import perf_counter
 from typing import Final
 
@@ -19,6 +20,8 @@ from wvs.http.traffic import UNROUTED, Traffic
 
 # nginx's number for a request that got no answer because its client left. It is never sent, only counted and logged.
 NO_ANSWER: Final = 499
+
+_STOPPED: Final = "the service stopped before this request was done; it may or may not have taken effect"
 
 
 class Boundary:
@@ -45,6 +48,9 @@ class Boundary:
             await self._pass_on(exchange)
         except ClientGone:
             exchange.status = NO_ANSWER
+        except asyncio.CancelledError:
+            # The server gives up on it, at the end of draining. The task is this request's own and ends here anyway.
+            await self._answer_failure(exchange, Refused(ErrorCode.UNAVAILABLE, _STOPPED))
         except Exception as error:  # noqa: BLE001 - the last frame: whatever comes out here is answered as a problem
             await self._answer_failure(exchange, error)
         finally:
@@ -143,7 +149,7 @@ class _Exchange:
             context=self.context,
             route=self.scope.get("path_template") or UNROUTED,
             method=self._method,
-            status=self.status or NO_ANSWER,  # 0: cancelled before its answer, at the end of draining
+            status=self.status,
             duration_s=perf_counter() - self._started_at,
             refusal=self.scope["state"].get(problems.REFUSAL_KEY),
         )

@@ -1,18 +1,14 @@
 """The OpenAPI document of the API, the problems in it, and the pages that show it without the internet."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
 import msgspec
-from litestar import Litestar, MediaType, Response, Router, get
+from litestar import Litestar
 from litestar.di import Provide
-from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Example
-from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from wvs import __version__
@@ -38,38 +34,6 @@ _EXAMPLE_FIELDS: Final[dict[ErrorCode, dict[str, Any]]] = {
     ErrorCode.METHOD_NOT_ALLOWED: {"allow": ["GET", "HEAD"]},
 }
 _EXAMPLE_REQUEST_ID: Final = "0f8b6f7b2c1d4e5fa0b1c2d3e4f50617"
-
-_ASSETS: Final = {
-    "swagger-ui.css": "text/css",
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui-standalone-preset.js": "text/javascript",
-}
-# validatorUrl null: Swagger UI would otherwise load a badge from its maker's site.
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>WVS API</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="/schema/assets/swagger-ui.css">
-</head>
-<body>
-<div id="api"></div>
-<script src="/schema/assets/swagger-ui-bundle.js"></script>
-<script src="/schema/assets/swagger-ui-standalone-preset.js"></script>
-<script>
-SwaggerUIBundle({
-  url: "/schema/openapi.json",
-  dom_id: "#api",
-  deepLinking: true,
-  validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
-});
-</script>
-</body>
-</html>
-"""
 
 
 def problem_responses(*codes: ErrorCode) -> dict[int, ResponseSpec]:
@@ -98,7 +62,11 @@ def describe(route_handlers: Sequence[ControllerRouterHandler], dependencies: Ma
         openapi_config=config,
         logging_config=None,
     )
-    return msgspec.json.decode(msgspec.json.encode(app.openapi_schema.to_schema()))
+    document = msgspec.json.decode(msgspec.json.encode(app.openapi_schema.to_schema()))
+    for operation in _operations(document):
+        _say_that_bodies_are_closed(operation, document)
+        _say_that_parameters_are_never_null(operation)
+    return document
 
 
 def query_names_of(document: Mapping[str, Any]) -> QueryNames:
@@ -113,29 +81,40 @@ def query_names_of(document: Mapping[str, Any]) -> QueryNames:
     }
 
 
-def schema_router(document: Callable[[], dict[str, Any]]) -> Router:
-    """`/schema/openapi.json`, the page that shows it, and that page's files; `document` is called on first use."""
-
-    @get("/openapi.json", sync_to_thread=False)
-    def openapi_json() -> Response[bytes]:
-        return Response(msgspec.json.encode(document()), media_type="application/vnd.oai.openapi+json")
-
-    @get("/", media_type=MediaType.HTML, sync_to_thread=False)
-    def page() -> str:
-        return _PAGE
-
-    @get("/assets/{name:str}", sync_to_thread=False)
-    def asset(name: FromPath[str]) -> Response[bytes]:
-        if name not in _ASSETS:
-            raise NotFoundException
-        return Response(_asset(name), media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})
-
-    return Router("/schema", route_handlers=[openapi_json, page, asset], include_in_schema=False)
+def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in document["paths"].values():
+        yield from item.values()
 
 
-@cache
-def _asset(name: str) -> bytes:
-    return (files("litestar_offline_docs") / "static" / name).read_bytes()
+def _say_that_bodies_are_closed(operation: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Litestar leaves out what `forbid_unknown_fields` means; `require_closed_bodies` makes sure that all have it."""
+    pending: list[Any] = [operation.get("requestBody", {})]
+    while pending:
+        schema = pending.pop()
+        if isinstance(schema, list):
+            pending.extend(cast("list[Any]", schema))
+        elif isinstance(schema, dict):
+            named = cast("dict[str, Any]", schema)
+            if "$ref" in named:
+                pending.append(document["components"]["schemas"][named["$ref"].rsplit("/", 1)[1]])
+            elif named.get("additionalProperties") is not False:  # else it has been here before
+                if "properties" in named:
+                    named["additionalProperties"] = False
+                pending.extend(named.values())
+
+
+def _say_that_parameters_are_never_null(operation: Mapping[str, Any]) -> None:
+    """An optional parameter is left out; there is no way to write null in an address or a header."""
+    for parameter in operation.get("parameters", ()):
+        branches = parameter["schema"].pop("oneOf", [])
+        values = [branch for branch in branches if branch != {"type": "null"}]
+        match values:
+            case []:
+                pass
+            case [only]:
+                parameter["schema"].update(only)
+            case _:
+                parameter["schema"]["oneOf"] = values
 
 
 def _response(codes: Sequence[ErrorCode]) -> ResponseSpec:

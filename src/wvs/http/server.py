@@ -32,7 +32,7 @@ def listen(host: str, port: int, *, allow_remote: bool = False) -> socket.socket
     Raises `RemoteAddressError` for anything but a loopback address unless `allow_remote` (which logs a warning), and
     `OSError` if the address is unknown, not of this machine, or in use.
     """
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     if not ipaddress.ip_address(address[0]).is_loopback:
         if not allow_remote:
             raise RemoteAddressError(

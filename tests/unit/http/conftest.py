@@ -1,7 +1,7 @@
 """An API with routes made for tests, called in this process without a server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated
 
 import httpx
@@ -14,6 +14,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from wvs.domain.errors import ErrorCode, Refused
+from wvs.http import probes, problems, server, traffic
 from wvs.http.app import Api, create_app
 from wvs.http.context import RequestContext
 from wvs.http.cursors import CursorText, Limit
@@ -126,8 +127,13 @@ async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def log() -> "list[structlog.typing.EventDict]":
+def log(monkeypatch: pytest.MonkeyPatch) -> "Iterator[list[structlog.typing.EventDict]]":
     """Every log event of the test, with the fields of the log context."""
+    for module in (probes, problems, server, traffic):
+        # A logger that another test has used may have kept that test's configuration.
+        monkeypatch.setattr(module, "_log", structlog.get_logger("wvs.http"))
+    before = structlog.get_config()
     captured = structlog.testing.LogCapture()
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, captured], cache_logger_on_first_use=False)
-    return captured.entries
+    yield captured.entries
+    structlog.configure(**before)

@@ -1,12 +1,16 @@
+import asyncio
 import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import structlog
+from litestar import post
+from litestar.params import JSONBody
 
 from wvs.domain.errors import ErrorCode
-from wvs.http.app import Api
+from wvs.http.app import Api, create_app
 from wvs.telemetry.metrics import Metrics
 
 JSON = {"content-type": "application/json"}
@@ -297,6 +301,41 @@ async def test_the_document_is_openapi_31_with_problems_on_every_operation(clien
             [media_type] = answer["content"]
             assert media_type == "application/problem+json"
             assert answer["content"][media_type]["examples"]
+
+
+async def test_the_document_says_that_bodies_are_closed_and_parameters_never_null(client: httpx.AsyncClient) -> None:
+    document: dict[str, Any] = (await client.get("/schema/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    [thing] = [schema for name, schema in schemas.items() if name.endswith("NewThing")]
+    [why] = [schema for name, schema in schemas.items() if name.endswith("Why")]
+    assert thing["additionalProperties"] is False
+    assert why["additionalProperties"] is False
+    assert thing["properties"]["labels"]["additionalProperties"] == {"type": "string"}
+    [problem] = [schema for name, schema in schemas.items() if name.endswith("ProblemDocument")]
+    assert "additionalProperties" not in problem
+    parameters = {parameter["name"]: parameter for parameter in document["paths"]["/v1/things"]["get"]["parameters"]}
+    assert parameters["state"]["schema"] == {"type": "string"}
+    assert parameters["cursor"]["schema"]["type"] == "string"
+    assert parameters["cursor"]["schema"]["maxLength"] == 1024
+    assert not any(parameter["required"] for parameter in parameters.values())
+
+
+def test_a_body_that_lets_unknown_fields_pass_cannot_be_served() -> None:
+    class Inner(msgspec.Struct):
+        value: int
+
+    class Closed(msgspec.Struct, forbid_unknown_fields=True):
+        inner: dict[str, list[Inner]]
+
+    @post("/v1/open", signature_types=[Closed])
+    async def open_body(data: JSONBody[Closed]) -> None:
+        """Never called."""
+
+    async def ready() -> list[str]:
+        return []
+
+    with pytest.raises(TypeError, match="open_body: Inner must forbid unknown fields"):
+        create_app(route_handlers=[open_body], readiness=ready, draining=asyncio.Event(), metrics=Metrics())
 
 
 async def test_the_schema_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,68 @@
+"""The pages under /schema: the OpenAPI document and a viewer for it that needs nothing from the internet."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+from litestar import MediaType, Response, Router, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+
+_ASSETS: Final = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-standalone-preset.js": "text/javascript",
+}
+# validatorUrl null: Swagger UI would otherwise load a badge from its maker's site.
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>WVS API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/schema/assets/swagger-ui.css">
+</head>
+<body>
+<div id="api"></div>
+<script src="/schema/assets/swagger-ui-bundle.js"></script>
+<script src="/schema/assets/swagger-ui-standalone-preset.js"></script>
+<script>
+SwaggerUIBundle({
+  url: "/schema/openapi.json",
+  dom_id: "#api",
+  deepLinking: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
+});
+</script>
+</body>
+</html>
+"""
+
+
+def schema_router(document: Callable[[], dict[str, Any]]) -> Router:
+    """`/schema/openapi.json`, the page that shows it, and that page's files; `document` is called on first use."""
+
+    @get("/openapi.json", sync_to_thread=False)
+    def openapi_json() -> Response[bytes]:
+        return Response(msgspec.json.encode(document()), media_type="application/vnd.oai.openapi+json")
+
+    @get("/", media_type=MediaType.HTML, sync_to_thread=False)
+    def page() -> str:
+        return _PAGE
+
+    @get("/assets/{name:str}", sync_to_thread=False)
+    def asset(name: FromPath[str]) -> Response[bytes]:
+        if name not in _ASSETS:
+            raise NotFoundException
+        return Response(_asset(name), media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})
+
+    return Router("/schema", route_handlers=[openapi_json, page, asset], include_in_schema=False)
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return (files("litestar_offline_docs") / "static" / name).read_bytes()
