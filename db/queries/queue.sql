@@ -16,10 +16,6 @@ SELECT workspace_id, task_id, fence, executor, reason FROM wvs.reap_lanes()
 -- Gives up the session-level lock that shows a holder to be alive.
 SELECT pg_advisory_unlock(2004251395, $1)
 
--- name: open_freeze
--- Opens the next freeze of a workspace for the claim that holds it; null if it holds no longer.
-UPDATE wvs.lanes SET freezes = freezes + 1 WHERE workspace_id = $1 AND fence = $2 AND task_id = $3 RETURNING freezes
-
 -- name: queue_gauges
 -- Open tasks by kind and state, and the age in seconds of the oldest queued one of each kind.
 SELECT kind, state, count(*) AS tasks,

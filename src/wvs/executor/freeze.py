@@ -1,36 +1,105 @@
-"""One freeze around a clone: opened under the claim, thawed on every way out (design §7).
+"""One freeze around a clone: opened under the claim, proven before and after, thawed on every way out (design §7).
 
 A workspace without sessions freezes vacuously: nobody has to stop, the stamps still decide, and the certificate says
-so.
+so. Fail closed: not frozen in time, refused, or not still frozen after the clone, and nothing is published.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
+
+import structlog
 
 from wvs.domain.errors import ErrorCode
+from wvs.domain.ids import SESSION, format_id
 from wvs.domain.values import Certificate, Member
 from wvs.engines.base import Stamp
 from wvs.engines.errors import EngineError
+from wvs.eventlog.write_path import CONNECTION_LOST
 from wvs.executor.workbench import Job
-from wvs.postgres.queries import sql
+from wvs.quiesce import freezes
+from wvs.quiesce.freezes import FreezeMember, MemberState
 
-_OPEN: Final = sql("open_freeze")
+JUICEFS_BUDGET_S: Final = 45.0
+"""On JuiceFS every file that is open for writing is uploaded before a session answers."""
+
+_POLL_S: Final = 0.1
+_HOLD_EVERY_S: Final = 1.0
+_CLOSE_TRIES: Final = 3
+
+_STOPPED: Final = frozenset({MemberState.FROZEN, MemberState.LEFT, MemberState.EVICTED})
+"""Nobody writes any more: frozen, or proven ended, or a person answers for it."""
+
+log = structlog.get_logger(__name__)
 
 
 class Freeze:
-    """Freeze number `number` of a workspace, with the members that stand still."""
+    """Freeze `number` of a workspace. `confirm` has to be called before anything of it is published."""
 
-    def __init__(self, number: int, members: tuple[Member, ...]) -> None:
+    def __init__(self, job: Job, number: int, budget_s: float, wanted: int) -> None:
+        self._job = job
+        self._budget_s = budget_s
+        self._wanted = wanted
         self.number = number
-        self.members = members
+        self.members: list[FreezeMember] = []
         self.frozen_at = datetime.now(UTC)
         self.resumed_at: datetime | None = None
+        self.outcome = "failed"
 
-    def resumed(self) -> None:
-        """Everybody runs again, from now on; only the first call counts."""
+    async def gather(self) -> None:
+        """Returns when everybody stands still; raises QUIESCE_TIMEOUT or QUIESCE_REFUSED, naming who does not."""
+        if not self._wanted:
+            self.frozen_at = datetime.now(UTC)
+            return
+        await self._until(lambda member: member.state in _STOPPED, ErrorCode.QUIESCE_TIMEOUT)
+        self.frozen_at = datetime.now(UTC)
+
+    async def confirm(self) -> None:
+        """Asks again, after the clone ended: every member must still be frozen under the token that it gave."""
+        if self._wanted:
+            gone = [m for m in self.members if m.state is not MemberState.FROZEN]
+            async with self._job.bench.path.pool.acquire() as connection:
+                held = await freezes.confirm(_plain(connection), *self._key, self._budget_s)
+            if not held:
+                raise self._broken("the freeze ran out of time while the clone was made")
+            self._job.bench.hint_sessions()
+            left = {m.session_id for m in gone}
+            await self._until(
+                lambda m: m.state is MemberState.CONFIRMED or m.session_id in left, ErrorCode.QUIESCE_BROKEN
+            )
+        self.outcome = "frozen"
+
+    async def hold(self) -> None:
+        """Moves the freeze's end on while the executor lives; sessions thaw by themselves when it does not."""
+        while True:
+            await asyncio.sleep(min(_HOLD_EVERY_S, self._budget_s / 4))
+            try:
+                async with self._job.bench.path.pool.acquire() as connection:
+                    held = await freezes.hold(_plain(connection), *self._key, self._budget_s)
+            except CONNECTION_LOST as error:
+                log.warning("freeze_not_held", freeze=self.number, error=repr(error))
+                continue
+            if not held:
+                self._job.cancel.request("the freeze is over", ErrorCode.QUIESCE_BROKEN)
+                return
+
+    async def close(self) -> None:
+        """Lets everybody run. If it cannot be told, they run by themselves when the budget is over."""
         self.resumed_at = self.resumed_at or datetime.now(UTC)
+        for _ in range(_CLOSE_TRIES):
+            try:
+                async with self._job.bench.path.pool.acquire() as connection:
+                    await freezes.close(_plain(connection), *self._key, self.outcome)
+            except CONNECTION_LOST as error:
+                log.warning("freeze_not_closed", freeze=self.number, error=repr(error))
+                self._job.bench.metrics.ignored_failures.labels(where="close_freeze").inc()
+                await asyncio.sleep(_POLL_S)
+                continue
+            self._job.bench.hint_sessions()
+            return
 
     @property
     def seconds(self) -> float:
@@ -42,7 +111,7 @@ class Freeze:
         return Certificate(
             freeze=self.number,
             vacuous=not self.members,
-            members=self.members,
+            members=tuple(_certified(member) for member in self.members),
             stamp_before=before.value,
             stamp_after=after.value,
             engine=engine,
@@ -50,21 +119,96 @@ class Freeze:
             resumed_at=self.resumed_at or datetime.now(UTC),
         )
 
+    @property
+    def _key(self) -> tuple[UUID, int]:
+        return self._job.claim.workspace_id, self.number
+
+    async def _until(self, satisfied: Callable[[FreezeMember], bool], otherwise: ErrorCode) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._budget_s
+        while True:
+            heard = self._job.bench.freeze_heard.next()
+            async with self._job.bench.path.pool.acquire() as connection:
+                self.members = await freezes.members(_plain(connection), *self._key)
+            waiting = [m for m in self.members if not satisfied(m)]
+            if not waiting:
+                return
+            self._refuse(waiting, otherwise)
+            self._job.cancel.check()
+            if loop.time() >= deadline:
+                raise self._timed_out(waiting, otherwise)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(heard.wait(), min(_POLL_S, max(0.0, deadline - loop.time())))
+
+    def _refuse(self, waiting: list[FreezeMember], phase: ErrorCode) -> None:
+        for member in waiting:
+            if member.state is MemberState.REFUSED:
+                raise EngineError(
+                    ErrorCode.QUIESCE_REFUSED,
+                    f"{_named(member)} refused to freeze: {member.reason or 'no reason given'}.",
+                    "Nothing was cloned and everybody runs again. Mend the cause, then retry the task.",
+                    retryable=False,
+                )
+            if phase is ErrorCode.QUIESCE_BROKEN and member.state is not MemberState.FROZEN:
+                raise self._broken(f"{_named(member)} was {member.state} while the clone was made")
+
+    def _timed_out(self, waiting: list[FreezeMember], code: ErrorCode) -> EngineError:
+        names = "; ".join(_named(member) for member in waiting)
+        if code is ErrorCode.QUIESCE_BROKEN:
+            return self._broken(f"no answer after the clone from {names}")
+        return EngineError(
+            ErrorCode.QUIESCE_TIMEOUT,
+            f"Not frozen within {self._budget_s:g} s: {names}.",
+            "Nothing was cloned and everybody else runs again. See that the session's process ended or answers, "
+            "or take it out with wvsctl session evict, then retry the task.",
+            retryable=False,
+        )
+
+    def _broken(self, why: str) -> EngineError:
+        return EngineError(
+            ErrorCode.QUIESCE_BROKEN, f"The freeze did not hold: {why}.", "The clone was discarded.", retryable=True
+        )
+
 
 @contextlib.asynccontextmanager
 async def frozen(job: Job) -> AsyncGenerator[Freeze]:
-    """A freeze that holds within the block; raises `EngineError` (LEASE_LOST) if the claim holds no longer."""
-    claim = job.claim
+    """A freeze that holds within the block; raises `EngineError`, and lets everybody run on every way out."""
+    budget_s = job.bench.settings.freeze_budget_s
+    if job.bench.volume.engine.name == "juicefs":
+        budget_s = max(budget_s, JUICEFS_BUDGET_S)
+    began = datetime.now(UTC)
     async with job.bench.path.pool.acquire() as connection:
-        number = await connection.fetchval(_OPEN, claim.workspace_id, claim.fence, claim.task_id)
-    if number is None:
+        opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s)
+    if opened is None:
         raise EngineError(ErrorCode.LEASE_LOST, "a newer claim exists", retryable=True)
-    freeze = Freeze(number, members=())
-    outcome = "broken"
+    if opened.members:
+        job.bench.hint_sessions()
+    freeze = Freeze(job, opened.number, budget_s, opened.members)
+    structlog.contextvars.bind_contextvars(freeze=opened.number)
+    holding = asyncio.create_task(freeze.hold())
     try:
+        job.guard.phase("freezing")
+        await freeze.gather()
         yield freeze
-        outcome = "frozen"
+    except EngineError as error:
+        freeze.outcome = str(error.code).lower()
+        raise
     finally:
-        freeze.resumed()
-        job.bench.metrics.quiesce_duration_seconds.labels(outcome=outcome).observe(freeze.seconds)
+        holding.cancel()
+        await freeze.close()
+        elapsed = (datetime.now(UTC) - began).total_seconds()
+        job.bench.metrics.quiesce_duration_seconds.labels(outcome=freeze.outcome).observe(elapsed)
         job.bench.metrics.freeze_seconds.observe(freeze.seconds)
+
+
+def _certified(member: FreezeMember) -> Member:
+    return Member(member.session_id, member.token or "", member.flush or str(member.state))
+
+
+def _named(member: FreezeMember) -> str:
+    silent = ", not heard of within its lease" if member.expired else ""
+    return f"session {format_id(SESSION, member.session_id)} ({member.agent} on {member.host}{silent})"
+
+
+def _plain(connection: object) -> freezes.Connection:
+    return connection  # pyright: ignore[reportReturnType] - the pool's proxy behaves as what it stands for

@@ -76,6 +76,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
         # are sound for mappings only after a flush, and without a session nobody else has flushed.
         await job.bench.run(volume.flush, job.workspace, source)
         clone = await clone_proven(job, source, "create")
+        await freeze.confirm()
     failpoint("create.resumed")
     job.guard.phase("syncing")
     await job.bench.run(volume.sync, job.workspace, job.tree)
@@ -104,6 +105,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         failpoint("set.synced")
         await job.bench.run(volume.admit_agents, job.workspace, job.tree)
         failpoint("set.opened")
+        await freeze.confirm()
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
         report = report_of(job, clone, freeze, begun)
         await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import Cancel
@@ -14,6 +14,7 @@ from wvs.engines.volume import Volume
 from wvs.eventlog.recorder import Hold
 from wvs.eventlog.write_path import WritePath
 from wvs.executor.guard import Guard
+from wvs.queue.hints import Broadcast
 from wvs.queue.lanes import Claim
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
@@ -23,7 +24,10 @@ R = TypeVar("R")
 
 
 class Workbench(Struct, frozen=True):
-    """One executor's volume, write path, threads for the volume's blocking calls, settings and metrics."""
+    """One executor's volume, write path, threads for the volume's blocking calls, settings and metrics.
+
+    `hint_sessions` tells the sessions that there is something new for them; `freeze_heard` tells when one answered.
+    """
 
     executor_id: str
     volume: Volume
@@ -31,6 +35,8 @@ class Workbench(Struct, frozen=True):
     threads: ThreadPoolExecutor
     settings: Settings
     metrics: Metrics
+    hint_sessions: Callable[[], None] = lambda: None
+    freeze_heard: Broadcast = field(default_factory=Broadcast)
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer of a blocking call, made in a thread."""

@@ -31,6 +31,7 @@ from wvs.postgres.pool import Pool, connect, create_pool
 from wvs.postgres.queries import sql
 from wvs.queue import hints
 from wvs.queue.lanes import reap
+from wvs.quiesce import freezes
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
 
@@ -66,7 +67,7 @@ class Executor:
         """Works until stopped; raises `EngineError` if the volume cannot be used."""
         pool = await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
         try:
-            async with self._bench(pool) as bench, self._hints():
+            async with self._bench(pool) as bench, self._hints(bench):
                 log.info("executor_started", executor_id=self.executor_id, engine=bench.volume.engine.name)
                 await self._work(bench)
                 await bench.path.close()
@@ -116,6 +117,8 @@ class Executor:
                 for lane in await reap(connection):
                     bench.metrics.lease_lost.inc()
                     log.warning("lane_reaped", **msgspec.to_builtins(lane))
+                    if await freezes.abandon(connection, lane.workspace_id, lane.fence):
+                        bench.hint_sessions()
                     self._wake()
                 await self._relink(bench)
                 with contextlib.suppress(TimeoutError):
@@ -143,7 +146,7 @@ class Executor:
         path = WritePath(pool, EventMapper(), self._metrics, self._committed)
         threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
         try:
-            yield Workbench(self.executor_id, volume, path, threads, self._settings, self._metrics)
+            yield Workbench(self.executor_id, volume, path, threads, self._settings, self._metrics, self._hint_sessions)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -154,10 +157,13 @@ class Executor:
         return open_volume(str(self._volume_path), self._settings.clone_workers, journal)
 
     @contextlib.asynccontextmanager
-    async def _hints(self) -> AsyncGenerator[None]:
-        listener = hints.Listener(self._url, {hints.TASKS: self._wake})
+    async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:
+        listener = hints.Listener(self._url, {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_heard.tell})
         async with self._hinter.running(), listener.running():
             yield
+
+    def _hint_sessions(self) -> None:
+        self._hinter.touch(hints.SESSIONS)
 
     def _committed(self, _workspace_id: UUID, _events: list[Event]) -> None:
         self._hinter.touch(hints.EVENTS, hints.TASKS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -14,12 +15,14 @@ from wvs.domain.ids import TASK, WORKSPACE, InvalidId, format_id, parse_id
 from wvs.domain.states import TaskState
 from wvs.domain.values import NAME_PATTERN
 from wvs.eventlog.write_path import WritePath
+from wvs.http.directives import DirectiveWaiter
 from wvs.http.draining import finished_in_time
 from wvs.http.views import Views
 from wvs.http.waiting import TaskWaiter
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
 from wvs.projections.rows import TaskRow, WorkspaceRow
+from wvs.quiesce.sessions import Sessions
 
 _NAME: Final = re.compile(NAME_PATTERN)
 
@@ -27,7 +30,7 @@ FINAL: Final = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCE
 
 
 class Service(Struct, frozen=True):
-    """Writes, reads, waits and views of one process."""
+    """Writes, reads, waits and views of one process; `on_acknowledged` tells executors that a session answered."""
 
     write_path: WritePath
     readers: Readers
@@ -35,6 +38,9 @@ class Service(Struct, frozen=True):
     waiter: TaskWaiter
     views: Views
     draining: asyncio.Event
+    sessions: Sessions
+    directives: DirectiveWaiter
+    on_acknowledged: Callable[[], None]
 
     async def workspace(self, id_or_name: str) -> WorkspaceRow:
         """The workspace; refuses `WORKSPACE_NOT_FOUND`."""

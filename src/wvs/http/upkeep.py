@@ -19,6 +19,7 @@ PURGE_EVERY_S: Final = 300.0
 _PURGE_BATCH: Final = 5_000
 _PURGE: Final = sql("purge_idempotency_keys")
 _QUEUE_GAUGES: Final = sql("queue_gauges")
+_SESSION_GAUGES: Final = sql("session_gauges")
 _FAILED_TASKS: Final = sql("failed_tasks")
 
 _COUNTED: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED)
@@ -55,6 +56,7 @@ class Upkeep:
 
     async def refresh_gauges(self) -> None:
         """Reads what the database counts: open and failed tasks, and the age of the oldest queued one per kind."""
+        await self._count_sessions()
         self._metrics.pg_pool_in_use.set(self._pool.get_size() - self._pool.get_idle_size())
         async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
             open_tasks = await connection.fetch(_QUEUE_GAUGES)
@@ -70,6 +72,12 @@ class Upkeep:
             self._metrics.tasks.labels(kind, state).set(tasks)
         for kind, oldest_s in ages.items():
             self._metrics.task_oldest_pending_age_seconds.labels(kind).set(oldest_s)
+
+    async def _count_sessions(self) -> None:
+        async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+            counted = {row["state"]: row["sessions"] for row in await connection.fetch(_SESSION_GAUGES)}
+        for state in ("active", "expired"):
+            self._metrics.sessions.labels(state).set(counted.get(state, 0))
 
     async def purge(self) -> int:
         """Forgets keys whose task has been final for a day; returns how many."""

@@ -147,7 +147,7 @@ class Views:
     """Makes views of rows; knows where the volume is mounted on the hosts of the agents."""
 
     def __init__(self, volume: Path) -> None:
-        self._volume = volume
+        self.volume = volume
 
     def workspace(self, row: WorkspaceRow) -> WorkspaceView:
         """The workspace as the API shows it."""
@@ -206,7 +206,7 @@ class Views:
         )
 
     def _path(self, workspace_id: UUID) -> str:
-        return str(self._volume / format_id(WORKSPACE, workspace_id) / "current")
+        return str(self.volume / format_id(WORKSPACE, workspace_id) / "current")
 
 
 def _snapshot_id(value: UUID | None) -> str | None:

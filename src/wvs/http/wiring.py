@@ -15,8 +15,9 @@ from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.follower import check_sequence
 from wvs.eventlog.write_path import WritePath
 from wvs.http.app import Api, create_app
+from wvs.http.directives import DirectiveWaiter
 from wvs.http.limits import Limits
-from wvs.http.routes import current, events, snapshots, tasks, workspaces
+from wvs.http.routes import current, events, sessions, snapshots, tasks, workspaces
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.views import Views
@@ -25,7 +26,8 @@ from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.pool import Pool, create_pool
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
-from wvs.queue.hints import EVENTS, TASKS, Hinter, Listener
+from wvs.queue.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
+from wvs.quiesce.sessions import Sessions
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
 
@@ -35,6 +37,7 @@ ROUTES: Final = [
     *current.HANDLERS,
     *tasks.HANDLERS,
     *events.HANDLERS,
+    *sessions.HANDLERS,
 ]
 
 
@@ -87,15 +90,27 @@ def build_api(
     metrics = write_path.metrics
     readers = Readers(pool)
     waiter = TaskWaiter(readers, metrics)
-    service = Service(write_path, readers, Listings(pool), waiter, Views(volume_of(settings)), draining)
+    registry = Sessions(pool)
+    directives = DirectiveWaiter(registry, metrics)
+    service = Service(
+        write_path=write_path,
+        readers=readers,
+        listings=Listings(pool),
+        waiter=waiter,
+        views=Views(volume_of(settings)),
+        draining=draining,
+        sessions=registry,
+        directives=directives,
+        on_acknowledged=lambda: hinter.touch(FREEZES),
+    )
     upkeep = Upkeep(pool, metrics)
-    listener = Listener(database_url, {EVENTS: waiter.hint})
+    listener = Listener(database_url, {EVENTS: waiter.hint, SESSIONS: directives.hint})
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
         async with pool.acquire() as connection:
             await check_sequence(connection)
-        async with hinter.running(), listener.running(), waiter.running(), upkeep.running():
+        async with hinter.running(), listener.running(), waiter.running(), directives.running(), upkeep.running():
             yield
         await write_path.close()
 
@@ -137,4 +152,4 @@ def document() -> dict[str, Any]:
 
 def volume_of(settings: Settings) -> Path:
     """Where the volume is."""
-    return settings.volume or settings.data_dir / "volume"
+    return (settings.volume or settings.data_dir / "volume").absolute()

@@ -17,6 +17,10 @@ from wvs.postgres.queries import sql
 
 TASKS: Final = "wvs_tasks"
 EVENTS: Final = "wvs_events"
+SESSIONS: Final = "wvs_sessions"
+"""There may be a new directive for some session."""
+FREEZES: Final = "wvs_freezes"
+"""Some session answered to a freeze."""
 
 COALESCE_S: Final = 0.002
 _RECONNECT_S: Final = 0.5
@@ -78,6 +82,22 @@ class Hinter:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+class Broadcast:
+    """Wakes all who wait at this moment, and none of those who begin to wait later."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """Wakes everybody. Never blocks."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    def next(self) -> asyncio.Event:
+        """Set by the next `tell`: get it before looking, wait for it after."""
+        return self._event
 
 
 class Listener:

@@ -6,9 +6,11 @@ import uuid
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from wvs.domain.commands import Command, CreateSnapshot, CreateWorkspace, DropSnapshot, SetCurrent
 from wvs.domain.ids import WORKSPACE, format_id
@@ -33,6 +35,12 @@ class Platform:
         self.volume = volume
         self.path = WritePath(pool, EventMapper(), Metrics())
         self.settings = Settings(lease_s=2.0, lease_renew_s=0.5, poll_s=0.1, drain_grace_s=2.0)
+
+    def settings_with_volume(self) -> Settings:
+        return replace(self.settings, volume=self.volume)
+
+    def settings_change(self, **changes: Any) -> None:
+        self.settings = replace(self.settings, **changes)
 
     def executor(self) -> Executor:
         return Executor(self.settings, self.url, self.volume, Metrics())

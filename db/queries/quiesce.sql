@@ -1,0 +1,87 @@
+-- name: open_freeze
+-- Opens the next freeze for the claim that holds the lane; no row if it holds no longer.
+SELECT number, members FROM wvs.open_freeze($1, $2, $3, $4)
+
+-- name: freeze_members
+-- The required set of a freeze and what each member has said.
+SELECT m.session_id, m.state, m.token, m.flush, m.reason, s.agent, s.host, s.lease_until < clock_timestamp() AS expired
+FROM wvs.freeze_members m JOIN wvs.sessions s ON s.id = m.session_id
+WHERE m.workspace_id = $1 AND m.number = $2 ORDER BY m.session_id
+
+-- name: hold_freeze
+-- Moves the end of a freeze on to $3 seconds from now; null if it is over or its hold ran out.
+UPDATE wvs.freezes SET holds_until = clock_timestamp() + make_interval(secs => $3)
+WHERE workspace_id = $1 AND number = $2 AND phase <> 'over' AND holds_until > clock_timestamp() RETURNING number
+
+-- name: confirm_freeze
+-- Asks every member again; null if the freeze is over or its hold ran out.
+WITH asked AS (
+    UPDATE wvs.freezes SET phase = 'confirming', holds_until = clock_timestamp() + make_interval(secs => $3)
+    WHERE workspace_id = $1 AND number = $2 AND phase = 'freezing' AND holds_until > clock_timestamp() RETURNING number)
+UPDATE wvs.lanes l SET directives = l.directives + 1 FROM asked WHERE l.workspace_id = $1 RETURNING asked.number
+
+-- name: close_freeze
+-- Ends a freeze with outcome $3; everybody runs again.
+WITH ended AS (
+    UPDATE wvs.freezes SET phase = 'over', outcome = $3, over_at = clock_timestamp()
+    WHERE workspace_id = $1 AND number = $2 AND phase <> 'over' RETURNING number)
+UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1 RETURNING ended.number
+
+-- name: register_session
+-- Registers a session; answers the workspace's state, and nothing was written unless that is 'active'.
+SELECT wvs.register_session($1, $2, $3, $4, $5, $6)
+
+-- name: session_by_id
+-- One session.
+SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_until < clock_timestamp() AS lease_expired,
+       reason, registered_at, ended_at
+FROM wvs.sessions WHERE id = $1
+
+-- name: sessions_active
+-- Up to $3 active sessions of a workspace older than $2, newest first.
+SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_until < clock_timestamp() AS lease_expired,
+       reason, registered_at, ended_at
+FROM wvs.sessions WHERE workspace_id = $1 AND state = 'active' AND id < $2 ORDER BY id DESC LIMIT $3
+
+-- name: sessions_all
+-- The same, ended and evicted ones included.
+SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_until < clock_timestamp() AS lease_expired,
+       reason, registered_at, ended_at
+FROM wvs.sessions WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
+
+-- name: renew_session
+-- A session was heard of.
+UPDATE wvs.sessions SET lease_until = clock_timestamp() + make_interval(secs => lease_s)
+WHERE id = $1 AND state = 'active'
+
+-- name: directive_of
+-- What a session is to do now.
+SELECT workspace_id, number, kind, "freeze", member, budget_s, epoch, live_tree, reason FROM wvs.directive_of($1)
+
+-- name: directive_numbers
+-- The numbers of the newest directives of the sessions $1.
+SELECT s.id, d.number FROM unnest($1::uuid[]) AS s (id), LATERAL wvs.directive_of(s.id) d
+
+-- name: acknowledge
+-- Takes a session's word on a freeze; false if it is stale.
+SELECT wvs.acknowledge($1, $2, $3, $4, $5, $6)
+
+-- name: session_switched
+-- A session works in the live tree of epoch $2 now.
+UPDATE wvs.sessions SET epoch = $2, directives = directives + 1 WHERE id = $1 AND state = 'active' AND epoch < $2
+
+-- name: leave_session
+-- Takes an active session out; false if there is none by this id.
+SELECT wvs.leave_session($1, $2, $3)
+
+-- name: session_gauges
+-- Active sessions, those that were heard of lately and those that were not.
+SELECT CASE WHEN lease_until < clock_timestamp() THEN 'expired' ELSE 'active' END AS state, count(*) AS sessions
+FROM wvs.sessions WHERE state = 'active' GROUP BY 1
+
+-- name: abandon_freezes
+-- Ends what a holder that is gone left open; its sessions run again at once instead of at the end of their budget.
+WITH ended AS (
+    UPDATE wvs.freezes SET phase = 'over', outcome = 'abandoned', over_at = clock_timestamp()
+    WHERE workspace_id = $1 AND fence <= $2 AND phase <> 'over' RETURNING number)
+UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1 RETURNING ended.number

@@ -1,0 +1,198 @@
+"""Sessions: register, follow directives, answer to freezes, leave, evict."""
+
+from typing import Annotated, Final, TypeAlias, TypeVar
+from uuid import UUID
+
+from litestar import delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter
+
+from wvs.domain.commands import EvictSession
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.domain.ids import SESSION, InvalidId, parse_id
+from wvs.eventlog.recorder import Show
+from wvs.http.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
+from wvs.http.draining import finished_in_time
+from wvs.http.openapi import problem_responses
+from wvs.http.problems import FieldError, refuse_fields
+from wvs.http.routes.answers import OPTIONAL_KEY_PROBLEMS
+from wvs.http.routes.paths import WorkspacePath
+from wvs.http.service import Service, new_id
+from wvs.http.session_views import (
+    Ack,
+    DirectiveView,
+    Eviction,
+    NewSession,
+    Registered,
+    SessionList,
+    SessionView,
+    directive_view,
+    session_view,
+)
+from wvs.http.writes import Write
+from wvs.quiesce.sessions import NEWEST, AckKind, Acknowledgement, Directive, SessionState
+
+_LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
+_ONE: Final = "/v1/sessions/{session:str}"
+
+T = TypeVar("T")
+
+SessionPath: TypeAlias = Annotated[str, PathParameter(description="Id of a session.")]
+
+
+@post(
+    _LIST,
+    status_code=201,
+    operation_id="registerSession",
+    responses=problem_responses(
+        ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.WORKSPACE_NOT_ACTIVE, ErrorCode.WORKSPACE_DISABLED
+    ),
+)
+async def register_session(
+    workspace: WorkspacePath, data: JSONBody[NewSession], service: NamedDependency[Service]
+) -> Registered:
+    """Registers an agent that is going to write the live tree: from now on every freeze waits for it."""
+    found = await service.workspace(workspace)
+    session = await service.sessions.register(new_id(), found.id, data.agent, data.host, data.pid, data.lease_s)
+    directive = await service.sessions.directive(session.id)
+    return Registered(session_view(session), _shown(service, directive))
+
+
+@get(_LIST, operation_id="listSessions", responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND))
+async def list_sessions(
+    workspace: WorkspacePath,
+    service: NamedDependency[Service],
+    ended: Annotated[bool, QueryParameter(name="all", description="Those that ended or were evicted, too.")] = False,  # noqa: FBT002
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorText = None,
+) -> SessionList:
+    """Lists the sessions of a workspace, newest first."""
+    found = await service.workspace(workspace)
+    wanted = {"workspace": str(found.id), "all": str(ended)}
+    before = NEWEST if cursor is None else decode_cursor(cursor, UUID, _LIST, wanted)
+    rows = await service.sessions.of_workspace(found.id, before, limit + 1, ended=ended)
+    shown = [session_view(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return SessionList(shown, encode_cursor(rows[limit - 1].id, _LIST, wanted) if more else None)
+
+
+@get(
+    f"{_ONE}/directive",
+    operation_id="getDirective",
+    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
+)
+async def get_directive(
+    session: SessionPath,
+    service: NamedDependency[Service],
+    after: Annotated[int | None, QueryParameter(description="The number that was seen last.")] = None,
+    wait: Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for another one.")] = 0,
+) -> DirectiveView:
+    """What the session is to do now: at once if that is not `after`, else when it changes or `wait` seconds are over.
+
+    Every call renews the session's lease.
+    """
+    session_id = _session_id(session)
+    await service.sessions.renew(session_id)
+    directive = await service.sessions.directive(session_id)
+    if after is not None and directive.number == after and wait > 0:
+        await finished_in_time(service.directives.until_changed(session_id, after), service.draining, wait)
+        directive = await service.sessions.directive(session_id)
+    return _shown(service, directive)
+
+
+@post(
+    f"{_ONE}/acks",
+    status_code=200,
+    operation_id="acknowledge",
+    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND, ErrorCode.FREEZE_STALE),
+)
+async def acknowledge(session: SessionPath, data: JSONBody[Ack], service: NamedDependency[Service]) -> DirectiveView:
+    """Takes the session's word on a freeze or on a switch, and answers what it is to do next."""
+    session_id = _session_id(session)
+    await service.sessions.get(session_id)
+    if data.kind == "switched":
+        await service.sessions.switched(session_id, _required(data.epoch, "epoch", data.kind))
+    else:
+        await service.sessions.acknowledge(session_id, _word(data))
+        service.on_acknowledged()
+    return _shown(service, await service.sessions.directive(session_id))
+
+
+@delete(
+    _ONE,
+    status_code=200,
+    operation_id="endSession",
+    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
+)
+async def end_session(session: SessionPath, service: NamedDependency[Service]) -> SessionView:
+    """Deregisters a session whose process tree is proven to have ended. Repeating it changes nothing."""
+    ended = await service.sessions.leave(_session_id(session), SessionState.ENDED)
+    service.on_acknowledged()
+    return session_view(ended)
+
+
+@post(
+    f"{_ONE}/evict",
+    status_code=200,
+    operation_id="evictSession",
+    responses=problem_responses(
+        *OPTIONAL_KEY_PROBLEMS, ErrorCode.SESSION_NOT_FOUND, ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.WORKSPACE_DISABLED
+    ),
+)
+async def evict_session(
+    session: SessionPath,
+    unkeyed_write: NamedDependency[Write],
+    data: JSONBody[Eviction | None] = None,
+) -> SessionView:
+    """Takes a session out of all freezes from now on: a person answers for its silence, and the log says who."""
+    service = unkeyed_write.service
+    found = await service.sessions.get(_session_id(session))
+    reason = None if data is None else data.reason
+    if found.state is SessionState.ACTIVE:
+        # The event first: an eviction that nobody could find in the log must not happen.
+        command = EvictSession(found.id, reason)
+        await unkeyed_write.execute(
+            found.workspace_id, command, data, lambda _events, workspace: (200, Show(workspace=workspace.id))
+        )
+    evicted = await service.sessions.leave(found.id, SessionState.EVICTED, reason)
+    service.on_acknowledged()
+    return session_view(evicted)
+
+
+def _word(ack: Ack) -> Acknowledgement:
+    freeze = _required(ack.freeze, "freeze", ack.kind)
+    match AckKind(ack.kind):
+        case AckKind.REFUSED:
+            return Acknowledgement(AckKind.REFUSED, freeze, reason=_required(ack.reason, "reason", ack.kind))
+        case AckKind.FROZEN:
+            token, flush = _required(ack.token, "token", ack.kind), _required(ack.flush, "flush", ack.kind)
+            return Acknowledgement(AckKind.FROZEN, freeze, token, flush)
+        case AckKind.STILL_FROZEN:
+            return Acknowledgement(AckKind.STILL_FROZEN, freeze, _required(ack.token, "token", ack.kind))
+
+
+def _required(value: T | None, name: str, kind: str) -> T:
+    if value is None:
+        raise refuse_fields(FieldError("body", name, f"is required with kind {kind}"))
+    return value
+
+
+def _session_id(text: str) -> UUID:
+    try:
+        return parse_id(SESSION, text)
+    except InvalidId as error:
+        raise Refused(ErrorCode.SESSION_NOT_FOUND, str(error)) from None
+
+
+def _shown(service: Service, directive: Directive) -> DirectiveView:
+    return directive_view(directive, service.views.volume)
+
+
+HANDLERS: Final = [
+    register_session,
+    list_sessions,
+    get_directive,
+    acknowledge,
+    end_session,
+    evict_session,
+]

@@ -1,0 +1,166 @@
+"""Sessions and their directives, as the API serves them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.postgres.pool import Pool
+from wvs.postgres.queries import sql
+
+_REGISTER: Final = sql("register_session")
+_BY_ID: Final = sql("session_by_id")
+_ACTIVE: Final = sql("sessions_active")
+_ALL: Final = sql("sessions_all")
+_RENEW: Final = sql("renew_session")
+_DIRECTIVE: Final = sql("directive_of")
+_NUMBERS: Final = sql("directive_numbers")
+_ACKNOWLEDGE: Final = sql("acknowledge")
+_SWITCHED: Final = sql("session_switched")
+_LEAVE: Final = sql("leave_session")
+
+NEWEST: Final = UUID(int=2**128 - 1)
+"""Greater than every id: where a list begins."""
+
+
+class SessionState(StrEnum):
+    """`ended` by its own word, `evicted` by a person's."""
+
+    ACTIVE = "active"
+    ENDED = "ended"
+    EVICTED = "evicted"
+
+
+class DirectiveKind(StrEnum):
+    """What a session is to do."""
+
+    RUN = "run"
+    FREEZE = "freeze"
+    CONFIRM = "confirm"
+    SWITCH = "switch"
+    END = "end"
+
+
+class AckKind(StrEnum):
+    """What a session says about a freeze."""
+
+    FROZEN = "frozen"
+    REFUSED = "refused"
+    STILL_FROZEN = "still_frozen"
+
+
+class Session(Struct, frozen=True):
+    """One registered agent."""
+
+    id: UUID
+    workspace_id: UUID
+    state: SessionState
+    agent: str
+    host: str
+    pid: int | None
+    epoch: int
+    lease_until: datetime
+    lease_expired: bool
+    reason: str | None
+    registered_at: datetime
+    ended_at: datetime | None
+
+
+class Directive(Struct, frozen=True):
+    """What a session is to do now; `number` changes whenever the answer may have changed."""
+
+    workspace_id: UUID
+    number: int
+    kind: DirectiveKind
+    freeze: int | None
+    member: bool
+    budget_s: float | None
+    epoch: int
+    live_tree: str | None
+    reason: str | None
+
+
+class Acknowledgement(Struct, frozen=True):
+    """A session's word on freeze `freeze`."""
+
+    kind: AckKind
+    freeze: int
+    token: str | None = None
+    flush: str | None = None
+    reason: str | None = None
+
+
+class Sessions:
+    """The registry. Refusals are raised as `Refused`; everything is in Postgres, so any API process can answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def register(
+        self, session_id: UUID, workspace_id: UUID, agent: str, host: str, pid: int | None, lease_s: float
+    ) -> Session:
+        """Registers; refuses `WORKSPACE_NOT_FOUND`, `WORKSPACE_DISABLED`, `WORKSPACE_NOT_ACTIVE`."""
+        state = await self._pool.fetchval(_REGISTER, session_id, workspace_id, agent, host, pid, lease_s)
+        if state is None:
+            raise Refused(ErrorCode.WORKSPACE_NOT_FOUND, "There is no such workspace.")
+        if state == "disabled":
+            raise Refused(ErrorCode.WORKSPACE_DISABLED, "The workspace is disabled; no agent works in it any more.")
+        if state != "active":
+            raise Refused(
+                ErrorCode.WORKSPACE_NOT_ACTIVE,
+                f"The workspace is {state}, not active.",
+                "Wait for its init task, or run wvsctl workspace retry-init.",
+            )
+        return await self.get(session_id)
+
+    async def get(self, session_id: UUID) -> Session:
+        """One session; refuses `SESSION_NOT_FOUND`."""
+        row = await self._pool.fetchrow(_BY_ID, session_id)
+        if row is None:
+            raise Refused(ErrorCode.SESSION_NOT_FOUND, "There is no such session.", "wvsctl session list")
+        return msgspec.convert(dict(row), Session)
+
+    async def of_workspace(self, workspace_id: UUID, before: UUID, limit: int, *, ended: bool) -> list[Session]:
+        """Up to `limit` sessions with a lesser id than `before`, newest first; with `ended`, those that ended too."""
+        rows = await self._pool.fetch(_ALL if ended else _ACTIVE, workspace_id, before, limit)
+        return msgspec.convert([dict(row) for row in rows], list[Session])
+
+    async def renew(self, session_id: UUID) -> None:
+        """The session was heard of; its lease begins anew."""
+        await self._pool.execute(_RENEW, session_id)
+
+    async def directive(self, session_id: UUID) -> Directive:
+        """What the session is to do now; refuses `SESSION_NOT_FOUND`."""
+        row = await self._pool.fetchrow(_DIRECTIVE, session_id)
+        if row is None:
+            raise Refused(ErrorCode.SESSION_NOT_FOUND, "There is no such session.", "Register again.")
+        return msgspec.convert(dict(row), Directive)
+
+    async def numbers(self, session_ids: list[UUID]) -> dict[UUID, int]:
+        """The newest directives' numbers, in one query for all who wait."""
+        return {row["id"]: row["number"] for row in await self._pool.fetch(_NUMBERS, session_ids)}
+
+    async def acknowledge(self, session_id: UUID, word: Acknowledgement) -> None:
+        """Takes a session's word; refuses `FREEZE_STALE` if it is not about the freeze that holds."""
+        taken = await self._pool.fetchval(
+            _ACKNOWLEDGE, session_id, word.freeze, word.kind, word.token, word.flush, word.reason
+        )
+        if not taken:
+            raise Refused(
+                ErrorCode.FREEZE_STALE,
+                f"Freeze {word.freeze} does not hold this session, or is not waiting for {word.kind}.",
+                "Ask for the directive and follow that.",
+            )
+
+    async def switched(self, session_id: UUID, epoch: int) -> None:
+        """The session works in the live tree of `epoch` now."""
+        await self._pool.execute(_SWITCHED, session_id, epoch)
+
+    async def leave(self, session_id: UUID, state: SessionState, reason: str | None = None) -> Session:
+        """Takes the session out of later freezes; one that left already stays as it left."""
+        await self._pool.fetchval(_LEAVE, session_id, state, reason)
+        return await self.get(session_id)
