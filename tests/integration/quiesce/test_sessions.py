@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-
 from tests.integration.executor.conftest import Platform, platform
+
 from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id
 from wvs.domain.states import TaskState
 from wvs.http.server import listen, serve
@@ -52,7 +52,7 @@ class Agent:
 
 
 @pytest.fixture
-async def client(platform: Platform) -> AsyncGenerator[httpx.AsyncClient]:  # noqa: F811
+async def client(platform: Platform) -> AsyncGenerator[httpx.AsyncClient]:
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     settings = platform.settings_with_volume()
     async with open_api(settings, platform.url) as api:
@@ -72,7 +72,7 @@ async def registered(client: httpx.AsyncClient, workspace: str, agent: str = "te
 
 
 @contextlib.asynccontextmanager
-async def workspace_with_file(platform: Platform) -> AsyncGenerator[tuple[Any, str]]:  # noqa: F811
+async def workspace_with_file(platform: Platform) -> AsyncGenerator[tuple[Any, str]]:
     async with platform.running():
         workspace_id = await platform.create()
         (platform.live(workspace_id) / "a").write_text("one")
@@ -80,7 +80,7 @@ async def workspace_with_file(platform: Platform) -> AsyncGenerator[tuple[Any, s
 
 
 async def test_a_snapshot_waits_for_every_session_and_its_certificate_names_them(
-    platform: Platform,  # noqa: F811
+    platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
     async with workspace_with_file(platform) as (workspace_id, name):
@@ -97,7 +97,7 @@ async def test_a_snapshot_waits_for_every_session_and_its_certificate_names_them
 
 
 async def test_a_silent_session_times_out_by_name_and_the_others_run_again(
-    platform: Platform,  # noqa: F811
+    platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
     platform.settings_change(freeze_budget_s=1.0)
@@ -126,7 +126,7 @@ async def test_a_silent_session_times_out_by_name_and_the_others_run_again(
 
 
 async def test_another_token_after_the_clone_breaks_the_freeze_and_it_is_tried_again(
-    platform: Platform,  # noqa: F811
+    platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
     async with workspace_with_file(platform) as (workspace_id, name):
@@ -145,7 +145,7 @@ async def test_another_token_after_the_clone_breaks_the_freeze_and_it_is_tried_a
 
 
 async def test_a_stale_word_is_refused_and_changes_nothing(
-    platform: Platform,  # noqa: F811
+    platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
     async with workspace_with_file(platform) as (workspace_id, name):
@@ -164,7 +164,7 @@ async def test_a_stale_word_is_refused_and_changes_nothing(
 
 
 async def test_after_a_switch_a_session_is_told_the_new_tree_and_its_epoch(
-    platform: Platform,  # noqa: F811
+    platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
     async with workspace_with_file(platform) as (workspace_id, name):
