@@ -7,7 +7,6 @@ frees the loop devices.
 import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,12 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
-_PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Unavailable(Exception):
-    """This machine cannot provide the filesystem; the text says what is missing."""
+    """The machine cannot provide the filesystem; the text says what is missing."""
 
 
 def need_root() -> None:
@@ -73,13 +71,8 @@ class Namespace:
         """Starts a program that ends with this process, and waits until it is `ready`."""
         self._enter()
         log = (self._directory / f"daemon-{len(self._daemons)}.log").open("wb")
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-        )
+        ends_with_us = [need_program("setpriv", "util-linux"), "--pdeathsig", "KILL"]
+        process = subprocess.Popen([*ends_with_us, *command], stdout=log, stderr=log, env=environment)
         self._daemons.append(process)
         until = time.monotonic() + 30
         while not ready():
