@@ -61,11 +61,15 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """The size of a tree: names that are no directories, their sizes, and the bytes that they really occupy."""
+    """The size of a tree: names that are no directories, their sizes, and the bytes that they really occupy.
+
+    `linked` of the names belong to inodes that have others, inside the tree or outside.
+    """
 
     files: int
     bytes: int
     allocated: int
+    linked: int
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -92,7 +96,8 @@ class Stamp(msgspec.Struct, frozen=True):
 class CloneResult(msgspec.Struct, frozen=True):
     """What a clone made. `files` and `bytes` as in `Progress`, None if the engine clones without looking at files.
 
-    `stamp` is the clone's own stamp where the engine's proof needs one; give it to `Engine.torn`.
+    `seconds` leave out what the engine does for its proof. `stamp` is the clone's own stamp where that proof needs one;
+    give it to `Engine.torn`.
     """
 
     files: int | None
@@ -187,7 +192,7 @@ class Engine(ABC):
             raise from_os_error(error, ErrorCode.CLONE_FAILED, f"cloning {source.root_path}") from error
         finally:
             self._mark("end", call)
-        return msgspec.structs.replace(result, seconds=time.monotonic() - started)
+        return msgspec.structs.replace(result, seconds=result.seconds or time.monotonic() - started)
 
     @abstractmethod
     def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult: ...
@@ -198,7 +203,11 @@ class Engine(ABC):
 
     @abstractmethod
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """The state of the tree. Take stamp A after the freeze and the flush, stamp B after the clone."""
+        """Stamp A, taken before the clone: first makes sure that every later write changes the stamp."""
+
+    def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
+        """Stamp B, taken after the clone: only looks."""
+        return self.stamp(tree, cancel)
 
     def torn(self, before: Stamp, after: Stamp, clone: Stamp | None) -> str | None:
         """Why the clone cannot be trusted, or None if the stamps prove that nothing wrote while it was made."""

@@ -10,12 +10,16 @@ import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import DEFAULT_WORKERS, Engine, EngineName, Journal, Probe, TreeDir
+from wvs.engines.btrfs import BtrfsEngine
 from wvs.engines.copy import CopyEngine
 from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.juicefs import JuicefsEngine
 from wvs.engines.kernel import rename_noreplace
 from wvs.engines.reflink import ReflinkEngine
 
 ENGINES: Final[Mapping[EngineName, type[Engine]]] = {
+    "btrfs": BtrfsEngine,
+    "juicefs": JuicefsEngine,
     "reflink": ReflinkEngine,
     "copy": CopyEngine,
 }

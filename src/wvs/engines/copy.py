@@ -8,7 +8,8 @@ from typing import Final
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import METADATA_PER_FILE, Totals, TreeDir
 from wvs.engines.errors import EngineError
-from wvs.engines.files import FileEngine, Pulse, scratch_files
+from wvs.engines.files import FileEngine, scratch_file
+from wvs.engines.treecopy import Pulse
 
 _PIECE: Final = 64 * 1024 * 1024
 _BUFFER: Final = 1024 * 1024
@@ -35,7 +36,7 @@ class CopyEngine(FileEngine):
 
     def trial(self, directory: TreeDir) -> str:
         """Copies a scratch file."""
-        with scratch_files(directory) as (source, target):
+        with scratch_file(directory) as (source, _), scratch_file(directory) as (target, _):
             os.write(source, bytes(4096))
             _copy_range(source, target, 0, 4096, lambda _: None)
         return "files can be written and read"

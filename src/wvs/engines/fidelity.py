@@ -49,7 +49,7 @@ def attributes_of_open(
         try:
             os.setxattr(target, attribute, os.getxattr(source, attribute))
         except OSError as error:
-            _note_attribute(error, attribute, notes, place, name)
+            note_attribute(error, attribute, notes, place, name)
     os.chmod(target, mode)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
@@ -64,38 +64,11 @@ def _keep_owner(target: int, status: os.stat_result, mode: int, notes: Notes, pl
     return mode
 
 
-def _note_attribute(error: OSError, attribute: str, notes: Notes, place: Place, name: str) -> None:
+def note_attribute(error: OSError, attribute: str, notes: Notes, place: Place, name: str) -> None:
+    """Notes an xattr that the system refuses; any other failure is raised."""
     if error.errno not in _CANNOT:
         raise error
     notes.add(f"xattr {attribute.split('.', 1)[0]}.*", place, name)
-
-
-def attributes_of_name(source: int, target: int, name: str, status: os.stat_result, notes: Notes, place: Place) -> None:
-    """The same for an entry that is not opened: a symlink, FIFO or device called `name` in both directories.
-
-    The target's directory is the service's own, so that its names can be trusted not to be swapped.
-    """
-    mode = stat.S_IMODE(status.st_mode)
-    try:
-        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
-    except PermissionError:
-        notes.add("owner", place, name)
-        mode &= ~(stat.S_ISUID | stat.S_ISGID)
-    _xattrs_of_name(source, target, name, notes, place)
-    if not stat.S_ISLNK(status.st_mode):
-        os.chmod(name, mode, dir_fd=target)
-    os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
-
-
-def _xattrs_of_name(source: int, target: int, name: str, notes: Notes, place: Place) -> None:
-    # There is no f-variant for entries that cannot be opened; the path through /proc resolves no link of the tree.
-    from_path, to_path = f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}"
-    for attribute in os.listxattr(from_path, follow_symlinks=False):
-        try:
-            value = os.getxattr(from_path, attribute, follow_symlinks=False)
-            os.setxattr(to_path, attribute, value, follow_symlinks=False)
-        except OSError as error:
-            _note_attribute(error, attribute, notes, place, name)
 
 
 def drop_inherited_acls(directory: int) -> None:

@@ -21,11 +21,10 @@ from wvs.engines.base import (
 from wvs.engines.errors import CODE_OF_ERRNO, from_os_error
 from wvs.engines.fidelity import drop_inherited_acls
 from wvs.engines.kernel import OPEN_DIRECTORY, sync_filesystem
+from wvs.engines.mounts import mount_of
 from wvs.engines.removal import remove_content
-from wvs.engines.stamps import manifest_stamp
+from wvs.engines.stamps import manifest_stamp, settle_clock
 from wvs.engines.treecopy import Pulse, TreeCopy
-
-__all__ = ["FileEngine", "Pulse", "make_root", "scratch_files"]
 
 
 class FileEngine(Engine):
@@ -49,27 +48,28 @@ class FileEngine(Engine):
             return Probe(self.name, fits=False, why=f"{self.name} does not work here: {error.strerror}")
 
     def create(self, tree: TreeDir, owner: Owner, mode: int) -> None:
-        """Makes an empty root."""
-        try:
-            os.mkdir(ROOT, 0o700, dir_fd=tree.descriptor)
-            make_root(tree, owner, mode)
-        except OSError as error:
-            raise from_os_error(error, ErrorCode.CLONE_FAILED, f"making {tree.root_path}") from error
+        """Makes an empty directory."""
+        create_directory_root(tree, owner, mode)
 
     def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
         return TreeCopy(self.fill, self.workers, call).run(source, target)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """The manifest stamp; costs one walk."""
+        """The manifest stamp, after the clock has moved on; costs one walk."""
+        settle_clock(mount_of(tree.descriptor).filesystem)
+        return manifest_stamp(self.name, tree, cancel)
+
+    def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
+        """The manifest stamp."""
         return manifest_stamp(self.name, tree, cancel)
 
     def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
         """`syncfs`: enough here, because a clone reads the same page cache that the writers write."""
-        _sync(tree, "flushing")
+        sync_tree(tree, "flushing")
 
     def sync(self, tree: TreeDir) -> None:
         """`syncfs`: one call for 20,000 files, where a call each would wait 20,000 times."""
-        _sync(tree, "making durable")
+        sync_tree(tree, "making durable")
 
     def seal(self, tree: TreeDir) -> None:
         """Nothing to add to the closed directory around the tree."""
@@ -79,14 +79,24 @@ class FileEngine(Engine):
         remove_content(tree, self.workers, cancel)
 
 
-def _sync(tree: TreeDir, doing: str) -> None:
+def create_directory_root(tree: TreeDir, owner: Owner, mode: int) -> None:
+    """Makes the root as an empty directory. Raises `EngineError`."""
+    try:
+        os.mkdir(ROOT, 0o700, dir_fd=tree.descriptor)
+        set_root(tree, owner, mode)
+    except OSError as error:
+        raise from_os_error(error, ErrorCode.CLONE_FAILED, f"making {tree.root_path}") from error
+
+
+def sync_tree(tree: TreeDir, doing: str) -> None:
+    """`syncfs`. Raises `EngineError`."""
     try:
         sync_filesystem(tree.descriptor)
     except OSError as error:
         raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"{doing} {tree.path}") from error
 
 
-def make_root(tree: TreeDir, owner: Owner, mode: int) -> None:
+def set_root(tree: TreeDir, owner: Owner, mode: int) -> None:
     """Gives the new root inside `tree` its owner and mode. Raises `OSError`."""
     root = os.open(ROOT, OPEN_DIRECTORY, dir_fd=tree.descriptor)
     try:
@@ -99,15 +109,13 @@ def make_root(tree: TreeDir, owner: Owner, mode: int) -> None:
 
 
 @contextmanager
-def scratch_files(directory: TreeDir) -> Generator[tuple[int, int]]:
-    """Two new empty files in `directory`, gone afterwards."""
-    names = [f"probe-{secrets.token_hex(8)}" for _ in range(2)]
+def scratch_file(directory: TreeDir) -> Generator[tuple[int, str]]:
+    """A new empty file in `directory`, open for writing, and its name; gone afterwards."""
+    name = f"probe-{secrets.token_hex(8)}"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptors: list[int] = []
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory.descriptor)
     try:
-        descriptors.extend(os.open(name, flags, 0o600, dir_fd=directory.descriptor) for name in names)
-        yield descriptors[0], descriptors[1]
+        yield descriptor, name
     finally:
-        for name, descriptor in zip(names, descriptors, strict=False):
-            os.close(descriptor)
-            os.unlink(name, dir_fd=directory.descriptor)
+        os.close(descriptor)
+        os.unlink(name, dir_fd=directory.descriptor)

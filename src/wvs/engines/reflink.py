@@ -4,8 +4,9 @@ import errno
 import os
 
 from wvs.engines.base import METADATA_PER_FILE, Totals, TreeDir
-from wvs.engines.files import FileEngine, Pulse, scratch_files
+from wvs.engines.files import FileEngine, scratch_file
 from wvs.engines.kernel import FS_NOCOW_FL, clone_file, inode_flags, set_inode_flags
+from wvs.engines.treecopy import Pulse
 
 
 class ReflinkEngine(FileEngine):
@@ -20,7 +21,7 @@ class ReflinkEngine(FileEngine):
 
     def trial(self, directory: TreeDir) -> str:
         """Shares the block of a scratch file."""
-        with scratch_files(directory) as (source, target):
+        with scratch_file(directory) as (source, _), scratch_file(directory) as (target, _):
             os.write(source, bytes(4096))
             clone_file(source, target)
         return "files can share blocks (FICLONE)"

@@ -19,7 +19,9 @@ from wvs.engines.kernel import OPEN_DIRECTORY, kernel_version, open_unseen
 
 _MODULUS: Final = 1 << 128
 _WHOLE: Final = 1 << 32
-_FIELDS: Final = struct.Struct("<QQIqqII")
+_OWN: Final = struct.Struct("<QqQ")
+_SHARED: Final = struct.Struct("<IIIqQ")
+_FINE_CLOCKS: Final = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})  # FS_MGTIME
 _COARSE_CLOCK_S: Final = 0.02  # two jiffies at the slowest usual HZ, 100
 
 
@@ -34,15 +36,27 @@ def _hash(directory: bytes, rest: str | bytes) -> bytes:
     return hashlib.blake2b(directory + data, digest_size=16).digest()
 
 
+def _number(directory: bytes, rest: bytes) -> int:
+    return int.from_bytes(_hash(directory, rest), "little")
+
+
+def _size(status: os.stat_result) -> int:
+    # A directory's size tells how its filesystem stores it, not what is in it.
+    return 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+
+
 class Manifest:
     """One walk over a tree: its hash and its totals."""
 
-    def __init__(self, tree: TreeDir, cancel: Cancel) -> None:
+    def __init__(self, tree: TreeDir, cancel: Cancel, *, with_content: bool = False) -> None:
         """Walks at once. Raises `EngineError`."""
         self._cancel = cancel
+        self._with_content = with_content
         self._sum = 0
+        self._content = 0
         self._entries = 0
         self._files = 0
+        self._linked = 0
         self._bytes = 0
         self._allocated = 0
         try:
@@ -53,12 +67,17 @@ class Manifest:
     @property
     def totals(self) -> Totals:
         """The size of the tree."""
-        return Totals(self._files, round(self._bytes / _WHOLE), round(self._allocated / _WHOLE))
+        return Totals(self._files, round(self._bytes / _WHOLE), round(self._allocated / _WHOLE), self._linked)
 
     @property
     def value(self) -> str:
         """The stamp: number of entries and hash."""
         return f"{self._entries}:{self._sum:032x}"
+
+    @property
+    def content(self) -> str | None:
+        """The same without what a clone has of its own: inode numbers and change times."""
+        return f"{self._entries}:{self._content:032x}" if self._with_content else None
 
     def _walk(self, tree: TreeDir) -> None:
         try:
@@ -86,20 +105,16 @@ class Manifest:
                     self._cancel.check()
 
     def _add(self, directory: bytes, name: str, status: os.stat_result) -> None:
-        fields = _FIELDS.pack(
-            status.st_ino,
-            status.st_size,
-            status.st_mode,
-            status.st_ctime_ns,
-            status.st_mtime_ns,
-            status.st_uid,
-            status.st_gid,
-        )
-        entry = _hash(directory, fields + os.fsencode(name))
-        self._sum = (self._sum + int.from_bytes(entry, "little")) % _MODULUS
+        shared = _SHARED.pack(status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, _size(status))
+        own = _OWN.pack(status.st_ino, status.st_ctime_ns, status.st_size)
+        encoded = os.fsencode(name)
+        self._sum = (self._sum + _number(directory, own + shared + encoded)) % _MODULUS
+        if self._with_content:
+            self._content = (self._content + _number(directory, shared + encoded)) % _MODULUS
         self._entries += 1
         if not stat.S_ISDIR(status.st_mode):
             self._files += 1
+            self._linked += status.st_nlink > 1
             # Each of an inode's names carries its share, so that the sum counts the inode once without a memory of it.
             share = _WHOLE // max(status.st_nlink, 1)
             self._bytes += status.st_size * share if stat.S_ISREG(status.st_mode) else 0
@@ -108,13 +123,17 @@ class Manifest:
             self._allocated += status.st_blocks * 512 * _WHOLE
 
 
-def manifest_stamp(engine: EngineName, tree: TreeDir, cancel: Cancel) -> Stamp:
-    """The manifest stamp of a tree.
+def settle_clock(filesystem: str) -> None:
+    """Waits until a write cannot carry the timestamp of an earlier one.
 
-    Before Linux 6.13 timestamps are as coarse as the timer: a write just before the stamp and one just after it could
-    carry the same ctime. Two jiffies of waiting before the first look make the second one show.
+    Before Linux 6.13, and on most filesystems after it, timestamps are as coarse as the timer: a write just before the
+    stamp and one just after it could carry the same ctime. After two jiffies of waiting the second one shows.
     """
-    if kernel_version() < (6, 13):
+    if kernel_version() < (6, 13) or filesystem not in _FINE_CLOCKS:
         time.sleep(_COARSE_CLOCK_S)
-    manifest = Manifest(tree, cancel)
-    return Stamp(engine, manifest.value, totals=manifest.totals)
+
+
+def manifest_stamp(engine: EngineName, tree: TreeDir, cancel: Cancel, *, with_content: bool = False) -> Stamp:
+    """The manifest stamp of a tree."""
+    manifest = Manifest(tree, cancel, with_content=with_content)
+    return Stamp(engine, manifest.value, manifest.content, manifest.totals)

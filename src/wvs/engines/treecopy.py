@@ -16,10 +16,11 @@ from wvs.engines.base import ROOT, CloneCall, CloneResult, TreeDir
 from wvs.engines.crew import Crew
 from wvs.engines.descent import Level, Place, descend, open_subdirectory, torn, unreadable
 from wvs.engines.errors import EngineError, from_os_error
-from wvs.engines.fidelity import Notes, attributes_of_name, attributes_of_open, drop_inherited_acls
+from wvs.engines.fidelity import Notes, attributes_of_open, drop_inherited_acls
 from wvs.engines.hardlinks import HardLinks
 from wvs.engines.kernel import OPEN_DIRECTORY, OPEN_FILE, open_unseen
 from wvs.engines.meter import Meter
+from wvs.engines.specials import make_special
 
 _BATCH: Final = 32
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -167,7 +168,8 @@ class TreeCopy:
         if stat.S_ISSOCK(status.st_mode):
             self._meter.add(0, 0, sockets=1)
         else:
-            self._make(level, name, status, lambda: self._make_special(level, name, status))
+            directories = (level.source, level.target)
+            self._make(level, name, status, lambda: make_special(directories, name, status, self._notes, level.place))
 
     def _make(self, level: _CloneLevel, name: str, status: os.stat_result, make: Callable[[], None]) -> None:
         """Has the entry made by `make`, or links it to the copy that its inode already has."""
@@ -201,20 +203,6 @@ class TreeCopy:
             attributes_of_open(source, target, status, level.made_as, self._notes, level.place, name)
         finally:
             os.close(target)
-
-    def _make_special(self, level: _CloneLevel, name: str, status: os.stat_result) -> None:
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFLNK:
-            os.symlink(os.readlink(name, dir_fd=level.source), name, dir_fd=level.target)
-        elif kind in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK):
-            try:
-                os.mknod(name, kind | 0o600, status.st_rdev, dir_fd=level.target)
-            except PermissionError:
-                self._notes.add("device", level.place, name)
-                return
-        else:
-            raise torn(level.place, name, "was replaced")
-        attributes_of_name(level.source, level.target, name, status, self._notes, level.place)
 
     def _pulse(self, size: int) -> None:
         self._cancel.check()

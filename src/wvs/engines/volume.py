@@ -79,9 +79,14 @@ class Volume:
             self.engine.create(tree, owner, mode)
 
     def stamp(self, workspace: str, name: str, cancel: Cancel | None = None) -> Stamp:
-        """The state of a tree, to be compared with `Engine.torn`."""
+        """Stamp A of a source, before its clone; compared by `engine.torn`."""
         with self._workspace(workspace, "stamping a tree") as here, here.tree(name) as tree:
             return self.engine.stamp(tree, cancel or Cancel())
+
+    def restamp(self, workspace: str, name: str, cancel: Cancel | None = None) -> Stamp:
+        """Stamp B of a source, after its clone."""
+        with self._workspace(workspace, "stamping a tree") as here, here.tree(name) as tree:
+            return self.engine.restamp(tree, cancel or Cancel())
 
     def measure(self, workspace: str, name: str, cancel: Cancel | None = None) -> Totals:
         """The size of a tree, by a walk; for engines whose stamps and clones do not count."""

@@ -61,13 +61,15 @@ class Sites:
                 return filesystems.xfs(self._namespace)
             case "btrfs":
                 return filesystems.btrfs(self._namespace)
+            case "juicefs":
+                return filesystems.juicefs(self._namespace)
             case "here":
                 return self._directory
             case _:
                 raise ValueError(filesystem)
 
 
-KINDS = ["copy-on-here", "reflink-on-xfs", "reflink-on-btrfs"]
+KINDS = ["copy-on-here", "reflink-on-xfs", "reflink-on-btrfs", "btrfs-on-btrfs", "juicefs-on-juicefs"]
 
 
 @pytest.fixture(scope="session")

