@@ -313,6 +313,13 @@ class TestAsRoot:
         assert capabilities in {1 << 1, 1 << 2}
         assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
+    def test_binaries_below_a_private_directory_are_found(self, tmp_path: Path):
+        tmp_path.chmod(0o700)
+        (tmp_path / "bin").symlink_to(_server(tmp_path)._binaries, target_is_directory=True)
+        with EmbeddedPostgres(tmp_path / "data", durable=False, binaries=tmp_path / "bin") as server:
+            assert _ask(server.url(), b"select 1") == 1
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
     def test_another_user_of_the_machine_cannot_connect_even_if_the_socket_were_open(self, data_dir: Path):
         socket_parent = data_dir / "run"
         with _server(data_dir) as server:
