@@ -1,0 +1,1 @@
+"""The console `wvsctl`: talks HTTP to the API and nothing else."""

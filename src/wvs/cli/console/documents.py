@@ -1,0 +1,145 @@
+"""The API's documents as far as the console reads them.
+
+States and kinds are plain texts and unknown fields are skipped, so that a newer API can still be looked at.
+"""
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from wvs.domain.states import TaskState
+
+FINAL_TASK_STATES: Final = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+
+
+class ErrorDocument(Struct, frozen=True):
+    """Why a task, a snapshot or a workspace failed."""
+
+    code: str
+    detail: str
+    hint: str = ""
+    retryable: bool = False
+
+
+class ProgressDocument(Struct, frozen=True):
+    """How far a running task is; a total that is not known is None."""
+
+    phase: str | None = None
+    files_done: int | None = None
+    files_total: int | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+
+
+class TaskDocument(Struct, frozen=True):
+    """One asynchronous operation."""
+
+    id: str
+    workspace_id: str
+    kind: str
+    state: str
+    created_at: datetime
+    snapshot_id: str | None = None
+    noop: bool = False
+    attempt: int = 0
+    max_attempts: int = 0
+    progress: ProgressDocument | None = None
+    error: ErrorDocument | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens to it by itself."""
+        return self.state in FINAL_TASK_STATES
+
+
+class WorkspaceDocument(Struct, frozen=True):
+    """One workspace."""
+
+    id: str
+    name: str
+    state: str
+    created_at: datetime
+    labels: dict[str, str] = {}
+    current_snapshot_id: str | None = None
+    path: str | None = None
+    epoch: int = 0
+    error: ErrorDocument | None = None
+    disabled_at: datetime | None = None
+
+
+class MemberDocument(Struct, frozen=True):
+    """One session's part in a freeze."""
+
+    session_id: str
+    token: str = ""
+    flush: str = ""
+
+
+class CertificateDocument(Struct, frozen=True):
+    """Proof that nothing wrote while a tree was cloned."""
+
+    freeze: int
+    stamp_before: str
+    stamp_after: str
+    engine: str
+    frozen_at: datetime
+    resumed_at: datetime
+    members: tuple[MemberDocument, ...] = ()
+
+
+class SnapshotDocument(Struct, frozen=True):
+    """One snapshot."""
+
+    id: str
+    workspace_id: str
+    state: str
+    created_at: datetime
+    message: str | None = None
+    labels: dict[str, str] = {}
+    engine: str | None = None
+    files: int | None = None
+    bytes: int | None = None
+    certificate: CertificateDocument | None = None
+    error: ErrorDocument | None = None
+    ready_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+
+class CurrentDocument(Struct, frozen=True):
+    """What the live tree was last made from, and where it is."""
+
+    snapshot_id: str | None
+    path: str | None
+    epoch: int
+
+
+class PageDocument(Struct, frozen=True):
+    """One page of a list; the items stay the bytes that the API sent."""
+
+    items: list[msgspec.Raw]
+    next_cursor: str | None = None
+
+
+class FieldProblem(Struct, frozen=True, rename={"place": "in"}):
+    """One thing that is wrong with a request."""
+
+    field: str = ""
+    problem: str = ""
+    place: str = ""
+
+
+class ProblemDocument(Struct, frozen=True):
+    """A refusal (RFC 9457) with the values that some codes add."""
+
+    code: str
+    detail: str
+    title: str = ""
+    hint: str = ""
+    request_id: str = ""
+    blockers: tuple[dict[str, Any], ...] = ()
+    errors: tuple[FieldProblem, ...] = ()

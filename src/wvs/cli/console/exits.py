@@ -1,0 +1,45 @@
+"""The exit codes of `wvsctl`, and which one a refusal by the API becomes (design §10)."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final
+
+from wvs.domain.errors import ErrorCode
+
+
+class Exit(IntEnum):
+    """What a script may rely on; part of the interface like the error codes."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    CONFLICT = 5
+    TASK_FAILED = 6
+    WAIT_TIMED_OUT = 7
+    INTERRUPTED = 130
+
+
+_BY_STATUS: Final[Mapping[int, Exit]] = {
+    400: Exit.USAGE,
+    404: Exit.NOT_FOUND,
+    405: Exit.FAILURE,
+    409: Exit.CONFLICT,
+    412: Exit.CONFLICT,
+    413: Exit.USAGE,
+    415: Exit.FAILURE,
+    422: Exit.CONFLICT,
+    429: Exit.FAILURE,
+    500: Exit.FAILURE,
+    503: Exit.FAILURE,
+}
+
+
+def exit_of(status: int, code: str) -> Exit:
+    """The exit code for a problem of the API; what a newer API may add is a plain failure.
+
+    A path that the API does not know is no missing workspace: it says that `--url` leads to something else.
+    """
+    if code == ErrorCode.ROUTE_NOT_FOUND:
+        return Exit.FAILURE
+    return _BY_STATUS.get(status, Exit.FAILURE)

@@ -1,0 +1,84 @@
+"""Lists: one page, or with `--all` every page as it comes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias, TypeVar
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from wvs.cli.console.arguments import Flag
+from wvs.cli.console.client import Query
+from wvs.cli.console.documents import PageDocument
+from wvs.cli.console.invocation import Invocation
+from wvs.cli.console.tables import Column, TableWriter
+from wvs.cli.console.transport import Answer
+
+T = TypeVar("T")
+
+DEFAULT_LIMIT = 50
+
+
+@dataclass(frozen=True)  # cyclopts spreads a dataclass over options, a msgspec Struct it does not know
+class PagingOptions:
+    """How much of a list is wanted.
+
+    Parameters
+    ----------
+    limit
+        Items per page, 1 to 1000.
+    all
+        Every page, as they come; with --json one item a line.
+    cursor
+        Go on where a page ended: its next_cursor, with the same filters.
+    """
+
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = DEFAULT_LIMIT
+    all: Flag = False
+    cursor: str | None = None
+
+
+Paging: TypeAlias = Annotated[PagingOptions | None, Parameter(name="*")]
+
+
+def show_list(
+    run: Invocation,
+    path: str,
+    filters: Sequence[tuple[str, str | None]],
+    columns: Sequence[Column[T]],
+    kind: type[T],
+    paging: PagingOptions | None,
+) -> None:
+    """Print the list at `path`.
+
+    As JSON one page is the API's own document, and every page is JSON Lines: the items, one a line.
+    """
+    wanted = paging or PagingOptions()
+    query = [(name, value) for name, value in filters if value is not None] + [("limit", str(wanted.limit))]
+    cursor = wanted.cursor
+    table = TableWriter(run.screen, columns)
+    while True:
+        answer = run.client.get(path, _from(query, cursor))
+        page = run.client.decode(answer, PageDocument)
+        if run.screen.as_json:
+            _show_json(run, answer, page, every=wanted.all)
+        else:
+            table.write([run.client.decode_bytes(item, kind) for item in page.items])
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+        if not wanted.all:
+            run.screen.say(f"there is more: --all, or go on with --cursor {cursor}")
+            return
+
+
+def _from(query: Query, cursor: str | None) -> Query:
+    return query if cursor is None else [*query, ("cursor", cursor)]
+
+
+def _show_json(run: Invocation, answer: Answer, page: PageDocument, *, every: bool) -> None:
+    if not every:
+        run.screen.show_json(answer.body)
+        return
+    for item in page.items:
+        run.screen.show_json(bytes(item))
