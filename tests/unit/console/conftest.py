@@ -2,8 +2,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-
-from .scripted_server import Reply, ScriptedServer
+from tests.unit.console.scripted_server import Reply, ScriptedServer
 
 
 @pytest.fixture

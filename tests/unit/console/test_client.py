@@ -3,14 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+from tests.unit.console.scripted_server import ScriptedServer, problem, reply
 
 from wvs.cli.console.client import Client, path_of
 from wvs.cli.console.documents import CurrentDocument
 from wvs.cli.console.exits import Exit
 from wvs.cli.console.failures import ConnectionLost, Foreign, Refusal, Unreachable, UsageFailure
 from wvs.cli.console.transport import Transport
-
-from .scripted_server import ScriptedServer, problem, reply
 
 Start = Callable[..., ScriptedServer]
 JSON = {"Content_Type": "application/json"}

@@ -1,6 +1,7 @@
 import io
 
 import msgspec
+import pytest
 
 from wvs.cli.console.documents import WorkspaceDocument
 from wvs.cli.console.screen import Screen
@@ -39,12 +40,17 @@ def test_the_header_comes_once_however_many_pages_and_for_none_at_all() -> None:
     assert _written(io.StringIO(), []) == ["NAME  ID  STATE  CURRENT  EPOCH  CREATED  LABELS"]
 
 
-def test_a_terminal_too_narrow_for_the_table_gets_every_id_whole(monkeypatch) -> None:
+def test_a_narrow_terminal_gets_every_column_and_every_id_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("TERM", "xterm")
-    lines = _written(Terminal(), [WORKSPACE])
+    current = msgspec.structs.replace(WORKSPACE, current_snapshot_id="snap_" + "0" * 26)
+    lines = _written(Terminal(), [current])
     assert len(lines) == 2
-    assert WORKSPACE.id in lines[1]
+    assert all(f"{column.title}" in lines[0] for column in WORKSPACES)
+    assert f"{current.id}  " in lines[1]
+    assert f" {current.current_snapshot_id}  " in lines[1]
 
 
 def test_a_name_with_terminal_codes_is_shown_and_not_obeyed() -> None:

@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from tests.unit.console.scripted_server import Reply, ScriptedServer, problem, reply
 
 from wvs.cli.console.client import Client
 from wvs.cli.console.documents import TaskDocument
 from wvs.cli.console.failures import Interrupted, Refusal, Unreachable, WaitTimedOut
 from wvs.cli.console.transport import Transport
 from wvs.cli.console.waiting import Clock, Waiter
-
-from .scripted_server import Reply, ScriptedServer, problem, reply
 
 Start = Callable[..., ScriptedServer]
 

@@ -55,11 +55,11 @@ class Bar:
         self._progress: Progress | None = None
 
     def show(self, task: TaskDocument) -> None:
-        progress = self._progress or self._begin()
+        progress = self._progress or self._drawing()
         done, total = _share(task.progress)
         words = progress_in_words(task.progress) if task.progress and task.state == "running" else _stage(task)
-        bar = progress.task_ids[0]
-        progress.update(bar, description=f"{task.kind}: {words}", completed=done, total=total)
+        progress.update(progress.task_ids[0], description=f"{task.kind}: {words}", completed=done, total=total)
+        progress.start()
         progress.refresh()
 
     def note(self, message: str) -> None:
@@ -72,7 +72,7 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def _begin(self) -> "Progress":
+    def _drawing(self) -> "Progress":
         from rich.console import Console  # noqa: PLC0415  # only a task that takes its time is worth the import
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
@@ -84,7 +84,6 @@ class Bar:
             transient=True,
         )
         progress.add_task("", total=None)
-        progress.start()
         self._progress = progress
         return progress
 

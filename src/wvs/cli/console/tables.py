@@ -66,9 +66,9 @@ TASKS: Sequence[Column[TaskDocument]] = (
     Column("STATE", lambda it: it.state),
     Column("ATTEMPT", lambda it: f"{it.attempt}/{it.max_attempts}", right=True),
     Column("CREATED", lambda it: moment(it.created_at)),
-    Column("WORKSPACE", lambda it: it.workspace_id),
-    Column("SNAPSHOT", lambda it: it.snapshot_id or NOTHING),
     Column("ERROR", lambda it: it.error.code if it.error else NOTHING),
+    Column("SNAPSHOT", lambda it: it.snapshot_id or NOTHING),
+    Column("WORKSPACE", lambda it: it.workspace_id),
 )
 
 
@@ -109,7 +109,8 @@ class TableWriter(Generic[T]):
             table.add_column(column.title, justify="right" if column.right else "left", header_style="bold", **limits)
         for row in rows:
             table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-        console.print(table, width=max(console.width, least))
+        console.width = max(console.width, least)
+        console.print(table)
 
 
 def _grown(widths: Sequence[int], rows: Sequence[Sequence[str]]) -> list[int]:

@@ -78,7 +78,7 @@ def path(workspace: Workspace, /, *, run: Run) -> None:
     """Print the directory the agents work in, and nothing else: cd "$(wvsctl workspace path NAME)"."""
     answer = run.client.get(path_of("workspaces", workspace))
     document = run.client.decode(answer, WorkspaceDocument)
-    if document.path is None:
+    if document.path is None or document.epoch == 0:
         raise ConsoleFailure(
             f"workspace {document.name} has no live tree: it is {document.state}",
             f"look at it: wvsctl workspace get {document.id}",
