@@ -51,7 +51,7 @@ class BtrfsEngine(Engine):
             create_subvolume(tree.descriptor, ROOT)
             set_root(tree, owner, mode)
 
-    def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:  # noqa: ARG002
+    def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
         with _root(source) as subvolume:
             _refuse_nested(source, subvolume)
             create_snapshot(subvolume, target.descriptor, ROOT)
@@ -79,7 +79,7 @@ class BtrfsEngine(Engine):
             info = subvolume_info(subvolume)
         return Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:  # noqa: ARG002 - syncfs reaches all
+    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
         """`syncfs`."""
         with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"flushing {tree.path}"):
             sync_filesystem(tree.descriptor)
@@ -100,7 +100,7 @@ class BtrfsEngine(Engine):
             _destroy_root(tree)
         remove_content(tree, self.workers, cancel)
 
-    def space_needed(self, totals: Totals | None) -> int:  # noqa: ARG002 - a snapshot shares everything
+    def space_needed(self, totals: Totals | None) -> int:
         """A few blocks."""
         return 0
 
