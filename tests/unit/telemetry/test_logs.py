@@ -116,9 +116,9 @@ def test_what_libraries_log_comes_out_the_same_way_with_the_context():
     out = io.StringIO()
     configure_logging("json", stream=out)
     with log_context(request_id="r"):
-        logging.getLogger("uvicorn.error").warning("lost %s", "it", extra={"port": 1})
+        logging.getLogger("some.library").warning("lost %s", "it", extra={"port": 1})
     (line,) = _lines(out)
-    assert (line["event"], line["logger"], line["request_id"], line["port"]) == ("lost it", "uvicorn.error", "r", 1)
+    assert (line["event"], line["logger"], line["request_id"], line["port"]) == ("lost it", "some.library", "r", 1)
 
 
 def test_the_access_lines_of_the_server_do_not_double_ours():
