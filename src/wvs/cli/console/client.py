@@ -167,9 +167,9 @@ def _seconds(retry_after: str | None) -> float | None:
 def path_of(*segments: str) -> str:
     """`/v1/…` of these segments, each quoted: what a person types never becomes more than one segment.
 
-    Raises `UsageFailure` for one that is empty or that a proxy would take as a step in the path.
+    Raises `UsageFailure` for one that is empty, or that a server would take as more than one or as a step up.
     """
     for segment in segments:
-        if segment in ("", ".", ".."):
+        if segment in ("", ".", "..") or "/" in segment:
             raise UsageFailure(f"{segment!r} is neither a name nor an id")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
