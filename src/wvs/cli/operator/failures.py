@@ -13,6 +13,7 @@ from wvs.engines.errors import EngineError
 from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.follower import SequenceBehindError
 from wvs.executor.sweeping import RestoredDatabaseError
+from wvs.http.server import RemoteAddressError
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.settings import InvalidSetting
 
@@ -29,7 +30,7 @@ def told(call: Callable[[], Any]) -> int:
         code = call()
     except CycloptsError:
         return EXIT_USAGE  # told by cyclopts
-    except InvalidSetting as error:
+    except (InvalidSetting, RemoteAddressError) as error:
         return _tell(str(error), "", EXIT_USAGE)
     except ExceptionGroup as group:
         return told(partial(_raise, group.exceptions[0]))

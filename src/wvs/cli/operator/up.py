@@ -23,6 +23,7 @@ from wvs.cli.operator.family import PARENT, READY_FD
 from wvs.engines.base import EngineName
 from wvs.engines.opening import init_volume
 from wvs.postgres.embedded import EmbeddedPostgres
+from wvs.postgres.errors import DatabaseSetupError
 from wvs.postgres.migrate import migrate
 from wvs.settings import Settings
 
@@ -30,6 +31,7 @@ _BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _STABLE_S: Final = 30.0
 _READY_TIMEOUT_S: Final = 60.0
 _KILL_AFTER_S: Final = 15.0
+_DATABASE_LOOK_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -37,20 +39,20 @@ log = structlog.get_logger(__name__)
 def run_up(settings: Settings, engine: EngineName | None) -> int:
     """Runs the tree until it is told to end; 1 if the API never came up."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with _database(settings) as url:
-        asyncio.run(migrate(url))
-        settings = replace(settings, database_url=url)
+    with _own_database(settings) as server:
+        url = settings.database_url if server is None else server.url()
+        asyncio.run(migrate(url or ""))
         _ensure_volume(volume_path(settings), engine)
-        return asyncio.run(_Tree(settings).run())
+        return asyncio.run(_Tree(replace(settings, database_url=url), server).run())
 
 
 @contextlib.contextmanager
-def _database(settings: Settings) -> Generator[str]:
+def _own_database(settings: Settings) -> Generator[EmbeddedPostgres | None]:
     if settings.database_url is not None:
-        yield settings.database_url
+        yield None
         return
     with EmbeddedPostgres(settings.data_dir) as server:
-        yield server.url()
+        yield server
 
 
 def _ensure_volume(path: Path, engine: EngineName | None) -> None:
@@ -62,8 +64,10 @@ def _ensure_volume(path: Path, engine: EngineName | None) -> None:
 class _Tree:
     """The children, and the orders that end them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, server: EmbeddedPostgres | None) -> None:
         self._settings = settings
+        self._server = server
+        self._children: set[asyncio.subprocess.Process] = set()
         self._ending = asyncio.Event()
         self._environment = {**child_environment(settings), PARENT: str(os.getpid())}
 
@@ -76,9 +80,10 @@ class _Tree:
         try:
             api = asyncio.create_task(self._keep("api", {READY_FD: str(writing)}, (writing,)))
             executor = asyncio.create_task(self._keep("executor", {}, ()))
+            database = asyncio.create_task(self._keep_database())
             ready = await self._announce(reading)
             await self._ending.wait()
-            await asyncio.gather(api, executor)
+            await asyncio.gather(api, executor, database)
         finally:
             os.close(reading)
             os.close(writing)
@@ -117,6 +122,28 @@ class _Tree:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause)
 
+    async def _keep_database(self) -> None:
+        """Starts the embedded server again when it ends although nobody asked for that."""
+        while self._server is not None and not self._ending.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), _DATABASE_LOOK_S)
+            if self._server.pid is None and not self._ending.is_set():
+                await self._restart_database(self._server)
+
+    async def _restart_database(self, server: EmbeddedPostgres) -> None:
+        log.error("database_ended", log_file=str(server.log_file))
+        try:
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+        except DatabaseSetupError as error:
+            log.critical("database_not_restarted", error=str(error))
+            return
+        log.warning("database_restarted")
+        if server.url() != self._environment["WVS_DATABASE_URL"]:
+            self._environment["WVS_DATABASE_URL"] = server.url()
+            for child in self._children:
+                child.terminate()
+
     async def _run_once(self, command: str, extra: dict[str, str], descriptors: tuple[int, ...]) -> int:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -130,6 +157,7 @@ class _Tree:
             start_new_session=True,
         )
         log.info("child_started", command=command, pid=process.pid)
+        self._children.add(process)
         ended = asyncio.create_task(process.wait())
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait({ended, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +168,7 @@ class _Tree:
             if slow:
                 log.warning("child_killed", command=command, pid=process.pid)
                 process.kill()
+        self._children.discard(process)
         return await ended
 
 
