@@ -46,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[Path, Meta(description="where `wvs up` keeps its database and, unless named, its volume")] = (
         Path(".wvs")
     )
-    volume: Annotated[Path | None, Meta(description="the volume's directory; unset: <data dir>/volume")] = None
+    volume: Annotated[Path | None, Meta(description="the volume's directory; unset: DATA_DIR/volume")] = None
     host: Annotated[str, Meta(description="address the API listens on")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="port the API listens on; 0 takes a free one")] = 8787
     allowed_hosts: Annotated[

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from wvs.cli.operator.app import database_url
+from wvs.cli.operator.environment import database_url
 from wvs.postgres.migrate import migrate
 from wvs.settings import Settings
 

@@ -12,7 +12,7 @@ import msgspec
 import uvloop
 from prometheus_client import start_http_server
 
-from wvs.cli.operator.app import database_url, volume_path
+from wvs.cli.operator.environment import database_url, volume_path
 from wvs.cli.operator.family import announce, end_with_parent
 from wvs.executor.worker import Executor
 from wvs.http.server import listen, serve

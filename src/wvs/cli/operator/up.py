@@ -18,7 +18,7 @@ import structlog
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
-from wvs.cli.operator.app import child_environment, volume_path
+from wvs.cli.operator.environment import child_environment, volume_path
 from wvs.cli.operator.family import PARENT, READY_FD
 from wvs.engines.base import EngineName
 from wvs.engines.opening import init_volume

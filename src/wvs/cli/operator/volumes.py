@@ -7,7 +7,7 @@ from pathlib import Path
 
 from uuid_utils.compat import uuid7
 
-from wvs.cli.operator.app import database_url, volume_path
+from wvs.cli.operator.environment import database_url, volume_path
 from wvs.engines.base import EngineName
 from wvs.engines.opening import init_volume, open_volume
 from wvs.eventlog.codec import EventMapper
