@@ -56,6 +56,12 @@ test-pg15: setup ## The same tests on Debian's PostgreSQL 15, if its binaries ar
 	@if [ -x $(PG15_BIN)/postgres ]; then WVS_TEST_POSTGRES_BIN=$(PG15_BIN) $(BIN)/python -m pytest -n auto $(PYTEST_ARGS); \
 	else echo "skipped: no $(PG15_BIN)/postgres; install postgresql-15 or say make test-pg15 PG15_BIN=/path/to/bin"; fi
 
+PROPERTY_EXAMPLES ?= 3000
+
+.PHONY: property
+property: setup ## A long random campaign against the rules (PROPERTY_EXAMPLES=3000 stories of 100 commands)
+	WVS_PROPERTY_EXAMPLES=$(PROPERTY_EXAMPLES) $(BIN)/python -m pytest -n auto --timeout=0 tests/property $(PYTEST_ARGS)
+
 .PHONY: docs
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new

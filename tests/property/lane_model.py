@@ -1,0 +1,45 @@
+"""The queue of one workspace as the steps of `react` make it, in a list: what an executor would find."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from wvs.domain.commands import Command, StartTask
+from wvs.domain.events import Event
+from wvs.domain.react import AskToCancel, Enqueue, Relink, Remove, Reschedule, react
+
+
+class Lane:
+    """`waiting` in the order of the lane, and what runs. A claim comes before the `StartTask` that it leads to."""
+
+    def __init__(self) -> None:
+        self.waiting: list[UUID] = []
+        self.running: UUID | None = None
+        self.link_epoch = 0
+
+    def apply(self, command: Command, events: Sequence[Event]) -> None:
+        """The claim, if the command is an executor's first, then every step in order."""
+        if isinstance(command, StartTask) and command.task_id in self.waiting:
+            assert self.waiting[0] == command.task_id
+            assert self.running is None
+            self.running = self.waiting.pop(0)
+        for steps in react(events):
+            for step in steps:
+                self._apply(step)
+
+    def _apply(self, step: Enqueue | Reschedule | AskToCancel | Remove | Relink) -> None:
+        match step:
+            case Enqueue(task_id):
+                assert task_id not in self.waiting
+                self.waiting.append(task_id)
+            case Reschedule(task_id):
+                assert self.running == task_id, "only what runs can be put off"
+                self.running = None
+                self.waiting.insert(0, task_id)
+            case AskToCancel(task_id):
+                assert self.running == task_id, "only what runs can be asked"
+            case Remove(task_id):
+                self.running = None if self.running == task_id else self.running
+                self.waiting = [waiting for waiting in self.waiting if waiting != task_id]
+            case Relink(epoch):
+                assert epoch == self.link_epoch + 1
+                self.link_epoch = epoch
