@@ -14,7 +14,11 @@ from wvs.domain.states import SnapshotState, TaskKind, WorkspaceState
 from wvs.domain.values import Certificate, CloneReport, TaskError
 
 
-class WorkspaceCreated(Struct, frozen=True, tag="workspace.created.v1"):
+class Fact(Struct, frozen=True, forbid_unknown_fields=True):
+    """The base of all events. A stored field that this release does not know is an error, like an unknown name."""
+
+
+class WorkspaceCreated(Fact, frozen=True, tag="workspace.created.v1"):
     """A workspace was asked for; its init task is queued."""
 
     name: str
@@ -22,7 +26,7 @@ class WorkspaceCreated(Struct, frozen=True, tag="workspace.created.v1"):
     task_id: UUID
 
 
-class WorkspaceInitialized(Struct, frozen=True, tag="workspace.initialized.v1"):
+class WorkspaceInitialized(Fact, frozen=True, tag="workspace.initialized.v1"):
     """The live tree exists; the workspace is active, unless it was disabled meanwhile (`workspace_state`)."""
 
     task_id: UUID
@@ -32,7 +36,7 @@ class WorkspaceInitialized(Struct, frozen=True, tag="workspace.initialized.v1"):
     workspace_state: WorkspaceState
 
 
-class WorkspaceInitFailed(Struct, frozen=True, tag="workspace.init_failed.v1"):
+class WorkspaceInitFailed(Fact, frozen=True, tag="workspace.init_failed.v1"):
     """The init task failed for good, until a person retries it.
 
     The workspace is never disabled here: that asks the task to cancel, and what was asked to cancel ends so.
@@ -45,20 +49,20 @@ class WorkspaceInitFailed(Struct, frozen=True, tag="workspace.init_failed.v1"):
     tree: str | None
 
 
-class WorkspaceInitRetried(Struct, frozen=True, tag="workspace.init_retried.v1"):
+class WorkspaceInitRetried(Fact, frozen=True, tag="workspace.init_retried.v1"):
     """Initialisation starts over; `new_task` says that the earlier init task had been abandoned."""
 
     task_id: UUID
     new_task: bool
 
 
-class WorkspaceDisabled(Struct, frozen=True, tag="workspace.disabled.v1"):
+class WorkspaceDisabled(Fact, frozen=True, tag="workspace.disabled.v1"):
     """Final by decision: data stays, reads work, writes are refused."""
 
     reason: str | None
 
 
-class SnapshotRequested(Struct, frozen=True, tag="snapshot.requested.v1"):
+class SnapshotRequested(Fact, frozen=True, tag="snapshot.requested.v1"):
     """A snapshot was asked for; its task is queued."""
 
     snapshot_id: UUID
@@ -67,7 +71,7 @@ class SnapshotRequested(Struct, frozen=True, tag="snapshot.requested.v1"):
     labels: dict[str, str]
 
 
-class SnapshotCreated(Struct, frozen=True, tag="snapshot.created.v1"):
+class SnapshotCreated(Fact, frozen=True, tag="snapshot.created.v1"):
     """The tree is on stable storage and proven consistent."""
 
     snapshot_id: UUID
@@ -78,7 +82,7 @@ class SnapshotCreated(Struct, frozen=True, tag="snapshot.created.v1"):
     certificate: Certificate
 
 
-class SnapshotFailed(Struct, frozen=True, tag="snapshot.failed.v1"):
+class SnapshotFailed(Fact, frozen=True, tag="snapshot.failed.v1"):
     """The task of this snapshot failed for good, until a person acts."""
 
     snapshot_id: UUID
@@ -89,7 +93,7 @@ class SnapshotFailed(Struct, frozen=True, tag="snapshot.failed.v1"):
     tree: str | None
 
 
-class SnapshotLost(Struct, frozen=True, tag="snapshot.lost.v1"):
+class SnapshotLost(Fact, frozen=True, tag="snapshot.lost.v1"):
     """The directory of a ready snapshot was found missing."""
 
     snapshot_id: UUID
@@ -97,7 +101,7 @@ class SnapshotLost(Struct, frozen=True, tag="snapshot.lost.v1"):
     detail: str
 
 
-class CurrentSetRequested(Struct, frozen=True, tag="current.set_requested.v1"):
+class CurrentSetRequested(Fact, frozen=True, tag="current.set_requested.v1"):
     """The live tree is to be made afresh from a snapshot; the task is queued."""
 
     snapshot_id: UUID
@@ -105,7 +109,7 @@ class CurrentSetRequested(Struct, frozen=True, tag="current.set_requested.v1"):
     reset: bool
 
 
-class CurrentSetSkipped(Struct, frozen=True, tag="current.set_skipped.v1"):
+class CurrentSetSkipped(Fact, frozen=True, tag="current.set_skipped.v1"):
     """The snapshot was current already: success without a freeze or a clone (rule 2).
 
     `at_request` tells a task that was never queued from one that was decided when it came to run.
@@ -116,7 +120,7 @@ class CurrentSetSkipped(Struct, frozen=True, tag="current.set_skipped.v1"):
     at_request: bool
 
 
-class CurrentSet(Struct, frozen=True, tag="current.set.v1"):
+class CurrentSet(Fact, frozen=True, tag="current.set.v1"):
     """Pointer, live tree and epoch moved together."""
 
     snapshot_id: UUID
@@ -129,7 +133,7 @@ class CurrentSet(Struct, frozen=True, tag="current.set.v1"):
     certificate: Certificate
 
 
-class CurrentSetFailed(Struct, frozen=True, tag="current.set_failed.v1"):
+class CurrentSetFailed(Fact, frozen=True, tag="current.set_failed.v1"):
     """The task failed for good, until a person acts; the pointer did not move."""
 
     snapshot_id: UUID
@@ -140,14 +144,14 @@ class CurrentSetFailed(Struct, frozen=True, tag="current.set_failed.v1"):
     tree: str | None
 
 
-class SnapshotDropRequested(Struct, frozen=True, tag="snapshot.drop_requested.v1"):
+class SnapshotDropRequested(Fact, frozen=True, tag="snapshot.drop_requested.v1"):
     """No one references the snapshot; from here on it can never become current."""
 
     snapshot_id: UUID
     task_id: UUID
 
 
-class SnapshotDropped(Struct, frozen=True, tag="snapshot.dropped.v1"):
+class SnapshotDropped(Fact, frozen=True, tag="snapshot.dropped.v1"):
     """The directory is gone and its parent synced (rule 4)."""
 
     snapshot_id: UUID
@@ -156,7 +160,7 @@ class SnapshotDropped(Struct, frozen=True, tag="snapshot.dropped.v1"):
     tree: str | None
 
 
-class SnapshotDropFailed(Struct, frozen=True, tag="snapshot.drop_failed.v1"):
+class SnapshotDropFailed(Fact, frozen=True, tag="snapshot.drop_failed.v1"):
     """The directory may be half gone; a retry or a new drop goes on."""
 
     snapshot_id: UUID
@@ -166,7 +170,7 @@ class SnapshotDropFailed(Struct, frozen=True, tag="snapshot.drop_failed.v1"):
     error: TaskError
 
 
-class TaskStarted(Struct, frozen=True, tag="task.started.v1"):
+class TaskStarted(Fact, frozen=True, tag="task.started.v1"):
     """An executor took the task. `tree` is the directory it intends to make, named before it exists."""
 
     task_id: UUID
@@ -177,7 +181,7 @@ class TaskStarted(Struct, frozen=True, tag="task.started.v1"):
     tree: str | None
 
 
-class TaskAttemptFailed(Struct, frozen=True, tag="task.attempt_failed.v1"):
+class TaskAttemptFailed(Fact, frozen=True, tag="task.attempt_failed.v1"):
     """An attempt failed and the task waits for its next one; `counted` is false where it was only handed back.
 
     `touched` says whether a drop has begun to remove its directory: only an untouched one can be taken back.
@@ -195,7 +199,7 @@ class TaskAttemptFailed(Struct, frozen=True, tag="task.attempt_failed.v1"):
     touched: bool
 
 
-class TaskRetried(Struct, frozen=True, tag="task.retried.v1"):
+class TaskRetried(Fact, frozen=True, tag="task.retried.v1"):
     """A person queued a failed task again, behind those accepted since; an init task has `WorkspaceInitRetried`."""
 
     task_id: UUID
@@ -203,13 +207,13 @@ class TaskRetried(Struct, frozen=True, tag="task.retried.v1"):
     snapshot_id: UUID
 
 
-class TaskCancelRequested(Struct, frozen=True, tag="task.cancel_requested.v1"):
+class TaskCancelRequested(Fact, frozen=True, tag="task.cancel_requested.v1"):
     """A running task was asked to end at its next safe point."""
 
     task_id: UUID
 
 
-class TaskCancelled(Struct, frozen=True, tag="task.cancelled.v1"):
+class TaskCancelled(Fact, frozen=True, tag="task.cancelled.v1"):
     """The task ended without its effect. The states are what its snapshot and workspace become, where they change."""
 
     task_id: UUID
@@ -221,7 +225,7 @@ class TaskCancelled(Struct, frozen=True, tag="task.cancelled.v1"):
     tree: str | None
 
 
-class SessionEvicted(Struct, frozen=True, tag="session.evicted.v1"):
+class SessionEvicted(Fact, frozen=True, tag="session.evicted.v1"):
     """A person took a session out of the required set and answers for its silence."""
 
     session_id: UUID

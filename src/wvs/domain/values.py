@@ -29,7 +29,7 @@ Labels = Annotated[dict[LabelKey, LabelValue], Meta(max_length=32, description="
 Message = Annotated[str, Meta(max_length=2000, pattern=TEXT_PATTERN, description="Why, in words.")]
 
 
-class TaskError(Struct, frozen=True):
+class TaskError(Struct, frozen=True, forbid_unknown_fields=True):
     """Why an attempt or a task failed. `retryable` says whether WVS tries again by itself while attempts last."""
 
     code: ErrorCode
@@ -38,7 +38,7 @@ class TaskError(Struct, frozen=True):
     retryable: bool = False
 
 
-class Member(Struct, frozen=True):
+class Member(Struct, frozen=True, forbid_unknown_fields=True):
     """One session's part in a freeze: the token it froze under and what its flush answered."""
 
     session_id: UUID
@@ -46,7 +46,7 @@ class Member(Struct, frozen=True):
     flush: str
 
 
-class Certificate(Struct, frozen=True):
+class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
     """Proof that nothing wrote while a tree was cloned (design §7).
 
     `vacuous` says that no session was registered, so only the stamps prove it. The stamps are the engine's: equal
@@ -63,7 +63,7 @@ class Certificate(Struct, frozen=True):
     resumed_at: datetime
 
 
-class CloneReport(Struct, frozen=True):
+class CloneReport(Struct, frozen=True, forbid_unknown_fields=True):
     """What a clone did: the engine really used, counts, and seconds for freeze, clone and the whole attempt.
 
     `files` and `bytes` are None where the engine clones without looking at files; `sockets` were skipped.
@@ -79,7 +79,7 @@ class CloneReport(Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class Metadata(Struct, frozen=True):
+class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
     """Where an event came from; part of the stored bytes, hence of the hash chain."""
 
     occurred_at: datetime

@@ -31,7 +31,7 @@ class Recorded(Struct, frozen=True):
     metadata: Metadata
 
 
-class _Body(Struct, frozen=True):
+class _Body(Struct, frozen=True, forbid_unknown_fields=True):
     event: Event
     metadata: Metadata
 

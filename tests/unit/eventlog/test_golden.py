@@ -1,0 +1,106 @@
+"""The stored bytes of every event are those of its golden file: what is in the log once is read for ever."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+from tests.unit.eventlog.samples import METADATA, SAMPLES, SNAPSHOT
+from wvs.domain.events import Event
+from wvs.domain.values import Metadata
+from wvs.eventlog.codec import TOPICS, EventMapper, Recorded, UnknownEventError, decode, encode
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def golden(topic: str) -> bytes:
+    """The stored bytes; the file ends where they end."""
+    return (GOLDEN / f"{topic}.json").read_bytes()
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=lambda event: TOPICS[type(event)])
+def test_an_event_is_stored_as_its_golden_bytes(event: Event) -> None:
+    assert encode(event, METADATA) == golden(TOPICS[type(event)])
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=lambda event: TOPICS[type(event)])
+def test_golden_bytes_are_read_as_the_event(event: Event) -> None:
+    topic = TOPICS[type(event)]
+    assert decode(topic, golden(topic)) == (event, METADATA)
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=lambda event: TOPICS[type(event)])
+def test_the_mapper_stores_the_golden_bytes_under_the_explicit_name(event: Event) -> None:
+    recorded = Recorded(SNAPSHOT, 3, event, METADATA)
+    stored = EventMapper().to_stored_event(recorded)
+    assert (stored.topic, stored.state) == (TOPICS[type(event)], golden(stored.topic))
+    assert EventMapper().to_domain_event(stored) == recorded
+
+
+def test_every_event_has_a_sample_and_a_golden_file_and_no_file_is_left_over() -> None:
+    classes = set(get_args(Event))
+    assert {type(event) for event in SAMPLES} == classes
+    assert len(SAMPLES) == len(classes)
+    assert {path.name for path in GOLDEN.iterdir()} == {f"{TOPICS[cls]}.json" for cls in classes}
+
+
+def test_every_field_of_a_sample_is_filled() -> None:
+    """A field that is null in a golden file would not pin how it is written."""
+    empty = [
+        f"{TOPICS[type(event)]}: {field}"
+        for event in (*SAMPLES, METADATA)
+        for field in type(event).__struct_fields__
+        if getattr(event, field) is None
+    ]
+    assert empty == []
+
+
+def test_names_are_explicit_versioned_and_never_a_class_path() -> None:
+    assert all(re.fullmatch(r"[a-z]+\.[a-z_]+\.v[1-9][0-9]*", topic) for topic in TOPICS.values())
+    assert len(set(TOPICS.values())) == len(TOPICS)
+
+
+def test_absent_metadata_is_stored_as_null() -> None:
+    bare = Metadata(METADATA.occurred_at, "cli:anna", "req-1")
+    stored = encode(SAMPLES[0], bare)
+    assert stored.endswith(b'"idempotency_key":null,"traceparent":null,"causation":null}}')
+    assert decode(TOPICS[type(SAMPLES[0])], stored) == (SAMPLES[0], bare)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"workspace.disabled.v1"', b'"workspace.disabled.v2"'),
+        (b'"workspace.disabled.v1"', b'"WorkspaceDisabled"'),
+        (b'"type":"workspace.disabled.v1",', b""),
+        (b'"reason":"Project ended."', b'"reason":7'),
+        (b'"reason":"Project ended."', b'"why":"Project ended."'),
+        (b'"reason":"Project ended."', b'"reason":"Project ended.","by":"anna"'),
+        (b'"actor":', b'"who":"anna","actor":'),
+        (b'{"event":', b'{"more":1,"event":'),
+        (b'"request_id":"req-1",', b""),
+        (b"}}", b"}"),
+    ],
+)
+def test_an_unknown_name_or_another_shape_is_an_error_and_never_skipped(old: bytes, new: bytes) -> None:
+    stored = golden("workspace.disabled.v1")
+    assert old in stored
+    with pytest.raises(UnknownEventError, match=r"workspace\.disabled\.v1"):
+        decode("workspace.disabled.v1", stored.replace(old, new))
+
+
+def test_bytes_under_the_topic_of_another_event_are_an_error() -> None:
+    with pytest.raises(UnknownEventError, match="holds a"):
+        decode("workspace.created.v1", golden("workspace.disabled.v1"))
+
+
+def test_an_unknown_topic_is_an_error() -> None:
+    with pytest.raises(UnknownEventError):
+        decode("workspace.renamed.v1", golden("workspace.disabled.v1"))
+
+
+def test_golden_files_are_compact_json() -> None:
+    for path in GOLDEN.iterdir():
+        assert msgspec.json.encode(msgspec.json.decode(path.read_bytes())) == path.read_bytes()
