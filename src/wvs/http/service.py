@@ -12,7 +12,6 @@ from uuid_utils.compat import uuid7
 
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import TASK, WORKSPACE, InvalidId, format_id, parse_id
-from wvs.domain.states import TaskState
 from wvs.domain.values import NAME_PATTERN
 from wvs.eventlog.write_path import WritePath
 from wvs.http.directives import DirectiveWaiter
@@ -25,8 +24,6 @@ from wvs.projections.rows import TaskRow, WorkspaceRow
 from wvs.quiesce.sessions import Sessions
 
 _NAME: Final = re.compile(NAME_PATTERN)
-
-FINAL: Final = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
 
 
 class Service(Struct, frozen=True):

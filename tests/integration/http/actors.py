@@ -22,16 +22,13 @@ from wvs.domain.commands import (
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import TaskKind
 from wvs.domain.values import Certificate, CloneReport, Member, TaskError
-from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import Hold
 from wvs.eventlog.write_path import Committed, Origin, WritePath
 from wvs.http.app import Api
-from wvs.http.wiring import build_api, hints_through
-from wvs.postgres.pool import OwnConnection, Pool
-from wvs.queue.hints import Hinter
+from wvs.http.wiring import open_api
+from wvs.postgres.pool import OwnConnection
 from wvs.queue.lanes import Claim, LaneCursor, Progress, claim, release, renew
 from wvs.settings import Settings
-from wvs.telemetry.metrics import Metrics
 
 VOLUME = Path("/srv/volume")
 NO_SPACE = TaskError(ErrorCode.VOLUME_FULL, "no space left", "Free some.", retryable=True)
@@ -142,39 +139,32 @@ class Client(httpx.AsyncClient):
         return response.json()
 
 
-def settings() -> Settings:
-    return Settings(volume=VOLUME)
-
-
-def make_api(pool: Pool, database_url: str, metrics: Metrics | None = None) -> tuple[Api, WritePath]:
-    """One process of the API, as far as it is more than its routes."""
-    hinter = Hinter(database_url)
-    path = WritePath(pool, EventMapper(), metrics or Metrics(), on_commit=hints_through(hinter))
-    return build_api(settings(), pool, path, hinter, database_url), path
-
-
 def client_of(api: Api) -> Client:
     transport = httpx.ASGITransport(api.asgi)  # pyright: ignore[reportArgumentType]
     return Client(transport=transport, base_url="http://localhost:8787")
 
 
 @asynccontextmanager
-async def running(api: Api) -> AsyncGenerator[None, None]:
-    """Runs the API's lifespan in a task of its own, as a server does: fixtures begin and end in different tasks."""
-    started, over = asyncio.Event(), asyncio.Event()
+async def running_api(database_url: str, **settings: Any) -> AsyncGenerator[Api]:
+    """One process of the API, as a server would run it.
+
+    It lives in a task of its own, because the two ends of a fixture are run in different tasks.
+    """
+    started: asyncio.Future[Api] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
 
     async def live() -> None:
-        async with api.litestar.lifespan():
-            started.set()
+        wanted = Settings(**{"volume": VOLUME, "pool_size": 4, **settings})
+        async with open_api(wanted, database_url) as api, api.litestar.lifespan():
+            started.set_result(api)
             await over.wait()
 
     task = asyncio.create_task(live())
-    waiting = asyncio.create_task(started.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
     try:
-        yield
+        yield started.result()
     finally:
         over.set()
         await task

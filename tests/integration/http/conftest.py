@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.integration.http.actors import Client, Executor, client_of, make_api, running
+from tests.integration.http.actors import Client, Executor, client_of, running_api
 
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.write_path import WritePath
@@ -16,10 +16,9 @@ from wvs.telemetry.metrics import Metrics
 
 
 @pytest.fixture
-async def api(pool: Pool, database_url: str) -> AsyncIterator[Api]:
-    built, _ = make_api(pool, database_url)
-    async with running(built):
-        yield built
+async def api(database_url: str) -> AsyncIterator[Api]:
+    async with running_api(database_url) as running:
+        yield running
 
 
 @pytest.fixture
