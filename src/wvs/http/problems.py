@@ -29,6 +29,8 @@ RETRY_AFTER_S: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.UNAVAILABLE: 2,
 }
 
+# Litestar keeps the name `state` of a handler's argument for itself, and tells faults by the names of arguments.
+_RENAMED: Final = {"state_filter": "state"}
 _MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '([^']+)'")
 
 _log = structlog.get_logger("wvs.http")
@@ -183,7 +185,8 @@ def _field_errors(error: ValidationException) -> list[FieldError]:
             # Bodies are judged before (`StrictRequest`); all that is left to Litestar is that there is none.
             found.append(FieldError("body", "", "a JSON body is required"))
         else:
-            found.append(FieldError(place, item.get("key", ""), item["message"]))
+            name: str = item.get("key", "")
+            found.append(FieldError(place, _RENAMED.get(name, name), item["message"]))
     if not found and (match := _MISSING_PARAMETER.search(error.detail)):
         found.append(FieldError(match[1], match[2], "required, and missing"))
     return found or [FieldError("request", "", error.detail)]

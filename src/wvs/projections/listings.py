@@ -64,7 +64,7 @@ class WorkspaceFilter(Struct, frozen=True):
 
 
 class SnapshotFilter(Struct, frozen=True):
-    """Which snapshots of one workspace; `labels` are `key=value`, and all of them must be there."""
+    """Which snapshots of one workspace; `labels` are different `key=value`, and all must be there."""
 
     workspace_id: UUID
     state: SnapshotState | None = None
@@ -125,7 +125,7 @@ def snapshot_query(wanted: SnapshotFilter) -> tuple[str, list[Any]]:
         if wanted.state is not None:
             return _SNAPSHOTS_BY_STATE, [wanted.workspace_id, wanted.state]
         return _SNAPSHOTS_ALL if wanted.include_deleted else _SNAPSHOTS_KEPT, [wanted.workspace_id]
-    first, *others = sorted(set(wanted.labels))
+    first, *others = wanted.labels
     values: list[Any] = [wanted.workspace_id, first, others]
     if wanted.state is not None:
         return _SNAPSHOTS_BY_LABEL_AND_STATE, [*values, wanted.state]

@@ -1,5 +1,6 @@
 """Snapshots of a workspace: create, list, get, drop."""
 
+import re
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -12,9 +13,10 @@ from wvs.domain.commands import CreateSnapshot, DropSnapshot
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SNAPSHOT, InvalidId, parse_id
 from wvs.domain.states import SnapshotState
-from wvs.domain.values import Labels, Message
+from wvs.domain.values import LABEL_KEY_PATTERN, Labels, Message
 from wvs.http.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.openapi import problem_responses
+from wvs.http.problems import FieldError, refuse_fields
 from wvs.http.routes.answers import ACCEPTED_HEADERS, KEY_PROBLEMS
 from wvs.http.routes.paging import next_cursor, start_of
 from wvs.http.routes.paths import SnapshotPath, WorkspacePath
@@ -26,10 +28,13 @@ from wvs.projections.listings import SnapshotFilter
 _LIST: Final = "/v1/workspaces/{workspace:str}/snapshots"
 _ONE: Final = "/v1/workspaces/{workspace:str}/snapshots/{snapshot:str}"
 
+_MAX_LABELS: Final = 8
+_LABEL: Final = re.compile(rf"(?:{LABEL_KEY_PATTERN.strip('^$')})=[^\0]{{0,255}}", re.DOTALL)
+
 _Labels = Annotated[
-    list[Annotated[str, QueryParameter(max_length=320)]] | None,
+    list[str] | None,
     QueryParameter(
-        name="label", max_items=8, description="`key=value`, repeated: snapshots that have all of these labels."
+        max_items=_MAX_LABELS, description="`key=value`, repeated: snapshots that have all of these labels."
     ),
 ]
 
@@ -74,14 +79,14 @@ async def list_snapshots(
     workspace: WorkspacePath,
     service: NamedDependency[Service],
     state_filter: Annotated[SnapshotState | None, QueryParameter(name="state")] = None,
-    labels: _Labels = None,
+    label: _Labels = None,
     include_deleted: Annotated[bool, QueryParameter(description="Show dropped ones too.")] = False,  # noqa: FBT002
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorText = None,
 ) -> SnapshotList:
     """Lists the snapshots of a workspace, newest first."""
     row = await service.workspace(workspace)
-    wanted = SnapshotFilter(row.id, state_filter, tuple(sorted(labels or ())), include_deleted)
+    wanted = SnapshotFilter(row.id, state_filter, _labels(label), include_deleted)
     found = await service.listings.snapshots(wanted, start_of(cursor, _LIST, wanted), limit)
     return SnapshotList([service.views.snapshot(row) for row in found.rows], next_cursor(found, _LIST, wanted))
 
@@ -127,6 +132,13 @@ async def drop_snapshot(
     command = DropSnapshot(snapshot_id, task_id)
     answered = await write.execute(workspace_id, command, None, accepted(snapshot=snapshot_id, task=task_id))
     return _answer(write, answered)
+
+
+def _labels(given: list[str] | None) -> tuple[str, ...]:
+    labels = sorted(set(given or ()))
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise refuse_fields(FieldError("query", "label", "must be key=value, as a label is written"))
+    return tuple(labels)
 
 
 def _answer(write: Write, answered: Answered) -> Response[SnapshotAccepted]:
