@@ -39,7 +39,7 @@ from wvs.eventlog.recorder import (
     record,
     settled,
 )
-from wvs.postgres.pool import Connection, Pool
+from wvs.postgres.pool import Pool, acquire
 from wvs.projections.changes import merged
 from wvs.projections.projector import project
 from wvs.telemetry.metrics import Metrics
@@ -49,6 +49,7 @@ _RETRY_SETTLE_S: Final = 0.2
 
 CONNECTION_LOST: Final = (
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # an idle connection that is being ended meets a new query in asyncpg
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -139,8 +140,8 @@ class WritePath:
 
     async def load(self, workspace_id: UUID) -> Workspace | None:
         """The workspace as Postgres has it now."""
-        async with self.pool.acquire() as connection:
-            head = await self.aggregates.load(_plain(connection), workspace_id)
+        async with acquire(self.pool) as connection:
+            head = await self.aggregates.load(connection, workspace_id)
         return head.workspace
 
     async def close(self) -> None:
@@ -158,8 +159,8 @@ class WritePath:
 
     async def _store_memento(self, workspace_id: UUID) -> None:
         try:
-            async with self.pool.acquire() as connection:
-                await self.aggregates.store_memento(_plain(connection), workspace_id)
+            async with acquire(self.pool) as connection:
+                await self.aggregates.store_memento(connection, workspace_id)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             log.warning("memento_not_stored", workspace_id=str(workspace_id), error=repr(error))
 
@@ -168,8 +169,8 @@ class WritePath:
         deadline = asyncio.get_running_loop().time() + self._settle_s
         while True:
             try:
-                async with self.pool.acquire(timeout=self._settle_s) as connection:
-                    return await settled(_plain(connection), write)
+                async with acquire(self.pool, self._settle_s) as connection:
+                    return await settled(connection, write)
             except (*CONNECTION_LOST, *_ROLLED_BACK) as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise OutcomeUnknownError("The database went away while the command was committed.") from error
@@ -227,16 +228,16 @@ class _Attempt:
         cached = aggregates.cached(self._workspace_id)
         if cached is not None and not fresh:
             return cached
-        async with self._path.pool.acquire() as connection:
-            return await aggregates.load(_plain(connection), self._workspace_id)
+        async with acquire(self._path.pool) as connection:
+            return await aggregates.load(connection, self._workspace_id)
 
     async def _replayed(self) -> Committed | None:
         """The answer to a request that was carried out before, which on the state since looks like a refused one."""
         key = self._reply.key if self._reply is not None else None
         if key is None:
             return None
-        async with self._path.pool.acquire() as connection:
-            known = await idempotent_answer(_plain(connection), key)
+        async with acquire(self._path.pool) as connection:
+            known = await idempotent_answer(connection, key)
         return None if known is None else self._known(known)
 
     async def _commit(self, head: Head, events: list[Event]) -> Committed | None:
@@ -244,22 +245,27 @@ class _Attempt:
         if after is None:
             raise AssertionError("every decision is about a workspace that exists after it")
         write = self._write(head, events, after)
-        try:
-            async with self._path.pool.acquire() as connection:
-                recorded = await record(_plain(connection), write)
-        except _ROLLED_BACK:
-            return None
-        except CONNECTION_LOST:
-            if not events or not await self._path.settle(write):
+        async with acquire(self._path.pool) as connection:  # outside: what fails here was never sent
+            try:
+                recorded = await record(connection, write)
+            except _ROLLED_BACK:
                 return None
-            recorded = Recorded(Outcome.COMMITTED, after.version, write.status, None)
-            if write.key is not None:
-                recorded = await self._stored_answer(write.key) or recorded
-        return self._concluded(recorded, write, events, after)
+            except CONNECTION_LOST:
+                recorded = None
+        if recorded is None:
+            recorded = await self._settled(write, after)
+        return None if recorded is None else self._concluded(recorded, write, events, after)
+
+    async def _settled(self, write: Write, after: Workspace) -> Recorded | None:
+        """What a commit that broke off came to; None if it was not made, or would have written nothing."""
+        if not write.topics or not await self._path.settle(write):
+            return None
+        known = None if write.key is None else await self._stored_answer(write.key)
+        return known or Recorded(Outcome.COMMITTED, after.version, write.status, None)
 
     async def _stored_answer(self, key: IdempotencyKey) -> Recorded | None:
-        async with self._path.pool.acquire() as connection:
-            known = await idempotent_answer(_plain(connection), key)
+        async with acquire(self._path.pool) as connection:
+            known = await idempotent_answer(connection, key)
         return known and Recorded(Outcome.COMMITTED, None, known.status, known.answer)
 
     def _concluded(self, recorded: Recorded, write: Write, events: list[Event], after: Workspace) -> Committed | None:
@@ -334,8 +340,3 @@ def _queue_steps(events: list[Event], before: int) -> list[dict[str, Any]]:
             row: dict[str, Any] = msgspec.to_builtins(step)
             steps.append({**row, "seq": version} if isinstance(step, Enqueue) else row)
     return steps
-
-
-def _plain(connection: Any) -> Connection:
-    """The pool's proxy behaves as the connection that it stands for."""
-    return connection

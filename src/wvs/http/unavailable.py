@@ -8,6 +8,8 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 # By class, never by message. 53: out of a resource, 57P0x: the server goes down or comes up, 25006: a standby.
 _UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
+    # The server's last word to an idle connection crosses a new query: asyncpg's state machine trips over it.
+    asyncpg.InternalClientError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.LockNotAvailableError,

@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from itertools import product
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
 from wvs.domain.states import TaskKind, TaskState
 from wvs.postgres.migrate import pending
-from wvs.postgres.pool import Pool
+from wvs.postgres.pool import Pool, acquire
 from wvs.postgres.queries import sql
-from wvs.projections.readers import ACQUIRE_S
 from wvs.telemetry.metrics import Metrics
 
 PURGE_EVERY_S: Final = 300.0
@@ -27,13 +26,40 @@ _COUNTED: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED)
 _log = structlog.get_logger("wvs.http")
 
 
+R = TypeVar("R")
+
+
+class _OneAtATime(Generic[R]):
+    """Runs `work` once for all who ask at the same time. Whoever gives up does not end it: cancelling a query of a
+    stalled database takes longer than a probe may.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[R] | None = None
+
+    async def __call__(self) -> R:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+        return await asyncio.shield(self._task)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
 class Upkeep:
-    """Works on the pool of the process."""
+    """Works on the pool of the process. `readiness` tells why the service cannot serve (empty: it can),
+    `refresh_gauges` reads what the database counts: open and failed tasks, and the age of the oldest queued ones.
+    """
 
     def __init__(self, pool: Pool, metrics: Metrics, purge_every_s: float = PURGE_EVERY_S) -> None:
         self._pool = pool
         self._metrics = metrics
         self._purge_every_s = purge_every_s
+        self.readiness = _OneAtATime(self._readiness)
+        self.refresh_gauges = _OneAtATime(self._refresh_gauges)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
@@ -44,21 +70,21 @@ class Upkeep:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await self.readiness.close()
+            await self.refresh_gauges.close()
 
-    async def readiness(self) -> Sequence[str]:
-        """Why the service cannot serve; empty if the database answers and has this program's schema."""
+    async def _readiness(self) -> Sequence[str]:
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+            async with acquire(self._pool) as connection:
                 missing = await pending(connection)
         except Exception as error:  # noqa: BLE001 - whatever keeps it from answering is the reason
             return [f"the database cannot be reached ({type(error).__name__})"]
         return [f"the database lacks migrations: {', '.join(missing)}"] if missing else []
 
-    async def refresh_gauges(self) -> None:
-        """Reads what the database counts: open and failed tasks, and the age of the oldest queued one per kind."""
+    async def _refresh_gauges(self) -> None:
         await self._count_sessions()
         self._metrics.pg_pool_in_use.set(self._pool.get_size() - self._pool.get_idle_size())
-        async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+        async with acquire(self._pool) as connection:
             open_tasks = await connection.fetch(_QUEUE_GAUGES)
             failed = await connection.fetch(_FAILED_TASKS)
         counts: dict[tuple[TaskKind, TaskState], int] = dict.fromkeys(product(TaskKind, _COUNTED), 0)
@@ -74,7 +100,7 @@ class Upkeep:
             self._metrics.task_oldest_pending_age_seconds.labels(kind).set(oldest_s)
 
     async def _count_sessions(self) -> None:
-        async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+        async with acquire(self._pool) as connection:
             counted = {row["state"]: row["sessions"] for row in await connection.fetch(_SESSION_GAUGES)}
         for state in ("active", "expired"):
             self._metrics.sessions.labels(state).set(counted.get(state, 0))
@@ -83,7 +109,7 @@ class Upkeep:
         """Forgets keys whose task has been final for a day; returns how many."""
         purged = 0
         while True:
-            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+            async with acquire(self._pool) as connection:
                 status = await connection.execute(_PURGE, _PURGE_BATCH)
             purged += (count := int(status.rpartition(" ")[2]))
             if count < _PURGE_BATCH:

@@ -10,6 +10,7 @@ advisory locks and no LISTEN. Whatever needs a session (holder locks, LISTEN) ta
 
 import socket
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ Connection: TypeAlias = "OwnConnection | asyncpg.pool.PoolConnectionProxy[asyncp
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 CONNECT_TIMEOUT_S: Final = 5.0
+ACQUIRE_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 10.0
 IDLE_IN_TRANSACTION_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 30.0
@@ -66,6 +68,11 @@ async def create_pool(
         **_STATEMENT_CACHE,
     )
     return await pool
+
+
+def acquire(pool: Pool, timeout_s: float = ACQUIRE_TIMEOUT_S) -> AbstractAsyncContextManager[Connection]:
+    """A connection of the pool for a block; `TimeoutError` if none is free in time, so that a stall sheds its load."""
+    return pool.acquire(timeout=timeout_s)
 
 
 async def connect(

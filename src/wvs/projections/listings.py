@@ -7,9 +7,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
-from wvs.postgres.pool import Pool, Record
+from wvs.postgres.pool import Pool, Record, acquire
 from wvs.postgres.queries import sql
-from wvs.projections.readers import ACQUIRE_S
 from wvs.projections.rows import (
     SnapshotRow,
     TaskRow,
@@ -106,7 +105,7 @@ class Listings:
     async def _slice(
         self, query: str, values: Sequence[Any], before: UUID, limit: int, decode: Callable[[Record], R]
     ) -> Slice[R]:
-        async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+        async with acquire(self._pool) as connection:
             rows = await connection.fetch(query, before, limit + 1, *values)
         return Slice([decode(row) for row in rows[:limit]], more=len(rows) > limit)
 

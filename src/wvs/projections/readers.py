@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from wvs.eventlog.recorder import Show
-from wvs.postgres.pool import Connection, Pool
+from wvs.postgres.pool import Connection, Pool, acquire
 from wvs.postgres.queries import sql
 from wvs.projections.rows import (
     AnswerRows,
@@ -20,9 +20,6 @@ from wvs.projections.rows import (
     decode_workspace,
     with_progress,
 )
-
-ACQUIRE_S: Final = 5.0
-"""Longest wait for a pooled connection, in seconds; then `TimeoutError`, so that a stalled database sheds load."""
 
 _WORKSPACE_BY_ID: Final = sql("workspace_by_id")
 _WORKSPACE_BY_NAME: Final = sql("workspace_by_name")
@@ -41,7 +38,7 @@ class Readers:
 
     def acquire(self) -> AbstractAsyncContextManager[Connection]:
         """A pooled connection for a read of more than one statement."""
-        return self._pool.acquire(timeout=ACQUIRE_S)
+        return acquire(self._pool)
 
     async def workspace(self, workspace_id: UUID) -> WorkspaceRow | None:
         """The workspace by its id."""
