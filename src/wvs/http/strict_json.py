@@ -11,8 +11,9 @@ from litestar.routes import HTTPRoute
 
 from wvs.http.problems import FieldError, refuse_fields
 
-# msgspec tells the place of a fault only in its message: "Expected `str`, got `int` - at `$.labels[...]`".
-_PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
+# msgspec tells the place of a fault only in its message: "Expected `str`, got `int` - at `$.labels[...]`", and of an
+# object's key: "… - at `key` in `$.labels`".
+_PLACE: Final = re.compile(r" - at (`key` in )?`\$\.?(.*)`$")
 _NAMED_FIELD: Final = re.compile(r"^Object (?:contains unknown|missing required) field `(.*)`$")
 _ESCAPED_NUL: Final = b"\\u0000"
 
@@ -81,8 +82,10 @@ def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
 
 def _field_error(message: str) -> FieldError:
     place = _PLACE.search(message)
-    path = place[1] if place else ""
+    path = place[2] if place else ""
     problem = message[: place.start()] if place else message
+    if place and place[1]:
+        problem = f"a key of the object: {problem}"
     if named := _NAMED_FIELD.match(problem):
         path = f"{path}.{named[1]}" if path else named[1]
         problem = "unknown field" if "unknown" in problem else "required, and missing"

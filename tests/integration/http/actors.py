@@ -20,6 +20,7 @@ from wvs.domain.commands import (
     StartTask,
 )
 from wvs.domain.errors import ErrorCode
+from wvs.domain.ids import WORKSPACE, parse_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import Certificate, CloneReport, Member, TaskError
 from wvs.eventlog.recorder import Hold
@@ -89,6 +90,11 @@ class Executor:
         origin = Origin("executor-1", held.request_id or "none")
         hold = Hold(held.task_id, held.fence)
         return await self._path.execute(held.workspace_id, command, at=now(), origin=origin, hold=hold)
+
+    async def command(self, workspace_id: str, command: Command) -> Committed:
+        """Something that needs no claim."""
+        origin = Origin("executor-1", "none")
+        return await self._path.execute(parse_id(WORKSPACE, workspace_id), command, at=now(), origin=origin)
 
     def tree(self, held: Claim) -> str:
         return f"{held.task_id.hex}.{held.fence}"

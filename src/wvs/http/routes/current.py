@@ -88,8 +88,8 @@ async def set_current(
 ) -> Response[CurrentAccepted]:
     """Makes the live tree afresh from a snapshot. Where that is current, 200 and a task with `noop`, unless `reset`."""
     snapshot_id = _snapshot_id_of(data)
-    repeated = request.headers.getall("if-match", [])
-    command = SetCurrent(snapshot_id, new_id(), data.reset, _epochs(", ".join(repeated) if if_match else None))
+    condition = None if if_match is None else ", ".join(request.headers.getall("if-match"))
+    command = SetCurrent(snapshot_id, new_id(), data.reset, _epochs(condition))
     workspace_id = await write.service.workspace_id(workspace)
 
     def describe(events: list[Event], _workspace: Workspace) -> tuple[int, Show]:
