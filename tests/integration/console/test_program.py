@@ -1,8 +1,11 @@
 """The program as a shell runs it."""
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tests.integration.console.consoles import Wvsctl
@@ -64,14 +67,24 @@ def test_completion_is_a_script_that_its_shell_accepts(wvsctl: Wvsctl, shell: st
         assert checked.returncode == 0, checked.stderr
 
 
-def test_bash_completes_groups_commands_and_options(wvsctl: Wvsctl) -> None:
+def test_bash_completes_commands_options_and_what_the_service_knows(
+    wvsctl: Wvsctl, workspace: str, snapshot: str, tmp_path: Path
+) -> None:
     script = wvsctl.ok("completion", "bash").out
+    task = wvsctl.json("task", "list", "--limit", "1")["items"][0]["id"]
+    program = tmp_path / "wvsctl"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wvs.cli.wvsctl "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "WVS_URL": wvsctl.url}
     for words, expected in (
         (["wvsctl", ""], {"workspace", "snapshot", "current", "task", "completion"}),
         (["wvsctl", "snapshot", ""], {"create", "list", "get", "drop"}),
         (["wvsctl", "task", "list", "--st"], {"--state"}),
+        (["wvsctl", "snapshot", "create", "w"], {workspace}),
+        (["wvsctl", "snapshot", "get", workspace, ""], {snapshot}),
+        (["wvsctl", "task", "get", "task_"], {task}),
     ):
         code = f"{script}\nCOMP_WORDS=({' '.join(word or chr(39) * 2 for word in words)})\n"
         code += f"COMP_CWORD={len(words) - 1}\n_wvsctl\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
-        result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+        result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env=environment)
         assert expected <= set(result.stdout.split()), (words, result)

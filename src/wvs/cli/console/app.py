@@ -13,9 +13,10 @@ from wvs.cli.console.arguments import Flag
 from wvs.cli.console.commands import completion, current, demo, snapshot, task, workspace
 from wvs.cli.console.exits import Exit
 from wvs.cli.console.failures import ConsoleFailure
-from wvs.cli.console.invocation import DEFAULT_URL, Invocation, Options
+from wvs.cli.console.invocation import Invocation, Options
 from wvs.cli.console.report import report
 from wvs.cli.console.screen import Screen
+from wvs.cli.console.transport import DEFAULT_URL
 
 HELP = """Work with the workspaces of WVS, the Workspace Versioning Service.
 

@@ -4,13 +4,14 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
+from wvs.cli.console.completing import snapshot_ids, task_ids, workspace_names
 from wvs.cli.console.failures import UsageFailure
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 
 Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
-Workspace: TypeAlias = Annotated[str, Parameter(help="Name or id (ws_…) of the workspace.")]
-Snapshot: TypeAlias = Annotated[str, Parameter(help="Id (snap_…) of the snapshot.")]
-Task: TypeAlias = Annotated[str, Parameter(help="Id (task_…) of the task.")]
+Workspace: TypeAlias = Annotated[str, Parameter(help="Name or id (ws_…) of the workspace.", completer=workspace_names)]
+Snapshot: TypeAlias = Annotated[str, Parameter(help="Id (snap_…) of the snapshot.", completer=snapshot_ids)]
+Task: TypeAlias = Annotated[str, Parameter(help="Id (task_…) of the task.", completer=task_ids)]
 Labels: TypeAlias = Annotated[list[str] | None, Parameter(negative=(), help="KEY=VALUE; may be given several times.")]
 # States and kinds are typed as the API writes them, with underscores.
 _AS_WRITTEN = Parameter(name_transform=str.lower)

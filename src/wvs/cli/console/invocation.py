@@ -9,9 +9,7 @@ from msgspec import Struct
 from wvs.cli.console.client import Client
 from wvs.cli.console.failures import Declined, UsageFailure
 from wvs.cli.console.screen import Screen
-from wvs.cli.console.transport import Transport
-
-DEFAULT_URL = "http://127.0.0.1:8787"
+from wvs.cli.console.transport import DEFAULT_URL, Transport
 
 
 class Options(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from wvs.cli.console.failures import ConnectionLost, Foreign, Unreachable, UsageFailure
 
+DEFAULT_URL: Final = "http://127.0.0.1:8787"
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 30.0
 

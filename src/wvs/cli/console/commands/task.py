@@ -1,9 +1,12 @@
 """`wvsctl task …`."""
 
-from cyclopts import App
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from wvs.cli.console.arguments import Task, TaskKindChoice, TaskStateChoice
 from wvs.cli.console.client import path_of
+from wvs.cli.console.completing import workspace_names
 from wvs.cli.console.documents import TaskDocument
 from wvs.cli.console.failures import UsageFailure
 from wvs.cli.console.invocation import Run
@@ -18,7 +21,7 @@ app = App(name="task", help="Follow asynchronous operations, retry and cancel th
 @app.command(name="list")
 def list_(
     *,
-    workspace: str | None = None,
+    workspace: Annotated[str | None, Parameter(completer=workspace_names)] = None,
     state: TaskStateChoice = None,
     kind: TaskKindChoice = None,
     paging: Paging = None,
