@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 import wvs
 from wvs.cli.console.arguments import Flag
-from wvs.cli.console.commands import completion, current, demo, snapshot, task, workspace
+from wvs.cli.console.commands import agent, completion, current, demo, session, snapshot, task, workspace
 from wvs.cli.console.exits import Exit
 from wvs.cli.console.failures import ConsoleFailure
 from wvs.cli.console.invocation import Invocation, Options
@@ -26,7 +26,7 @@ Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 
 
 app = App(name="wvsctl", help=HELP, version=f"wvsctl {wvs.__version__}", result_action="return_value")
 app.meta.group_parameters = Group("Options of every command", sort_key=100)
-for group in (workspace, snapshot, current, task, demo):
+for group in (workspace, snapshot, current, task, session, agent, demo):
     app.command(group.app)
 completion.register(app)
 

@@ -1,0 +1,180 @@
+"""The kernel's freezers: cgroup v2 where it is mounted, else the freezer of cgroup v1."""
+
+import errno
+import os
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from wvs.agent.errors import NoFreezer
+from wvs.agent.freezer import Freezer, send_all, until, until_dead, until_thawed
+from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
+
+
+def kernel_freezer(name: str) -> Freezer:
+    """A new cgroup `name` of the better hierarchy that can be used. Raises `NoFreezer`, saying why none can."""
+    reasons: list[str] = []
+    for kind, own in ((CgroupV2, own_cgroup_v2), (CgroupV1, own_cgroup_v1)):
+        try:
+            return kind(own() / name)
+        except NoFreezer as reason:
+            reasons.append(str(reason))
+    raise NoFreezer("; ".join(reasons))
+
+
+class _Cgroup(Freezer):
+    """A directory of its own; the descriptor on `cgroup.procs` is opened ahead, for a child that only may write."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._before: list[int] | None = None
+        try:
+            directory.mkdir()
+        except OSError as error:
+            raise NoFreezer(f"no cgroup can be made in {directory.parent} ({error.strerror})") from None
+        try:
+            self._try_out()
+            self._procs = os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            directory.rmdir()
+            raise NoFreezer(f"{self.name} cannot be used in {directory.parent} ({error.strerror})") from None
+
+    def _try_out(self) -> None:
+        """Raises `OSError` unless this process may move itself in, which needs more than making the directory."""
+        raise NotImplementedError
+
+    def _move_in_and_out(self) -> None:
+        (self.directory / "cgroup.procs").write_text("0")
+        (self.directory.parent / "cgroup.procs").write_text("0")
+
+    def enter(self) -> None:
+        os.write(self._procs, b"0")
+
+    def pids(self) -> list[int]:
+        return sorted(set(self._members()))
+
+    def _members(self) -> Iterator[int]:
+        for file in (self.directory / "cgroup.procs", *self.directory.glob("**/*/cgroup.procs")):
+            try:
+                yield from map(int, file.read_text().split())
+            except FileNotFoundError:
+                pass  # a cgroup that the tree made in its own was removed meanwhile
+
+    def close(self) -> None:
+        os.close(self._procs)
+        inner = [path for path in self.directory.glob("**/*") if path.is_dir()]
+        for directory in (*sorted(inner, reverse=True), self.directory):
+            _remove(directory)
+
+
+class CgroupV2(_Cgroup):
+    """`cgroup.freeze`, confirmed by `cgroup.events`."""
+
+    name: ClassVar[str] = "cgroup v2"
+
+    def _try_out(self) -> None:
+        if not (self.directory / "cgroup.freeze").exists():
+            raise OSError(errno.ENOSYS, "the kernel has no cgroup.freeze")
+        self._move_in_and_out()
+        self._events = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+
+    async def freeze(self) -> None:
+        self._write("cgroup.freeze", "1")
+        await until(lambda: self._says("frozen 1"))
+        self._before = self.pids()
+
+    async def thaw(self) -> None:
+        self._before = None
+        self._write("cgroup.freeze", "0")
+        await until_thawed(lambda: self._says("frozen 0"))
+
+    def holds(self) -> bool:
+        """Also knows of a thaw that was taken back: the kernel tells of every change since the file was last read."""
+        poll = select.poll()
+        poll.register(self._events, select.POLLPRI)
+        changed = bool(poll.poll(0))
+        return not changed and self._before is not None and self._says("frozen 1") and self.pids() == self._before
+
+    async def kill(self) -> None:
+        try:
+            self._write("cgroup.kill", "1")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM):
+                raise
+            # Before Linux 5.14: frozen first, or they could fork faster than they are killed. They die frozen.
+            self._write("cgroup.freeze", "1")
+            send_all(self.pids())
+        await until_dead(lambda: self._says("populated 0"), self.pids)
+
+    def close(self) -> None:
+        os.close(self._events)
+        super().close()
+
+    def _says(self, line: str) -> bool:
+        return line in os.pread(self._events, 4096, 0).decode().splitlines()
+
+    def _write(self, name: str, value: str) -> None:
+        # No O_CREAT: in a cgroup filesystem it says EPERM for a file that this kernel does not have.
+        descriptor = os.open(self.directory / name, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+
+
+class CgroupV1(_Cgroup):
+    """`freezer.state`. Cannot tell a thaw that was taken back; the stamps of the clone still do."""
+
+    name: ClassVar[str] = "cgroup v1 freezer"
+
+    def _try_out(self) -> None:
+        self._state = self.directory / "freezer.state"
+        self._is("THAWED")
+        self._move_in_and_out()
+
+    async def freeze(self) -> None:
+        self._state.write_text("FROZEN")
+        await until(lambda: self._is("FROZEN"))
+        self._before = self.pids()
+
+    async def thaw(self) -> None:
+        self._before = None
+        self._state.write_text("THAWED")
+        await until_thawed(lambda: self._is("THAWED"))
+
+    def holds(self) -> bool:
+        return self._before is not None and self._is("FROZEN") and self.pids() == self._before
+
+    async def kill(self) -> None:
+        # Frozen first, or they could fork faster than they are killed; in v1 they die of the signal when they thaw,
+        # before they run on.
+        self._state.write_text("FROZEN")
+        send_all(self.pids())
+        self._state.write_text("THAWED")
+        await until_dead(self._is_empty, self.pids)
+
+    def _is_empty(self) -> bool:
+        left = self.pids()
+        send_all(left)
+        return not left
+
+    def _is(self, state: str) -> bool:
+        return self._state.read_text().strip() == state
+
+
+def _remove(directory: Path) -> None:
+    """The kernel may call a cgroup busy for a moment after its last process is gone."""
+    deadline = time.monotonic() + 1
+    while True:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return

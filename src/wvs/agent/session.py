@@ -1,0 +1,413 @@
+"""One session of an agent: follows the service's directives, and thaws by itself when the service is gone."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from wvs.agent.errors import AgentError, FreezeRefused, Rejected, Unreachable
+from wvs.agent.flushing import Flusher
+from wvs.agent.protocol import STALE, UNKNOWN, Directive, DirectiveKind, RegistrationDocument, Tree
+from wvs.agent.threads import in_daemon_thread
+from wvs.agent.transport import Transport
+
+LEASE_S: Final = 30.0
+GRACE_S: Final = 5.0
+"""How long after its budget a freeze without word from the service is undone."""
+
+_ANSWER_S: Final = 5.0
+_FROZEN_WAIT_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 2.0
+_LEAVE_PATIENCE_S: Final = 30.0
+_LINK_PATIENCE_S: Final = 2.0
+
+log = logging.getLogger("wvs.agent")
+
+
+async def _nothing(*_: object) -> None:
+    """A hook that was not given."""
+
+
+def _own_process() -> list[int]:
+    return [os.getpid()]
+
+
+class Hooks(Struct, frozen=True, kw_only=True):
+    """What the session asks of the agent; see `register`."""
+
+    on_freeze: Callable[[], Awaitable[None]]
+    on_thaw: Callable[[], Awaitable[None]]
+    on_switch: Callable[[Tree], Awaitable[None]]
+    on_end: Callable[[str], Awaitable[None]] = _nothing
+    still_frozen: Callable[[], bool] = lambda: True
+    writers: Callable[[], Iterable[int]] = _own_process
+    caveat: str = ""
+
+
+class Session:
+    """A registered session; `async with` follows directives within the block and ends the session after it.
+
+    The block begins when the agent may work: not while a freeze is open.
+    """
+
+    def __init__(self, transport: Transport, registration: RegistrationDocument, hooks: Hooks, lease_s: float) -> None:
+        self.id: Final = registration.session.id
+        self.workspace_id: Final = registration.session.workspace_id
+        self.tree: Tree
+        self._transport = transport
+        self._hooks = hooks
+        self._wait_s = min(20.0, lease_s / 2)
+        self._directive = registration.directive
+        self._seen: int | None = None
+        self._flusher: Flusher | None = None
+        self._started = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+        self._stopped = False  # the agent stands still
+        self._freeze: int | None = None  # for this freeze
+        self._acked: int | None = None  # which the service was told
+        self._deadline: float | None = None  # of the standstill, in the loop's time
+        self._incarnation = f"{_boot_id()}-{secrets.token_hex(4)}"
+        self._thaws = 0
+        self.end_reason: str | None = None
+        self._enter(registration.directive)
+
+    @property
+    def token(self) -> str:
+        """Names this standstill: another one after every boot, start of the agent, and thaw."""
+        return f"{self._incarnation}-{self._thaws}"
+
+    async def __aenter__(self) -> Self:
+        self.follow()
+        await self.until_started()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        await self.stop_following()
+        await self.leave()
+
+    def follow(self) -> None:
+        """Begins to follow directives in a task of its own."""
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop_following(self) -> None:
+        """No hook runs after this."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def until_started(self) -> None:
+        """Returns once the agent may work. Raises `AgentError` if the session was ended instead, or its hooks fail."""
+        await self._first(self._started)
+
+    async def until_ended(self) -> None:
+        """Returns once the service has ended the session (`end_reason` says why). Raises what a hook raised."""
+        await self._first(self._ended)
+
+    async def _first(self, event: asyncio.Event) -> None:
+        assert self._following is not None
+        waiting = asyncio.create_task(event.wait())
+        await asyncio.wait({waiting, self._following}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if event.is_set():
+            return
+        if not self._following.cancelled() and (error := self._following.exception()) is not None:
+            raise error
+        raise AgentError(f"the session was ended: {self.end_reason or 'no reason given'}")
+
+    async def leave(self, patience_s: float = _LEAVE_PATIENCE_S) -> None:
+        """Deregisters: from now on no freeze waits for this session.
+
+        To be called only when nothing that it stands for can write any more. Raises `AgentError` if the service
+        does not take it within `patience_s` seconds; then the session goes on to block freezes.
+        """
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._repeat(lambda: self._transport.call("DELETE", f"/v1/sessions/{self.id}", dict[str, Any]))
+        except TimeoutError:
+            raise Unreachable("the service did not take the end of the session") from None
+        except Rejected as problem:
+            if problem.code != UNKNOWN:
+                raise
+        finally:
+            self._transport.close()
+            if self._flusher is not None:
+                self._flusher.close()
+                self._flusher = None
+
+    async def _repeat(self, call: Callable[[], Awaitable[object]]) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    await call()
+            except (Unreachable, TimeoutError):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+            else:
+                return
+
+    async def _follow(self) -> None:
+        directive = self._directive
+        while True:
+            answer = await self._obey(directive)
+            if self._ended.is_set():
+                return
+            directive = answer or await self._next()
+
+    async def _next(self) -> Directive:
+        """The next directive, however long the service is away; a standstill ends at its deadline meanwhile."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._poll()
+            except (Unreachable, TimeoutError) as error:
+                if self._is_overdue():
+                    await self._go_on_alone()
+                    continue
+                log.debug("%s: the service cannot be reached: %s", self.id, error)
+            await self._pause(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the callers, protects nothing
+            pause = min(pause * 2, _FROZEN_WAIT_S / 2 if self._stopped else _LONGEST_PAUSE_S)
+
+    async def _poll(self) -> Directive:
+        wait_s = _FROZEN_WAIT_S if self._stopped else self._wait_s
+        query = "" if self._seen is None else f"?after={self._seen}&wait={wait_s:g}"
+        limit = asyncio.get_running_loop().time() + wait_s + _ANSWER_S
+        try:
+            async with asyncio.timeout_at(min(limit, self._deadline or limit)):
+                directive = await self._transport.call("GET", f"/v1/sessions/{self.id}/directive{query}", Directive)
+        except Rejected as problem:
+            if problem.code != UNKNOWN:
+                raise Unreachable(f"the service answers {problem.status} {problem.code}") from problem
+            # A service that does not know the session waits for it no longer: it must not write on.
+            return _end(self._seen or 0, f"the service answers {problem.code}: {problem}")
+        return directive
+
+    async def _pause(self, seconds: float) -> None:
+        if self._deadline is not None:
+            seconds = min(seconds, max(0.0, self._deadline - asyncio.get_running_loop().time()))
+        await asyncio.sleep(seconds)
+
+    def _is_overdue(self) -> bool:
+        return self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline
+
+    async def _obey(self, directive: Directive) -> Directive | None:
+        self._seen = directive.number
+        if directive.budget_s is not None and self._stopped and directive.freeze == self._freeze:
+            self._extend(directive.budget_s)
+        match directive.kind:
+            case DirectiveKind.RUN:
+                await self._run(directive)
+            case DirectiveKind.FREEZE:
+                return await self._freeze_for(directive)
+            case DirectiveKind.CONFIRM:
+                return await self._confirm(directive)
+            case DirectiveKind.SWITCH:
+                return await self._switch(directive)
+            case DirectiveKind.END:
+                self.end_reason = directive.reason or "ended"
+                await self._hooks.on_end(self.end_reason)
+                self._ended.set()
+        return None
+
+    async def _run(self, directive: Directive) -> None:
+        if not self._started.is_set():
+            self._enter(directive)
+            self._stopped, self._freeze, self._deadline = False, None, None
+            self._started.set()
+        elif self._stopped:
+            await self._thaw()
+
+    async def _freeze_for(self, directive: Directive) -> Directive | None:
+        number = directive.freeze
+        if not self._started.is_set() or number is None or self._acked == number:
+            return None  # nothing runs yet, or it was answered already, if only by a refusal
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (directive.budget_s or 0.0)
+        try:
+            words = await self._stand_still(number, directive.budget_s or 0.0, until)
+        except FreezeRefused as refusal:
+            await self._thaw()
+            self._acked = number
+            return await self._say("refused", freeze=number, reason=str(refusal)[:900])
+        self._acked = number
+        self._deadline = until + GRACE_S
+        if not directive.member:
+            return None
+        return await self._say("frozen", freeze=number, token=self.token, flush=words)
+
+    async def _stand_still(self, number: int, budget_s: float, until: float) -> str:
+        """Stops and flushes; raises `FreezeRefused` if that cannot be done in time. The caller thaws then."""
+        try:
+            if not self._stopped:
+                self._stopped = True
+                async with asyncio.timeout(budget_s / 2):
+                    await self._hooks.on_freeze()
+        except TimeoutError:
+            raise FreezeRefused(f"not frozen within {budget_s / 2:.1f} s") from None
+        except (AgentError, OSError) as error:
+            raise FreezeRefused(str(error)) from error
+        self._freeze = number
+        flusher = self._flusher
+        if flusher is None:
+            raise FreezeRefused("the live tree could not be opened, so nothing can be flushed")
+        try:
+            async with asyncio.timeout_at(until):
+                words = await in_daemon_thread(lambda: flusher.flush(self._hooks.writers()))
+        except TimeoutError:
+            raise FreezeRefused(f"not flushed within {budget_s:.1f} s") from None
+        except OSError as error:
+            raise FreezeRefused(f"the flush failed: {error}") from error
+        if not self._hooks.still_frozen():
+            raise FreezeRefused("it ran again before the flush ended")
+        return f"{words} ({self._hooks.caveat})" if self._hooks.caveat else words
+
+    async def _confirm(self, directive: Directive) -> Directive | None:
+        """Says the token of the standstill; another one, which breaks the freeze at once, if it did not last."""
+        lasted = self._stopped and self._freeze == directive.freeze and self._acked == directive.freeze
+        if lasted and not self._hooks.still_frozen():
+            log.warning("%s: somebody else thawed it in freeze %s", self.id, directive.freeze)
+            await self._thaw()
+        return await self._say("still_frozen", freeze=directive.freeze, token=self.token)
+
+    async def _switch(self, directive: Directive) -> Directive | None:
+        if not self._started.is_set():
+            self._enter(directive)
+        elif directive.path != self.tree.path:
+            await self._switch_to(directive.path, directive.epoch)
+        elif self._stopped:
+            await self._thaw()
+        self.tree = Tree(self.tree.path, directive.epoch)
+        return await self._say("switched", epoch=directive.epoch)
+
+    async def _switch_to(self, path: str | None, epoch: int | None) -> None:
+        """What stands still is not let go: it is told to work in the new tree, and nothing of the old one runs on."""
+        if path is None:
+            raise AgentError("the service names no live tree")
+        if not self._stopped:
+            self._stopped = True
+            await self._hooks.on_freeze()
+        self._leave_standstill()
+        self._open(Tree(path, epoch))
+        await self._hooks.on_switch(self.tree)
+
+    async def _thaw(self) -> None:
+        self._leave_standstill()
+        await self._hooks.on_thaw()
+
+    def _leave_standstill(self) -> None:
+        self._stopped, self._freeze, self._deadline = False, None, None
+        self._thaws += 1
+
+    async def _go_on_alone(self) -> None:
+        """The freeze is over for want of a word from the service; its token is never said again."""
+        link = await self._tree_behind_link()
+        log.warning("%s: no word from the service in freeze %s; going on in %s", self.id, self._freeze, link)
+        if link is not None and link != self.tree.path:
+            await self._switch_to(link, None)
+        else:
+            await self._thaw()
+
+    async def _tree_behind_link(self) -> str | None:
+        """The live tree that `<workspace>/current` leads to; None if that cannot be read in time."""
+        link = Path(self.tree.path).parents[2] / "current"
+        try:
+            async with asyncio.timeout(_LINK_PATIENCE_S):
+                return await in_daemon_thread(lambda: os.path.realpath(link, strict=True))
+        except (OSError, TimeoutError):
+            return None
+
+    def _extend(self, budget_s: float) -> None:
+        self._deadline = asyncio.get_running_loop().time() + budget_s + GRACE_S
+
+    def _enter(self, directive: Directive) -> None:
+        if directive.path is None:
+            raise AgentError("the workspace has no live tree")
+        self._open(Tree(directive.path, directive.epoch))
+
+    def _open(self, tree: Tree) -> None:
+        if self._flusher is not None:
+            self._flusher.close()
+        self._flusher = None
+        self.tree = tree
+        try:
+            self._flusher = Flusher(tree.path)
+        except FreezeRefused as error:
+            log.warning("%s: %s", self.id, error)
+
+    async def _say(self, kind: str, **fields: Any) -> Directive | None:
+        """Tells the service; its answer is the next directive. None if it did not take it: then it is asked again."""
+        try:
+            limit = asyncio.get_running_loop().time() + _ANSWER_S
+            async with asyncio.timeout_at(min(limit, self._deadline or limit)):
+                path = f"/v1/sessions/{self.id}/acks"
+                return await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
+        except (Unreachable, TimeoutError) as error:
+            log.debug("%s: %s was not delivered: %s", self.id, kind, error)
+            self._acked = None if kind == "frozen" else self._acked
+        except Rejected as problem:
+            if problem.code != STALE:
+                log.warning("%s: %s was not taken: %s [%s]", self.id, kind, problem, problem.code)
+        self._seen = None  # ask at once what holds now
+        return None
+
+
+async def register(
+    url: str,
+    workspace: str,
+    *,
+    agent: str,
+    on_freeze: Callable[[], Awaitable[None]] = _nothing,
+    on_thaw: Callable[[], Awaitable[None]] = _nothing,
+    on_switch: Callable[[Tree], Awaitable[None]] = _nothing,
+    on_end: Callable[[str], Awaitable[None]] = _nothing,
+    lease_s: float = LEASE_S,
+) -> Session:
+    """Registers an agent that is going to write the live tree of `workspace` (name or id). Use it with `async with`.
+
+    `on_freeze` returns when the agent has stopped writing, or raises `FreezeRefused`; what it wrote is flushed after
+    that. Then comes one of `on_thaw` and `on_switch`, which gets the live tree to go on in: nothing of the old one may
+    be written on, and nothing that was read in it be written to the new one. `on_end` comes when the session was
+    evicted or the workspace disabled: the agent stops for good. Hooks run one at a time.
+
+    Raises `Rejected` (there is no such workspace, it is disabled) and `Unreachable`; then nobody knows whether the
+    session was registered, and `wvsctl session list` tells.
+    """
+    hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch, on_end=on_end)
+    return await open_session(url, workspace, agent, hooks, lease_s)
+
+
+async def open_session(url: str, workspace: str, agent: str, hooks: Hooks, lease_s: float = LEASE_S) -> Session:
+    """`register` for whoever brings all hooks."""
+    transport = Transport(url)
+    body = {"agent": agent, "host": socket.gethostname(), "pid": os.getpid(), "lease_s": lease_s}
+    path = f"/v1/workspaces/{quote(workspace, safe='')}/sessions"
+    with contextlib.ExitStack() as undo:
+        undo.callback(transport.close)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                answer = await transport.call("POST", path, RegistrationDocument, body)
+        except TimeoutError:
+            raise Unreachable(f"no answer in {_ANSWER_S:g} s") from None
+        session = Session(transport, answer, hooks, lease_s)
+        undo.pop_all()
+    return session
+
+
+def _end(number: int, reason: str) -> Directive:
+    return Directive(number=number, kind=DirectiveKind.END, epoch=0, reason=reason)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")
