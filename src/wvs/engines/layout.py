@@ -34,7 +34,7 @@ class Retired(Enum):
     MOVED = "moved"
     ALREADY = "already"
     ABSENT = "absent"
-    """Neither among the trees nor in the trash: purged before, or never made."""
+    """Neither among the trees nor in the trash: purged before, never made, or removed at once for want of room."""
 
 
 class WorkspaceDir:
@@ -94,14 +94,14 @@ class WorkspaceDir:
             with _opened(trash, name, f"{self.path}/{TRASH}/{name}") as tree:
                 yield tree
 
-    def drop_trashed(self, name: str) -> None:
-        """Removes the emptied directory `name` from the trash, and confirms that it is gone."""
-        with self._open(TRASH) as trash:
-            if exists(trash, checked_tree(name)):
-                os.rmdir(name, dir_fd=trash)
-            if exists(trash, name):
-                raise EngineError(ErrorCode.REMOVE_FAILED, f"{self.path}/{TRASH}/{name} is still there")
-            os.fsync(trash)
+    def drop(self, place: str, name: str) -> None:
+        """Removes the emptied directory `name` from `TRASH` or `TREES`, and confirms that it is gone. Durable."""
+        with self._open(place) as directory:
+            if exists(directory, checked_tree(name)):
+                os.rmdir(name, dir_fd=directory)
+            if exists(directory, name):
+                raise EngineError(ErrorCode.REMOVE_FAILED, f"{self.path}/{place}/{name} is still there")
+            os.fsync(directory)
 
     def point(self, name: str) -> None:
         """Lets `current` point to the live tree `name`, by one rename."""

@@ -24,7 +24,7 @@ from wvs.engines.base import (
     Stamp,
     Totals,
 )
-from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
 from wvs.engines.kernel import OPEN_DIRECTORY
 from wvs.engines.layout import Retired, WorkspaceDir, make_workspace, open_workspace
@@ -159,9 +159,21 @@ class Volume:
             return here.pointed()
 
     def retire(self, workspace: str, name: str) -> Retired:
-        """Moves a tree to the trash. Durable, re-entrant; a name in both places is an error."""
+        """Moves a tree to the trash. Durable, re-entrant; a name in both places is an error.
+
+        On a filesystem so full that a rename finds no room (btrfs keeps a reserve for removals, not for renames) the
+        tree is removed where it is: nothing that is retired is used again, and dropping is what makes room.
+        """
         with self._workspace(workspace, "retiring a tree", ErrorCode.REMOVE_FAILED) as here:
-            return here.retire(name)
+            try:
+                return here.retire(name)
+            except OSError as error:
+                if CODE_OF_ERRNO.get(error.errno or 0) is not ErrorCode.VOLUME_FULL:
+                    raise
+            with here.tree(name) as tree:
+                self.engine.remove(tree, Cancel())
+            here.drop(layout.TREES, name)
+            return Retired.ABSENT
 
     def purge(self, workspace: str, name: str, cancel: Cancel | None = None) -> None:
         """Removes a retired tree: afterwards it is confirmed absent, durably. Re-entrant; absent is fine."""
@@ -169,7 +181,7 @@ class Volume:
             with here.trashed(name) as tree:
                 if tree is not None:
                     self.engine.remove(tree, cancel or Cancel())
-            here.drop_trashed(name)
+            here.drop(layout.TRASH, name)
 
     def quarantine(self, workspace: str, name: str) -> str:
         """Moves a directory that nobody intended out of `trees/`, whatever its name is; its new path. Durable."""

@@ -15,6 +15,7 @@ from tests.integration.engines.filesystems import Namespace, Unavailable
 
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import EngineName, Owner
+from wvs.engines.errors import EngineError
 from wvs.engines.names import tree_name
 from wvs.engines.opening import init_volume, open_volume
 from wvs.engines.volume import Volume
@@ -139,4 +140,10 @@ def bench(site: Site, volume_directory: Path) -> Bench:
     return Bench(open_volume(str(volume_directory)))
 
 
-MakeBench = Callable[[Site], Bench]
+def attempt(call: Callable[[], object]) -> EngineError | None:
+    """The error of a call that may fail; whatever else it raises fails the test."""
+    try:
+        call()
+    except EngineError as error:
+        return error
+    return None

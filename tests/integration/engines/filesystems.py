@@ -51,8 +51,8 @@ class Namespace:
 
     def loop(self, name: str, size_mb: int, make: tuple[str, ...], package: str, options: str = "") -> Path:
         """Mounts a new filesystem of `size_mb` made by `make` (the image's path is appended)."""
-        self._enter()
         program = need_program(make[0], package)
+        self.enter()
         image = self.directory / f"{name}.img"
         with image.open("wb") as file:
             file.truncate(size_mb << 20)
@@ -60,7 +60,7 @@ class Namespace:
         return self.mount(name, "-o", ",".join(filter(None, ["loop", options])), str(image))
 
     def mount(self, name: str, *arguments: str) -> Path:
-        self._enter()
+        self.enter()
         point = self.directory / name
         point.mkdir(exist_ok=True)
         run("mount", *arguments, point)
@@ -69,7 +69,7 @@ class Namespace:
 
     def daemon(self, command: list[str], ready: Callable[[], bool], environment: dict[str, str]) -> None:
         """Starts a program that ends with this process, and waits until it is `ready`."""
-        self._enter()
+        self.enter()
         log = (self.directory / f"daemon-{len(self._daemons)}.log").open("wb")
         ends_with_us = [need_program("setpriv", "util-linux"), "--pdeathsig", "KILL"]
         process = subprocess.Popen([*ends_with_us, *command], stdout=log, stderr=log, env=environment)
@@ -91,22 +91,25 @@ class Namespace:
                 process.kill()
                 process.wait()
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
         if self._entered:
             return
         need_root()
         if _libc.unshare(_CLONE_NEWNS) != 0:
             raise Unavailable(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}")
         run("mount", "--make-rprivate", "/")
+        # Images in memory: a shared disk would make every sync of every test wait for its other users.
+        run("mount", "-t", "tmpfs", "-o", "size=4g", "wvs-test", self.directory)
+        self.points.append(self.directory)
         self._entered = True
 
 
-def xfs(namespace: Namespace, name: str = "xfs", size_mb: int = 400) -> Path:
-    return namespace.loop(name, size_mb, ("mkfs.xfs", "-q", "-m", "reflink=1"), "xfsprogs")
+def xfs(namespace: Namespace, name: str = "xfs", size_mb: int = 400, options: str = "") -> Path:
+    return namespace.loop(name, size_mb, ("mkfs.xfs", "-q", "-m", "reflink=1"), "xfsprogs", options)
 
 
-def btrfs(namespace: Namespace, name: str = "btrfs", size_mb: int = 400) -> Path:
-    return namespace.loop(name, size_mb, ("mkfs.btrfs", "-q"), "btrfs-progs", "noatime")
+def btrfs(namespace: Namespace, name: str = "btrfs", size_mb: int = 400, *make: str) -> Path:
+    return namespace.loop(name, size_mb, ("mkfs.btrfs", "-q", *make), "btrfs-progs", "noatime")
 
 
 def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64) -> Path:
@@ -116,6 +119,7 @@ def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64) -> Path:
 def juicefs(namespace: Namespace, name: str = "juicefs", *options: str) -> Path:
     """A JuiceFS on SQLite metadata and a local directory as object store. `options` are those of `juicefs mount`."""
     program = juicefs_program()
+    namespace.enter()
     directory = namespace.directory / f"{name}-data"
     directory.mkdir()
     meta = f"sqlite3://{directory}/meta.db"

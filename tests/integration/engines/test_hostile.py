@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.integration.engines.conftest import Bench
+from tests.integration.engines.conftest import Bench, attempt
 from tests.integration.engines.filesystems import Namespace
 from tests.integration.engines.trees import account, build_everything
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines import kernel
 from wvs.engines.base import Cancel
-from wvs.engines.errors import EngineError
 
 _SECRET = b"a secret of somebody else"
 _AT_FDCWD = -100
@@ -27,15 +26,6 @@ _RENAME_EXCHANGE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _WALKERS = ("copy", "reflink")
-
-
-def attempt(call: Callable[[], object]) -> EngineError | None:
-    """The error of a call that may fail; whatever else it raises fails the test."""
-    try:
-        call()
-    except EngineError as error:
-        return error
-    return None
 
 
 @contextmanager
