@@ -14,6 +14,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import (
     METADATA_PER_FILE,
@@ -35,13 +37,18 @@ from wvs.engines.layout import exists
 from wvs.engines.mounts import mount_of
 from wvs.engines.relinking import relink
 from wvs.engines.removal import remove_content
-from wvs.engines.stamps import manifest_stamp, settle_clock
+from wvs.engines.stamps import manifest_stamp
 from wvs.engines.writers import flush_files
 
 _PROGRAM: Final = "juicefs"
 _FILESYSTEM: Final = "fuse.juicefs"
 _POLL_S: Final = 0.02
 _TRIAL_S: Final = 30.0
+_DEFAULT_ATTRIBUTE_CACHE_S: Final = 1.0
+
+
+class _MountConfig(msgspec.Struct):
+    AttrTimeout: int
 
 
 class JuicefsEngine(Engine):
@@ -88,8 +95,14 @@ class JuicefsEngine(Engine):
         return CloneResult(files, size, 0, seconds, notes.all(), stamp)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """The manifest stamp, with a second hash that the clone must share: equal source stamps alone prove nothing."""
-        settle_clock(_FILESYSTEM)
+        """The manifest stamp, with a second hash that the clone must share: equal source stamps alone prove nothing.
+
+        First waits until the kernel has forgotten attributes that it cached before the flush: the clone has newer ones.
+        """
+        until = time.monotonic() + _attribute_cache_s(tree)
+        while (left := until - time.monotonic()) > 0:
+            cancel.check()
+            time.sleep(min(left, _POLL_S))
         return self.restamp(tree, cancel)
 
     def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
@@ -120,6 +133,15 @@ class JuicefsEngine(Engine):
     def space_needed(self, totals: Totals | None) -> int:
         """Blocks are shared, but JuiceFS reckons a clone with its full size against quota and capacity."""
         return totals.files * METADATA_PER_FILE + totals.allocated if totals is not None else 0
+
+
+def _attribute_cache_s(tree: TreeDir) -> float:
+    """How long this mount lets the kernel cache attributes; JuiceFS' default if the mount does not tell us."""
+    try:
+        config = Path(mount_of(tree.descriptor).point, ".config").read_bytes()
+        return msgspec.json.decode(config, type=_MountConfig).AttrTimeout / 1e9
+    except (OSError, msgspec.MsgspecError):
+        return _DEFAULT_ATTRIBUTE_CACHE_S
 
 
 def _find_program() -> str | None:

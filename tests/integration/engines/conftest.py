@@ -131,6 +131,8 @@ def volume_directory(site: Site) -> Iterator[Path]:
     path.mkdir()
     yield path
     subprocess.run(["chattr", "-R", "-f", "-i", "-a", str(path)], check=False, capture_output=True)
+    for root in path.glob("ws_*/*/*/root") if site.engine == "btrfs" else ():
+        subprocess.run(["btrfs", "property", "set", "-ts", root, "ro", "false"], check=True)
     shutil.rmtree(path)
 
 

@@ -328,7 +328,7 @@ def test_removal_wins_against_a_writer_or_ends_with_a_clear_error(bench: Bench, 
     with program(WRITER, bench.path(name), str(uid)):
         time.sleep(0.05)
         bench.volume.retire(bench.workspace, name)
-        error = attempt(lambda: bench.volume.purge(bench.workspace, name, Cancel(3)))
+        error = attempt(lambda: bench.volume.purge(bench.workspace, name, Cancel(20 if uid else 1)))
     if error is not None:
         assert uid == 0, f"an unprivileged writer won: {error}"
         assert error.code in (ErrorCode.REMOVE_FAILED, ErrorCode.DEADLINE_EXCEEDED)
