@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.integration.console.consoles import Wvsctl, working
+from tests.integration.console.consoles import Wvsctl, serving, working
+
+from wvs.cli.console.client import Client, path_of
+from wvs.cli.console.transport import Transport
 
 
 def test_no_wait_returns_at_once_and_tells_how_to_wait(idle: Wvsctl, name: Callable[[], str]) -> None:
@@ -36,6 +39,25 @@ def test_a_wait_that_is_over_exits_7_and_the_task_goes_on(
     with working(idle_environment, tmp_path / "executor.log"):
         waited = idle.ok("task", "wait", task, "--wait-timeout", "60")
     assert "state      succeeded" in waited.out
+
+
+def test_a_wait_outlives_a_restart_of_the_api(
+    idle: Wvsctl, idle_environment: dict[str, str], queued: tuple[str, str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    _, task = queued
+    with serving("api", "--port", port, environment=idle_environment, log=tmp_path / "first.log") as url:
+        console = Wvsctl(url).start("task", "wait", task)
+        _read_until(console, task)
+    _read_until(console, "the task goes on, trying again")
+    with (
+        serving("api", "--port", port, environment=idle_environment, log=tmp_path / "second.log"),
+        working(idle_environment, tmp_path / "executor.log"),
+    ):
+        out, err = console.communicate(timeout=60)
+    assert console.returncode == 0, err
+    assert "state      succeeded" in out
 
 
 def test_ctrl_c_while_waiting_exits_130_and_names_the_task_that_goes_on(idle: Wvsctl, queued: tuple[str, str]) -> None:
@@ -105,8 +127,9 @@ def test_a_full_queue_is_a_failure(
     given, task = queued
     with working(idle_environment, tmp_path / "executor.log"):
         idle.ok("task", "wait", task)
-    for _ in range(100):
-        idle.ok("snapshot", "create", given, "--no-wait")
+    client = Client(Transport(idle.url), actor=None, say=print)
+    for number in range(100):
+        client.write("POST", path_of("workspaces", given, "snapshots"), {}, key=f"{given}-{number}")
     result = idle("snapshot", "create", given, "--no-wait")
     assert result.code == 1
     assert "WORKSPACE_QUEUE_FULL" in result.err
