@@ -60,8 +60,11 @@ def test_an_error_of_the_caller_reaches_the_caller_and_ends_the_threads() -> Non
     dropped: list[int] = []
     gate = threading.Event()
 
+    def wait(_batch: int) -> None:
+        gate.wait(5)
+
     def run() -> None:
-        with Crew[int](2, lambda _: gate.wait(5) and None, drop=dropped.append) as crew:
+        with Crew[int](2, wait, drop=dropped.append) as crew:
             for batch in range(3):
                 crew.submit(batch)
             threading.Timer(0.05, gate.set).start()
