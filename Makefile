@@ -56,6 +56,13 @@ test-pg15: setup ## The same tests on Debian's PostgreSQL 15, if its binaries ar
 	@if [ -x $(PG15_BIN)/postgres ]; then WVS_TEST_POSTGRES_BIN=$(PG15_BIN) $(BIN)/python -m pytest -n auto $(PYTEST_ARGS); \
 	else echo "skipped: no $(PG15_BIN)/postgres; install postgresql-15 or say make test-pg15 PG15_BIN=/path/to/bin"; fi
 
+.PHONY: coverage-domain
+coverage-domain: setup ## The domain's unit tests, which have to take every branch of it
+	$(BIN)/coverage erase
+	$(BIN)/coverage run --source=wvs.domain -m pytest -q tests/unit/domain $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=100 --show-missing
+
 PROPERTY_EXAMPLES ?= 3000
 
 .PHONY: property
