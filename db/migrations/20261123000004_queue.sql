@@ -2,8 +2,10 @@
 
 -- The lane of a workspace: what the executors compete for. `task_id` is the running task, `ready_at` says when the
 -- lane's head may be claimed and is null while a task runs or none is queued. `lane_no` is the lane's key in the
--- two-integer advisory lock space, so that no two workspaces share a lock. `link_pending` is the epoch whose live tree
--- the link `current` does not point to yet: set with the event that moves the live tree, cleared by who moved the link.
+-- two-integer advisory lock space, so that no two workspaces share a lock. `executor`, `lease_until` and `deadline_at`
+-- are of the last claim and outlive its task: the holder still has the lock and things to do (move the link, clean up),
+-- and must not keep the lane for ever if it stops there. `link_pending` is the epoch whose live tree the link `current`
+-- does not point to yet: set with the event that moves the live tree, cleared by who moved the link.
 CREATE TABLE wvs.lanes (
     workspace_id uuid PRIMARY KEY,
     lane_no integer GENERATED ALWAYS AS IDENTITY,

@@ -9,6 +9,10 @@ DECLARE
     v_task uuid;
     v_head_moved boolean := false;
 BEGIN
+    -- The lane before the queue's rows, as in claim_task: the other way round a cancel and a claim wait for each other.
+    IF p_steps @? '$[*] ? (@.type == "reschedule" || @.type == "remove" || @.type == "ask_to_cancel")' THEN
+        PERFORM 1 FROM wvs.lanes l WHERE l.workspace_id = p_workspace FOR UPDATE;
+    END IF;
     FOR v_step IN SELECT value FROM jsonb_array_elements(p_steps) LOOP
         v_task := (v_step ->> 'task_id')::uuid;
         CASE v_step ->> 'type'
@@ -27,17 +31,13 @@ BEGIN
                 SET state = 'queued', run_at = now() + make_interval(secs => (v_step ->> 'delay_s')::float8),
                     progress = NULL
                 WHERE task_id = v_task;
-                UPDATE wvs.lanes
-                SET task_id = NULL, lease_until = NULL, deadline_at = NULL, executor = NULL
-                WHERE workspace_id = p_workspace AND task_id = v_task;
+                UPDATE wvs.lanes SET task_id = NULL WHERE workspace_id = p_workspace AND task_id = v_task;
             WHEN 'ask_to_cancel' THEN
                 UPDATE wvs.queue SET cancel_requested = true WHERE task_id = v_task;
             WHEN 'remove' THEN
                 v_head_moved := true;
                 DELETE FROM wvs.queue WHERE task_id = v_task;
-                UPDATE wvs.lanes
-                SET task_id = NULL, lease_until = NULL, deadline_at = NULL, executor = NULL
-                WHERE workspace_id = p_workspace AND task_id = v_task;
+                UPDATE wvs.lanes SET task_id = NULL WHERE workspace_id = p_workspace AND task_id = v_task;
             WHEN 'relink' THEN
                 UPDATE wvs.lanes SET link_pending = (v_step ->> 'epoch')::bigint WHERE workspace_id = p_workspace;
         END CASE;

@@ -57,3 +57,12 @@ SELECT epoch FROM wvs.log_identity
 -- name: log_max_position
 -- The greatest position in the log; the sequence must not be behind it.
 SELECT coalesce(max(notification_id), 0) FROM wvs.events
+
+-- name: log_last_event
+-- The last event at or before position $1.
+SELECT notification_id, encode(hash, 'hex') AS hash FROM wvs.events
+WHERE notification_id <= $1 ORDER BY notification_id DESC LIMIT 1
+
+-- name: log_hash_at
+-- The hash of the event at position $1; null if there is none.
+SELECT encode(hash, 'hex') FROM wvs.events WHERE notification_id = $1

@@ -1,7 +1,7 @@
 -- name: claim_task
 -- Claims the lane that has been ready longest and its head task; no row if nothing can be claimed now.
-SELECT workspace_id, lane_no, fence, task_id, kind, took_over, overdue, request_id, traceparent, idempotency_key,
-       waited_s, ready_at
+SELECT workspace_id, lane_no, fence, task_id, kind, took_over, overdue, link_pending, request_id, traceparent,
+       idempotency_key, waited_s, ready_at
 FROM wvs.claim_task($1, $2, $3, $4)
 
 -- name: renew_lease
@@ -13,8 +13,13 @@ SELECT wvs.renew_lease($1, $2, $3, $4, $5)
 SELECT workspace_id, task_id, fence, executor, reason FROM wvs.reap_lanes()
 
 -- name: release_lane
--- Gives up the session-level lock that shows a holder to be alive.
-SELECT pg_advisory_unlock(2004251395, $1)
+-- Gives up the session-level lock that shows a holder to be alive; true if the lane's next task can be claimed now.
+SELECT wvs.release_lane($1, $2)
+
+-- name: park_lane
+-- Lets the claim with fence $2 be taken over in $3 seconds, not at once: whoever takes it over may crash like its holder.
+UPDATE wvs.lanes SET ready_at = now() + make_interval(secs => $3)
+WHERE workspace_id = $1 AND fence = $2 AND task_id IS NOT NULL AND ready_at IS NULL
 
 -- name: queue_gauges
 -- Open tasks by kind and state, and the age in seconds of the oldest queued one of each kind.
@@ -43,12 +48,12 @@ SELECT system_identifier::text FROM pg_control_system()
 UPDATE wvs.lanes SET link_pending = NULL WHERE workspace_id = $1 AND link_pending <= $2
 
 -- name: links_forgotten
--- Workspaces whose link is pending although nobody holds the lane any more: its mover is gone.
+-- Workspaces whose link is pending although nobody holds the lane any more, or somebody who hangs: its mover is gone.
 SELECT l.workspace_id FROM wvs.lanes l
-WHERE l.link_pending IS NOT NULL AND NOT EXISTS (
+WHERE l.link_pending IS NOT NULL AND (l.lease_until < now() OR NOT EXISTS (
     SELECT FROM pg_locks k
     WHERE k.locktype = 'advisory' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND k.classid = 2004251395 AND k.objid = l.lane_no::oid AND k.objsubid = 2 AND k.granted)
+      AND k.classid = 2004251395 AND k.objid = l.lane_no::oid AND k.objsubid = 2 AND k.granted))
 
 -- name: link_is_pending
 -- Whether the link of a workspace has yet to follow its live tree.

@@ -23,6 +23,7 @@ NAMES: Final = (
     "create.tree_intended",
     "create.frozen",
     "create.stamped",
+    "create.cloning",
     "create.cloned",
     "create.proven",
     "create.resumed",
@@ -33,6 +34,7 @@ NAMES: Final = (
     "set.tree_intended",
     "set.frozen",
     "set.stamped",
+    "set.cloning",
     "set.cloned",
     "set.proven",
     "set.synced",
@@ -46,13 +48,22 @@ NAMES: Final = (
     "drop.retired",
     "drop.purged",
     "drop.committed",
+    "fail.recorded",
+    "discard.retired",
+    "discard.purged",
+    "link.asked",
+    "link.moved",
     "sweep.listed",
     "sweep.retired",
     "sweep.purged",
     "sweep.quarantined",
+    "sweep.reported",
     "sweep.linked",
 )
-"""Every step between filesystem and Postgres operations, in the order in which an operation passes it."""
+"""Every step between filesystem and Postgres operations, in the order in which an operation passes it.
+
+`create.cloning` and `set.cloning` lie within the clone, in its thread; all others are passed in the event loop.
+"""
 
 
 class InjectedFault(OSError):
@@ -72,6 +83,10 @@ class _Armed(Struct):
 _armed: Final[dict[str, _Armed]] = {}
 
 
+class UnknownFailpoint(LookupError):
+    """A call names a failpoint that is not in `NAMES`."""
+
+
 def arm(specification: str) -> None:
     """Arms what `specification` names, instead of what was armed before; raises `ValueError` for an unknown one."""
     _armed.clear()
@@ -85,8 +100,20 @@ def arm(specification: str) -> None:
 
 
 def failpoint(name: str) -> None:
-    """Acts if `name` is armed."""
-    if _armed and name in _armed:
+    """Acts if `name` is armed; raises `UnknownFailpoint` for a name that is none, if any is armed."""
+    if _armed:
+        _pass(name)
+
+
+def passes() -> dict[str, int]:
+    """How often each armed failpoint was passed."""
+    return {name: armed.passes for name, armed in _armed.items()}
+
+
+def _pass(name: str) -> None:
+    if name not in NAMES:
+        raise UnknownFailpoint(name)
+    if name in _armed:
         _act(name, _armed[name])
 
 

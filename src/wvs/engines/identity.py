@@ -32,7 +32,7 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What makes a directory a volume.
 
     `system_id` is Postgres' system identifier, None until the first service binds the volume to its database.
-    `seen` is the latest position of the log that the volume has been told of.
+    `seen` is the latest position of the log that the volume has been told of, `seen_hash` (hex) the hash of its event.
     """
 
     id: UUID
@@ -41,6 +41,7 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filesystem: str
     system_id: str | None = None
     seen: LogPosition | None = None
+    seen_hash: str | None = None
 
 
 def read_identity(volume: int) -> VolumeIdentity | None:

@@ -22,6 +22,7 @@ TREES: Final = "trees"
 TRASH: Final = "trash"
 CURRENT: Final = "current"
 _NEW_LINK: Final = ".current.new"
+_MOST_RACES: Final = 100
 
 OPEN_TO_AGENTS: Final = 0o711
 """Others can pass through to what they know the name of, and list nothing."""
@@ -104,13 +105,23 @@ class WorkspaceDir:
             os.fsync(directory)
 
     def point(self, name: str) -> None:
-        """Lets `current` point to the live tree `name`, by one rename."""
+        """Lets `current` point to the live tree `name`, by one rename.
+
+        Several may do so at once, under one temporary name, of which a crash leaves one at most: each may take away or
+        move what another made. Whoever has to know asks `pointed` afterwards.
+        """
         target = f"{TREES}/{checked_tree(name)}/{ROOT}"
-        with suppress(FileNotFoundError):
-            os.unlink(_NEW_LINK, dir_fd=self.descriptor)
-        os.symlink(target, _NEW_LINK, dir_fd=self.descriptor)
-        os.rename(_NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
-        os.fsync(self.descriptor)
+        for _ in range(_MOST_RACES):
+            with suppress(FileNotFoundError):
+                os.unlink(_NEW_LINK, dir_fd=self.descriptor)
+            try:
+                os.symlink(target, _NEW_LINK, dir_fd=self.descriptor)
+                os.rename(_NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            except (FileExistsError, FileNotFoundError):
+                continue
+            os.fsync(self.descriptor)
+            return
+        raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, f"{self.path}/{CURRENT} is being moved by too many at once")
 
     def pointed(self) -> str | None:
         """The name that `current` points to; None if there is no link, or one that WVS did not make."""
@@ -128,6 +139,11 @@ class WorkspaceDir:
         """What lies in `TREES` or `TRASH`, strangers included."""
         with self._open(place) as directory:
             return sorted(os.listdir(directory))
+
+    def whole_trees(self) -> set[str]:
+        """The names in `TREES` that have a root."""
+        with self._open(TREES) as directory:
+            return {name for name in os.listdir(directory) if exists(directory, f"{name}/{ROOT}")}
 
     @contextmanager
     def _open(self, place: str) -> Generator[int]:
@@ -191,6 +207,6 @@ def exists(above: int, name: str) -> bool:
     """Whether the directory has an entry of that name, a dangling link included."""
     try:
         os.stat(name, dir_fd=above, follow_symlinks=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True

@@ -198,6 +198,11 @@ class Volume:
                 return False
             raise
 
+    def whole_trees(self, workspace: str) -> set[str]:
+        """The names in `trees/` that have a root. One call for all, where `has_tree` would be one for each."""
+        with self._workspace(workspace, "looking for trees") as here:
+            return here.whole_trees()
+
     def workspaces(self) -> list[str]:
         """The workspaces that have a directory."""
         with self._open("listing workspaces") as volume:
@@ -237,12 +242,18 @@ class Volume:
         with self._open("reading the position") as volume:
             return self._reread(volume).seen
 
-    def record_seen(self, position: LogPosition) -> None:
-        """Remembers a log position, durably; an older one than known changes nothing."""
+    def seen_event(self) -> tuple[LogPosition, str | None] | None:
+        """`seen` with the hash (hex) of its event: another one there means another log, however far it has come."""
+        with self._open("reading the position") as volume:
+            identity = self._reread(volume)
+            return None if identity.seen is None else (identity.seen, identity.seen_hash)
+
+    def record_seen(self, position: LogPosition, event_hash: str | None = None) -> None:
+        """Remembers a log position and the hash of its event, durably; an older one than known changes nothing."""
         with self._open("recording the position") as volume, identity_lock(volume):
             identity = self._reread(volume)
             if identity.seen is None or identity.seen < position:
-                write_identity(volume, msgspec.structs.replace(identity, seen=position))
+                write_identity(volume, msgspec.structs.replace(identity, seen=position, seen_hash=event_hash))
 
     def _reread(self, volume: int) -> VolumeIdentity:
         identity = read_identity(volume)

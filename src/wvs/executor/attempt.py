@@ -1,24 +1,25 @@
 """One attempt at a claimed task: start it in the log, run its operation, and record how it ended."""
 
 import random
+import time
 from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
 
 import structlog
 
 from wvs.domain.commands import Command, FailAttempt, HandBack, StartTask
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.domain.events import Event, TaskAttemptFailed, TaskStarted
+from wvs.domain.events import CurrentSetSkipped, Event, SnapshotLost, TaskAttemptFailed, TaskCancelled, TaskStarted
 from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
 from wvs.eventlog.write_path import CONNECTION_LOST, Committed, OutcomeUnknownError
+from wvs.executor.links import follow
 from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.origin import origin_of
 from wvs.executor.workbench import Job
-from wvs.failpoints import InjectedFault
+from wvs.failpoints import InjectedFault, failpoint
 from wvs.queue.lanes import Claim
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,11 @@ async def attempt(job: Job) -> Leftover | None:
 
     Raises `Refused(LEASE_LOST)` if the claim turned out to be stale: then nothing was changed.
     """
+    if job.claim.link_pending:
+        # Its mover is gone; no task may begin while agents are led to an older tree.
+        await follow(job.bench, job.claim.workspace_id)
+    if job.claim.took_over:
+        log.warning("task_taken_over", kind=str(job.claim.kind), overdue=job.claim.overdue)
     committed = await _execute(job, _start(job.claim, job))
     started = committed.events[-1] if committed.events else None
     _count_ended(job, committed.events)
@@ -63,7 +69,7 @@ async def attempt(job: Job) -> Leftover | None:
         log.exception("operation_crashed")
         await _failed(job, _unexpected(error, job.claim.kind))
         return None
-    _count(job, "succeeded")
+    _count_final(job, "succeeded")
     log.info("task_succeeded", kind=str(task.kind))
     return leftover
 
@@ -84,13 +90,14 @@ async def _failed(job: Job, error: TaskError) -> None:
         raise Refused(ErrorCode.LEASE_LOST, error.detail)
     now = datetime.now(UTC)
     command: Command
-    if job.guard.draining and error.code is ErrorCode.LEASE_LOST:
-        command = HandBack(job.claim.task_id, job.claim.fence, now)
+    handed_back = job.guard.draining and error.code is ErrorCode.LEASE_LOST
+    if handed_back:
+        command = HandBack(job.claim.task_id, job.claim.fence, now, job.guard.touched)
     else:
-        touched = job.claim.kind is not TaskKind.SNAPSHOT_DROP or error.code is not ErrorCode.CANCELLED
         jitter = random.uniform(-1, 1)  # noqa: S311 - spreads retries, protects nothing
-        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, touched)
+        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.guard.touched)
     committed = await _execute(job, command)
+    failpoint("fail.recorded")
     outcome = _count_ended(job, committed.events)
     log.warning("task_attempt_ended", outcome=outcome, code=str(error.code), detail=error.detail)
     if job.claim.kind is not TaskKind.SNAPSHOT_DROP:
@@ -99,11 +106,15 @@ async def _failed(job: Job, error: TaskError) -> None:
 
 async def discard(job: Job, tree: str) -> None:
     """Removes a tree that no event will name, as far as it can be removed now; the sweeper does the rest."""
+    bench = job.bench
     try:
-        await job.bench.run(job.bench.volume.retire, job.workspace, tree)
-        await job.bench.run(job.bench.volume.purge, job.workspace, tree)
+        await bench.run(bench.volume.retire, job.workspace, tree)
+        failpoint("discard.retired")
+        await bench.run(bench.volume.purge, job.workspace, tree, bench.tidying)
+        failpoint("discard.purged")
     except EngineError as error:
-        job.bench.metrics.ignored_failures.labels(where="discard").inc()
+        if bench.tidying.reason() is None:
+            bench.metrics.ignored_failures.labels(where="discard").inc()
         log.warning("tree_not_discarded", tree=tree, code=str(error.code), detail=error.detail)
 
 
@@ -119,21 +130,31 @@ async def _execute(job: Job, command: Command) -> Committed:
 
 
 def _count_ended(job: Job, events: list[Event]) -> str:
-    """Counts an attempt that these events ended otherwise than by its operation; says how."""
+    """Counts the attempts that these events ended otherwise than by their operation; says how the last one ended."""
     outcome = "none"
     for event in events:
         match event:
-            case TaskStarted():
+            case TaskStarted() | SnapshotLost():
                 continue
             case TaskAttemptFailed():
-                outcome = "retried"
+                outcome = "retried" if event.counted else "handed_back"
+                _count(job, outcome)
+            case TaskCancelled():
+                outcome = "cancelled"
+                _count_final(job, outcome)
+            case CurrentSetSkipped():
+                outcome = "skipped"
+                _count_final(job, outcome)
             case _:
-                outcome = type(event).__name__
-        _count(job, _OUTCOMES.get(outcome, "failed"))
+                outcome = "failed"
+                _count_final(job, outcome)
     return outcome
 
 
-_OUTCOMES: Final = {"retried": "retried", "TaskCancelled": "cancelled", "CurrentSetSkipped": "skipped"}
+def _count_final(job: Job, outcome: str) -> None:
+    _count(job, outcome)
+    seconds = job.claim.waited_s + time.monotonic() - job.guard.begun
+    job.bench.metrics.task_duration_seconds.labels(kind=str(job.claim.kind), outcome=outcome).observe(seconds)
 
 
 def _count(job: Job, outcome: str) -> None:
@@ -148,12 +169,8 @@ def bind_context(claim: Claim, workspace: str, executor_id: str) -> None:
         request_id=claim.request_id,
         trace_id=trace[1] if len(trace) == 4 else None,
         workspace_id=workspace,
-        task_id=_typed(claim.task_id),
+        task_id=format_id(TASK, claim.task_id),
         fence=claim.fence,
         executor_id=executor_id,
         idempotency_key=claim.idempotency_key,
     )
-
-
-def _typed(task_id: UUID) -> str:
-    return format_id(TASK, task_id)

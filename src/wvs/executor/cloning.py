@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.values import CloneReport
-from wvs.engines.base import CloneResult, Stamp, Totals
+from wvs.engines.base import CloneResult, OnProgress, Progress, Stamp, Totals
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze import Freeze
 from wvs.executor.workbench import Job
@@ -34,7 +34,7 @@ async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
         source,
         job.tree,
         cancel=job.cancel,
-        on_progress=job.guard.on_progress,
+        on_progress=_in_progress(job, f"{point}.cloning"),
         totals=before.totals,
     )
     failpoint(f"{point}.cloned")
@@ -50,6 +50,14 @@ async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
     failpoint(f"{point}.proven")
     _count(job, engine.name, result)
     return ProvenClone(result, before, after)
+
+
+def _in_progress(job: Job, point: str) -> OnProgress:
+    def on_progress(progress: Progress) -> None:
+        job.guard.on_progress(progress)
+        failpoint(point)
+
+    return on_progress
 
 
 def _count(job: Job, engine: str, result: CloneResult) -> None:

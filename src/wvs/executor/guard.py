@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Final, assert_never
 
-import asyncpg
 import structlog
 
 from wvs.domain.errors import ErrorCode
@@ -22,7 +22,10 @@ log = structlog.get_logger(__name__)
 
 
 class Guard:
-    """Watches over one claim. `cancel` is what the work in threads looks at between two safe points."""
+    """Watches over one claim. `cancel` is what the work in threads looks at between two safe points.
+
+    `touched` says that a drop has begun: from then on its snapshot cannot become ready again.
+    """
 
     def __init__(self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics) -> None:
         self._connection = connection
@@ -32,9 +35,11 @@ class Guard:
         self._metrics = metrics
         self._progress = Progress("starting")
         self._told: Progress | None = None
+        self.begun = time.monotonic()
         self.cancel = Cancel()
         self.lost = False
         self.draining = False
+        self.touched = False
 
     def phase(self, name: str) -> None:
         """Tells what the task does now; counts go on from where they are."""
@@ -50,6 +55,18 @@ class Guard:
             progress.bytes_done,
             progress.bytes_total,
         )
+
+    def touch(self) -> None:
+        """A drop begins with its directory."""
+        self.touched = True
+
+    def safe_point(self) -> None:
+        """The last place to end before the result is committed; raises `EngineError` if somebody asked for that.
+
+        Work that is done is committed by an executor that is to stop, not handed back.
+        """
+        if self.lost or not self.draining:
+            self.cancel.check()
 
     def hand_back(self) -> None:
         """Ends the work at its next safe point because this executor is to stop."""
@@ -75,17 +92,19 @@ class Guard:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _watch(self) -> None:
+        try:
+            await self._renew_and_obey()
+        except Exception as error:  # noqa: BLE001 - a lease that nobody renews is lost, whatever the reason
+            # Mostly the connection, which carried the advisory lock: with it went the proof that we are alive.
+            self.lose(f"connection: {error!r}")
+
+    async def _renew_and_obey(self) -> None:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while not self.lost:
             await asyncio.sleep(TICK_S)
             due = loop.time() - renewed >= self._renew_s
-            try:
-                order = await self._ask(self._lease_s if due else None)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                # The connection carried the advisory lock: with it went the proof that we are alive.
-                self.lose(f"connection: {error!r}")
-                return
+            order = await self._ask(self._lease_s if due else None)
             renewed = loop.time() if due else renewed
             self._obey(order)
 
@@ -98,7 +117,7 @@ class Guard:
 
     def _obey(self, order: Order) -> None:
         match order:
-            case Order.GO_ON:
+            case Order.GO_ON | Order.ENDED:
                 pass
             case Order.CANCEL:
                 self.cancel.request()
@@ -107,3 +126,5 @@ class Guard:
             case Order.STALE:
                 self._metrics.fence_rejections.inc()
                 self.lose("a newer claim exists")
+            case _:
+                assert_never(order)

@@ -3,15 +3,20 @@
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.errors import EngineError
 from wvs.executor.workbench import Workbench
+from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
 
 _MOST_ROUNDS: Final = 20
 _FOLLOWS: Final = sql("link_follows")
 _FORGOTTEN: Final = sql("links_forgotten")
+
+log = structlog.get_logger(__name__)
 
 
 async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
@@ -31,12 +36,26 @@ async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
         if await bench.run(bench.volume.pointed, name) == wanted:
             await bench.path.pool.execute(_FOLLOWS, workspace_id, workspace.epoch)
             return changed
+        failpoint("link.asked")
         await bench.run(bench.volume.point, name, wanted)
+        failpoint("link.moved")
         changed = True
     raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, f"The link of {name} does not stay where it is put.")
 
 
+async def follow(bench: Workbench, workspace_id: UUID) -> None:
+    """As `point_to_current`, but a link that cannot be moved is told and stays pending: its task ended well already."""
+    try:
+        await point_to_current(bench, workspace_id)
+    except EngineError as error:
+        bench.metrics.ignored_failures.labels(where="link").inc()
+        log.warning("link_not_moved", code=str(error.code), detail=error.detail)
+    else:
+        bench.hint()
+
+
 async def point_forgotten(bench: Workbench) -> None:
-    """Moves the links whose mover went away between the event and the rename."""
+    """Moves the links whose mover went away between the event and the rename; one that fails holds up no other."""
     for row in await bench.path.pool.fetch(_FORGOTTEN):
-        await point_to_current(bench, row["workspace_id"])
+        with structlog.contextvars.bound_contextvars(workspace_id=format_id(WORKSPACE, row["workspace_id"])):
+            await follow(bench, row["workspace_id"])

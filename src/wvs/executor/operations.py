@@ -19,7 +19,7 @@ from wvs.engines.base import Owner
 from wvs.engines.errors import EngineError
 from wvs.executor.cloning import clone_proven, report_of
 from wvs.executor.freeze import frozen
-from wvs.executor.links import point_to_current
+from wvs.executor.links import follow
 from wvs.executor.origin import origin_of
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
@@ -56,9 +56,10 @@ async def init_workspace(job: Job, _started: Started) -> None:
     await job.bench.run(volume.admit_agents, job.workspace, job.tree)
     await job.bench.run(volume.sync, job.workspace, job.tree)
     failpoint("init.synced")
+    job.guard.safe_point()
     await _commit(job, FinishInit(job.claim.task_id, job.claim.fence, job.tree, volume.engine.name))
     failpoint("init.committed")
-    await point_to_current(job.bench, job.claim.workspace_id)
+    await follow(job.bench, job.claim.workspace_id)
     failpoint("init.linked")
 
 
@@ -68,6 +69,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     source = _live_tree(started.workspace)
     begun = time.monotonic()
     failpoint("create.started")
+    await _require_live_tree(job, source)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
     async with frozen(job) as freeze:
@@ -85,6 +87,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     failpoint("create.sealed")
     certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
     report = report_of(job, clone, freeze, begun)
+    job.guard.safe_point()
     await _commit(job, FinishSnapshot(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
     failpoint("create.committed")
 
@@ -108,9 +111,10 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         await freeze.confirm()
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
         report = report_of(job, clone, freeze, begun)
+        job.guard.safe_point()
         await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
         failpoint("set.committed")
-        await point_to_current(job.bench, job.claim.workspace_id)
+        await follow(job.bench, job.claim.workspace_id)
         failpoint("set.linked")
     failpoint("set.resumed")
     old = started.workspace.live_tree
@@ -124,6 +128,7 @@ async def drop_snapshot(job: Job, started: Started) -> None:
     tree = None if started.task.snapshot_id is None else started.workspace.snapshots[started.task.snapshot_id].tree
     if tree is not None:
         job.cancel.check()
+        job.guard.touch()
         job.guard.phase("removing")
         await job.bench.run(volume.retire, job.workspace, tree)
         failpoint("drop.retired")
@@ -154,6 +159,17 @@ def _live_tree(workspace: Workspace) -> str:
     if workspace.live_tree is None:
         raise EngineError(ErrorCode.TREE_MISSING, "The workspace has no live tree.", retryable=False)
     return workspace.live_tree
+
+
+async def _require_live_tree(job: Job, tree: str) -> None:
+    """Raises TREE_MISSING, with the way back, before anybody is frozen for a tree that is not there."""
+    if not await job.bench.run(job.bench.volume.has_tree, job.workspace, tree):
+        raise EngineError(
+            ErrorCode.TREE_MISSING,
+            f"The live tree {job.workspace}/trees/{tree} is missing on the volume.",
+            "Make it afresh from a snapshot: wvsctl current set --reset.",
+            retryable=False,
+        )
 
 
 def _source(started: Started) -> str:

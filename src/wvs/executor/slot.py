@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Mapping
 from typing import Final
 
 import asyncpg
@@ -10,15 +11,18 @@ import structlog
 
 from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.engines.errors import EngineError
+from wvs.domain.states import TaskKind
 from wvs.eventlog.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.executor.attempt import attempt, bind_context, discard
 from wvs.executor.guard import Guard
 from wvs.executor.operations import Leftover
-from wvs.executor.sweeper import sweep_workspace
+from wvs.executor.sweeping import sweep_behind
 from wvs.executor.workbench import Job, Workbench
 from wvs.postgres.pool import Connection, connect
-from wvs.queue.lanes import Claim, LaneCursor, claim, release
+from wvs.queue.lanes import DEADLINES_S, Claim, LaneCursor, claim, park, release
+
+PARKED_S: Final = 30.0
+"""Seconds until a task whose executor met an error of its own, not of the task, is taken over."""
 
 _RECONNECT_S: Final = 0.5
 
@@ -28,10 +32,13 @@ log = structlog.get_logger(__name__)
 class Slot:
     """Claims and runs tasks until it is told to stop."""
 
-    def __init__(self, bench: Workbench, url: str, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, bench: Workbench, url: str, stopping: asyncio.Event, deadlines_s: Mapping[TaskKind, float] = DEADLINES_S
+    ) -> None:
         self._bench = bench
         self._url = url
         self._stopping = stopping
+        self._deadlines_s = deadlines_s
         self._wake = asyncio.Event()
         self._cursor = LaneCursor()
         self.guard: Guard | None = None
@@ -48,7 +55,9 @@ class Slot:
             except (*CONNECTION_LOST, asyncpg.PostgresError, OutcomeUnknownError) as error:
                 self._bench.metrics.ignored_failures.labels(where="slot").inc()
                 log.warning("slot_lost_its_connection", error=repr(error))
-                await self._pause(_RECONNECT_S)
+                await self._until_stopped(_RECONNECT_S)
+            finally:
+                structlog.contextvars.clear_contextvars()
 
     async def _work(self) -> None:
         settings = self._bench.settings
@@ -56,45 +65,58 @@ class Slot:
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
-                claimed = await claim(connection, self._bench.executor_id, settings.lease_s, self._cursor)
+                claimed = await claim(
+                    connection, self._bench.executor_id, settings.lease_s, self._cursor, self._deadlines_s
+                )
                 if claimed is None:
-                    await self._pause(settings.poll_s * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads polls
+                    await self._until_woken(settings.poll_s * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads polls
                 else:
                     await self._hold(connection, claimed)
         finally:
             # Not closed politely: that would wait for a server that may be gone, and the locks go either way.
             connection.terminate()
 
-    async def _pause(self, seconds: float) -> None:
+    async def _until_woken(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
 
+    async def _until_stopped(self, seconds: float) -> None:
+        """Not ended by hints: those come from other connections than the one that failed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
     async def _hold(self, connection: Connection, claimed: Claim) -> None:
-        settings = self._bench.settings
-        workspace = format_id(WORKSPACE, claimed.workspace_id)
-        bind_context(claimed, workspace, self._bench.executor_id)
-        guard = Guard(connection, claimed, settings.lease_s, settings.lease_renew_s, self._bench.metrics)
-        job = Job(self._bench, claimed, guard)
+        bench, settings = self._bench, self._bench.settings
+        bind_context(claimed, format_id(WORKSPACE, claimed.workspace_id), bench.executor_id)
+        guard = Guard(connection, claimed, settings.lease_s, settings.lease_renew_s, bench.metrics)
+        job = Job(bench, claimed, guard)
         self.guard = guard
         leftover: Leftover | None = None
         try:
             async with guard.watching():
                 leftover = await attempt(job)
         except Refused as refused:
-            log.warning("claim_was_stale", detail=refused.detail)
+            log.warning("claim_was_stale", code=str(refused.code), detail=refused.detail)
+            await sweep_behind(bench, claimed.workspace_id)
+        except (*CONNECTION_LOST, OutcomeUnknownError):
+            raise
+        except Exception:
+            # One damaged workspace must not end the executors one after the other.
+            bench.metrics.ignored_failures.labels(where="claim").inc()
+            log.exception("claim_crashed", parked_s=PARKED_S)
+            await park(connection, claimed, PARKED_S)
         finally:
             self.guard = None
-        await release(connection, claimed)
-        await self._tidy(job, leftover)
+        await self._let_go(connection, job, leftover)
         structlog.contextvars.clear_contextvars()
 
-    async def _tidy(self, job: Job, leftover: Leftover | None) -> None:
-        """What may take long and needs no lane; a crash in here leaves work for the sweeper."""
-        if leftover is not None:
-            await discard(job, leftover.tree)
-        if job.claim.took_over:
-            try:
-                await sweep_workspace(self._bench, job.claim.workspace_id)
-            except EngineError as error:
-                self._bench.metrics.ignored_failures.labels(where="sweep").inc()
-                log.warning("workspace_not_swept", code=str(error.code), detail=error.detail)
+    async def _let_go(self, connection: Connection, job: Job, leftover: Leftover | None) -> None:
+        """Frees the lane, then does what may take long and needs none; a crash in here leaves work for the sweeper."""
+        try:
+            if await release(connection, job.claim):
+                self._bench.hint()
+        finally:
+            if leftover is not None:
+                await discard(job, leftover.tree)
+            if job.claim.took_over:
+                await sweep_behind(self._bench, job.claim.workspace_id)

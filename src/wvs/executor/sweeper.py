@@ -40,6 +40,7 @@ class Action(StrEnum):
     LOST = "lost"
     LIVE_MISSING = "live_missing"
     LINKED = "linked"
+    UNREADABLE = "unreadable"
 
 
 class Finding(Struct, frozen=True):
@@ -52,11 +53,14 @@ class Finding(Struct, frozen=True):
 
 
 async def sweep_workspace(bench: Workbench, workspace_id: UUID, *, repair: bool = True) -> list[Finding]:
-    """Sweeps one workspace; with `repair=False` it only tells what it would do. Raises `EngineError`."""
-    workspace = format_id(WORKSPACE, workspace_id)
-    if workspace not in await bench.run(bench.volume.workspaces):
-        return []
-    sweep = _Sweep(bench, workspace_id, workspace, repair)
+    """Sweeps one workspace; with `repair=False` it only tells what it would do. Raises `EngineError`.
+
+    Only for a volume that this database is the log of: see `sweeping.check_not_restored`.
+    """
+    sweep = _Sweep(bench, workspace_id, repair=repair)
+    if sweep.workspace not in await bench.run(bench.volume.workspaces):
+        await sweep.missing(nothing_there=True)
+        return sweep.findings
     await sweep.trees()
     await sweep.trash()
     await sweep.missing()
@@ -65,16 +69,16 @@ async def sweep_workspace(bench: Workbench, workspace_id: UUID, *, repair: bool 
 
 
 class _Sweep:
-    def __init__(self, bench: Workbench, workspace_id: UUID, workspace: str, repair: bool) -> None:  # noqa: FBT001
+    def __init__(self, bench: Workbench, workspace_id: UUID, *, repair: bool) -> None:
         self._bench = bench
         self._workspace_id = workspace_id
-        self._workspace = workspace
+        self.workspace = format_id(WORKSPACE, workspace_id)
         self._repair = repair
         self.findings: list[Finding] = []
 
     async def trees(self) -> None:
         """Obsolete trees go to the trash, strangers into quarantine."""
-        listed = await self._bench.run(self._bench.volume.trees, self._workspace)
+        listed = await self._bench.run(self._bench.volume.trees, self.workspace)
         failpoint("sweep.listed")
         states = await self._states(listed)
         for name in listed:
@@ -84,26 +88,28 @@ class _Sweep:
             elif state in OBSOLETE:
                 self._found(Action.RETIRED, name, str(state))
                 if self._repair:
-                    await self._bench.run(self._bench.volume.retire, self._workspace, name)
+                    await self._bench.run(self._bench.volume.retire, self.workspace, name)
                     failpoint("sweep.retired")
 
     async def trash(self) -> None:
         """Removes what lies in the trash, as far as the log knows it to be obsolete or about to be dropped."""
-        for name in filter(is_tree_name, await self._bench.run(self._bench.volume.trash, self._workspace)):
+        for name in filter(is_tree_name, await self._bench.run(self._bench.volume.trash, self.workspace)):
             state = (await self._states([name])).get(name)
             if state in OBSOLETE:
                 self._found(Action.PURGED, name)
                 if self._repair:
-                    await self._bench.run(self._bench.volume.purge, self._workspace, name)
+                    await self._bench.run(self._bench.volume.purge, self.workspace, name, self._bench.tidying)
                     failpoint("sweep.purged")
 
-    async def missing(self) -> None:
+    async def missing(self, *, nothing_there: bool = False) -> None:
         """A ready snapshot without its directory is lost; a live tree without one can be made afresh by a reset."""
         async with self._bench.path.pool.acquire() as connection:
             expected = await connection.fetch(_EXPECTED, self._workspace_id)
-        present = set(await self._bench.run(self._bench.volume.trees, self._workspace))
+        whole: set[str] = (
+            set() if nothing_there else await self._bench.run(self._bench.volume.whole_trees, self.workspace)
+        )
         for name, state, snapshot_id in expected:
-            if name in present or await self._bench.run(self._bench.volume.has_tree, self._workspace, name):
+            if name in whole:
                 continue
             if state == TreeState.LIVE:
                 await self._live_missing(name)
@@ -115,7 +121,7 @@ class _Sweep:
         if not self._repair:
             workspace = await self._bench.path.load(self._workspace_id)
             wanted = None if workspace is None else workspace.live_tree
-            if wanted is not None and await self._bench.run(self._bench.volume.pointed, self._workspace) != wanted:
+            if wanted is not None and await self._bench.run(self._bench.volume.pointed, self.workspace) != wanted:
                 self._found(Action.LINKED, wanted)
         elif await point_to_current(self._bench, self._workspace_id):
             self._found(Action.LINKED, "current")
@@ -129,7 +135,7 @@ class _Sweep:
     async def _quarantine(self, name: str) -> None:
         place = ""
         if self._repair:
-            place = await self._bench.run(self._bench.volume.quarantine, self._workspace, name)
+            place = await self._bench.run(self._bench.volume.quarantine, self.workspace, name)
             failpoint("sweep.quarantined")
         self._found(Action.QUARANTINED, name, place)
 
@@ -139,7 +145,8 @@ class _Sweep:
             detail = f"The sweeper found no directory {name}."
             origin = Origin(actor=f"executor:{self._bench.executor_id}", request_id="sweep")
             command = ReportLost(snapshot_id, detail)
-            await self._bench.path.execute(self._workspace_id, command, at=_now(), origin=origin)
+            await self._bench.path.execute(self._workspace_id, command, at=datetime.now(UTC), origin=origin)
+            failpoint("sweep.reported")
 
     async def _live_missing(self, name: str) -> None:
         """Asked again after the disk was read: the live tree may have been replaced in between."""
@@ -148,10 +155,6 @@ class _Sweep:
             self._found(Action.LIVE_MISSING, name, "wvsctl current set --reset makes it afresh from a snapshot")
 
     def _found(self, action: Action, name: str, detail: str = "") -> None:
-        self.findings.append(Finding(action, self._workspace, name, detail))
+        self.findings.append(Finding(action, self.workspace, name, detail))
         self._bench.metrics.sweeper_trees.labels(action=str(action)).inc()
-        log.info("sweep_found", action=str(action), workspace_id=self._workspace, tree=name, detail=detail)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+        log.info("sweep_found", action=str(action), workspace_id=self.workspace, tree=name, detail=detail)

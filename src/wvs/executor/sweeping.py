@@ -1,82 +1,153 @@
-"""Sweeping the whole volume now and then: one sweeper at a time, and none while the database may be an older one."""
+"""Sweeping the whole volume now and then: one sweeper at a time, and none while the database may be another one."""
 
 import asyncio
+import contextlib
 import random
+from collections.abc import AsyncGenerator
 from typing import Final
+from uuid import UUID
 
+import asyncpg
 import structlog
 
-from wvs.domain.ids import WORKSPACE, parse_id
+from wvs.domain.errors import Refused
+from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.identity import LogPosition
 from wvs.eventlog.follower import log_epoch, safe_position
-from wvs.eventlog.write_path import CONNECTION_LOST
-from wvs.executor.sweeper import Finding, sweep_workspace
+from wvs.eventlog.write_path import CONNECTION_LOST, OutcomeUnknownError
+from wvs.executor.sweeper import Action, Finding, sweep_workspace
 from wvs.executor.workbench import Workbench
 from wvs.postgres.locks import SWEEPER
-from wvs.postgres.pool import connect
+from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
 
 SWEEP_EVERY_S: Final = 60.0
+LOOK_EVERY_S: Final = 5.0
+"""Seconds between two looks at the log's position and at the volume's free space."""
+
+_PAGE: Final = 1000
 _LOCK: Final = sql("try_session_lock")
+_LAST_EVENT: Final = sql("log_last_event")
+_HASH_AT: Final = sql("log_hash_at")
+_WITH_TREES: Final = sql("workspaces_with_trees")
+_FAILURES: Final = (EngineError, Refused, OutcomeUnknownError, *CONNECTION_LOST, asyncpg.PostgresError)
 
 log = structlog.get_logger(__name__)
 
 
 class RestoredDatabaseError(Exception):
-    """The volume was told of positions that Postgres does not have: it would sweep away what that log had made."""
+    """The volume was told of events that Postgres does not have: it would sweep away what that log had made."""
 
 
-async def check_not_restored(bench: Workbench) -> LogPosition:
-    """The log's position now; raises `RestoredDatabaseError` if the volume has seen a later one."""
+async def check_not_restored(bench: Workbench) -> None:
+    """Raises `RestoredDatabaseError` if the volume has seen a later or another log than this database has.
+
+    The position alone would not do: a restored database soon hands out the positions behind its backup again, to other
+    events. Raising the epoch is how an operator says that the volume is to follow this log (the runbook says when).
+    """
+    seen = await bench.run(bench.volume.seen_event)
+    if seen is None:
+        return
+    position, event_hash = seen
     async with bench.path.pool.acquire() as connection:
-        position = LogPosition(await log_epoch(connection), await safe_position(connection))
-    seen = await bench.run(bench.volume.seen)
-    if seen is not None and seen > position:
-        raise RestoredDatabaseError(
-            f"The volume has seen position {seen.epoch}:{seen.position}, the database is at "
-            f"{position.epoch}:{position.position}. It was restored from an older copy; nothing is swept. "
-            "See runbooks/restored-database.md."
-        )
-    return position
+        epoch = await log_epoch(connection)
+        found: str | None = await connection.fetchval(_HASH_AT, position.position)
+    if epoch > position.epoch or (epoch == position.epoch and found is not None and found == (event_hash or found)):
+        return
+    raise RestoredDatabaseError(
+        f"The volume has seen the event at position {position.epoch}:{position.position}, which this database (epoch "
+        f"{epoch}) does not have: it was restored from an older copy, or is another one. Nothing is swept. "
+        "See runbooks/restored-database.md."
+    )
+
+
+async def record_seen(bench: Workbench) -> None:
+    """Tells the volume how far the log is; raises `RestoredDatabaseError` if it has seen another one."""
+    await check_not_restored(bench)
+    async with bench.path.pool.acquire() as connection:
+        epoch = await log_epoch(connection)
+        row = await connection.fetchrow(_LAST_EVENT, await safe_position(connection))
+    if row is not None and await bench.run(bench.volume.seen) != LogPosition(epoch, row["notification_id"]):
+        await bench.run(bench.volume.record_seen, LogPosition(epoch, row["notification_id"]), row["hash"])
 
 
 async def sweep_volume(bench: Workbench, *, repair: bool = True) -> list[Finding]:
-    """Sweeps every workspace that has a directory; raises `RestoredDatabaseError` or `EngineError`."""
-    position = await check_not_restored(bench)
+    """Sweeps every workspace that has a directory or should have one; one that fails holds up no other.
+
+    Raises `RestoredDatabaseError`, `EngineError` if the volume cannot be listed, and what the connection raises.
+    """
+    await check_not_restored(bench)
+    on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
     findings: list[Finding] = []
-    for name in await bench.run(bench.volume.workspaces):
-        findings += await sweep_workspace(bench, parse_id(WORKSPACE, name), repair=repair)
-    if repair:
-        await bench.run(bench.volume.record_seen, position)
+    for workspace_id in sorted(on_volume):
+        findings += await _swept(bench, workspace_id, repair=repair)
+    async for workspace_id in _in_log(bench):
+        if workspace_id not in on_volume:
+            findings += await _swept(bench, workspace_id, repair=repair)
     return findings
 
 
+async def sweep_behind(bench: Workbench, workspace_id: UUID) -> None:
+    """Sweeps one workspace behind a holder that went away or turned out to be stale; a failure is left for later."""
+    try:
+        await check_not_restored(bench)
+        await sweep_workspace(bench, workspace_id)
+    except RestoredDatabaseError as error:
+        log.critical("sweeping_stopped", reason=str(error))
+    except _FAILURES as error:
+        bench.metrics.ignored_failures.labels(where="sweep").inc()
+        log.warning("workspace_not_swept", error=repr(error))
+
+
 async def sweep_now_and_then(bench: Workbench, url: str, stopping: asyncio.Event) -> None:
-    """Sweeps at the start and every minute or so, until told to stop."""
+    """Sweeps at the start and every minute or so, and looks at the log's position in between, until told to stop."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
     while not stopping.is_set():
         try:
-            await _sweep_alone(bench, url)
+            await record_seen(bench)
+            bench.metrics.volume_free_bytes.set((await bench.run(bench.volume.space)).free)
+            if loop.time() >= due:
+                due = loop.time() + _spread(SWEEP_EVERY_S)
+                await _sweep_alone(bench, url)
         except RestoredDatabaseError as error:
             bench.metrics.sweeper_trees.labels(action="stopped").inc()
             log.critical("sweeping_stopped", reason=str(error))
-        except (*CONNECTION_LOST, EngineError) as error:
+        except _FAILURES as error:
             bench.metrics.ignored_failures.labels(where="sweep").inc()
             log.warning("sweep_failed", error=repr(error))
-        try:
-            space = await bench.run(bench.volume.space)
-            bench.metrics.volume_free_bytes.set(space.free)
-            pause = SWEEP_EVERY_S * random.uniform(0.75, 1.25)  # noqa: S311 - only spreads the sweeps
-            await asyncio.wait_for(stopping.wait(), pause)
-        except EngineError as error:
-            log.warning("volume_unavailable", detail=error.detail)
-            await asyncio.sleep(1)
-        except TimeoutError:
-            continue
+        except Exception:
+            bench.metrics.ignored_failures.labels(where="sweep").inc()
+            log.exception("sweep_crashed")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _spread(LOOK_EVERY_S))
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - only spreads the sweeps
+
+
+async def _in_log(bench: Workbench) -> AsyncGenerator[UUID]:
+    after = UUID(int=0)
+    while rows := await bench.path.pool.fetch(_WITH_TREES, after, _PAGE):
+        for row in rows:
+            yield row["id"]
+        after = rows[-1]["id"]
+
+
+async def _swept(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
+    try:
+        return await sweep_workspace(bench, workspace_id, repair=repair)
+    except (EngineError, Refused) as error:
+        bench.metrics.ignored_failures.labels(where="sweep").inc()
+        name = format_id(WORKSPACE, workspace_id)
+        log.warning("workspace_not_swept", workspace_id=name, error=repr(error))
+        return [Finding(Action.UNREADABLE, name, "", str(error))]
 
 
 async def _sweep_alone(bench: Workbench, url: str) -> None:
-    connection = await connect(url, application_name="wvs-sweeper")
+    connection: Connection = await connect(url, application_name="wvs-sweeper")
     try:
         if await connection.fetchval(_LOCK, SWEEPER, 0):
             await sweep_volume(bench)

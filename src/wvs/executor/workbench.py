@@ -27,6 +27,8 @@ class Workbench(Struct, frozen=True):
     """One executor's volume, write path, threads for the volume's blocking calls, settings and metrics.
 
     `hint_sessions` tells the sessions that there is something new for them; `freeze_heard` tells when one answered.
+    `hint` tells everybody, soon, that there may be a task to claim, or that one that was waited for is done.
+    `tidying` ends, at shutdown, removals that nobody waits for: the sweeper does the rest later.
     """
 
     executor_id: str
@@ -37,6 +39,8 @@ class Workbench(Struct, frozen=True):
     metrics: Metrics
     hint_sessions: Callable[[], None] = lambda: None
     freeze_heard: Broadcast = field(default_factory=Broadcast)
+    hint: Callable[[], None] = lambda: None
+    tidying: Cancel = field(default_factory=Cancel)
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer of a blocking call, made in a thread."""

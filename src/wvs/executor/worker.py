@@ -5,7 +5,7 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -16,8 +16,8 @@ import msgspec
 import structlog
 
 from wvs.domain.events import Event
+from wvs.domain.states import TaskKind
 from wvs.engines.base import Journal
-from wvs.engines.errors import EngineError
 from wvs.engines.journal import journal_file
 from wvs.engines.opening import open_volume
 from wvs.engines.volume import Volume
@@ -30,12 +30,14 @@ from wvs.executor.workbench import Workbench
 from wvs.postgres.pool import Pool, connect, create_pool
 from wvs.postgres.queries import sql
 from wvs.queue import hints
-from wvs.queue.lanes import reap
+from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.quiesce import freezes
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
 
 _REAP_EVERY_S: Final = 0.7
+_HAND_BACK_S: Final = 3.0
+_CLOSE_S: Final = 5.0
 _SYSTEM_ID: Final = sql("system_identifier")
 
 log = structlog.get_logger(__name__)
@@ -47,13 +49,25 @@ def new_executor_id() -> str:
 
 
 class Executor:
-    """Runs tasks on one volume. `run` returns after `stop` was called and work has ended or was handed back."""
+    """Runs tasks on one volume. `run` returns after `stop` was called and work has ended or was handed back.
 
-    def __init__(self, settings: Settings, url: str, volume_path: Path, metrics: Metrics) -> None:
+    `deadlines_s` says how long an attempt at each kind of task may take.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        volume_path: Path,
+        metrics: Metrics,
+        deadlines_s: Mapping[TaskKind, float] = DEADLINES_S,
+    ) -> None:
         self._settings = settings
         self._url = url
         self._volume_path = volume_path
         self._metrics = metrics
+        self._deadlines_s = deadlines_s
+        self._hinter = hints.Hinter(url)
         self._stopping = asyncio.Event()
         self._slots: list[Slot] = []
         self.executor_id = new_executor_id()
@@ -72,11 +86,13 @@ class Executor:
                 await self._work(bench)
                 await bench.path.close()
         finally:
-            await pool.close()
+            await _close(pool)
         log.info("executor_stopped", executor_id=self.executor_id)
 
     async def _work(self, bench: Workbench) -> None:
-        self._slots = [Slot(bench, self._url, self._stopping) for _ in range(self._settings.executor_slots)]
+        self._slots = [
+            Slot(bench, self._url, self._stopping, self._deadlines_s) for _ in range(self._settings.executor_slots)
+        ]
         async with asyncio.TaskGroup() as group:
             slots = [group.create_task(slot.run()) for slot in self._slots]
             helpers = [
@@ -84,20 +100,24 @@ class Executor:
                 group.create_task(sweep_now_and_then(bench, self._url, self._stopping)),
             ]
             await self._stopping.wait()
-            await self._drain(slots)
+            await self._drain(bench, slots)
             for task in (*slots, *helpers):
                 task.cancel()
 
-    async def _drain(self, slots: list[asyncio.Task[None]]) -> None:
-        """Lets work end for the grace time, then hands back what can be handed back at a safe point."""
-        _, busy = await asyncio.wait(slots, timeout=self._settings.drain_grace_s)
+    async def _drain(self, bench: Workbench, slots: list[asyncio.Task[None]]) -> None:
+        """Lets work end for most of the grace time, then hands back what can be handed back at a safe point."""
+        grace_s = self._settings.drain_grace_s
+        reserve_s = min(_HAND_BACK_S, grace_s / 2)
+        _, busy = await asyncio.wait(slots, timeout=grace_s - reserve_s)
         if not busy:
             return
+        bench.tidying.request("the executor is shutting down")
         for slot in self._slots:
             if slot.guard is not None:
                 slot.guard.hand_back()
-        _, stuck = await asyncio.wait(busy, timeout=self._settings.drain_grace_s)
+        _, stuck = await asyncio.wait(busy, timeout=reserve_s)
         if stuck:
+            self._metrics.ignored_failures.labels(where="drain").inc(len(stuck))
             log.warning("drain_gave_up", slots=len(stuck))
 
     async def _reap(self, bench: Workbench) -> None:
@@ -108,6 +128,10 @@ class Executor:
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
                 bench.metrics.ignored_failures.labels(where="reaper").inc()
                 log.warning("reaper_lost_its_connection", error=repr(error))
+                await asyncio.sleep(_REAP_EVERY_S)
+            except Exception:
+                bench.metrics.ignored_failures.labels(where="reaper").inc()
+                log.exception("reaper_crashed")
                 await asyncio.sleep(_REAP_EVERY_S)
 
     async def _reap_on_one_connection(self, bench: Workbench) -> None:
@@ -120,19 +144,12 @@ class Executor:
                     if await freezes.abandon(connection, lane.workspace_id, lane.fence):
                         bench.hint_sessions()
                     self._wake()
-                await self._relink(bench)
+                await point_forgotten(bench)
                 with contextlib.suppress(TimeoutError):
                     pause = _REAP_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the polls
                     await asyncio.wait_for(self._stopping.wait(), pause)
         finally:
             connection.terminate()
-
-    async def _relink(self, bench: Workbench) -> None:
-        try:
-            await point_forgotten(bench)
-        except EngineError as error:
-            bench.metrics.ignored_failures.labels(where="relink").inc()
-            log.warning("link_not_moved", code=str(error.code), detail=error.detail)
 
     def _wake(self) -> None:
         for slot in self._slots:
@@ -142,11 +159,19 @@ class Executor:
     async def _bench(self, pool: Pool) -> AsyncGenerator[Workbench]:
         volume = await asyncio.to_thread(self._open_volume)
         await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
-        self._hinter = hints.Hinter(self._url)
         path = WritePath(pool, EventMapper(), self._metrics, self._committed)
         threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
         try:
-            yield Workbench(self.executor_id, volume, path, threads, self._settings, self._metrics, self._hint_sessions)
+            yield Workbench(
+                self.executor_id,
+                volume,
+                path,
+                threads,
+                self._settings,
+                self._metrics,
+                hint_sessions=self._hint_sessions,
+                hint=self._hint,
+            )
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -165,5 +190,17 @@ class Executor:
     def _hint_sessions(self) -> None:
         self._hinter.touch(hints.SESSIONS)
 
-    def _committed(self, _workspace_id: UUID, _events: list[Event]) -> None:
+    def _hint(self) -> None:
         self._hinter.touch(hints.EVENTS, hints.TASKS)
+
+    def _committed(self, _workspace_id: UUID, _events: list[Event]) -> None:
+        """No hint of work: what a commit of ours makes ready can be claimed only when its slot lets go of the lane."""
+        self._hinter.touch(hints.EVENTS)
+
+
+async def _close(pool: Pool) -> None:
+    """In time: a database that is gone answers no farewell."""
+    try:
+        await asyncio.wait_for(pool.close(), _CLOSE_S)
+    except TimeoutError:
+        pool.terminate()

@@ -4,6 +4,7 @@ Three guards, each with its own job (design §6): the advisory lock of the conne
 the lease bounds a holder that hangs, and the fence makes both safe, because every later write names it.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -20,18 +21,21 @@ from wvs.postgres.queries import sql
 FULL_SCAN_EVERY: Final = 64
 """Claims between two scans of the whole index; the others begin where the last one found a lane."""
 
+DEADLINES_S: Final[Mapping[TaskKind, float]] = {kind: policy.deadline_s for kind, policy in RETRY.items()}
+
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _CLAIM: Final = sql("claim_task")
 _RENEW: Final = sql("renew_lease")
 _REAP: Final = sql("reap_lanes")
 _RELEASE: Final = sql("release_lane")
-_DEADLINES: Final = msgspec.json.encode({kind: policy.deadline_s for kind, policy in RETRY.items()})
+_PARK: Final = sql("park_lane")
 
 
 class Claim(Struct, frozen=True):
     """A task that this process may run, under `fence`, while its connection and its lease last.
 
-    `took_over` says that an earlier holder was running it; `overdue`, that it was past its deadline.
+    `took_over` says that an earlier holder was running it; `overdue`, that it was past its deadline; `link_pending`,
+    that the link `current` has yet to follow an earlier task. `waited_s` is since the task was queued.
     """
 
     workspace_id: UUID
@@ -41,6 +45,7 @@ class Claim(Struct, frozen=True):
     kind: TaskKind
     took_over: bool
     overdue: bool
+    link_pending: bool
     request_id: str | None
     traceparent: str | None
     idempotency_key: str | None
@@ -53,6 +58,8 @@ class Order(StrEnum):
     GO_ON = "go_on"
     CANCEL = "cancel"
     DEADLINE = "deadline"
+    ENDED = "ended"
+    """The task ended, by this holder or before it began; what is left to do is the holder's still."""
     STALE = "stale"
 
 
@@ -97,12 +104,18 @@ class LaneCursor:
         self._after = _BEGINNING
 
 
-async def claim(connection: Connection, executor: str, lease_s: float, cursor: LaneCursor) -> Claim | None:
+async def claim(
+    connection: Connection,
+    executor: str,
+    lease_s: float,
+    cursor: LaneCursor,
+    deadlines_s: Mapping[TaskKind, float] = DEADLINES_S,
+) -> Claim | None:
     """Claims the lane that has been ready longest; None if there is nothing to do now.
 
     The advisory lock is taken on `connection`, which must not be of a pool: a pool would take it away.
     """
-    row = await connection.fetchrow(_CLAIM, executor, lease_s, _DEADLINES, cursor.start())
+    row = await connection.fetchrow(_CLAIM, executor, lease_s, msgspec.json.encode(deadlines_s), cursor.start())
     if row is None:
         cursor.exhausted()
         return None
@@ -119,9 +132,18 @@ async def renew(
     return Order(answer)
 
 
-async def release(connection: Connection, held: Claim) -> None:
-    """Gives up the advisory lock; the lane itself was freed by the command that ended the task."""
-    await connection.execute(_RELEASE, held.lane_no)
+async def release(connection: Connection, held: Claim) -> bool:
+    """Gives up the advisory lock; True if the lane has a next task that can be claimed now.
+
+    The lane itself was freed by the command that ended the task.
+    """
+    ready: bool = await connection.fetchval(_RELEASE, held.workspace_id, held.lane_no)
+    return ready
+
+
+async def park(connection: Connection, held: Claim, seconds: float) -> None:
+    """Keeps a claim that its holder cannot bring to an end from being taken over before `seconds` are over."""
+    await connection.execute(_PARK, held.workspace_id, held.fence, seconds)
 
 
 async def reap(connection: Connection) -> list[Reaped]:

@@ -26,6 +26,7 @@ _WORDS = {
     Action.LOST: "snapshot without its directory",
     Action.LIVE_MISSING: "live tree is missing",
     Action.LINKED: "link does not point to the live tree",
+    Action.UNREADABLE: "the workspace cannot be swept",
 }
 
 
