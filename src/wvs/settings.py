@@ -153,7 +153,7 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
                 return _hosts(text)
             case "database_url":
                 return _database_url(text)
-            case "data_dir" | "volume":
+            case "data_dir" | "volume" | "clone_journal":
                 return Path(text).expanduser().absolute()
             case _:
                 return msgspec.convert(text, field.type, strict=False)
@@ -199,6 +199,8 @@ def _allowed(field: msgspec.structs.FieldInfo) -> str:
             return "a URL postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         case "data_dir" | "volume":
             return "a directory"
+        case "clone_journal":
+            return "a file"
         case _:
             return _allowed_by_type(field)
 

@@ -22,6 +22,7 @@ def test_every_kind_of_value_is_read():
             "WVS_LIVE_OWNER": "1234:5678",
             "WVS_LIVE_MODE": "2775",
             "WVS_VOLUME": "/srv/../srv/vol",
+            "WVS_CLONE_JOURNAL": "/var/tmp/clones",
             "WVS_LOG_FORMAT": "json",
             "WVS_DATABASE_URL": "postgresql://u:p@h/d",
         }
@@ -32,6 +33,7 @@ def test_every_kind_of_value_is_read():
     assert settings.live_owner == Owner(uid=1234, gid=5678)
     assert settings.live_mode == 0o2775
     assert settings.volume == Path("/srv/../srv/vol")
+    assert settings.clone_journal == Path("/var/tmp/clones")
     assert settings.log_format == "json"
     assert settings.database_url == "postgresql://u:p@h/d"
 
