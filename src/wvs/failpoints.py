@@ -27,6 +27,7 @@ NAMES: Final = (
     "create.cloned",
     "create.proven",
     "create.resumed",
+    "create.syncing",
     "create.synced",
     "create.sealed",
     "create.committed",
@@ -37,6 +38,7 @@ NAMES: Final = (
     "set.cloning",
     "set.cloned",
     "set.proven",
+    "set.syncing",
     "set.synced",
     "set.opened",
     "set.committed",
@@ -46,6 +48,7 @@ NAMES: Final = (
     "set.purged",
     "drop.started",
     "drop.retired",
+    "drop.removing",
     "drop.purged",
     "drop.committed",
     "fail.recorded",
@@ -62,7 +65,7 @@ NAMES: Final = (
 )
 """Every step between filesystem and Postgres operations, in the order in which an operation passes it.
 
-`create.cloning` and `set.cloning` lie within the clone, in its thread; all others are passed in the event loop.
+Those in -ing lie within a step, in its thread; all others are passed in the event loop, which stands still meanwhile.
 """
 
 

@@ -80,8 +80,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
         clone = await clone_proven(job, source, "create")
         await freeze.confirm()
     failpoint("create.resumed")
-    job.guard.phase("syncing")
-    await job.bench.run(volume.sync, job.workspace, job.tree)
+    await _sync(job, "create.syncing")
     failpoint("create.synced")
     await job.bench.run(volume.seal, job.workspace, job.tree)
     failpoint("create.sealed")
@@ -103,8 +102,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
     async with frozen(job) as freeze:
         failpoint("set.frozen")
         clone = await clone_proven(job, source, "set")
-        job.guard.phase("syncing")
-        await job.bench.run(volume.sync, job.workspace, job.tree)
+        await _sync(job, "set.syncing")
         failpoint("set.synced")
         await job.bench.run(volume.admit_agents, job.workspace, job.tree)
         failpoint("set.opened")
@@ -132,7 +130,7 @@ async def drop_snapshot(job: Job, started: Started) -> None:
         job.guard.phase("removing")
         await job.bench.run(volume.retire, job.workspace, tree)
         failpoint("drop.retired")
-        await job.bench.run(volume.purge, job.workspace, tree, job.cancel)
+        await _purge(job, tree)
         failpoint("drop.purged")
     await _commit(job, FinishDrop(job.claim.task_id, job.claim.fence))
     failpoint("drop.committed")
@@ -144,6 +142,23 @@ OPERATIONS: Final[Mapping[TaskKind, Operation]] = {
     TaskKind.CURRENT_SET: set_current,
     TaskKind.SNAPSHOT_DROP: drop_snapshot,
 }
+
+
+async def _sync(job: Job, point: str) -> None:
+    def sync() -> None:
+        failpoint(point)
+        job.bench.volume.sync(job.workspace, job.tree)
+
+    job.guard.phase("syncing")
+    await job.bench.run(sync)
+
+
+async def _purge(job: Job, tree: str) -> None:
+    def purge() -> None:
+        failpoint("drop.removing")
+        job.bench.volume.purge(job.workspace, tree, job.cancel)
+
+    await job.bench.run(purge)
 
 
 async def _commit(job: Job, command: Command) -> None:

@@ -56,6 +56,11 @@ class Slot:
                 self._bench.metrics.ignored_failures.labels(where="slot").inc()
                 log.warning("slot_lost_its_connection", error=repr(error))
                 await self._until_stopped(_RECONNECT_S)
+            except Exception:
+                # asyncpg's InternalClientError among others, where a connection broke at a bad moment.
+                self._bench.metrics.ignored_failures.labels(where="slot").inc()
+                log.exception("slot_crashed")
+                await self._until_stopped(_RECONNECT_S)
             finally:
                 structlog.contextvars.clear_contextvars()
 

@@ -1,0 +1,176 @@
+"""Which task is claimed next: in order within a workspace, fair between workspaces, one at a time in each."""
+
+import asyncio
+import itertools
+from datetime import UTC, datetime, timedelta
+
+from tests.integration.queue.conftest import AGAIN, Lanes, NewHolder
+
+from wvs.queue.lanes import FULL_SCAN_EVERY, LaneCursor, reap
+
+
+async def test_tasks_of_a_workspace_are_claimed_in_the_order_in_which_they_were_accepted(
+    lanes: Lanes, new_holder: NewHolder
+) -> None:
+    _, accepted = await lanes.workspace(queued=6)
+    holder = await new_holder("one")
+    assert [(await holder.run()).task_id for _ in accepted] == accepted
+    assert await holder.claim() is None
+
+
+async def test_a_workspace_with_many_tasks_does_not_keep_the_others_waiting(
+    lanes: Lanes, new_holder: NewHolder
+) -> None:
+    busy, *others = await lanes.workspaces(5, 1, 1, 1)
+    holder = await new_holder("one")
+    order = [(await holder.run()).workspace_id for _ in range(8)]
+    assert order[:4] == [busy, *others]
+    assert order[4:] == [busy] * 4
+
+
+async def test_one_task_of_a_workspace_runs_at_a_time_however_many_claim(lanes: Lanes, new_holder: NewHolder) -> None:
+    workspaces = set(await lanes.workspaces(3, 3, 3, 3))
+    holders = [await new_holder(f"h{n}") for n in range(8)]
+    held = [c for c in await asyncio.gather(*(h.claim() for h in holders)) if c is not None]
+    held += [c for c in await asyncio.gather(*(h.claim() for h in holders)) if c is not None]
+    assert {c.workspace_id for c in held} == workspaces
+    assert len(held) == len(workspaces)
+
+
+async def test_a_task_that_waits_for_its_retry_keeps_its_place(lanes: Lanes, new_holder: NewHolder) -> None:
+    _, (first, second) = await lanes.workspace(queued=2)
+    holder = await new_holder("one")
+    held = await holder.claimed()
+    await holder.start(held)
+    await holder.fail(held, AGAIN)
+    await holder.release(held)
+
+    assert await holder.claim() is None, "the second one must not overtake"
+    again = await holder.claimed()
+    assert (held.task_id, again.task_id) == (first, first)
+    await holder.start(again)
+    await holder.fail(again)
+    await holder.release(again)
+    assert (await holder.claimed()).task_id == second
+
+
+async def test_a_task_retried_by_hand_goes_behind_those_accepted_since(lanes: Lanes, new_holder: NewHolder) -> None:
+    workspace_id, (first, second) = await lanes.workspace(queued=2)
+    holder = await new_holder("one")
+    await holder.run()
+    await lanes.retry(workspace_id, first)
+    assert [(await holder.run()).task_id for _ in range(2)] == [second, first]
+
+
+async def test_a_locked_lane_does_not_hide_the_ready_ones_behind_it(lanes: Lanes, new_holder: NewHolder) -> None:
+    locked, behind = await lanes.workspaces(1, 1)
+    lane_no = await lanes.column(locked, "lane_no")
+    sitting = await new_holder("sitting")
+    await sitting.connection.execute("SELECT pg_advisory_lock(2004251395, $1)", lane_no)
+    holder = await new_holder("one")
+    held = await holder.claim()
+    assert held is not None
+    assert held.workspace_id == behind
+
+
+async def test_a_lane_put_off_because_it_was_locked_is_ready_when_it_is_released(
+    lanes: Lanes, new_holder: NewHolder
+) -> None:
+    _, (_, second) = await lanes.workspace(queued=2)
+    holder, other = await new_holder("one"), await new_holder("two")
+    held = await holder.claimed()
+    await holder.start(held)
+    await holder.fail(held)
+    assert await other.claim() is None, "the lane is freed by the commit, but its holder has not let go"
+    assert await holder.release(held) is True
+    found = await other.claim()
+    assert found is not None
+    assert found.task_id == second
+
+
+async def test_a_release_does_not_shorten_the_wait_for_a_retry(lanes: Lanes, new_holder: NewHolder) -> None:
+    workspace_id, _ = await lanes.workspace(queued=1)
+    holder = await new_holder("one")
+    held = await holder.claimed()
+    await holder.start(held)
+    await holder.fail(held, AGAIN)
+    before = await lanes.column(workspace_id, "ready_at")
+    assert await holder.release(held) is False
+    assert await lanes.column(workspace_id, "ready_at") == before
+
+
+async def test_a_lane_below_the_scans_bound_is_found_in_the_end_though_there_is_always_another(
+    lanes: Lanes, new_holder: NewHolder
+) -> None:
+    overlooked, endless = await lanes.workspaces(1, 1)
+    old = datetime.now(UTC) - timedelta(hours=1)
+    await lanes.pool.execute("UPDATE wvs.lanes SET ready_at = $2 WHERE workspace_id = $1", overlooked, old)
+    holder = await new_holder("one")
+    holder.cursor.start()  # the first scan begins at the beginning anyway
+    holder.cursor.found(old + timedelta(minutes=1))
+    for claims in itertools.count(1):
+        held = await holder.claimed()
+        if held.workspace_id == overlooked:
+            break
+        assert held.workspace_id == endless
+        await lanes.enqueue(endless)
+        await holder.start(held)
+        await holder.fail(held)
+        await holder.release(held)
+    assert 1 < claims <= FULL_SCAN_EVERY
+
+
+async def test_the_cursor_begins_anew_when_nothing_is_above_its_bound() -> None:
+    cursor = LaneCursor()
+    at = datetime.now(UTC)
+    beginning = cursor.start()
+    cursor.found(at)
+    assert cursor.start() == at
+    cursor.exhausted()
+    assert cursor.start() == beginning
+
+
+async def test_a_claim_and_a_cancel_of_the_same_task_neither_wait_for_each_other_nor_leave_a_ghost(
+    lanes: Lanes, new_holder: NewHolder
+) -> None:
+    holder = await new_holder("one")
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before = await lanes.pool.fetchval(deadlocks)
+    for _ in range(25):
+        workspace_id, (first, second) = await lanes.workspace(queued=2)
+        held, _ = await asyncio.gather(holder.claimed(), lanes.cancel(workspace_id, first))
+        assert held.task_id in (first, second)
+        running = await lanes.pool.fetchval("SELECT task_id FROM wvs.queue WHERE workspace_id = $1", workspace_id)
+        assert running == second
+        if held.task_id == second:
+            await holder.start(held)
+            await holder.fail(held)
+            await holder.release(held)
+        else:
+            assert await lanes.column(workspace_id, "task_id") is None, "a task that is gone must not hold the lane"
+            await holder.release(held)
+            assert (await holder.run()).task_id == second
+    assert await lanes.pool.fetchval(deadlocks) == before
+
+
+async def test_the_reaper_leaves_lanes_alone_whose_holders_work_fast(lanes: Lanes, new_holder: NewHolder) -> None:
+    workspaces = [(await lanes.workspace(queued=0))[0] for _ in range(3)]
+    holders = [await new_holder(f"h{n}") for n in range(3)]
+    reaper = await new_holder("reaper")
+    over = asyncio.Event()
+
+    async def work(holder: object) -> None:
+        for workspace_id in workspaces * 8:
+            await lanes.enqueue(workspace_id)
+            await holder.run()  # type: ignore[attr-defined]
+
+    async def watch() -> list[object]:
+        found: list[object] = []
+        while not over.is_set():
+            found += await reap(reaper.connection)
+        return found
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*(work(h) for h in holders))
+    over.set()
+    assert await watching == []
