@@ -69,6 +69,10 @@ PROPERTY_EXAMPLES ?= 3000
 property: setup ## A long random campaign against the rules (PROPERTY_EXAMPLES=3000 stories of 100 commands)
 	WVS_PROPERTY_EXAMPLES=$(PROPERTY_EXAMPLES) $(BIN)/python -m pytest -n auto --timeout=0 tests/property $(PYTEST_ARGS)
 
+.PHONY: faults
+faults: setup ## Kill and stop a real executor at every failpoint; prints how many points held
+	WVS_FAULTS=all $(BIN)/python -m pytest -n auto tests/integration/executor/test_failpoints.py $(PYTEST_ARGS)
+
 .PHONY: docs
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new

@@ -44,8 +44,6 @@ NAMES: Final = (
     "set.committed",
     "set.linked",
     "set.resumed",
-    "set.retired",
-    "set.purged",
     "drop.started",
     "drop.retired",
     "drop.removing",

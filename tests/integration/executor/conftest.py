@@ -1,13 +1,16 @@
 """What the executor's tests start from; see `platform` and `processes` beside this file."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.executor.platform import Platform, make_volume
 from tests.integration.executor.processes import Executors
 
 from wvs import failpoints
+from wvs.failpoints import NAMES
 from wvs.postgres.pool import Pool
 
 
@@ -29,3 +32,16 @@ def executors(platform: Platform, tmp_path: Path) -> Iterator[Executors]:
     started = Executors(platform.url, platform.volume, tmp_path)
     yield started
     started.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many of the campaign's points held, where the campaign is what was asked for."""
+    for test, what in (("test_a_crash_at", "crash"), ("test_a_zombie_at", "zombie")):
+        reports = {
+            outcome: sum(f"{test}[" in r.nodeid for r in terminalreporter.stats.get(outcome, ()))
+            for outcome in ("passed", "failed", "error")
+        }
+        tried = sum(reports.values())
+        if tried and os.environ.get("WVS_FAULTS"):
+            violated = reports["failed"] + reports["error"]
+            terminalreporter.line(f"{what} points: {tried} of {len(NAMES)} points, {violated} violations")

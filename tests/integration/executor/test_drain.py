@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +11,6 @@ from tests.integration.executor.platform import Platform, eventually
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.states import TaskState
-
 
 CONNECTIONS = "pg_stat_activity WHERE datname = current_database() AND application_name ~ '^wvs-'"
 
@@ -94,11 +92,15 @@ async def test_the_program_wvs_executor_drains_with_code_0(platform: Platform, t
     }
     log = tmp_path / "log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, "-m", "wvs.cli.wvs", "executor"], env=environment, stderr=stderr)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "wvs.cli.wvs", "executor", env=environment, stderr=stderr
+        )
     try:
         await platform.create()
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 20) == 0
+        assert await asyncio.wait_for(process.wait(), 20) == 0
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert b"executor_stopped" in log.read_bytes()

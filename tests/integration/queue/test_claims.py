@@ -1,7 +1,6 @@
 """Which task is claimed next: in order within a workspace, fair between workspaces, one at a time in each."""
 
 import asyncio
-import itertools
 from datetime import UTC, datetime, timedelta
 
 from tests.integration.queue.conftest import AGAIN, Lanes, NewHolder
@@ -108,11 +107,10 @@ async def test_a_lane_below_the_scans_bound_is_found_in_the_end_though_there_is_
     holder = await new_holder("one")
     holder.cursor.start()  # the first scan begins at the beginning anyway
     holder.cursor.found(old + timedelta(minutes=1))
-    for claims in itertools.count(1):
-        held = await holder.claimed()
-        if held.workspace_id == overlooked:
-            break
+    claims = 1
+    while (held := await holder.claimed()).workspace_id != overlooked:
         assert held.workspace_id == endless
+        claims += 1
         await lanes.enqueue(endless)
         await holder.start(held)
         await holder.fail(held)

@@ -1,0 +1,160 @@
+"""What a volume that fails does to tasks: the code, the hint, the space given back, and the way on."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from tests.integration.engines import filesystems
+from tests.integration.engines.filesystems import Namespace, Unavailable
+from tests.integration.executor.platform import Platform, make_volume, value
+
+from wvs import failpoints
+from wvs.domain.commands import RetryInit, RetryTask
+from wvs.domain.errors import ErrorCode
+from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
+from wvs.engines.opening import open_volume
+from wvs.telemetry.metrics import Metrics
+
+
+@pytest.fixture(scope="module")
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    made = Namespace(tmp_path_factory.mktemp("mounts"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def small(namespace: Namespace, platform: Platform, request: pytest.FixtureRequest) -> Path:
+    """The platform's volume on a small filesystem of its own; executors of this process only can see it."""
+    try:
+        point = filesystems.ext4(namespace, name=f"small-{abs(hash(request.node.name)) % 10**6}", size_mb=64)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    (point / "lost+found").rmdir()
+    platform.volume = make_volume(point)
+    return point
+
+
+def remount(point: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(point)], check=True, capture_output=True)
+
+
+async def snapshot_state(platform: Platform, workspace_id: UUID, snapshot_id: UUID) -> SnapshotState:
+    return (await platform.workspace(workspace_id)).snapshots[snapshot_id].state
+
+
+async def test_a_volume_read_only_at_init_fails_it_and_a_retry_mends_it(platform: Platform, small: Path) -> None:
+    metrics = Metrics()
+    async with platform.running(metrics):
+        await platform.create()
+        remount(small, "ro")
+        workspace_id, task_id = await platform.ask_for_workspace()
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert error.code is ErrorCode.VOLUME_UNAVAILABLE
+        assert "EROFS" in error.detail
+        assert error.hint
+        assert (await platform.workspace(workspace_id)).state is WorkspaceState.INIT_FAILED
+
+        remount(small, "rw")
+        await platform.execute(workspace_id, RetryInit(task_id))
+        assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
+        (platform.live(workspace_id) / "x").write_text("x")
+        await platform.ready_snapshot(workspace_id)
+        await platform.until_swept(workspace_id)
+    assert value(metrics, "wvs_task_attempts_total", kind="workspace_init", outcome="failed") == 1
+
+
+async def test_a_full_volume_fails_the_snapshot_gives_its_space_back_and_works_on(
+    platform: Platform, small: Path
+) -> None:
+    volume = open_volume(str(small))
+    metrics = Metrics()
+    async with platform.running(metrics):
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "big").write_bytes(bytes(range(256)) * (18 << 12))
+        first = await platform.ready_snapshot(workspace_id)
+        free = volume.space().free
+        second, task_id = await platform.ask_for_snapshot(workspace_id)
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert (error.code, bool(error.hint)) == (ErrorCode.VOLUME_FULL, True)
+        assert await snapshot_state(platform, workspace_id, second) is SnapshotState.FAILED
+        await platform.until_swept(workspace_id)
+        assert volume.space().free > free - (1 << 20)
+
+        (platform.live(workspace_id) / "small").write_text("still writable")
+        assert await platform.drop(workspace_id, first) is TaskState.SUCCEEDED
+        await platform.execute(workspace_id, RetryTask(task_id))
+        assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
+        await platform.until_swept(workspace_id)
+    assert value(metrics, "wvs_task_attempts_total", kind="snapshot_create", outcome="failed") == 1
+
+
+async def test_a_missing_live_tree_is_told_with_the_way_back_and_a_reset_makes_it_afresh(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        snapshot_id = await platform.ready_snapshot(workspace_id)
+        assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
+        shutil.rmtree(platform.home(workspace_id) / "trees" / platform.linked_tree(workspace_id))
+
+        _, task_id = await platform.ask_for_snapshot(workspace_id)
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert error.code is ErrorCode.TREE_MISSING
+        assert "--reset" in error.hint
+        assert (await platform.task_row(task_id))["attempt"] == 1, "waiting brings no tree back"
+
+        assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
+        assert not platform.live(workspace_id).exists(), "a no-op, as it is current already"
+        assert await platform.set_current(workspace_id, snapshot_id, reset=True) is TaskState.SUCCEEDED
+        assert (platform.live(workspace_id) / "a").read_text() == "one"
+        await platform.until_swept(workspace_id)
+        await platform.ready_snapshot(workspace_id)
+
+
+async def test_a_snapshot_without_its_directory_is_lost_when_it_is_to_become_current(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        snapshot_id = await platform.ready_snapshot(workspace_id)
+        live = platform.linked_tree(workspace_id)
+        tree = (await platform.workspace(workspace_id)).snapshots[snapshot_id].tree
+        shutil.rmtree(platform.home(workspace_id) / "trees" / str(tree))
+
+        task_id = await platform.ask_for_current(workspace_id, snapshot_id)
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        assert (await platform.error(task_id)).code is ErrorCode.TREE_MISSING
+        assert await snapshot_state(platform, workspace_id, snapshot_id) is SnapshotState.LOST
+        assert platform.linked_tree(workspace_id) == live
+        assert (platform.live(workspace_id) / "a").read_text() == "one"
+
+        await platform.cancel(workspace_id, task_id)
+        assert await platform.drop(workspace_id, snapshot_id) is TaskState.SUCCEEDED
+        await platform.until_swept(workspace_id)
+
+
+async def test_a_tree_written_to_while_it_is_cloned_makes_no_snapshot(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        failpoints.arm("create.cloning=sleep:0.5")
+        _, task_id = await platform.ask_for_snapshot(workspace_id)
+        await platform.until(workspace_id, task_id, TaskState.RUNNING)
+        number = 0
+        while "task.attempt_failed.v1" not in await platform.events(workspace_id):
+            number += 1
+            (platform.live(workspace_id) / "a").write_text(str(number))
+        failpoints.arm("")
+        assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED, "once nobody writes"
+        await platform.until_swept(workspace_id)
+    failed = await platform.pool.fetchval(
+        "SELECT convert_from(state, 'UTF8')::jsonb #>> '{event,error,code}' FROM wvs.events "
+        "WHERE originator_id = $1 AND topic = 'task.attempt_failed.v1' LIMIT 1",
+        workspace_id,
+    )
+    assert failed == ErrorCode.TORN_CLONE
