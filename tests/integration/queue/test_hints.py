@@ -1,0 +1,89 @@
+"""Hints: few for many commits, never needed, and back by themselves after their connection was lost."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from wvs.postgres.pool import Pool, connect
+from wvs.queue.hints import EVENTS, TASKS, Hinter, Listener
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, heard: list[str]) -> AsyncGenerator[None]:
+    connection = await connect(url, application_name="test listener")
+    await connection.add_listener(TASKS, lambda *_: heard.append(TASKS))
+    await connection.add_listener(EVENTS, lambda *_: heard.append(EVENTS))
+    try:
+        yield
+    finally:
+        connection.terminate()
+
+
+async def heard_within(heard: list[str], count: int, seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while len(heard) < count:
+            await asyncio.sleep(0.01)
+
+
+async def end_backends(pool: Pool, name: str) -> int:
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = $1"
+    )
+    ended: int = await pool.fetchval(query, name)
+    return ended
+
+
+async def test_a_burst_of_commits_is_few_hints(database_url: str) -> None:
+    heard: list[str] = []
+    async with listening(database_url, heard), Hinter(database_url, coalesce_s=0.05).running() as hinter:
+        for _ in range(200):
+            hinter.touch(TASKS)
+            await asyncio.sleep(0)
+        await heard_within(heard, 1)
+        await asyncio.sleep(0.3)
+    assert 1 <= len(heard) <= 6
+
+
+async def test_each_channel_that_was_touched_is_hinted(database_url: str) -> None:
+    heard: list[str] = []
+    async with listening(database_url, heard), Hinter(database_url).running() as hinter:
+        hinter.touch(TASKS, EVENTS)
+        await heard_within(heard, 2)
+    assert sorted(heard) == sorted([TASKS, EVENTS])
+
+
+async def test_a_hinter_whose_connection_was_lost_hints_again(pool: Pool, database_url: str) -> None:
+    heard: list[str] = []
+    async with listening(database_url, heard), Hinter(database_url).running() as hinter:
+        hinter.touch(TASKS)
+        await heard_within(heard, 1)
+        assert await end_backends(pool, "wvs-hints") == 1
+        async with asyncio.timeout(5):
+            while len(heard) < 2:
+                hinter.touch(TASKS)  # one of them is lost with the connection
+                await asyncio.sleep(0.1)
+
+
+async def test_a_hint_is_sent_though_nobody_can_be_reached(database_url: str) -> None:
+    """Touching neither waits nor fails."""
+    nowhere = Hinter("postgresql://nobody@127.0.0.1:1/nowhere")
+    async with nowhere.running():
+        for _ in range(3):
+            nowhere.touch(TASKS)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_listener_whose_connection_was_lost_calls_once_more_and_hears_again(
+    pool: Pool, database_url: str
+) -> None:
+    called: list[str] = []
+    listener = Listener(database_url, {TASKS: lambda: called.append(TASKS)})
+    async with listener.running(), Hinter(database_url).running() as hinter:
+        await heard_within(called, 1)
+        hinter.touch(TASKS)
+        await heard_within(called, 2)
+        assert await end_backends(pool, "wvs-listener") == 1
+        await heard_within(called, 3, seconds=15)  # something may have been missed meanwhile
+        hinter.touch(TASKS)
+        await heard_within(called, 4)
