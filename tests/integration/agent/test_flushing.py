@@ -1,0 +1,67 @@
+"""What is flushed before an agent says that it is frozen, and what a failure means."""
+
+import errno
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wvs.agent import FreezeRefused, flushing
+from wvs.agent.flushing import Flusher
+
+HOLDING = """
+import mmap, os, sys
+writing, reading, deleted = open("writing", "w"), open("reading"), open("deleted", "w")
+shared, private = open("shared", "r+b"), open("private", "r+b")
+held = mmap.mmap(shared.fileno(), 4096), mmap.mmap(private.fileno(), 4096, mmap.MAP_PRIVATE)
+os.unlink("deleted"); shared.close(); private.close()
+print("ready", flush=True); sys.stdin.read()
+"""
+
+
+def test_an_error_of_a_flush_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flusher = Flusher(str(tmp_path))
+    assert flusher.flush([os.getpid()]) == "ok"
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(flushing, "sync_filesystem", fails)
+        with pytest.raises(FreezeRefused, match="Input/output error"):
+            flusher.flush([])
+    with pytest.raises(FreezeRefused, match="Input/output error"):
+        flusher.flush([])
+    flusher.close()
+
+
+def test_what_a_process_can_have_written_is_found_by_descriptor_and_by_mapping(tmp_path: Path) -> None:
+    for name in ("reading", "shared", "private"):
+        (tmp_path / name).write_bytes(bytes(mmap.PAGESIZE))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    found = list(flushing._written_by(holder.pid, tmp_path.stat().st_dev))
+    names = {os.path.realpath(path) for path in found if path.startswith("/proc")}
+    assert {str(tmp_path / "writing"), str(tmp_path / "deleted") + " (deleted)"} <= names
+    assert str(tmp_path / "reading") not in names
+    assert [path for path in found if path.startswith(str(tmp_path))] == [str(tmp_path / "shared")]
+    for path in found:
+        if not path.startswith("/usr"):
+            flushing._fsync(path)
+    holder.communicate()
+    assert list(flushing._written_by(holder.pid, tmp_path.stat().st_dev)) == []
+
+
+def test_a_tree_that_cannot_be_opened_refuses(tmp_path: Path) -> None:
+    with pytest.raises(FreezeRefused, match="No such file"):
+        Flusher(str(tmp_path / "absent"))
