@@ -64,10 +64,13 @@ coverage-domain: setup ## The domain's unit tests, which have to take every bran
 	$(BIN)/coverage report --fail-under=100 --show-missing
 
 PROPERTY_EXAMPLES ?= 3000
+PROPERTY_ROUNDS ?= 20
+PROPERTY_SEED ?= $(shell date +%y%m%d%H)
 
 .PHONY: property
-property: setup ## A long random campaign against the rules (PROPERTY_EXAMPLES=3000 stories of 100 commands)
-	WVS_PROPERTY_EXAMPLES=$(PROPERTY_EXAMPLES) $(BIN)/python -m pytest -n auto --timeout=0 tests/property $(PYTEST_ARGS)
+property: setup ## A long random campaign against the rules (PROPERTY_EXAMPLES=3000 PROPERTY_ROUNDS=20 PROPERTY_SEED=n)
+	WVS_PROPERTY_EXAMPLES=$(PROPERTY_EXAMPLES) WVS_PROPERTY_ROUNDS=$(PROPERTY_ROUNDS) WVS_PROPERTY_SEED=$(PROPERTY_SEED) \
+		$(BIN)/python -m pytest -n auto --timeout=0 tests/property $(PYTEST_ARGS)
 
 .PHONY: faults
 faults: setup ## Kill and stop a real executor at every failpoint; prints how many points held

@@ -1,0 +1,126 @@
+"""What must be true of the volume, looked at from outside: by walks of the test's own, and in the engine's journal."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from tests.property.platform.log_audit import Look
+from tests.property.platform.manifests import Manifest, difference, manifest_of
+from tests.property.platform.processes import Processes
+from wvs.domain.ids import WORKSPACE, format_id
+from wvs.domain.states import SnapshotState
+from wvs.engines.base import CloneMark
+
+_NOTICED_NS = 500_000_000
+"""A process's end is noticed up to this late on a busy machine."""
+
+
+@dataclass
+class Clone:
+    """One clone by the journal; `end_ns` is None where it never told its end."""
+
+    pid: int
+    target: str
+    begin_ns: int
+    end_ns: int | None = None
+
+
+class DiskAudit:
+    """Watches one volume. `excused` are snapshots that the test itself has damaged."""
+
+    def __init__(self, volume: Path, journal: Path, processes: Processes) -> None:
+        self._volume = volume
+        self._journal = journal
+        self._processes = processes
+        self._read = 0
+        self._clones: dict[str, list[Clone]] = {}
+        self.recorded: dict[UUID, Manifest] = {}
+        self.excused: set[UUID] = set()
+
+    def directory(self, workspace_id: UUID) -> Path:
+        return self._volume / format_id(WORKSPACE, workspace_id)
+
+    def tree(self, workspace_id: UUID, name: str) -> Path:
+        """The root of a tree."""
+        return self.directory(workspace_id) / "trees" / name / "root"
+
+    def pointed(self, workspace_id: UUID) -> str | None:
+        """The name of the tree that the link `current` points to."""
+        link = self.directory(workspace_id) / "current"
+        if not link.is_symlink():
+            return None
+        place, name, root = str(link.readlink()).split("/")
+        assert (place, root) == ("trees", "root"), link.readlink()
+        return name
+
+    def check_snapshots(self, workspace_id: UUID, look: Look) -> None:
+        """Ready snapshots hold what they held when they became ready; of dropped ones there is nothing left."""
+        directory = self.directory(workspace_id)
+        for snapshot in look.workspace.snapshots.values():
+            if snapshot.tree is None:
+                continue
+            if snapshot.state is SnapshotState.DROPPED:
+                left = [p for p in ("trees", "trash") if (directory / p / snapshot.tree).exists()]
+                assert not left, f"{snapshot.tree} is dropped and still in {left}"
+            elif snapshot.state is SnapshotState.READY and snapshot.id not in self.excused:
+                found = manifest_of(self.tree(workspace_id, snapshot.tree))
+                assert found is not None, f"{snapshot.tree} is ready and not there"
+                wrong = difference(self.recorded.setdefault(snapshot.id, found), found)
+                assert not wrong, f"{snapshot.tree} changed since it became ready: {wrong}"
+        current = look.workspace.current
+        if current is not None and current not in self.excused:
+            assert look.workspace.snapshots[current].state is SnapshotState.READY
+
+    def check_clones(self) -> None:
+        """No two clones of one workspace overlap, and no tree is made twice."""
+        if not self._journal.exists():
+            return
+        with self._journal.open("rb") as file:
+            file.seek(self._read)
+            content = file.read()
+        whole = content.rfind(b"\n") + 1
+        self._read += whole
+        for line in content[:whole].splitlines():
+            self._mark(msgspec.json.decode(line, type=CloneMark))
+
+    def check_owners(self, workspace_id: UUID, look: Look) -> str:
+        """What lies on the volume and belongs to nobody; to be empty after a sweep."""
+        directory = self.directory(workspace_id)
+        if not directory.exists():
+            return ""
+        workspace = look.workspace
+        kept = {s.tree: s.state for s in workspace.snapshots.values() if s.tree is not None}
+        going = {t for t, state in kept.items() if state in (SnapshotState.DROPPING, SnapshotState.DROP_FAILED)}
+        owned = {t for t, state in kept.items() if state is not SnapshotState.DROPPED} | {workspace.live_tree}
+        trees = {p.name for p in (directory / "trees").iterdir()}
+        trash = {p.name for p in (directory / "trash").iterdir()}
+        strays = [*(f"trees/{n}" for n in sorted(trees - owned)), *(f"trash/{n}" for n in sorted(trash - going))]
+        return ", ".join(strays)
+
+    def _mark(self, mark: CloneMark) -> None:
+        clones = self._clones.setdefault(mark.workspace, [])
+        if mark.phase == "end":
+            clone = next(c for c in reversed(clones) if c.target == mark.target)
+            assert clone.pid == mark.pid
+            clone.end_ns = mark.at_ns
+            return
+        for earlier in clones:
+            assert earlier.target != mark.target, f"{mark.target} is made a second time"
+            assert self._over(earlier, mark), f"{mark} begins within {earlier}"
+        clones.append(Clone(mark.pid, mark.target, mark.at_ns))
+
+    def _over(self, earlier: Clone, begun: CloneMark) -> bool:
+        """Whether a clone had ended; that of a process that is gone ended with it.
+
+        A process that stood still past its lease is the one exception, which no lease can close: it may go on with a
+        clone that has been taken over. Its tree's name and its fence keep it from harm.
+        """
+        if earlier.end_ns is not None and earlier.end_ns <= begun.at_ns:
+            return True
+        maker = self._processes.by_pid(earlier.pid)
+        if maker.stopped or self._processes.by_pid(begun.pid).stopped:
+            return True
+        maker.ended.wait(_NOTICED_NS / 1e9)
+        return maker.ended_ns is not None and maker.ended_ns - _NOTICED_NS <= begun.at_ns

@@ -1,0 +1,117 @@
+"""The program that starts API and executor processes for the machine, each in milliseconds instead of a second.
+
+It imports everything once and then forks: a child runs what `wvs api`, `wvs executor` or `wvs volume check` runs, as a
+process of its own that can be killed for real. Lines of JSON on stdin say what to start; lines on stdout say what
+ended, and when by CLOCK_MONOTONIC. An executor arms the failpoints that a line on its control socket names. All
+children end with stdin.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import uvloop  # noqa: F401 - imported here so that no child has to
+
+from wvs import failpoints
+from wvs.cli.operator.app import settings_of_environment
+from wvs.cli.operator.serving import run_api, run_executor
+from wvs.cli.operator.volumes import run_check
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serves until stdin ends."""
+    gc.freeze()
+    selector = selectors.DefaultSelector()
+    selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+    pending = b""
+    while True:
+        for key, _ in selector.select():
+            if key.data is not None:
+                _tell_end(selector, key.fd, key.data)
+                continue
+            pending += (chunk := os.read(key.fd, 65536))
+            if not chunk:
+                _end_all(selector)
+                return
+            *lines, pending = pending.split(b"\n")
+            for line in lines:
+                _start(selector, json.loads(line))
+
+
+def _start(selector: selectors.BaseSelector, order: dict[str, Any]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        _be(order)
+    selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+    _say({"started": pid})
+
+
+def _tell_end(selector: selectors.BaseSelector, descriptor: int, pid: int) -> None:
+    ended_ns = time.monotonic_ns()
+    selector.unregister(descriptor)
+    os.close(descriptor)
+    _, status = os.waitpid(pid, 0)
+    _say({"ended": pid, "code": os.waitstatus_to_exitcode(status), "at_ns": ended_ns})
+
+
+def _end_all(selector: selectors.BaseSelector) -> None:
+    for key in list(selector.get_map().values()):
+        if key.data is not None:
+            os.kill(key.data, signal.SIGKILL)
+            os.waitpid(key.data, 0)
+
+
+def _say(words: dict[str, Any]) -> None:
+    os.write(1, json.dumps(words).encode() + b"\n")
+
+
+def _be(order: dict[str, Any]) -> None:
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.environ.update(order["environment"])
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.closerange(3, 256)
+        settings = settings_of_environment()
+        if order["program"] == "api":
+            code = run_api(settings, allow_remote=False)
+        elif order["program"] == "sweep":
+            code = run_check(settings, repair=True)
+        else:
+            threading.Thread(target=_obey, args=(order["control"],), daemon=True).start()
+            code = run_executor(settings)
+    except BaseException as error:  # noqa: BLE001 - the parent's frames must not see it
+        sys.stderr.write(f"child ended by {error!r}\n")
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _obey(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        while True:
+            connection, _ = listener.accept()
+            # A caller that has lost its patience is gone; the next one is served.
+            with connection, contextlib.suppress(OSError):
+                failpoints.arm(connection.recv(4096).decode())
+                connection.sendall(b"armed")
+
+
+if __name__ == "__main__":
+    main()
