@@ -24,10 +24,11 @@ from wvs.domain.evolve import fold
 from wvs.domain.react import Enqueue, react
 from wvs.domain.values import Metadata
 from wvs.domain.workspace import Workspace
-from wvs.eventlog.aggregates import MEMENTO_EVERY, Aggregates, Head
+from wvs.eventlog.aggregates import Aggregates, Head, put_memento
 from wvs.eventlog.chain import next_hash
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.mementos import memento_due
 from wvs.eventlog.recorder import (
     Hold,
     IdempotencyKey,
@@ -152,20 +153,27 @@ class WritePath:
         self.metrics.event_append.inc(len(committed.events))
         self._on_commit(workspace_id, committed.events)
         after = 0 if committed.workspace is None else committed.workspace.version
-        if after // MEMENTO_EVERY > (after - len(committed.events)) // MEMENTO_EVERY:
+        if memento_due(after - len(committed.events), after):
             task = asyncio.create_task(self._store_memento(workspace_id))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
     async def _store_memento(self, workspace_id: UUID) -> None:
+        memento = await self.aggregates.memento(workspace_id)
+        if memento is None:
+            return
         try:
             async with acquire(self.pool) as connection:
-                await self.aggregates.store_memento(connection, workspace_id)
+                await put_memento(connection, workspace_id, memento)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            self.metrics.ignored_failures.labels("memento").inc()
             log.warning("memento_not_stored", workspace_id=str(workspace_id), error=repr(error))
 
-    async def settle(self, write: Write) -> bool:
-        """Whether a commit that broke off was made; raises `OutcomeUnknownError` if nobody can tell in time."""
+    async def settle(self, write: Write) -> Recorded | None:
+        """The answer of a commit that broke off, None if it was not made.
+
+        Raises `OutcomeUnknownError` if nobody can tell in time.
+        """
         deadline = asyncio.get_running_loop().time() + self._settle_s
         while True:
             try:
@@ -253,20 +261,8 @@ class _Attempt:
             except CONNECTION_LOST:
                 recorded = None
         if recorded is None:
-            recorded = await self._settled(write, after)
+            recorded = await self._path.settle(write)
         return None if recorded is None else self._concluded(recorded, write, events, after)
-
-    async def _settled(self, write: Write, after: Workspace) -> Recorded | None:
-        """What a commit that broke off came to; None if it was not made, or would have written nothing."""
-        if not write.topics or not await self._path.settle(write):
-            return None
-        known = None if write.key is None else await self._stored_answer(write.key)
-        return known or Recorded(Outcome.COMMITTED, after.version, write.status, None)
-
-    async def _stored_answer(self, key: IdempotencyKey) -> Recorded | None:
-        async with acquire(self._path.pool) as connection:
-            known = await idempotent_answer(connection, key)
-        return known and Recorded(Outcome.COMMITTED, None, known.status, known.answer)
 
     def _concluded(self, recorded: Recorded, write: Write, events: list[Event], after: Workspace) -> Committed | None:
         match recorded.outcome:
@@ -275,6 +271,9 @@ class _Attempt:
                     self._path.aggregates.keep(self._workspace_id, Head(after, write.hashes[-1]))
                 return Committed(events, after, write.status, recorded.answer)
             case Outcome.CONFLICT:
+                if (recorded.version or 0) <= write.expected:
+                    # Not behind, but of another log than the database has: it was restored, or failed over.
+                    self._path.aggregates.forget(self._workspace_id)
                 return None
             case Outcome.STALE_FENCE:
                 self._path.metrics.fence_rejections.inc()
