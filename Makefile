@@ -87,6 +87,10 @@ docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new
 	mv docs/state-machines.md.new docs/state-machines.md
 
+.PHONY: plans
+plans: setup ## Explain every claim and list query on 1,000,000 tasks and 100,000 snapshots
+	$(BIN)/python -m pytest -m campaign --timeout 1800 tests/integration/plans $(PYTEST_ARGS)
+
 .PHONY: demo
 demo: setup ## The whole story on real files, in a scratch directory
 	$(BIN)/wvsctl demo

@@ -141,7 +141,8 @@ def template_database(admin_url: str) -> str:
 
 
 @contextmanager
-def _database(admin_url: str, template: str) -> Iterator[str]:
+def private_database(admin_url: str, template: str) -> Iterator[str]:
+    """A database of the block's own, made of `template`."""
     name = f"{_prefix()}{uuid.uuid4().hex[:12]}"
     with psycopg.connect(admin_url, autocommit=True) as admin:
         _execute(admin, f'create database "{name}" template "{template}"')
@@ -154,14 +155,14 @@ def _database(admin_url: str, template: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(admin_url: str, template_database: str) -> Iterator[str]:
     """A migrated database of this test's own."""
-    with _database(admin_url, template_database) as url:
+    with private_database(admin_url, template_database) as url:
         yield url
 
 
 @pytest.fixture
 def empty_database_url(admin_url: str) -> Iterator[str]:
     """A database of this test's own without any schema."""
-    with _database(admin_url, "template0") as url:
+    with private_database(admin_url, "template0") as url:
         yield url
 
 

@@ -1,0 +1,71 @@
+"""Plans as Postgres executed them, and what is wrong with one."""
+
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import psycopg
+from msgspec import Struct
+
+EXECUTIONS: Final = 7
+"""A prepared statement is planned for its values five times; then a plan for any values may be taken instead."""
+
+
+class Case(Struct, frozen=True):
+    """A query with values; `touched` rows at most may be looked at in any one step, `sorted` at most be sorted."""
+
+    name: str
+    values: list[Any]
+    touched: int
+    sorted: int = 0
+
+
+def faults_of(connection: psycopg.Connection, query: str, case: Case) -> list[str]:
+    """What is wrong with the plans of a query, in words."""
+    faults: dict[str, None] = {}
+    values = ", ".join(_literal(value) for value in case.values)
+    _run(connection, f"PREPARE explained AS {query}")
+    execute = f"EXECUTE explained ({values})" if values else "EXECUTE explained"
+    for _ in range(EXECUTIONS):
+        row = _run(connection, f"EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) {execute}").fetchone()
+        assert row is not None
+        faults.update(dict.fromkeys(f"{case.name} ({values}): {fault}" for fault in faults_in(row[0][0]["Plan"], case)))
+    _run(connection, "DEALLOCATE explained")
+    return list(faults)
+
+
+def faults_in(plan: dict[str, Any], case: Case) -> Iterator[str]:
+    """What is wrong with one plan."""
+    for node in nodes_of(plan):
+        kind, relation = node["Node Type"], node.get("Relation Name", "")
+        loops = node["Actual Loops"]
+        if kind == "Seq Scan" and not relation.startswith("pg_"):
+            yield f"{kind} of {relation}"
+        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        if (touched := (node["Actual Rows"] + removed) * loops) > case.touched and loops:
+            yield f"{kind} {node.get('Index Name', relation)} touches {touched} rows, more than {case.touched}"
+        if kind in {"Sort", "Incremental Sort"}:
+            given = sum(child["Actual Rows"] * child["Actual Loops"] for child in node["Plans"])
+            if given > case.sorted:
+                yield f"{kind} of {given} rows, more than {case.sorted}"
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's node and all below it."""
+    yield plan
+    for child in cast("list[dict[str, Any]]", plan.get("Plans", [])):
+        yield from nodes_of(child)
+
+
+def _run(connection: psycopg.Connection, statement: str) -> psycopg.Cursor[Any]:
+    return connection.execute(statement.encode())
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list):
+        return "ARRAY[" + ", ".join(_literal(item) for item in cast("list[Any]", value)) + "]::text[]"
+    text = str(value).replace("'", "''")
+    return f"'{text}'"

@@ -1,0 +1,183 @@
+"""Every claim and list query, explained on big tables: an index carries it, whatever the table grows to.
+
+`make plans` asks for 1,000,000 tasks and 100,000 snapshots in one workspace; `make test` for a twentieth of it.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import psycopg
+import pytest
+from tests.conftest import private_database
+from tests.integration.plans.explained import Case, faults_in, faults_of
+from tests.integration.plans.population import BIG, LANES, Size, populate, uuid_of
+
+from wvs.domain.policy import RETRY
+from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
+from wvs.postgres.queries import queries, sql
+from wvs.projections.listings import (
+    NEWEST,
+    SnapshotFilter,
+    TaskFilter,
+    WorkspaceFilter,
+    snapshot_query,
+    task_query,
+    workspace_query,
+)
+
+LIMIT: Final = 51
+PAGE: Final = LIMIT + 1
+# A page from each state is merged; dropped ones lie between the others in one of two indexes that will do.
+FACTORS: Final = {"tasks_of_workspace_by_kind": len(TaskState), "snapshots_kept": 2}
+
+SOME_STATES: Final = (SnapshotState.READY, SnapshotState.DROPPED, SnapshotState.LOST)
+
+BIG_ID: Final = UUID(BIG)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(Size(50_000, 5_000), id="share"),
+        pytest.param(Size(1_000_000, 100_000), id="whole", marks=pytest.mark.campaign),
+    ],
+)
+def populated(
+    request: pytest.FixtureRequest, admin_url: str, template_database: str
+) -> Iterator[tuple[psycopg.Connection, Size]]:
+    size: Size = request.param
+    with private_database(admin_url, template_database) as url:
+        populate(url, size)
+        with psycopg.connect(url, autocommit=True) as connection:
+            yield connection, size
+
+
+def list_cases(size: Size) -> Iterator[Case]:
+    """Every list with every combination of filters, from the beginning and from the middle."""
+    for before in (str(NEWEST), uuid_of(size.workspaces // 2)):
+        for wanted in (
+            WorkspaceFilter(),
+            *(WorkspaceFilter(state) for state in WorkspaceState),
+            WorkspaceFilter(name="again"),
+            *(WorkspaceFilter(state, "again") for state in WorkspaceState),
+            WorkspaceFilter(WorkspaceState.ACTIVE, "w4"),
+        ):
+            yield listed(workspace_query(wanted), before)
+    for before in (str(NEWEST), uuid_of(size.snapshots // 2)):
+        for labels in ((), ("run=7",), ("kind=nightly",), ("kind=nightly", "run=7"), ("no=such",)):
+            for state in (None, *(SOME_STATES if labels else SnapshotState)):
+                for deleted in (False, True):
+                    wanted = SnapshotFilter(BIG_ID, state, labels, deleted)
+                    yield by_label(listed(snapshot_query(wanted), before), wanted, size)
+    for before in (str(NEWEST), uuid_of(size.tasks // 2)):
+        for workspace in (None, BIG_ID):
+            for state in (None, *TaskState):
+                for kind in (None, *TaskKind):
+                    yield listed(task_query(TaskFilter(workspace, state, kind)), before)
+
+
+def by_label(case: Case, wanted: SnapshotFilter, size: Size) -> Case:
+    """One label alone has its index. Whatever is asked beside it is looked at snapshot by snapshot of that label."""
+    if not wanted.labels or (len(wanted.labels) == 1 and wanted.state is None and wanted.include_deleted):
+        return case
+    return msgspec.structs.replace(case, touched=size.snapshots)
+
+
+def listed(query: tuple[str, list[Any]], before: str) -> Case:
+    name = query[0].split()[1]
+    touched = PAGE * FACTORS.get(name, 1)
+    return Case(name, [before, LIMIT, *query[1]], touched, sorted=touched)
+
+
+def other_cases(size: Size) -> Iterator[Case]:
+    """The other queries of readers, followers and upkeep that look for few of many rows."""
+    last, task = size.events, uuid_of(size.tasks // 2)
+    yield Case("workspace_by_id", [uuid_of(4)], 1)
+    yield Case("workspace_by_name", ["w4"], 1)
+    yield Case("workspace_by_name", ["again"], 1)
+    yield Case("snapshot_by_id", [BIG, uuid_of(4)], 1)
+    yield Case("task_by_id", [task], 1)
+    yield Case("task_workspace", [task], 1)
+    yield Case("tasks_final_among", ["{" + ",".join(uuid_of(n) for n in range(1, 200)) + "}"], 200)
+    yield Case("log_events_between", [last // 2, last, LIMIT], LIMIT)
+    yield Case("log_max_position", [], 1)
+    yield Case("stream_events_after", [BIG, last // 4, LIMIT], LIMIT)
+    yield Case("workspace_version_at", [BIG, last // 2], 40)
+    yield Case("workspace_events_between", [BIG, last // 4, last, LIMIT], LIMIT)
+    yield Case("idempotent_answer", ["anonymous createSnapshot", "k7"], 1)
+
+
+def test_every_list_query_walks_an_index_and_stops_at_its_page(populated: tuple[psycopg.Connection, Size]) -> None:
+    connection, size = populated
+    cases = list(list_cases(size))
+    for name in queries():
+        if name.startswith(("workspaces_", "snapshots_", "tasks_")) and name != "tasks_final_among":
+            assert name in {case.name for case in cases}, f"{name} is not explained"
+    faults = [fault for case in cases for fault in faults_of(connection, sql(case.name), case)]
+    assert not faults, summary(faults)
+
+
+def test_every_other_query_of_few_rows_touches_few(populated: tuple[psycopg.Connection, Size]) -> None:
+    connection, size = populated
+    faults = [fault for case in other_cases(size) for fault in faults_of(connection, sql(case.name), case)]
+    assert not faults, summary(faults)
+
+
+def test_claims_and_renewals_walk_indexes(populated: tuple[psycopg.Connection, Size]) -> None:
+    connection, _ = populated
+    plans = _Plans(connection)
+    deadlines = msgspec.json.encode({kind: policy.deadline_s for kind, policy in RETRY.items()}).decode()
+    beginning = "'0001-01-01 00:00:00+00'"
+    for _ in range(8):  # past the fifth execution, when a plan for any values is considered
+        with connection.transaction(force_rollback=True):
+            claim = f"SELECT fence, workspace_id, task_id FROM wvs.claim_task('e', 30, '{deadlines}', {beginning})"
+            row = connection.execute(claim.encode()).fetchone()
+            assert row is not None
+            fence, workspace, task = row
+            renew = f"SELECT wvs.renew_lease('{workspace}', {fence}, '{task}', 30, '{{\"phase\": \"clone\"}}')"
+            assert connection.execute(renew.encode()).fetchone() == ("go_on",)
+            connection.execute(b"SELECT * FROM wvs.reap_lanes()")
+    seen = plans.statements()
+    for table in ("wvs.lanes", "wvs.queue"):
+        assert any(table in statement for statement, _ in seen)
+    case = Case("claim", [], touched=LANES // 10)
+    faults = {f"{statement}: {fault}" for statement, plan in seen for fault in faults_in(plan, case)}
+    assert not faults, summary(sorted(faults))
+
+
+def summary(faults: list[str]) -> str:
+    """An example of each fault of each query."""
+    examples = {(fault.split()[0], fault.rpartition(": ")[2].split(" touches ")[0]): fault for fault in faults}
+    return "\n".join([f"{len(faults)} faults", *examples.values()])
+
+
+class _Plans:
+    """The plans of statements inside functions, as auto_explain tells them to the client."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._seen: list[tuple[str, dict[str, Any]]] = []
+        try:
+            connection.execute("LOAD 'auto_explain'")
+        except psycopg.Error as error:
+            pytest.skip(f"the server does not let this role see plans inside functions: {error}")
+        for setting in (
+            "client_min_messages = log",
+            "auto_explain.log_min_duration = 0",
+            "auto_explain.log_nested_statements = on",
+            "auto_explain.log_analyze = on",
+            "auto_explain.log_timing = off",
+            "auto_explain.log_format = json",
+        ):
+            connection.execute(f"SET {setting}".encode())
+        connection.add_notice_handler(self._heard)
+
+    def statements(self) -> list[tuple[str, dict[str, Any]]]:
+        return self._seen
+
+    def _heard(self, notice: psycopg.errors.Diagnostic) -> None:
+        text = notice.message_primary or ""
+        if "plan:" in text:
+            told = msgspec.json.decode(text[text.index("{") :])
+            self._seen.append((told["Query Text"].strip()[:80], told["Plan"]))
