@@ -33,6 +33,8 @@ class FaultRules(RequestRules):
         model = self.model(at, patient=True)
         self.story.disturb()
         self.story.tell(f"arm {name}={action} {everywhere}")
+        if name.endswith(".cloning") and everywhere:
+            action = "sleep:1"  # there the clone takes its time, and everything else goes on
         for executor in self.harness.processes.executors() if everywhere else [self.harness.working(pick)]:
             self.harness.arm(executor, f"{name}={action}@1")
         match name.partition(".")[0]:

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
-from wvs.domain.events import CurrentSet, SnapshotDropRequested, TaskStarted
+from wvs.domain.events import CurrentSet, SnapshotCreated, SnapshotDropRequested, TaskStarted, WorkspaceInitialized
 from wvs.domain.evolve import evolve
 from wvs.domain.states import RETRYABLE_STATES, SnapshotState, TaskKind, TaskState
 from wvs.domain.values import Metadata
@@ -135,6 +135,10 @@ def _follow(history: History, stored: Row) -> None:
             assert state_then in (SnapshotState.READY, SnapshotState.LOST), f"a {state_then} snapshot became current"
         case _:
             pass
+    if isinstance(event, WorkspaceInitialized | SnapshotCreated | CurrentSet):
+        assert before is not None
+        holder = before.tasks[event.task_id]
+        assert (event.tree, event.fence) == (holder.tree, holder.fence), f"{event.tree} is not of {holder}"
     for change in project(history.id, event, metadata):
         row = msgspec.json.decode(msgspec.json.encode(change.row))
         if isinstance(change, Insert):

@@ -160,7 +160,11 @@ class Story:
     def look_at(self, typed_id: str) -> Look:
         """One look at log and disk, with every invariant that holds at any moment."""
         workspace_id = parse_id(WORKSPACE, typed_id)
+        pointed = self.harness.disk.pointed(workspace_id)
         look = self.harness.log.look(workspace_id)
+        states = {row["name"]: row["state"] for row in look.rows["trees"]}
+        # The link was read first, so that it is no newer than the log.
+        assert pointed is None or states[pointed] in ("live", "retired"), f"the link leads to a tree {states[pointed]}"
         self.harness.disk.check_snapshots(workspace_id, look)
         return look
 
