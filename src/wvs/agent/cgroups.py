@@ -1,16 +1,20 @@
 """The kernel's freezers: cgroup v2 where it is mounted, else the freezer of cgroup v1."""
 
+import asyncio
 import errno
 import os
 import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from wvs.agent.errors import NoFreezer
 from wvs.agent.freezer import Freezer, send_all, until, until_dead, until_thawed
 from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
+
+_TOLD_WITHIN_S: Final = 0.012
+"""The kernel tells of changes at most every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV), the last one late."""
 
 
 def kernel_freezer(name: str) -> Freezer:
@@ -79,23 +83,26 @@ class CgroupV2(_Cgroup):
             raise OSError(errno.ENOSYS, "the kernel has no cgroup.freeze")
         self._move_in_and_out()
         self._events = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        self._witness = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        self._touched = time.monotonic()
 
     async def freeze(self) -> None:
+        self._forget_changes()
         self._write("cgroup.freeze", "1")
         await until(lambda: self._says("frozen 1"))
+        await self._until_told()
         self._before = self.pids()
 
     async def thaw(self) -> None:
         self._before = None
         self._write("cgroup.freeze", "0")
         await until_thawed(lambda: self._says("frozen 0"))
+        self._touched = time.monotonic()
 
     def holds(self) -> bool:
-        """Also knows of a thaw that was taken back: the kernel tells of every change since the file was last read."""
-        poll = select.poll()
-        poll.register(self._events, select.POLLPRI)
-        changed = bool(poll.poll(0))
-        return not changed and self._before is not None and self._says("frozen 1") and self.pids() == self._before
+        """Also knows of a thaw that was taken back, unless that was in the last 10 ms."""
+        lasted = self._before is not None and self._says("frozen 1") and not self._is_told()
+        return lasted and self.pids() == self._before
 
     async def kill(self) -> None:
         try:
@@ -110,7 +117,28 @@ class CgroupV2(_Cgroup):
 
     def close(self) -> None:
         os.close(self._events)
+        os.close(self._witness)
         super().close()
+
+    async def _until_told(self) -> None:
+        """Returns when the kernel has told of this freeze, too, so that it is not taken for somebody else's doing."""
+        if time.monotonic() - self._touched < 3 * _TOLD_WITHIN_S:
+            await asyncio.sleep(2 * _TOLD_WITHIN_S)  # it may first tell of what was before
+        try:
+            async with asyncio.timeout(2 * _TOLD_WITHIN_S):
+                await until(self._is_told)
+        except TimeoutError:
+            pass  # an empty cgroup, or one that was frozen already: there is nothing to tell
+        self._forget_changes()
+
+    def _is_told(self) -> bool:
+        """Whether the kernel told of a change since the witness was last read, see cgroup.events in cgroup-v2.rst."""
+        poll = select.poll()
+        poll.register(self._witness, select.POLLPRI)
+        return bool(poll.poll(0))
+
+    def _forget_changes(self) -> None:
+        os.pread(self._witness, 4096, 0)
 
     def _says(self, line: str) -> bool:
         return line in os.pread(self._events, 4096, 0).decode().splitlines()

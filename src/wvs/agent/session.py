@@ -46,10 +46,10 @@ def _own_process() -> list[int]:
 class Hooks(Struct, frozen=True, kw_only=True):
     """What the session asks of the agent; see `register`."""
 
-    on_freeze: Callable[[], Awaitable[None]]
-    on_thaw: Callable[[], Awaitable[None]]
-    on_switch: Callable[[Tree], Awaitable[None]]
-    on_end: Callable[[str], Awaitable[None]] = _nothing
+    on_freeze: Callable[[], Awaitable[object]]
+    on_thaw: Callable[[], Awaitable[object]]
+    on_switch: Callable[[Tree], Awaitable[object]]
+    on_end: Callable[[str], Awaitable[object]] = _nothing
     still_frozen: Callable[[], bool] = lambda: True
     writers: Callable[[], Iterable[int]] = _own_process
     caveat: str = ""
@@ -368,10 +368,10 @@ async def register(
     workspace: str,
     *,
     agent: str,
-    on_freeze: Callable[[], Awaitable[None]] = _nothing,
-    on_thaw: Callable[[], Awaitable[None]] = _nothing,
-    on_switch: Callable[[Tree], Awaitable[None]] = _nothing,
-    on_end: Callable[[str], Awaitable[None]] = _nothing,
+    on_freeze: Callable[[], Awaitable[object]] = _nothing,
+    on_thaw: Callable[[], Awaitable[object]] = _nothing,
+    on_switch: Callable[[Tree], Awaitable[object]] = _nothing,
+    on_end: Callable[[str], Awaitable[object]] = _nothing,
     lease_s: float = LEASE_S,
 ) -> Session:
     """Registers an agent that is going to write the live tree of `workspace` (name or id). Use it with `async with`.

@@ -1,0 +1,206 @@
+"""A service in this process, and agents as processes of their own."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from tests.integration.executor.conftest import Platform, platform
+
+from wvs.agent.cgroups import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent.errors import NoFreezer
+from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
+from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id
+from wvs.domain.states import TaskState
+from wvs.executor import operations
+from wvs.executor.cloning import ProvenClone
+from wvs.executor.workbench import Job
+from wvs.http.server import listen, serve
+from wvs.http.wiring import open_api
+
+__all__ = ["platform"]
+
+PATIENCE_S = 20.0
+
+
+class Wrapped:
+    """One `wvsctl agent run` as a process; `out` is what the command printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self) -> str:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            return (await self.process.stdout.readline()).decode().rstrip("\n")
+
+    async def ended(self) -> tuple[int, str, str]:
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode, out.decode(), err.decode()
+
+
+class Service:
+    """One active workspace with an API and an executor."""
+
+    def __init__(self, platform: Platform, client: httpx.AsyncClient, workspace_id: UUID) -> None:
+        self.platform = platform
+        self.client = client
+        self.url = str(client.base_url).rstrip("/")
+        self.workspace_id = workspace_id
+        self.name = format_id(WORKSPACE, workspace_id)
+        self.live = platform.live(workspace_id)
+        self.wrapped: list[Wrapped] = []
+
+    async def run(self, *words: str, options: tuple[str, ...] = (), url: str | None = None, **more: Any) -> Wrapped:
+        arguments = ("-m", "wvs.cli.wvsctl", "--url", url or self.url, "agent", "run", "-w", self.name, *options)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            "--",
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            **more,
+        )
+        wrapped = Wrapped(process)
+        self.wrapped.append(wrapped)
+        return wrapped
+
+    async def shell(self, script: str, *options: str, url: str | None = None) -> Wrapped:
+        return await self.run("sh", "-c", script, options=options, url=url)
+
+    async def cgroup(self) -> Path:
+        """The cgroup of the only session."""
+        (session,) = await self.sessions()
+        (cgroup,) = cgroups_of(session["id"])
+        return cgroup
+
+    async def sessions(self, *, ended: bool = False) -> list[dict[str, Any]]:
+        path = f"/v1/workspaces/{format_id(WORKSPACE, self.workspace_id)}/sessions"
+        answer = await self.client.get(path, params={"all": ended})
+        return answer.raise_for_status().json()["items"]
+
+    async def evict(self, session: str) -> dict[str, Any]:
+        answer = await self.client.post(f"/v1/sessions/{session}/evict", json={"reason": "the test says so"})
+        return answer.raise_for_status().json()
+
+    async def snapshot(self) -> tuple[UUID, TaskState]:
+        return await self.platform.snapshot(self.workspace_id)
+
+    async def document(self, snapshot_id: UUID) -> dict[str, Any]:
+        path = f"/v1/workspaces/{self.name}/snapshots/{format_id(SNAPSHOT, snapshot_id)}"
+        return (await self.client.get(path)).raise_for_status().json()
+
+    async def failure(self) -> dict[str, Any]:
+        """The error of the newest failed task."""
+        return (await self.client.get("/v1/tasks", params={"state": "failed"})).json()["items"][0]["error"]
+
+    async def attempts_failed(self) -> list[str]:
+        events = (await self.client.get(f"/v1/workspaces/{self.name}/events")).json()["items"]
+        return [e["data"]["error"]["code"] for e in events if e["type"] == "task.attempt_failed.v1"]
+
+    async def tree(self, snapshot_id: UUID) -> Path:
+        workspace = await self.platform.path.load(self.workspace_id)
+        assert workspace is not None
+        name = workspace.snapshots[snapshot_id].tree
+        assert name is not None
+        return self.platform.volume / self.name / "trees" / name / "root"
+
+
+async def until(satisfied: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    async with asyncio.timeout(seconds):
+        while not satisfied():
+            await asyncio.sleep(0.01)
+
+
+def cgroups_of(session: str) -> list[Path]:
+    """The cgroup of a session, in either hierarchy, if there is one."""
+    found: list[Path] = []
+    for own in (own_cgroup_v2, own_cgroup_v1):
+        with contextlib.suppress(NoFreezer):
+            found += own().glob(f"wvs-{session}")
+    return found
+
+
+async def clear(cgroup: Path) -> None:
+    """What docs/agents.md tells a person to do with the cgroup of a wrapper that was killed."""
+    (cgroup / "cgroup.kill").write_text("1")
+    await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text())
+    cgroup.rmdir()
+
+
+@pytest.fixture
+def kernel_holds() -> None:
+    """Skips where this process may not make cgroups."""
+    try:
+        kernel_freezer(f"wvs-probe-{os.getpid()}").close()
+    except NoFreezer as reason:
+        pytest.skip(f"no cgroup can be used here: {reason}")
+
+
+@pytest.fixture(params=[CgroupV2, CgroupV1])
+def cgroup_kind(request: pytest.FixtureRequest) -> type[CgroupV2] | type[CgroupV1]:
+    return request.param
+
+
+@pytest.fixture
+def short_freezes(platform: Platform) -> None:
+    """To be asked for before `service`."""
+    platform.settings_change(freeze_budget_s=1.5)
+
+
+@pytest.fixture
+async def service(kernel_holds: None, platform: Platform) -> AsyncIterator[Service]:
+    async with serving(platform) as client, platform.running():
+        workspace_id = await platform.create()
+        service = Service(platform, client, workspace_id)
+        yield service
+        for wrapped in service.wrapped:
+            if wrapped.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    wrapped.process.send_signal(signal.SIGCONT)
+                    wrapped.process.terminate()
+                await wrapped.ended()
+        left = [cgroup for session in await service.sessions(ended=True) for cgroup in cgroups_of(session["id"])]
+        assert left == [], "an agent left its cgroup behind"
+
+
+@contextlib.asynccontextmanager
+async def serving(platform: Platform) -> AsyncGenerator[httpx.AsyncClient]:
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with open_api(platform.settings_with_volume(), platform.url) as api:
+        listener = listen("127.0.0.1", 0)
+        task = asyncio.create_task(serve(api, listener, on_listening=url.set_result, handle_signals=False))
+        async with httpx.AsyncClient(base_url=await url, timeout=70) as client:
+            yield client
+        api.draining.set()
+        await task
+
+
+@pytest.fixture
+def after_the_clone(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
+    """Lets something happen once, between a real clone and the question whether everybody is still frozen."""
+
+    def arrange(happening: Callable[[], Awaitable[None]]) -> None:
+        real = operations.clone_proven
+        todo = [happening]
+
+        async def clone(job: Job, source: str, point: str) -> ProvenClone:
+            result = await real(job, source, point)
+            while todo:
+                await todo.pop()()
+            return result
+
+        monkeypatch.setattr(operations, "clone_proven", clone)
+
+    return arrange

@@ -1,0 +1,180 @@
+"""Agents that do not stand still, each for real: nothing is published, and the message names who it was."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tests.integration.agent.conftest import Service, clear, until
+from tests.integration.agent.cutting import Network
+
+from wvs.agent import FreezeRefused, register
+from wvs.domain.states import TaskState
+
+WRITING = "i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done"
+Arrange = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+async def writes_on(file: Path) -> None:
+    await until(file.exists)
+    before = file.read_text()
+    await until(lambda: file.read_text() not in ("", before))
+
+
+async def test_an_agent_that_refuses_is_named_with_its_reason(service: Service) -> None:
+    thawed = asyncio.Event()
+
+    async def on_freeze() -> None:
+        raise FreezeRefused("in the middle of a payment")
+
+    async def on_thaw() -> None:
+        thawed.set()
+
+    async with await register(
+        service.url, service.name, agent="payer", on_freeze=on_freeze, on_thaw=on_thaw
+    ) as session:
+        trees = service.platform.trees(service.workspace_id)
+        _, state = await service.snapshot()
+        assert state is TaskState.FAILED
+        error = await service.failure()
+        assert error["code"] == "QUIESCE_REFUSED"
+        assert session.id in error["detail"]
+        assert "in the middle of a payment" in error["detail"]
+        assert service.platform.trees(service.workspace_id) == trees
+        assert thawed.is_set()
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+
+
+async def test_a_stopped_wrapper_times_out_by_name_and_works_again_when_it_goes_on(
+    short_freezes: None, service: Service
+) -> None:
+    wrapped, other = await service.shell(WRITING), await service.shell("echo ready; while true; do date > b; done")
+    await wrapped.line()
+    await other.line()
+    stopped = next(s for s in await service.sessions() if s["pid"] == wrapped.process.pid)
+    wrapped.process.send_signal(signal.SIGSTOP)
+    _, state = await service.snapshot()
+    assert state is TaskState.FAILED
+    error = await service.failure()
+    assert error["code"] == "QUIESCE_TIMEOUT"
+    assert stopped["id"] in error["detail"]
+    await writes_on(service.live / "b")
+    wrapped.process.send_signal(signal.SIGCONT)
+    await asyncio.sleep(0.5)
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    await writes_on(service.live / "a")
+
+
+async def test_a_killed_wrapper_still_blocks_until_a_person_answers_for_its_program(
+    short_freezes: None, service: Service
+) -> None:
+    wrapped = await service.shell(WRITING)
+    await wrapped.line()
+    (session,) = await service.sessions()
+    cgroup = await service.cgroup()
+    assert cgroup.name == f"wvs-{session['id']}"
+    wrapped.process.kill()
+    await until(lambda: wrapped.process.returncode is not None)
+    await writes_on(service.live / "a")
+    _, state = await service.snapshot()
+    assert state is TaskState.FAILED
+    error = await service.failure()
+    assert error["code"] == "QUIESCE_TIMEOUT"
+    assert session["id"] in error["detail"]
+    await writes_on(service.live / "a")
+    await clear(cgroup)
+    await service.evict(session["id"])
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+
+
+async def test_a_host_that_lost_the_network_goes_on_by_itself_and_its_token_is_worth_nothing(
+    short_freezes: None, service: Service, after_the_clone: Arrange
+) -> None:
+    async with Network(service.url).running() as network:
+        wrapped = await service.shell(WRITING, url=network.url)
+        await wrapped.line()
+
+        async def cut() -> None:
+            network.up.clear()
+
+        after_the_clone(cut)
+        cut_off = time.monotonic()
+        _, state = await service.snapshot()
+        assert state is TaskState.FAILED  # broken first; then, tried again, without an answer
+        assert "QUIESCE_BROKEN" in await service.attempts_failed()
+        assert (await service.failure())["code"] == "QUIESCE_TIMEOUT"
+        await writes_on(service.live / "a")
+        assert time.monotonic() - cut_off < 1.0 + 5.0 + 4.0
+        network.up.set()
+        await asyncio.sleep(1)
+        _, state = await service.snapshot()
+        assert state is TaskState.SUCCEEDED
+        wrapped.process.terminate()
+        await wrapped.ended()
+
+
+async def test_without_service_an_agent_whose_tree_was_replaced_starts_again_in_the_new_one(
+    short_freezes: None, service: Service, after_the_clone: Arrange
+) -> None:
+    async with Network(service.url).running() as network:
+        wrapped = await service.shell('echo "$PWD"; while true; do date > a; done', url=network.url)
+        old = await wrapped.line()
+
+        async def move_the_link_and_cut() -> None:
+            network.up.clear()
+            other = Path(old).parents[1] / "elsewhere" / "root"
+            other.mkdir(parents=True)
+            service.live.unlink()
+            service.live.symlink_to(other)
+
+        after_the_clone(move_the_link_and_cut)
+        await service.snapshot()
+        assert await wrapped.line() == str(service.live.resolve()) != old
+        await writes_on(service.live / "a")
+        network.up.set()
+        wrapped.process.terminate()
+        await wrapped.ended()
+
+
+async def test_a_thaw_by_somebody_else_during_the_clone_discards_it(service: Service, after_the_clone: Arrange) -> None:
+    wrapped = await service.shell(WRITING)
+    await wrapped.line()
+    cgroup = await service.cgroup()
+
+    async def thaw() -> None:
+        (cgroup / "cgroup.freeze").write_text("0")
+        await writes_on(service.live / "a")
+
+    after_the_clone(thaw)
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED  # tried again
+    assert await service.attempts_failed() == ["QUIESCE_BROKEN"]
+    await writes_on(service.live / "a")
+
+
+async def test_whoever_comes_during_a_freeze_does_not_begin_before_its_end(
+    service: Service, after_the_clone: Arrange
+) -> None:
+    member = await service.shell(WRITING)
+    await member.line()
+    late: list[object] = []
+
+    async def join() -> None:
+        wrapped = await service.shell("touch late; echo ready; sleep 100")
+        late.append(wrapped)
+        while len(await service.sessions()) < 2:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        assert not (service.live / "late").exists()
+
+    after_the_clone(join)
+    snapshot_id, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    assert await service.wrapped[-1].line() == "ready"
+    assert (service.live / "late").exists()
+    assert not ((await service.tree(snapshot_id)) / "late").exists()
+    assert len((await service.document(snapshot_id))["certificate"]["members"]) == 1

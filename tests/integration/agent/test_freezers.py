@@ -1,0 +1,144 @@
+"""The kernel's freezers on real processes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.integration.agent.conftest import until
+
+from wvs.agent import cgroups
+from wvs.agent.cgroups import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent.command import Command
+from wvs.agent.errors import NoFreezer
+from wvs.agent.freezer import Freezer
+from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
+
+# Forks all the time and counts in a file; its children leave the process group and the session.
+COUNTING = "i=0; while true; do i=$((i+1)); echo $i > count.new; setsid mv count.new count; done"
+
+
+@pytest.fixture
+async def freezer(cgroup_kind: type[CgroupV2] | type[CgroupV1]) -> AsyncIterator[Freezer]:
+    try:
+        own = own_cgroup_v2() if cgroup_kind is CgroupV2 else own_cgroup_v1()
+        freezer = cgroup_kind(own / f"wvs-{uuid.uuid4().hex}")
+    except NoFreezer as reason:
+        pytest.skip(f"no cgroup can be used here: {reason}")
+    yield freezer
+    await freezer.kill()
+    freezer.close()
+    assert not freezer.directory.exists()
+
+
+def count(directory: Path) -> int:
+    try:
+        return int((directory / "count").read_text() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+async def counting(directory: Path, freezer: Freezer) -> Command:
+    command = Command(["sh", "-c", COUNTING], str(directory), os.environ, freezer)
+    await until(lambda: count(directory) > 3)
+    return command
+
+
+async def test_a_frozen_tree_stands_still_and_goes_on_after_the_thaw(freezer: Freezer, tmp_path: Path) -> None:
+    await counting(tmp_path, freezer)
+    await freezer.freeze()
+    before = sorted(tmp_path.iterdir()), count(tmp_path)
+    assert freezer.holds()
+    await asyncio.sleep(0.2)
+    assert (sorted(tmp_path.iterdir()), count(tmp_path)) == before
+    assert freezer.holds()
+    await freezer.thaw()
+    assert not freezer.holds()
+    await until(lambda: count(tmp_path) > before[1])
+
+
+async def test_a_frozen_tree_is_killed_without_running_on(freezer: Freezer, tmp_path: Path) -> None:
+    command = await counting(tmp_path, freezer)
+    await freezer.freeze()
+    before = count(tmp_path)
+    await freezer.kill()
+    assert freezer.pids() == []
+    assert command.reap() == 128 + 9
+    assert count(tmp_path) == before
+
+
+async def test_a_thaw_by_somebody_else_is_noticed(freezer: Freezer, tmp_path: Path) -> None:
+    await counting(tmp_path, freezer)
+    await freezer.freeze()
+    match freezer:
+        case CgroupV2():
+            (freezer.directory / "cgroup.freeze").write_text("0")
+        case CgroupV1():
+            (freezer.directory / "freezer.state").write_text("THAWED")
+        case _:
+            pytest.fail("another kind of freezer")
+    assert not freezer.holds()
+
+
+async def test_a_thaw_that_was_taken_back_is_noticed(tmp_path: Path) -> None:
+    try:
+        freezer = CgroupV2(own_cgroup_v2() / f"wvs-{uuid.uuid4().hex}")
+    except NoFreezer as reason:
+        pytest.skip(f"no cgroup can be used here: {reason}")
+    try:
+        await counting(tmp_path, freezer)
+        await freezer.freeze()
+        await asyncio.sleep(0.05)
+        assert freezer.holds()
+        switch, events = freezer.directory / "cgroup.freeze", freezer.directory / "cgroup.events"
+        switch.write_text("0")
+        await until(lambda: "frozen 0" in events.read_text())
+        switch.write_text("1")
+        await until(lambda: "frozen 1" in events.read_text())
+        await until(lambda: not freezer.holds(), 1)
+    finally:
+        await freezer.kill()
+        freezer.close()
+
+
+async def test_a_process_that_vanishes_while_it_is_frozen_breaks_the_standstill(
+    freezer: Freezer, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", "import os, time; os.fork(); open('up', 'a').write('x'); time.sleep(60)"]
+    Command(words, str(tmp_path), os.environ, freezer)
+    await until(lambda: (tmp_path / "up").exists() and (tmp_path / "up").read_text() == "xx")
+    await freezer.freeze()
+    os.kill(max(freezer.pids()), 9)
+    if isinstance(freezer, CgroupV1):
+        pytest.skip("in v1 the signal waits for the thaw")
+    await until(lambda: not freezer.holds(), 2)
+
+
+async def test_a_host_without_cgroups_is_told_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cgroups, "own_cgroup_v2", lambda: tmp_path / "absent")
+    monkeypatch.setattr(cgroups, "own_cgroup_v1", lambda: tmp_path)
+    with pytest.raises(NoFreezer, match=r"absent.*No such file.*v1 freezer cannot be used"):
+        kernel_freezer("wvs-x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_may_not_make_cgroups_is_told_so() -> None:
+    code = "import os\nfrom wvs.agent.cgroups import kernel_freezer\nos.setuid(65534)\nkernel_freezer('wvs-x').close()"
+    if os.getuid() != 0:
+        pytest.skip("only root can become nobody")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "NoFreezer: no cgroup can be made in" in result.stderr
+
+
+async def test_freezes_in_quick_succession_are_not_taken_for_somebody_elses(freezer: Freezer, tmp_path: Path) -> None:
+    await counting(tmp_path, freezer)
+    for _ in range(20):
+        await freezer.freeze()
+        await asyncio.sleep(0.03)
+        assert freezer.holds()
+        await freezer.thaw()

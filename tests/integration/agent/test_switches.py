@@ -1,0 +1,61 @@
+"""`set_current` under a program that knows nothing of it."""
+
+import pytest
+from tests.integration.agent.conftest import Service, until
+
+from wvs.domain.states import TaskState
+
+# Reads what the tree holds once, and adds to it for ever.
+PROGRAM = 'n=$(cat n); echo "$n in $PWD"; while true; do n=$((n+1)); echo $n > n.new && mv n.new n; done'
+
+
+async def test_a_restarted_program_works_in_the_new_tree_with_what_that_holds(service: Service) -> None:
+    (service.live / "n").write_text("100\n")
+    snapshot_id, _ = await service.snapshot()
+    (service.live / "n").write_text("9000000\n")
+    old = service.live.resolve()
+    wrapped = await service.shell(PROGRAM)
+    assert await wrapped.line() == f"9000000 in {old}"
+    assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    new = service.live.resolve()
+    assert await wrapped.line() == f"100 in {new}"
+    await until(lambda: int((new / "n").read_text() or 0) > 100)
+    assert int((new / "n").read_text()) < 9000000
+    assert new != old
+    assert not old.exists()
+    assert (await service.sessions())[0]["epoch"] == 2
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+
+
+async def test_a_program_may_be_ended_by_a_switch_instead(service: Service) -> None:
+    (service.live / "n").write_text("1\n")
+    snapshot_id, _ = await service.snapshot()
+    wrapped = await service.shell(PROGRAM, "--on-switch", "exit")
+    await wrapped.line()
+    assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    code, out, err = await wrapped.ended()
+    assert (code, out) == (75, "")
+    assert "the live tree was replaced: the command was ended" in err
+    assert (service.live / "n").read_text() == "1\n"
+    assert await service.sessions() == []
+
+
+async def test_a_program_may_be_told_of_a_switch_by_a_signal(service: Service) -> None:
+    snapshot_id, _ = await service.snapshot()
+    script = 'trap \'cd "$WVS_LIVE" && cd "$(pwd -P)"; pwd\' HUP; echo ready; while true; do sleep 0.02; done'
+    wrapped = await service.shell(script, "--on-switch", "signal:HUP")
+    await wrapped.line()
+    assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    assert await wrapped.line() == str(service.live.resolve())
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+
+
+@pytest.mark.parametrize("nonsense", ["signal:NOPE", "restart:HUP"])
+async def test_a_switch_that_means_nothing_is_a_faulty_command_line(service: Service, nonsense: str) -> None:
+    wrapped = await service.shell("true", "--on-switch", nonsense)
+    code, _, err = await wrapped.ended()
+    assert code == 2
+    assert nonsense.rpartition(":")[2] in err
+    assert await service.sessions(ended=True) == []

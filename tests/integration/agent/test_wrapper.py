@@ -1,0 +1,133 @@
+"""`wvsctl agent run` around ordinary programs: what they see, and what their caller sees."""
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+
+import pytest
+from tests.integration.agent.conftest import Service, until
+
+from wvs.domain.states import TaskState
+
+
+async def test_a_program_runs_in_the_live_tree_and_its_exit_code_is_passed_on(service: Service) -> None:
+    script = 'echo "$PWD"; echo "$WVS_WORKSPACE $WVS_LIVE"; echo "$1" >&2; exit 7'
+    wrapped = await service.run("sh", "-c", script, "sh", "--json")
+    code, out, err = await wrapped.ended()
+    assert code == 7
+    assert out.splitlines() == [str(service.live.resolve()), f"{service.name} {service.live}"]
+    assert err == "--json\n"
+    assert await service.sessions() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(("sh", "-c", "kill -KILL $$"), 137), (("no-such-program",), 127), (("/etc/passwd",), 126)]
+)
+async def test_other_ends_have_the_exit_codes_of_a_shell(service: Service, words: tuple[str, ...], code: int) -> None:
+    wrapped = await service.run(*words)
+    assert (await wrapped.ended())[0] == code
+    assert await service.sessions() == []
+
+
+async def test_a_signal_reaches_the_program_and_what_it_left_running_is_killed(service: Service) -> None:
+    script = 'trap "echo got it; exit 3" TERM; setsid sleep 1000 & echo ready; while true; do sleep 0.05; done'
+    wrapped = await service.shell(script)
+    assert await wrapped.line() == "ready"
+    cgroup = await service.cgroup()
+    assert len((cgroup / "cgroup.procs").read_text().split()) >= 2
+    wrapped.process.send_signal(signal.SIGTERM)
+    code, out, _ = await wrapped.ended()
+    assert (code, out) == (3, "got it\n")
+    assert not cgroup.exists()
+
+
+async def test_an_unmodified_program_is_frozen_for_a_snapshot_and_named_in_its_proof(service: Service) -> None:
+    wrapped = await service.shell("i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done")
+    await wrapped.line()
+    (session,) = await service.sessions()
+    assert session["pid"] == wrapped.process.pid
+    snapshot_id, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    certificate = (await service.document(snapshot_id))["certificate"]
+    (member,) = certificate["members"]
+    assert member["session_id"] == session["id"]
+    assert member["flush"] == "ok"
+    before = (service.live / "a").read_text()
+    await until(lambda: (service.live / "a").read_text() not in ("", before))
+    later_id, _ = await service.snapshot()
+    (later,) = (await service.document(later_id))["certificate"]["members"]
+    assert later["token"] != member["token"]
+
+
+async def test_a_cooperative_wrapper_says_so_in_the_proof(service: Service) -> None:
+    script = "i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done"
+    wrapped = await service.shell(script, "--cooperative")
+    await wrapped.line()
+    snapshot_id, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    (member,) = (await service.document(snapshot_id))["certificate"]["members"]
+    assert member["flush"] == "ok (cooperative: stopped by SIGSTOP, not held by the kernel)"
+    wrapped.process.terminate()
+    assert (await wrapped.ended())[0] == 128 + signal.SIGTERM
+
+
+async def test_an_eviction_ends_the_program(service: Service) -> None:
+    wrapped = await service.shell('trap "echo leaving; exit 0" TERM; echo ready; while true; do sleep 0.05; done')
+    await wrapped.line()
+    (session,) = await service.sessions()
+    assert (await service.evict(session["id"]))["state"] == "evicted"
+    code, out, err = await wrapped.ended()
+    assert (code, out) == (0, "leaving\n")
+    assert "the session was ended: the test says so" in err
+
+
+async def test_a_terminal_is_passed_on_and_its_keys_reach_only_the_program(service: Service) -> None:
+    script = 'trap "echo interrupted; exit 5" INT; test -t 0 && echo terminal; while true; do sleep 0.05; done'
+    arguments = [
+        "-m",
+        "wvs.cli.wvsctl",
+        "--url",
+        service.url,
+        "agent",
+        "run",
+        "-w",
+        service.name,
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]
+    pid, terminal = await asyncio.to_thread(_forked, [sys.executable, *arguments])
+    seen = b""
+    loop = asyncio.get_running_loop()
+    while b"terminal" not in seen:
+        seen += await asyncio.wait_for(loop.run_in_executor(None, os.read, terminal, 4096), 20)
+    os.write(terminal, b"\x03")
+    try:
+        while chunk := await asyncio.wait_for(loop.run_in_executor(None, os.read, terminal, 4096), 20):
+            seen += chunk
+    except OSError:
+        pass  # EIO: everybody has closed it
+    os.close(terminal)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 5, seen
+    assert seen.count(b"interrupted") == 1
+
+
+def _forked(words: list[str]) -> tuple[int, int]:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(words[0], words)
+    return pid, terminal
+
+
+async def test_a_workspace_that_does_not_exist_is_a_plain_refusal(service: Service) -> None:
+    code, _, err = await (await service.run("echo", "ran", url="http://127.0.0.1:1")).ended()
+    assert code == 1
+    assert "cannot register at http://127.0.0.1:1" in err
+    service.name = "no-such-workspace"
+    code, out, err = await (await service.run("echo", "ran")).ended()
+    assert (code, out) == (3, "")
+    assert "WORKSPACE_NOT_FOUND" in err
