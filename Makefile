@@ -76,6 +76,12 @@ property: setup ## A long random campaign against the rules (PROPERTY_EXAMPLES=3
 faults: setup ## Kill and stop a real executor at every failpoint; prints how many points held
 	WVS_FAULTS=all $(BIN)/python -m pytest -n auto tests/integration/executor/test_failpoints.py $(PYTEST_ARGS)
 
+RACE_S ?= 60
+
+.PHONY: race
+race: setup ## Many writers against followers of the log, for a minute (RACE_S=seconds)
+	WVS_RACE_S=$(RACE_S) $(BIN)/python -m pytest tests/integration/eventlog/test_race.py -s
+
 .PHONY: docs
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new

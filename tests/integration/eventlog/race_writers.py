@@ -1,0 +1,62 @@
+"""One process of the race: writers that share nothing but the database, and one whose commits come late.
+
+Prints what it committed as one JSON object: {workspace id: events}.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from tests.integration.eventlog.commanding import ORIGIN, now, snapshot
+from wvs.domain.commands import CancelTask
+from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.write_path import WritePath
+from wvs.postgres.pool import Pool, create_pool
+from wvs.telemetry.metrics import Metrics
+
+LATE = "late"
+"""The actor whose commits are held open; the test's trigger looks for this name."""
+
+
+async def write(pool: Pool, workspaces: list[UUID], until: float, actor: str, seed: int) -> Counter[str]:
+    """Asks for snapshots and cancels them until the clock says so, with a cache of its own."""
+    chance = random.Random(seed)
+    origin = replace(ORIGIN, actor=actor)
+    committed: Counter[str] = Counter()
+    path = WritePath(pool, EventMapper(), Metrics())
+    while time.monotonic() < until:
+        workspace_id = chance.choice(workspaces)
+        asked = await snapshot(path, workspace_id, origin=origin)
+        (event,) = asked.events
+        cancelled = await path.execute(workspace_id, CancelTask(event.task_id), at=now(), origin=origin)
+        committed[str(workspace_id)] += len(asked.events) + len(cancelled.events)
+    await path.close()
+    return committed
+
+
+async def main(url: str, seconds: float, writers: int, seed: int, shared: list[UUID], late: UUID) -> None:
+    pools = [await create_pool(url, application_name="race", size=1) for _ in range(writers + 1)]
+    until = time.monotonic() + seconds
+    ordinary = [write(pool, shared, until, "ordinary", seed + n) for n, pool in enumerate(pools[1:])]
+    committed = await asyncio.gather(*ordinary, write(pools[0], [late], until, LATE, seed))
+    json.dump(sum(committed, Counter()), sys.stdout)
+
+
+if __name__ == "__main__":
+    arguments = json.loads(sys.argv[1])
+    asyncio.run(
+        main(
+            arguments["url"],
+            arguments["seconds"],
+            arguments["writers"],
+            arguments["seed"],
+            [UUID(text) for text in arguments["shared"]],
+            UUID(arguments["late"]),
+        )
+    )
