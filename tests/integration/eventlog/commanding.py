@@ -5,9 +5,9 @@ import uuid
 from hashlib import sha256
 from uuid import UUID
 
-from wvs.domain.commands import CreateSnapshot, CreateWorkspace, FinishInit, StartTask
+from wvs.domain.commands import CancelTask, CreateSnapshot, CreateWorkspace, FinishInit, StartTask
 from wvs.domain.errors import ErrorCode
-from wvs.domain.events import Event
+from wvs.domain.events import Event, SnapshotRequested
 from wvs.domain.values import TaskError
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.codec import EventMapper
@@ -42,9 +42,7 @@ async def created(
         return 202, Show(workspace=workspace.id, task=task_id)
 
     command = CreateWorkspace(name, {"team": "a"}, task_id)
-    return workspace_id, await path.execute(
-        workspace_id, command, at=now(), origin=ORIGIN, reply=Reply(describe, key)
-    )
+    return workspace_id, await path.execute(workspace_id, command, at=now(), origin=ORIGIN, reply=Reply(describe, key))
 
 
 async def activated(path: WritePath, name: str) -> UUID:
@@ -69,3 +67,10 @@ async def snapshot(
 
     command = CreateSnapshot(snapshot_id, task_id, None, {})
     return await path.execute(workspace_id, command, at=now(), origin=origin, reply=Reply(describe, key))
+
+
+async def cancel(path: WritePath, workspace_id: UUID, asked: Committed, origin: Origin = ORIGIN) -> Committed:
+    """Cancels the snapshot that was asked for."""
+    (event,) = asked.events
+    assert isinstance(event, SnapshotRequested)
+    return await path.execute(workspace_id, CancelTask(event.task_id), at=now(), origin=origin)

@@ -12,9 +12,8 @@ from collections import Counter
 from uuid import UUID
 
 from msgspec.structs import replace
+from tests.integration.eventlog.commanding import ORIGIN, cancel, snapshot
 
-from tests.integration.eventlog.commanding import ORIGIN, now, snapshot
-from wvs.domain.commands import CancelTask
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.write_path import WritePath
 from wvs.postgres.pool import Pool, create_pool
@@ -33,8 +32,7 @@ async def write(pool: Pool, workspaces: list[UUID], until: float, actor: str, se
     while time.monotonic() < until:
         workspace_id = chance.choice(workspaces)
         asked = await snapshot(path, workspace_id, origin=origin)
-        (event,) = asked.events
-        cancelled = await path.execute(workspace_id, CancelTask(event.task_id), at=now(), origin=origin)
+        cancelled = await cancel(path, workspace_id, asked, origin=origin)
         committed[str(workspace_id)] += len(asked.events) + len(cancelled.events)
     await path.close()
     return committed
