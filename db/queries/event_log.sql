@@ -7,6 +7,10 @@ SELECT outcome, version, status, answer FROM wvs.commit_command(
 -- The hash at a version of a stream once no transaction that may still write it is left; null if nothing is there.
 SELECT wvs.settled_hash($1, $2, $3, $4)
 
+-- name: shown_rows
+-- The rows that an answer shows, as they are now.
+SELECT wvs.answer_rows($1)
+
 -- name: idempotent_answer
 -- The stored answer to a key.
 SELECT fingerprint, status, answer FROM wvs.idempotency_keys WHERE scope = $1 AND key = $2

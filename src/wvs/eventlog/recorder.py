@@ -16,6 +16,7 @@ from wvs.postgres.queries import sql
 _COMMIT: Final = sql("commit_command")
 _SETTLED: Final = sql("settled_hash")
 _ANSWER: Final = sql("idempotent_answer")
+_SHOWN: Final = sql("shown_rows")
 _EMPTY: Final = b"{}"
 
 
@@ -131,12 +132,23 @@ async def record(connection: Connection, write: Write) -> Recorded:
     return Recorded(Outcome(row["outcome"]), row["version"], row["status"], row["answer"])
 
 
-async def settled(connection: Connection, write: Write) -> bool:
-    """Whether `write` was committed, once nothing of it can be under way any more."""
+async def settled(connection: Connection, write: Write) -> Recorded | None:
+    """What was answered to `write`, once nothing of it can be under way any more; None if it was not committed.
+
+    The answer of a write without a key was stored nowhere: its rows are shown as they are now.
+    """
     version = write.expected + len(write.topics)
     key = write.key
     found = await connection.fetchval(_SETTLED, write.workspace_id, version, key and key.scope, key and key.key)
-    return bool(write.hashes) and found == write.hashes[-1]
+    if not write.hashes or found != write.hashes[-1]:
+        return None
+    answer: bytes | None = None
+    if key is not None:
+        known = await idempotent_answer(connection, key)
+        answer = None if known is None else known.answer
+    elif write.show is not None:
+        answer = await connection.fetchval(_SHOWN, msgspec.json.encode(write.show))
+    return Recorded(Outcome.COMMITTED, version, write.status, answer)
 
 
 async def idempotent_answer(connection: Connection, key: IdempotencyKey) -> Recorded | None:

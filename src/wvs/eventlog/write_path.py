@@ -164,8 +164,11 @@ class WritePath:
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             log.warning("memento_not_stored", workspace_id=str(workspace_id), error=repr(error))
 
-    async def settle(self, write: Write) -> bool:
-        """Whether a commit that broke off was made; raises `OutcomeUnknownError` if nobody can tell in time."""
+    async def settle(self, write: Write) -> Recorded | None:
+        """The answer of a commit that broke off, None if it was not made.
+
+        Raises `OutcomeUnknownError` if nobody can tell in time.
+        """
         deadline = asyncio.get_running_loop().time() + self._settle_s
         while True:
             try:
@@ -253,20 +256,8 @@ class _Attempt:
             except CONNECTION_LOST:
                 recorded = None
         if recorded is None:
-            recorded = await self._settled(write, after)
+            recorded = await self._path.settle(write)
         return None if recorded is None else self._concluded(recorded, write, events, after)
-
-    async def _settled(self, write: Write, after: Workspace) -> Recorded | None:
-        """What a commit that broke off came to; None if it was not made, or would have written nothing."""
-        if not write.topics or not await self._path.settle(write):
-            return None
-        known = None if write.key is None else await self._stored_answer(write.key)
-        return known or Recorded(Outcome.COMMITTED, after.version, write.status, None)
-
-    async def _stored_answer(self, key: IdempotencyKey) -> Recorded | None:
-        async with acquire(self._path.pool) as connection:
-            known = await idempotent_answer(connection, key)
-        return known and Recorded(Outcome.COMMITTED, None, known.status, known.answer)
 
     def _concluded(self, recorded: Recorded, write: Write, events: list[Event], after: Workspace) -> Committed | None:
         match recorded.outcome:
