@@ -21,6 +21,7 @@ from wvs.http.unavailable import is_unavailable
         asyncpg.DeadlockDetectedError(),
         asyncpg.ReadOnlySQLTransactionError(),
         asyncpg.InterfaceError("pool is closing"),
+        asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"),
         ConnectionRefusedError(),
         TimeoutError(),
         socket.gaierror(),

@@ -1,0 +1,113 @@
+"""PostgreSQL goes away under load, in three ways: callers who repeat with their key get each effect exactly once."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+from tests.integration.eventlog.commanding import activated, key_of, snapshot, write_path
+
+from wvs.eventlog.recorder import Recorded, Write
+from wvs.eventlog.write_path import CONNECTION_LOST, OutcomeUnknownError, WritePath
+from wvs.postgres.embedded import EmbeddedPostgres
+from wvs.postgres.migrate import migrate
+from wvs.postgres.pool import Pool, create_pool
+
+WRITERS = 8
+COMMANDS = 40
+"""Per writer; two writers on each workspace stay below the limit of its queue."""
+
+SOME_COMMITS_TAKE_TIME = """
+CREATE FUNCTION hold_open() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep(0.03 * random());
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER commit_late AFTER INSERT ON wvs.events DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION hold_open();
+"""
+
+Outage = Callable[[EmbeddedPostgres, Pool], Awaitable[None]]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server of this test's own."""
+    binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
+    tmp_path.chmod(0o755)
+    with EmbeddedPostgres(tmp_path, durable=False, binaries=Path(binaries) if binaries else None) as server:
+        yield server
+
+
+async def stopped_and_started(server: EmbeddedPostgres, pool: Pool) -> None:
+    await asyncio.to_thread(server.stop)
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(server.start)
+
+
+async def backend_killed(server: EmbeddedPostgres, pool: Pool) -> None:
+    """The server ends every session and recovers from its log."""
+    os.kill(await pool.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
+
+
+async def server_killed(server: EmbeddedPostgres, pool: Pool) -> None:
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(server.start)
+
+
+@pytest.mark.parametrize("outage", [stopped_and_started, backend_killed, server_killed])
+async def test_what_is_repeated_with_its_key_through_an_outage_happens_once(
+    server: EmbeddedPostgres, outage: Outage, monkeypatch: pytest.MonkeyPatch
+):
+    await migrate(server.url())
+    pool = await create_pool(server.url(), application_name="outage", size=WRITERS)
+    path = write_path(pool, settle_s=20)
+    unsettled: list[Write] = []
+
+    async def settle(write: Write) -> Recorded | None:
+        unsettled.append(write)
+        return await WritePath.settle(path, write)
+
+    monkeypatch.setattr(path, "settle", settle)
+    workspaces = [await activated(path, f"ws-{n}") for n in range(WRITERS // 2)]
+    await pool.execute(SOME_COMMITS_TAKE_TIME)
+
+    begun = asyncio.Event()
+    writers = [asyncio.create_task(write(path, workspaces[n // 2], f"writer {n}", begun)) for n in range(WRITERS)]
+    await begun.wait()
+    await outage(server, pool)
+    answered = await asyncio.gather(*writers)
+
+    assert unsettled, "no commit was broken off: the outage proved nothing"
+    expected = {key: snapshot_id for answers in answered for key, snapshot_id in answers.items()}
+    keys = await pool.fetch("SELECT key, (answer -> 'snapshot' ->> 'id')::uuid AS id FROM wvs.idempotency_keys")
+    assert {row["key"]: row["id"] for row in keys} == expected
+    snapshots = await pool.fetch("SELECT id FROM wvs.snapshots")
+    assert sorted(row["id"] for row in snapshots) == sorted(expected.values())
+    assert await pool.fetchval("SELECT count(*) FROM wvs.queue") == len(expected) == WRITERS * COMMANDS
+    for workspace_id in workspaces:
+        assert await path.load(workspace_id) == await write_path(pool).load(workspace_id)
+    pool.terminate()
+
+
+async def write(path: WritePath, workspace_id: UUID, name: str, begun: asyncio.Event) -> dict[str, UUID]:
+    """Asks for snapshots one by one, each with a key, until each is answered; what was answered to which."""
+    answered: dict[str, UUID] = {}
+    for n in range(COMMANDS):
+        key = f"{name}, {n}"
+        while key not in answered:
+            try:
+                committed = await snapshot(path, workspace_id, key_of(key))
+            except (*CONNECTION_LOST, OutcomeUnknownError):
+                await asyncio.sleep(0.05)
+            else:
+                answered[key] = UUID(msgspec.json.decode(committed.answer or b"")["snapshot"]["id"])
+        if n == COMMANDS // 4:
+            begun.set()
+    return answered
