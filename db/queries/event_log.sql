@@ -29,8 +29,10 @@ SELECT originator_version, topic, state, hash FROM wvs.events
 WHERE originator_id = $1 AND originator_version > $2 ORDER BY originator_version LIMIT $3
 
 -- name: memento_get
--- The stored memento of a workspace, if it is of schema $2.
-SELECT version, hash, state FROM wvs.mementos WHERE workspace_id = $1 AND schema_version = $2
+-- The stored memento of a workspace, if it is of schema $2 and of the log that is here.
+SELECT m.version, m.hash, m.state FROM wvs.mementos m
+JOIN wvs.events e ON e.originator_id = m.workspace_id AND e.originator_version = m.version AND e.hash = m.hash
+WHERE m.workspace_id = $1 AND m.schema_version = $2
 
 -- name: memento_put
 -- Stores a memento, unless a later one is there.

@@ -4,6 +4,7 @@ A step is one command decided; the test asserts how many there were. WVS_PROPERT
 campaign (`make property`); without it the run is the same every time.
 """
 
+import asyncio
 import os
 from typing import Any, get_args
 from uuid import UUID
@@ -49,7 +50,7 @@ from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.domain.workspace import Workspace
-from wvs.eventlog.aggregates import decode_memento, encode_memento
+from wvs.eventlog.mementos import decode_memento, encode_memento
 
 EXAMPLES = int(os.environ.get("WVS_PROPERTY_EXAMPLES", "0"))
 STEPS_PER_EXAMPLE = 100
@@ -246,7 +247,7 @@ class DomainMachine(RuleBasedStateMachine):
     def load_from_a_memento(self) -> None:
         """A cold load goes on exactly where the cached workspace was."""
         if self.workspace is not None:
-            loaded = decode_memento(encode_memento(self.workspace))
+            loaded = asyncio.run(_loaded_again(self.workspace))
             assert loaded == self.workspace
             self.workspace = loaded
 
@@ -298,3 +299,7 @@ def _from_the_end(ids: list[UUID], pick: int) -> UUID:
 
 def _blocker(blocker: Any) -> dict[str, str]:
     return {"kind": "current"} if blocker == "current" else {"kind": "task", "id": format_id(TASK, blocker)}
+
+
+async def _loaded_again(workspace: Workspace) -> Workspace:
+    return await decode_memento(await encode_memento(workspace))

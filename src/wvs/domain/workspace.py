@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 """Of the memento's layout: one with another number is discarded and the log is replayed instead."""
 
 
-class Task(Struct, frozen=True):
+class Task(Struct, frozen=True, gc=False, array_like=True):
     """A task that can still have an effect: queued, running or failed. `attempt` counts those started."""
 
     id: UUID
@@ -30,7 +30,7 @@ class Task(Struct, frozen=True):
     cancel_requested: bool = False
 
 
-class Snapshot(Struct, frozen=True):
+class Snapshot(Struct, frozen=True, gc=False, array_like=True):
     """A snapshot. `before_drop` is where a drop came from; `tasks` are the retryable tasks that reference it."""
 
     id: UUID

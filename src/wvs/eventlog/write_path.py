@@ -24,10 +24,11 @@ from wvs.domain.evolve import fold
 from wvs.domain.react import Enqueue, react
 from wvs.domain.values import Metadata
 from wvs.domain.workspace import Workspace
-from wvs.eventlog.aggregates import MEMENTO_EVERY, Aggregates, Head
+from wvs.eventlog.aggregates import Aggregates, Head, put_memento
 from wvs.eventlog.chain import next_hash
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.mementos import memento_due
 from wvs.eventlog.recorder import (
     Hold,
     IdempotencyKey,
@@ -152,16 +153,20 @@ class WritePath:
         self.metrics.event_append.inc(len(committed.events))
         self._on_commit(workspace_id, committed.events)
         after = 0 if committed.workspace is None else committed.workspace.version
-        if after // MEMENTO_EVERY > (after - len(committed.events)) // MEMENTO_EVERY:
+        if memento_due(after - len(committed.events), after):
             task = asyncio.create_task(self._store_memento(workspace_id))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
     async def _store_memento(self, workspace_id: UUID) -> None:
+        memento = await self.aggregates.memento(workspace_id)
+        if memento is None:
+            return
         try:
             async with acquire(self.pool) as connection:
-                await self.aggregates.store_memento(connection, workspace_id)
+                await put_memento(connection, workspace_id, memento)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            self.metrics.ignored_failures.labels("memento").inc()
             log.warning("memento_not_stored", workspace_id=str(workspace_id), error=repr(error))
 
     async def settle(self, write: Write) -> Recorded | None:
@@ -266,6 +271,9 @@ class _Attempt:
                     self._path.aggregates.keep(self._workspace_id, Head(after, write.hashes[-1]))
                 return Committed(events, after, write.status, recorded.answer)
             case Outcome.CONFLICT:
+                if (recorded.version or 0) <= write.expected:
+                    # Not behind, but of another log than the database has: it was restored, or failed over.
+                    self._path.aggregates.forget(self._workspace_id)
                 return None
             case Outcome.STALE_FENCE:
                 self._path.metrics.fence_rejections.inc()

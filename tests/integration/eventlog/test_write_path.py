@@ -153,16 +153,3 @@ async def test_two_processes_that_decide_on_one_version_both_get_in(pool: Pool, 
     versions = await pool.fetch("SELECT originator_version FROM wvs.events ORDER BY notification_id")
     assert [v for (v,) in versions] == list(range(1, 44))
     assert await pool.fetchval("SELECT count(*) FROM wvs.snapshots") == 40
-
-
-async def test_a_memento_bounds_the_cold_load_and_equals_the_replay(pool: Pool, database_url: str) -> None:
-    path = write_path(pool)
-    workspace_id = await active(path, database_url)
-    for n in range(30):
-        command = CreateSnapshot(uuid.uuid4(), uuid.uuid4(), f"n{n}", {})
-        await path.execute(workspace_id, command, at=now(), origin=ORIGIN)
-    async with pool.acquire() as connection:
-        await path.aggregates.store_memento(connection, workspace_id)  # type: ignore[arg-type]
-    from_memento = await write_path(pool).load(workspace_id)
-    await pool.execute("UPDATE wvs.mementos SET schema_version = 0")
-    assert from_memento == await write_path(pool).load(workspace_id) == await path.load(workspace_id)

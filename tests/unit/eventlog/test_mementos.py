@@ -1,0 +1,107 @@
+import asyncio
+import gc
+import itertools
+import time
+import uuid
+
+import msgspec
+import pytest
+from immutables import Map
+
+from tests.unit.domain.story import Story
+from wvs.domain.commands import CreateWorkspace
+from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
+from wvs.domain.workspace import SCHEMA_VERSION, Snapshot, Task, Workspace
+from wvs.eventlog.mementos import MEMENTO_EVERY, DamagedMementoError, decode_memento, encode_memento, memento_due
+
+SHAPES = {
+    1: (
+        "Workspace id version state current epoch live_tree fence init_task queued running movers "
+        "snapshots tasks ended, "
+        "Snapshot id state tree before_drop tasks, "
+        "Task id kind state snapshot_id attempt fence tree reset touched cancel_requested"
+    )
+}
+"""What a memento of each schema holds. Whoever changes the state raises SCHEMA_VERSION and adds a line."""
+
+
+def large(snapshots: int) -> Workspace:
+    made = [Snapshot(uuid.uuid4(), SnapshotState.READY, f"{uuid.uuid4()}.1") for _ in range(snapshots)]
+    ended = Map((uuid.uuid4(), TaskState.SUCCEEDED) for _ in range(snapshots))
+    return Workspace(
+        uuid.uuid4(), 3 * snapshots, WorkspaceState.ACTIVE, snapshots=Map((s.id, s) for s in made), ended=ended
+    )
+
+
+def busy() -> Workspace:
+    """With something in every field that a young workspace can have."""
+    story = Story()
+    story.do(CreateWorkspace("one", {}, story.new_id()))
+    return msgspec.structs.replace(
+        large(3),
+        tasks=story.workspace.tasks,
+        queued=story.workspace.queued,
+        movers=(uuid.uuid4(), uuid.uuid4()),
+        current=uuid.uuid4(),
+        live_tree="t.1",
+        running=uuid.uuid4(),
+        init_task=uuid.uuid4(),
+    )
+
+
+@pytest.mark.parametrize("workspace", [large(0), large(2500), busy()], ids=["empty", "many slices", "busy"])
+async def test_a_memento_reads_back_as_the_state(workspace: Workspace) -> None:
+    assert await decode_memento(await encode_memento(workspace)) == workspace
+
+
+async def test_a_memento_with_any_byte_changed_or_cut_off_is_refused() -> None:
+    whole = await encode_memento(busy())
+    for n in range(len(whole)):
+        with pytest.raises(DamagedMementoError):
+            await decode_memento(whole[:n] + bytes([whole[n] ^ 0x20]) + whole[n + 1 :])
+        with pytest.raises(DamagedMementoError):
+            await decode_memento(whole[:n])
+
+
+def test_the_schema_version_is_that_of_the_shape() -> None:
+    shape = ", ".join(" ".join([t.__name__, *t.__struct_fields__]) for t in (Workspace, Snapshot, Task))
+    assert SHAPES[SCHEMA_VERSION] == shape
+    assert max(SHAPES) == SCHEMA_VERSION
+
+
+async def test_the_event_loop_goes_on_while_a_memento_is_made_and_read() -> None:
+    workspace = large(20_000)
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            # CPU time of this process: other processes on the machine do not count
+            before = time.process_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.process_time() - before)
+
+    gc.disable()  # it stops everybody, whatever is going on
+    try:
+        watcher = asyncio.create_task(watch())
+        before = time.process_time()
+        await decode_memento(await encode_memento(workspace))
+        whole = time.process_time() - before
+        watcher.cancel()
+    finally:
+        gc.enable()
+    assert longest < whole / 4
+
+
+def test_mementos_come_every_500_events_at_first() -> None:
+    due = [version for version in range(1, 8_001) if memento_due(version - 1, version)]
+    assert due == list(range(MEMENTO_EVERY, 8_001, MEMENTO_EVERY))
+    assert memento_due(498, 501)
+
+
+def test_mementos_get_rarer_as_they_get_dearer_but_never_leave_more_than_an_eighth_to_replay() -> None:
+    due = [0, *(version for version in range(1, 400_001) if memento_due(version - 1, version))]
+    gaps = [(after - before, before) for before, after in itertools.pairwise(due)]
+    assert all(gap <= max(MEMENTO_EVERY, before / 8) for gap, before in gaps)
+    written = sum(due)  # a memento's size is in proportion to the version
+    assert written < 32 * due[-1]
