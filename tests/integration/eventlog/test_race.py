@@ -74,7 +74,7 @@ async def rig(pool: Pool, database_url: str) -> Rig:
 
 
 @pytest.mark.timeout(RACE_S + 60)
-async def test_followers_miss_nothing_that_any_of_many_manycommits(pool: Pool, rig: Rig):
+async def test_followers_miss_nothing_that_any_of_many_writers_commits(pool: Pool, rig: Rig):
     done = asyncio.Event()
     ways = [pages(1000), pages(7), decoded(100), naive]
     followers = [asyncio.create_task(follow(rig.url, way, done)) for way in ways]
