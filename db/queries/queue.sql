@@ -39,6 +39,13 @@ SELECT pg_notify($1, '')
 -- Takes the session-level advisory lock ($1, $2) if it is free.
 SELECT pg_try_advisory_lock($1, $2)
 
+-- name: end_hanging_sweeper
+-- Ends the connection that holds the session lock ($1, $2) if it has shown no sign of life for $3 seconds.
+SELECT count(pg_terminate_backend(k.pid)) FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
+WHERE k.locktype = 'advisory' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND k.classid::bigint = $1 AND k.objid::bigint = $2 AND k.objsubid = 2 AND k.granted
+  AND a.state_change < clock_timestamp() - make_interval(secs => $3)
+
 -- name: system_identifier
 -- The identity of the database cluster, which a volume is bound to.
 SELECT system_identifier::text FROM pg_control_system()

@@ -277,7 +277,6 @@ class _Attempt:
             case Outcome.CONFLICT:
                 return None
             case Outcome.STALE_FENCE:
-                self._path.metrics.fence_rejections.inc()
                 raise Refused(ErrorCode.LEASE_LOST, "The lane is held under a newer fence: stop, and commit nothing.")
             case Outcome.IN_FLIGHT:
                 raise Refused(

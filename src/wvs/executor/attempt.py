@@ -14,10 +14,10 @@ from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
-from wvs.eventlog.write_path import CONNECTION_LOST, Committed, OutcomeUnknownError
+from wvs.eventlog.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.executor.links import follow
 from wvs.executor.operations import OPERATIONS, Leftover, Started
-from wvs.executor.origin import origin_of
+from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import InjectedFault, failpoint
 from wvs.queue.lanes import Claim
@@ -47,7 +47,7 @@ async def attempt(job: Job) -> Leftover | None:
         await follow(job.bench, job.claim.workspace_id)
     if job.claim.took_over:
         log.warning("task_taken_over", kind=str(job.claim.kind), overdue=job.claim.overdue)
-    committed = await _execute(job, _start(job.claim, job))
+    committed = await execute(job, _start(job.claim, job))
     started = committed.events[-1] if committed.events else None
     _count_ended(job, committed.events)
     if not isinstance(started, TaskStarted) or committed.workspace is None:
@@ -96,7 +96,7 @@ async def _failed(job: Job, error: TaskError) -> None:
     else:
         jitter = random.uniform(-1, 1)  # noqa: S311 - spreads retries, protects nothing
         command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.guard.touched)
-    committed = await _execute(job, command)
+    committed = await execute(job, command)
     failpoint("fail.recorded")
     outcome = _count_ended(job, committed.events)
     log.warning("task_attempt_ended", outcome=outcome, code=str(error.code), detail=error.detail)
@@ -121,12 +121,6 @@ async def discard(job: Job, tree: str) -> None:
 def _unexpected(error: Exception, kind: TaskKind) -> TaskError:
     code = ErrorCode.REMOVE_FAILED if kind is TaskKind.SNAPSHOT_DROP else ErrorCode.CLONE_FAILED
     return TaskError(code, f"{type(error).__name__}: {error}", "The executor's log has the traceback.", retryable=True)
-
-
-async def _execute(job: Job, command: Command) -> Committed:
-    return await job.bench.path.execute(
-        job.claim.workspace_id, command, at=datetime.now(UTC), origin=origin_of(job), hold=job.hold
-    )
 
 
 def _count_ended(job: Job, events: list[Event]) -> str:

@@ -8,6 +8,7 @@ import structlog
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.errors import EngineError
+from wvs.eventlog.write_path import CONNECTION_LOST
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
@@ -58,4 +59,10 @@ async def point_forgotten(bench: Workbench) -> None:
     """Moves the links whose mover went away between the event and the rename; one that fails holds up no other."""
     for row in await bench.path.pool.fetch(_FORGOTTEN):
         with structlog.contextvars.bound_contextvars(workspace_id=format_id(WORKSPACE, row["workspace_id"])):
-            await follow(bench, row["workspace_id"])
+            try:
+                await follow(bench, row["workspace_id"])
+            except CONNECTION_LOST:
+                raise
+            except Exception:
+                bench.metrics.ignored_failures.labels(where="link").inc()
+                log.exception("link_not_moved")

@@ -6,7 +6,6 @@ durable before the event that commits it.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
@@ -20,7 +19,7 @@ from wvs.engines.errors import EngineError
 from wvs.executor.cloning import clone_proven, report_of
 from wvs.executor.freeze import frozen
 from wvs.executor.links import follow
-from wvs.executor.origin import origin_of
+from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
 
@@ -165,9 +164,7 @@ async def _commit(job: Job, command: Command) -> None:
     """Commits a result under the fence; a claim that was lost meanwhile commits nothing."""
     if job.guard.lost:
         job.cancel.check()
-    await job.bench.path.execute(
-        job.claim.workspace_id, command, at=datetime.now(UTC), origin=origin_of(job), hold=job.hold
-    )
+    await execute(job, command)
 
 
 def _live_tree(workspace: Workspace) -> str:

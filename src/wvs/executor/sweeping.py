@@ -28,6 +28,7 @@ LOOK_EVERY_S: Final = 5.0
 
 _PAGE: Final = 1000
 _LOCK: Final = sql("try_session_lock")
+_END_HANGING: Final = sql("end_hanging_sweeper")
 _LAST_EVENT: Final = sql("log_last_event")
 _HASH_AT: Final = sql("log_hash_at")
 _WITH_TREES: Final = sql("workspaces_with_trees")
@@ -108,9 +109,8 @@ async def sweep_now_and_then(bench: Workbench, url: str, stopping: asyncio.Event
         try:
             await record_seen(bench)
             bench.metrics.volume_free_bytes.set((await bench.run(bench.volume.space)).free)
-            if loop.time() >= due:
+            if loop.time() >= due and await _sweep_alone(bench, url):
                 due = loop.time() + _spread(SWEEP_EVERY_S)
-                await _sweep_alone(bench, url)
         except RestoredDatabaseError as error:
             bench.metrics.sweeper_trees.labels(action="stopped").inc()
             log.critical("sweeping_stopped", reason=str(error))
@@ -139,17 +139,40 @@ async def _in_log(bench: Workbench) -> AsyncGenerator[UUID]:
 async def _swept(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
     try:
         return await sweep_workspace(bench, workspace_id, repair=repair)
-    except (EngineError, Refused) as error:
+    except CONNECTION_LOST:
+        raise
+    except Exception as error:
         bench.metrics.ignored_failures.labels(where="sweep").inc()
         name = format_id(WORKSPACE, workspace_id)
-        log.warning("workspace_not_swept", workspace_id=name, error=repr(error))
+        log.exception("workspace_not_swept", workspace_id=name)
         return [Finding(Action.UNREADABLE, name, "", str(error))]
 
 
-async def _sweep_alone(bench: Workbench, url: str) -> None:
-    connection: Connection = await connect(url, application_name="wvs-sweeper")
+async def _sweep_alone(bench: Workbench, url: str) -> bool:
+    """Sweeps unless another executor does; whether it did.
+
+    Two sweepers at once would do no harm, only double work. Therefore one that hangs is simply cut off: its steps are
+    all safe to come late.
+    """
+    connection = await connect(url, application_name="wvs-sweeper")
     try:
-        if await connection.fetchval(_LOCK, SWEEPER, 0):
+        if not await connection.fetchval(_LOCK, SWEEPER, 0):
+            if await connection.fetchval(_END_HANGING, SWEEPER, 0, bench.settings.lease_s):
+                bench.metrics.lease_lost.inc()
+                log.warning("hanging_sweeper_cut_off")
+            return False
+        living = asyncio.create_task(_show_life(connection, bench.settings.lease_renew_s))
+        try:
             await sweep_volume(bench)
+        finally:
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
     finally:
         connection.terminate()
+    return True
+
+
+async def _show_life(connection: Connection, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        await connection.execute("SELECT 1")

@@ -84,7 +84,7 @@ class Metrics:
         self.clone_files = self._counter("wvs_clone_files_total", "Entries in finished clones.")
         self.sweeper_trees = self._counter(
             "wvs_sweeper_trees_total",
-            "Directories the sweeper dealt with (trashed, removed, quarantined, lost).",
+            "What the sweeper did or found, by the words of its log; stopped: the database may be a restored one.",
             "action",
         )
 

@@ -200,3 +200,18 @@ async def test_a_damaged_workspace_does_not_end_the_executor(platform: Platform)
         assert (await platform.snapshot(healthy))[1] is TaskState.SUCCEEDED
         await asyncio.sleep(1.5)
         assert value(metrics, "wvs_ignored_failures_total", where="claim") == 1, "it is left alone for a while"
+
+
+async def test_a_holder_that_learns_of_a_newer_claim_stops_and_is_counted(platform: Platform) -> None:
+    metrics = Metrics()
+    async with platform.running(metrics):
+        workspace_id = await platform.create()
+        failpoints.arm("create.cloning=sleep:1.2@1")
+        _, task_id = await platform.ask_for_snapshot(workspace_id)
+        await platform.until(workspace_id, task_id, TaskState.RUNNING)
+        await platform.pool.execute("UPDATE wvs.lanes SET fence = fence + 1 WHERE workspace_id = $1", workspace_id)
+        assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
+        await platform.until_swept(workspace_id)
+    assert (await platform.events(workspace_id))[-4:] == TAKEN_OVER
+    assert value(metrics, "wvs_fence_rejections_total") >= 1
+    assert value(metrics, "wvs_lease_lost_total") >= 1

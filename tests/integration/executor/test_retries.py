@@ -60,12 +60,12 @@ async def test_retries_are_spread(platform: Platform) -> None:
         for workspace_id in workspaces:
             await platform.ask_for_snapshot(workspace_id)
 
-        async def all_failed_once() -> list[object]:
-            rows = await platform.pool.fetch(query)
-            return rows if len(rows) >= 3 else []
+        async def all_failed_once() -> list[str]:
+            delays = [delay for (delay,) in await platform.pool.fetch(query)]
+            return delays if len(delays) >= 3 else []
 
         delays = await eventually(all_failed_once)
-    assert len({d for (d,) in delays}) > 1
+    assert len(set(delays)) > 1
 
 
 async def test_a_task_accepted_later_waits_for_one_that_is_being_retried(platform: Platform) -> None:

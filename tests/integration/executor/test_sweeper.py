@@ -1,5 +1,6 @@
 """The sweeper: each action on a directory, and what it leaves alone."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
+import msgspec
 import pytest
-from tests.integration.executor.platform import Platform, value
+from tests.integration.executor.platform import Platform, eventually, value
 
 from wvs import failpoints
 from wvs.domain.commands import StartTask
@@ -18,8 +21,11 @@ from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
 from wvs.engines.opening import open_volume
 from wvs.executor.sweeper import Action, Finding
-from wvs.executor.sweeping import record_seen, sweep_volume
+from wvs.executor.sweeping import _show_life, _sweep_alone, record_seen, sweep_volume
 from wvs.executor.workbench import Workbench
+from wvs.postgres.locks import SWEEPER
+from wvs.postgres.pool import connect
+from wvs.postgres.queries import sql
 from wvs.telemetry.metrics import Metrics
 
 
@@ -228,3 +234,23 @@ async def test_the_position_that_a_volume_has_seen_comes_with_its_events_hash(
     )
     assert row is not None
     assert (seen[0].position, seen[1]) == (row["notification_id"], row["hash"])
+
+
+async def test_one_sweeper_works_at_a_time_and_one_that_hangs_is_cut_off(platform: Platform, bench: Workbench) -> None:
+    bench = msgspec.structs.replace(bench, settings=msgspec.structs.replace(bench.settings, lease_s=0.6))
+    await with_abandoned(platform)
+    holder = await connect(platform.url, application_name="other sweeper")
+    assert await holder.fetchval(sql("try_session_lock"), SWEEPER, 0)
+    living = asyncio.create_task(_show_life(holder, 0.1))
+    await asyncio.sleep(0.8)
+    assert await _sweep_alone(bench, platform.url) is False
+    assert not holder.is_closed(), "it shows life"
+    living.cancel()
+
+    async def swept_at_last() -> bool:
+        return await _sweep_alone(bench, platform.url)
+
+    await eventually(swept_at_last)
+    assert value(bench.metrics, "wvs_lease_lost_total") == 1
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await holder.fetchval("SELECT 1")

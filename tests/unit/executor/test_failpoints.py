@@ -47,7 +47,9 @@ def test_arming_replaces_what_was_armed():
     assert passes() == {"create.stamped": 0}
 
 
-@pytest.mark.parametrize("bad", ["create.cloned", "create.cloned=explode", "no.such.point=kill", "create.cloned=kill@x"])
+@pytest.mark.parametrize(
+    "bad", ["create.cloned", "create.cloned=explode", "no.such.point=kill", "create.cloned=kill@x"]
+)
 def test_a_specification_that_means_nothing_is_refused(bad: str):
     with pytest.raises(ValueError, match=r"."):
         arm(bad)

@@ -1,0 +1,31 @@
+"""What an executor reports of a task: committed under its fence, as part of the request that asked for the task."""
+
+from datetime import UTC, datetime
+
+from wvs.domain.commands import Command
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.eventlog.write_path import Committed, Origin
+from wvs.executor.workbench import Job
+
+
+async def execute(job: Job, command: Command) -> Committed:
+    """Commits an outcome under the claim's fence; raises as the write path does, `Refused(LEASE_LOST)` if it is stale.
+
+    One grep for the request's id follows the task from the API to these events.
+    """
+    claim = job.claim
+    origin = Origin(
+        actor=f"executor:{job.bench.executor_id}",
+        request_id=claim.request_id or "",
+        idempotency_key=claim.idempotency_key,
+        traceparent=claim.traceparent,
+        causation=str(claim.task_id),
+    )
+    try:
+        return await job.bench.path.execute(
+            claim.workspace_id, command, at=datetime.now(UTC), origin=origin, hold=job.hold
+        )
+    except Refused as refused:
+        if refused.code is ErrorCode.LEASE_LOST:
+            job.bench.metrics.fence_rejections.inc()
+        raise
