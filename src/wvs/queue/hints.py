@@ -128,14 +128,17 @@ class Listener:
 
     async def _listen(self) -> None:
         connection = await connect(self._url, application_name="wvs-listener")
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: lost.set())
         try:
             for channel in self._callbacks:
                 await connection.add_listener(channel, self._heard)
             for callback in self._callbacks.values():
                 callback()
-            while True:
-                await asyncio.sleep(self._heartbeat_s)
-                await connection.execute("SELECT 1")
+            while not lost.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), self._heartbeat_s)
+                await connection.execute("SELECT 1")  # raises if it was lost, noticed or not
         finally:
             connection.terminate()
 

@@ -1,7 +1,9 @@
 """What the executor's tests start from; see `platform` and `processes` beside this file."""
 
+import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,28 @@ def disarmed() -> Iterator[None]:
     failpoints.arm("")
 
 
+@contextlib.contextmanager
+def fresh_volume(tmp_path: Path) -> Generator[Path]:
+    """An empty volume, in memory where that can be: a busy disk makes every syncfs wait, and with it every lease."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield make_volume(tmp_path / "volume")
+        return
+    with tempfile.TemporaryDirectory(prefix="wvs-test-", dir=memory) as directory:
+        yield make_volume(Path(directory) / "volume")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    with fresh_volume(tmp_path) as made:
+        yield made
+
+
 @pytest.fixture
 async def platform(pool: Pool, database_url: str, tmp_path: Path) -> AsyncIterator[Platform]:
-    async with Platform(pool, database_url, make_volume(tmp_path / "volume")).hinting() as made:
-        yield made
+    with fresh_volume(tmp_path) as made:
+        async with Platform(pool, database_url, made).hinting() as platform:
+            yield platform
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ from tests.integration.executor.processes import Executors
 
 from wvs.domain.states import TaskState
 
-CONNECTIONS = "pg_stat_activity WHERE datname = current_database() AND application_name ~ '^wvs-'"
+CONNECTIONS = (
+    "pg_stat_activity WHERE datname = current_database() "
+    "AND application_name ~ '^wvs-(executor|reaper|listener|sweeper)'"
+)
 
 
 async def test_short_work_is_finished_before_the_executor_ends(platform: Platform, executors: Executors) -> None:

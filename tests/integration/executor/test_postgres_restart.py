@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from tests.integration.executor.platform import Platform, make_volume
+from tests.integration.executor.platform import Platform
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.states import TaskState
@@ -45,11 +45,13 @@ async def platform_on(url: str, volume: Path) -> AsyncIterator[Platform]:
         await pool.close()
 
 
-async def test_executors_come_back_and_every_task_is_done_once(server: EmbeddedPostgres, tmp_path: Path) -> None:
+async def test_executors_come_back_and_every_task_is_done_once(
+    server: EmbeddedPostgres, volume: Path, tmp_path: Path
+) -> None:
     await migrate(server.url())
-    executors = Executors(server.url(), make_volume(tmp_path / "volume"), tmp_path)
+    executors = Executors(server.url(), volume, tmp_path)
     try:
-        async with platform_on(server.url(), tmp_path / "volume") as platform:
+        async with platform_on(server.url(), volume) as platform:
             running = [executors.start(failpoints="create.cloning=sleep:0.3") for _ in range(2)]
             asked = await _load(platform)
             for pause in (0.05, 0.4):

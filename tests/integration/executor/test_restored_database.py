@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 from tests.conftest import with_database
-from tests.integration.executor.platform import Platform, eventually, make_volume, value
+from tests.integration.executor.platform import Platform, eventually, value
 
 from wvs.domain.states import TaskState
 from wvs.engines.opening import open_volume
@@ -56,9 +56,8 @@ async def told(platform: Platform, volume: Path) -> bool:
 
 
 async def test_nothing_is_swept_beside_a_restored_database_until_the_epoch_is_raised(
-    admin_url: str, database_url: str, tmp_path: Path
+    admin_url: str, database_url: str, volume: Path
 ) -> None:
-    volume = make_volume(tmp_path / "volume")
     async with platform_on(database_url, volume) as platform, platform.running():
         workspace_id = await platform.create()
         (platform.live(workspace_id) / "a").write_text("first")

@@ -237,7 +237,8 @@ async def test_the_position_that_a_volume_has_seen_comes_with_its_events_hash(
 
 
 async def test_one_sweeper_works_at_a_time_and_one_that_hangs_is_cut_off(platform: Platform, bench: Workbench) -> None:
-    bench = msgspec.structs.replace(bench, settings=msgspec.structs.replace(bench.settings, lease_s=0.6))
+    quick = msgspec.structs.replace(bench.settings, lease_s=0.6, lease_renew_s=0.1)
+    bench = msgspec.structs.replace(bench, settings=quick)
     await with_abandoned(platform)
     holder = await connect(platform.url, application_name="other sweeper")
     assert await holder.fetchval(sql("try_session_lock"), SWEEPER, 0)

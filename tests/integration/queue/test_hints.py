@@ -84,6 +84,6 @@ async def test_a_listener_whose_connection_was_lost_calls_once_more_and_hears_ag
         hinter.touch(TASKS)
         await heard_within(called, 2)
         assert await end_backends(pool, "wvs-listener") == 1
-        await heard_within(called, 3, seconds=15)  # something may have been missed meanwhile
+        await heard_within(called, 3)  # something may have been missed meanwhile
         hinter.touch(TASKS)
         await heard_within(called, 4)
