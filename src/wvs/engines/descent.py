@@ -8,7 +8,6 @@ reached again through `..`, checked to be the directory that was left.
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -49,8 +48,8 @@ class Place:
 class Level:
     """One directory of a walk, open in one tree or in two parallel ones (source and target).
 
-    Held by the walk while it is on its way through, and by each batch of work on its entries; the last holder to let go
-    closes it.
+    Held by the walk while it is on its way through, and by each batch that a worker process has; the last holder to let
+    go completes and closes it.
     """
 
     def __init__(self, place: Place, descriptors: list[int]) -> None:
@@ -61,7 +60,6 @@ class Level:
         self._identities = [_identity(descriptor) for descriptor in descriptors]
         self._holders = 1
         self._abandoned = False
-        self._lock = threading.Lock()
 
     @property
     def source(self) -> int:
@@ -70,26 +68,21 @@ class Level:
 
     def hold(self) -> None:
         """One holder more."""
-        with self._lock:
-            self._holders += 1
+        self._holders += 1
 
     def release(self) -> None:
         """One holder less; the last one leaves the directory and closes it."""
-        with self._lock:
-            self._holders -= 1
-            last = self._holders == 0
-        if last:
-            try:
-                if not self._abandoned:
-                    self.leave()
-            finally:
-                self.close()
+        self._holders -= 1
+        if self._holders > 0:
+            return
+        try:
+            if not self._abandoned:
+                self.leave()
+        finally:
+            self.close()
 
     def abandon(self) -> None:
-        """One holder less, and the directory will not be completed.
-
-        Closing it at once would be wrong: another thread may work in it, and its descriptor's number may be reused.
-        """
+        """One holder less, and the directory will not be completed."""
         self._abandoned = True
         self.release()
 
@@ -98,9 +91,8 @@ class Level:
 
     def park(self) -> None:
         """Closes the directory for a while, unless a batch still works in it."""
-        with self._lock:
-            if self._holders == 1:
-                self.close()
+        if self._holders == 1:
+            self.close()
 
     def close(self) -> None:
         """Closes the descriptors; harmless when repeated."""

@@ -7,68 +7,49 @@ ACL changes the mode's group bits, and everything before it changes times.
 import errno
 import os
 import stat
-import threading
+from collections.abc import Callable
 from typing import Final
 
-from wvs.engines.base import Note
-from wvs.engines.descent import Place
+Note = Callable[[str], None]
+"""Told of something that could not be kept, such as `owner`."""
 
 _ACLS: Final = ("system.posix_acl_default", "system.posix_acl_access")
 _CANNOT: Final = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
 
 
-class Notes:
-    """Collects what could not be kept. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._found: dict[str, tuple[int, str]] = {}
-
-    def add(self, what: str, place: Place, name: str) -> None:
-        """One more `what`; the first place of each kind is remembered."""
-        with self._lock:
-            count, example = self._found.get(what) or (0, place.shown(name))
-            self._found[what] = (count + 1, example)
-
-    def all(self) -> tuple[Note, ...]:
-        """Every note, by name."""
-        return tuple(Note(what, *self._found[what]) for what in sorted(self._found))
-
-
-def attributes_of_open(
-    source: int, target: int, status: os.stat_result, made_as: tuple[int, int], notes: Notes, place: Place, name: str
-) -> None:
-    """Owner, xattrs (ACLs and capabilities are among them), mode and times for two open files or directories.
-
-    `made_as`: the owner that the target was made with; spares a system call for each file.
-    """
+def attributes_of_open(source: int, target: int, status: os.stat_result, note: Note) -> None:
+    """Owner, xattrs (ACLs and capabilities are among them), mode and times for two open files or directories."""
     mode = stat.S_IMODE(status.st_mode)
-    if made_as != (status.st_uid, status.st_gid):
-        mode = _keep_owner(target, status, mode, notes, place, name)
+    # One look at the new file is cheaper than changing what is right already: each change is a transaction.
+    made = os.fstat(target)
+    if made.st_uid != status.st_uid or made.st_gid != status.st_gid:
+        try:
+            os.chown(target, status.st_uid, status.st_gid)
+        except PermissionError:
+            note("owner")
+            mode = without_set_id(mode)
+        made = None
     for attribute in os.listxattr(source):
         try:
             os.setxattr(target, attribute, os.getxattr(source, attribute))
         except OSError as error:
-            note_attribute(error, attribute, notes, place, name)
-    os.chmod(target, mode)
+            note_attribute(error, attribute, note)
+        made = None
+    if made is None or stat.S_IMODE(made.st_mode) != mode:
+        os.chmod(target, mode)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _keep_owner(target: int, status: os.stat_result, mode: int, notes: Notes, place: Place, name: str) -> int:
-    try:
-        os.chown(target, status.st_uid, status.st_gid)
-    except PermissionError:
-        notes.add("owner", place, name)
-        # A set-id bit beside another owner would hand out that owner's rights.
-        return mode & ~(stat.S_ISUID | stat.S_ISGID)
-    return mode
+def without_set_id(mode: int) -> int:
+    """`mode` for a file whose owner was not kept: a set-id bit would hand out another owner's rights."""
+    return mode & ~(stat.S_ISUID | stat.S_ISGID)
 
 
-def note_attribute(error: OSError, attribute: str, notes: Notes, place: Place, name: str) -> None:
+def note_attribute(error: OSError, attribute: str, note: Note) -> None:
     """Notes an xattr that the system refuses; any other failure is raised."""
     if error.errno not in _CANNOT:
         raise error
-    notes.add(f"xattr {attribute.split('.', 1)[0]}.*", place, name)
+    note(f"xattr {attribute.split('.', 1)[0]}.*")
 
 
 def drop_inherited_acls(directory: int) -> None:

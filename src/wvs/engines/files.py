@@ -5,6 +5,7 @@ import secrets
 from abc import abstractmethod
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
+from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import (
@@ -20,19 +21,22 @@ from wvs.engines.base import (
 )
 from wvs.engines.errors import CODE_OF_ERRNO, from_os_error
 from wvs.engines.fidelity import drop_inherited_acls
+from wvs.engines.filling import Filling
 from wvs.engines.kernel import OPEN_DIRECTORY, sync_filesystem
 from wvs.engines.mounts import mount_of
 from wvs.engines.removal import remove_content
 from wvs.engines.stamps import manifest_stamp, settle_clock
-from wvs.engines.treecopy import Pulse, TreeCopy
+from wvs.engines.treecopy import TreeCopy
+
+# Their kernels free inodes in the background on the other cores already; a second process only adds contention
+# (20,000 files on XFS: 0.6 s alone, 0.9 to 1.6 s with two; on ext4 0.5 s alone, 0.4 s with two).
+_SERIAL_REMOVAL: Final = ("xfs", "btrfs")
 
 
 class FileEngine(Engine):
     """An engine that walks the tree; what remains for each is how one file is filled."""
 
-    @abstractmethod
-    def fill(self, source: int, target: int, status: os.stat_result, pulse: Pulse) -> None:
-        """Gives `target`, new and empty, the content of `source`; tells `pulse` of every byte."""
+    filling: Filling
 
     @abstractmethod
     def trial(self, directory: TreeDir) -> str:
@@ -52,7 +56,7 @@ class FileEngine(Engine):
         create_directory_root(tree, owner, mode)
 
     def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
-        return TreeCopy(self.fill, self.workers, call).run(source, target)
+        return TreeCopy(self.filling, self.workers, call).run(source, target)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
         """The manifest stamp, after the clock has moved on; costs one walk."""
@@ -76,7 +80,8 @@ class FileEngine(Engine):
 
     def remove(self, tree: TreeDir, cancel: Cancel) -> None:
         """Removes entry by entry."""
-        remove_content(tree, self.workers, cancel)
+        serial = mount_of(tree.descriptor).filesystem in _SERIAL_REMOVAL
+        remove_content(tree, 1 if serial else self.workers, cancel)
 
 
 def create_directory_root(tree: TreeDir, owner: Owner, mode: int) -> None:

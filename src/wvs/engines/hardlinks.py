@@ -1,7 +1,6 @@
 """Hard links inside one tree: the first name of an inode is copied, every other one is linked to that copy."""
 
 import os
-import threading
 from typing import Final
 
 from wvs.engines.descent import Place
@@ -10,77 +9,54 @@ from wvs.engines.kernel import OPEN_DIRECTORY
 _PATH_LIMIT: Final = 4000
 
 
-class Copy:
-    """The first name of an inode with several. Whoever claimed it first calls `made` or `failed`, always."""
+class _Copy:
+    __slots__ = ("name", "names_left", "place")
 
     def __init__(self, place: Place, name: str, names_left: int) -> None:
         self.place = place
         self.name = name
         self.names_left = names_left
-        self._done = threading.Event()
-        self._error: BaseException | None = None
-
-    def made(self) -> None:
-        """The first name is there, complete."""
-        self._done.set()
-
-    def failed(self, error: BaseException) -> None:
-        """It will not come; those who wait for it get the same error."""
-        self._error = error
-        self._done.set()
-
-    def wait(self) -> None:
-        """Returns when the first name is there."""
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
 
 
 class HardLinks:
-    """Remembers the copies of inodes with more names to come, and forgets each after its last. Thread-safe."""
+    """Remembers the copies of inodes with more names to come, and forgets each after its last."""
 
     def __init__(self, target_root: int) -> None:
         """`target_root` stays the caller's and must be open as long as links are made."""
         self._root = target_root
-        self._lock = threading.Lock()
-        self._copies: dict[tuple[int, int], Copy] = {}
+        self._copies: dict[tuple[int, int], _Copy] = {}
 
-    def claim(self, status: os.stat_result, place: Place, name: str) -> tuple[bool, Copy]:
-        """Whether `name` is the first one seen of this inode, and the inode's copy."""
-        key = (status.st_dev, status.st_ino)
-        with self._lock:
-            copy = self._copies.get(key)
-            if copy is None:
-                copy = self._copies[key] = Copy(place, name, status.st_nlink - 1)
-                return True, copy
-            copy.names_left -= 1
-            if copy.names_left == 0:
-                del self._copies[key]
-            return False, copy
-
-    def link(self, copy: Copy, directory: int, name: str) -> None:
-        """Makes `name` in `directory` one more name of `copy`.
-
-        Another thread may be making the copy right now; it cannot wait for this one, which owns no unfinished copy.
-        """
-        copy.wait()
+    def link(self, status: os.stat_result, directory: int, name: str) -> bool:
+        """Makes `name` in `directory` one more name of the inode's copy; False if there is none yet."""
+        copy = self._copies.get((status.st_dev, status.st_ino))
+        if copy is None:
+            return False
         names = copy.place.names()
         path = "/".join([*names, copy.name])
         if len(os.fsencode(path)) < _PATH_LIMIT:
             os.link(path, name, src_dir_fd=self._root, dst_dir_fd=directory, follow_symlinks=False)
-            return
-        holder = self._open(names)
+        else:
+            self._link_deep(names, copy.name, directory, name)
+        copy.names_left -= 1
+        if copy.names_left == 0:
+            del self._copies[status.st_dev, status.st_ino]
+        return True
+
+    def knows(self, status: os.stat_result) -> bool:
+        """Whether the inode has a copy."""
+        return (status.st_dev, status.st_ino) in self._copies
+
+    def made(self, status: os.stat_result, place: Place, name: str) -> None:
+        """The first name of the inode exists."""
+        self._copies[status.st_dev, status.st_ino] = _Copy(place, name, status.st_nlink - 1)
+
+    def _link_deep(self, names: list[str], first: str, directory: int, name: str) -> None:
+        holder = os.open(".", OPEN_DIRECTORY, dir_fd=self._root)
         try:
-            os.link(copy.name, name, src_dir_fd=holder, dst_dir_fd=directory, follow_symlinks=False)
+            for each in names:
+                deeper = os.open(each, OPEN_DIRECTORY, dir_fd=holder)
+                os.close(holder)
+                holder = deeper
+            os.link(first, name, src_dir_fd=holder, dst_dir_fd=directory, follow_symlinks=False)
         finally:
             os.close(holder)
-
-    def _open(self, names: list[str]) -> int:
-        directory = os.open(".", OPEN_DIRECTORY, dir_fd=self._root)
-        for name in names:
-            try:
-                deeper = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
-            finally:
-                os.close(directory)
-            directory = deeper
-        return directory

@@ -31,10 +31,10 @@ from wvs.engines.base import (
     TreeDir,
 )
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
-from wvs.engines.fidelity import Notes
 from wvs.engines.files import create_directory_root, scratch_file, sync_tree
 from wvs.engines.layout import exists
 from wvs.engines.mounts import mount_of
+from wvs.engines.notes import Notes
 from wvs.engines.relinking import relink
 from wvs.engines.removal import remove_content
 from wvs.engines.stamps import manifest_stamp

@@ -1,6 +1,5 @@
 """Counts what a clone did, and tells it at a bearable rate."""
 
-import threading
 import time
 from typing import Final
 
@@ -10,12 +9,11 @@ _INTERVAL_S: Final = 0.1
 
 
 class Meter:
-    """Files and bytes done. Thread-safe; the callback is called by whoever counts, one caller at a time."""
+    """Files, bytes and sockets done."""
 
     def __init__(self, on_progress: OnProgress | None, totals: Totals | None) -> None:
         self._on_progress = on_progress
         self._totals = totals
-        self._lock = threading.Lock()
         self._told_at = time.monotonic()
         self.files = 0
         self.bytes = 0
@@ -23,19 +21,17 @@ class Meter:
 
     def add(self, files: int, size: int, sockets: int = 0) -> None:
         """Counts what is done since the last call, and tells it if the last time is long enough ago."""
-        with self._lock:
-            self.files += files
-            self.bytes += size
-            self.sockets += sockets
-            now = time.monotonic()
-            if now - self._told_at >= _INTERVAL_S:
-                self._told_at = now
-                self._tell()
+        self.files += files
+        self.bytes += size
+        self.sockets += sockets
+        now = time.monotonic()
+        if now - self._told_at >= _INTERVAL_S:
+            self._told_at = now
+            self._tell()
 
     def end(self) -> None:
         """Tells the final figures."""
-        with self._lock:
-            self._tell()
+        self._tell()
 
     def _tell(self) -> None:
         if self._on_progress is not None:

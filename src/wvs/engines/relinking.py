@@ -4,14 +4,15 @@ import itertools
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import ROOT, Cancel, TreeDir
 from wvs.engines.descent import Level, Place, descend, open_subdirectory, unreadable
 from wvs.engines.errors import from_os_error
-from wvs.engines.fidelity import Notes
 from wvs.engines.hardlinks import HardLinks
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
+from wvs.engines.notes import Notes
 from wvs.engines.specials import make_special
 
 
@@ -70,19 +71,18 @@ class _Relinking:
                     self._restore(pair, entry.name, status)
 
     def _restore(self, pair: _Pair, name: str, status: os.stat_result) -> None:
-        first, copy = self._links.claim(status, pair.place, name)
-        if not first:
-            self._replace(pair, name, lambda new_name: self._links.link(copy, pair.descriptors[1], new_name))
+        directory = pair.descriptors[1]
+        if self._links.knows(status):
+            self._replace(pair, name, lambda new_name: self._links.link(status, directory, new_name))
             return
         if not stat.S_ISREG(status.st_mode):
             # `juicefs clone` gives the copy of a symlink the link count of the original; a new one starts at 1.
-            directories = (pair.source, pair.descriptors[1])
-            self._replace(
-                pair, name, lambda new_name: make_special(directories, name, status, self._notes, pair.place, new_name)
-            )
-        copy.made()
+            note = partial(self._notes.add, place=pair.place, name=name)
+            directories = (pair.source, directory)
+            self._replace(pair, name, lambda new_name: make_special(directories, name, status, note, new_name))
+        self._links.made(status, pair.place, name)
 
-    def _replace(self, pair: _Pair, name: str, make: Callable[[str], None]) -> None:
+    def _replace(self, pair: _Pair, name: str, make: Callable[[str], object]) -> None:
         directory = pair.descriptors[1]
         for number in itertools.count():
             new_name = f".wvs-link-{number}"

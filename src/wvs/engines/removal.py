@@ -7,17 +7,14 @@ first takes the remaining directories away from their owner, so that an unprivil
 import errno
 import os
 import stat
-import threading
 import time
 from typing import Final
 
-import msgspec
-
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, TreeDir
-from wvs.engines.crew import Crew
 from wvs.engines.descent import Place
 from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.hands import Hands
 from wvs.engines.kernel import (
     FS_APPEND_FL,
     FS_IMMUTABLE_FL,
@@ -27,12 +24,12 @@ from wvs.engines.kernel import (
     open_beneath,
     rename_noreplace,
 )
+from wvs.engines.work import RACED, Done, Failure, take_away, unlink_batch
 
 _BATCH: Final = 64
 _DEEPEST: Final = 64
 _PASSES: Final = 100
 _PAUSE_S: Final = 0.01
-_RACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _NOT_EMPTY: Final = (errno.ENOTEMPTY, errno.EEXIST)
 
 
@@ -46,22 +43,17 @@ class _Doomed:
         self.descriptor = descriptor
         self.subdirectories: list[str] = []
         self._holders = 1
-        self._lock = threading.Lock()
         if above is not None:
             above.hold()
 
     def hold(self) -> None:
-        with self._lock:
-            self._holders += 1
+        self._holders += 1
 
     def release(self, *, remove: bool = True) -> None:
         """Lets go; the last one closes the directory, removes it from the one above, and lets go of that."""
-        with self._lock:
-            self._holders -= 1
-            if self._holders > 0:
-                return
+        self._holders -= 1
         above = self.above
-        if above is None:
+        if self._holders > 0 or above is None:
             return
         os.close(self.descriptor)
         try:
@@ -71,11 +63,6 @@ class _Doomed:
             above.release(remove=False)
             raise
         above.release(remove=remove)
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    directory: _Doomed
-    names: list[str]
 
 
 def remove_content(tree: TreeDir, workers: int, cancel: Cancel) -> None:
@@ -107,9 +94,13 @@ class _Removal:
         """One pass; whether the tree is empty now."""
         self._disown = disown
         self._top = _Doomed(None, self._tree.descriptor, "")
-        with Crew[_Batch](self._workers, self._unlink_batch, _drop) as self._crew:
-            self._walk()
-            self._crew.finish()
+        with Hands(self._workers, self._cancel, lambda _: None) as self._hands:
+            try:
+                self._walk()
+                self._finish()
+            finally:
+                for directory in self._hands.waiting():
+                    directory.release(remove=False)
         with os.scandir(self._tree.descriptor) as left:
             return next(left, None) is None
 
@@ -141,15 +132,10 @@ class _Removal:
                     continue
                 names.append(entry.name)
                 if len(names) >= _BATCH:
-                    self._submit(directory, names)
+                    self._do(directory, names)
                     names = []
         if names:
-            self._submit(directory, names)
-
-    def _submit(self, directory: _Doomed, names: list[str]) -> None:
-        self._cancel.check()
-        directory.hold()
-        self._crew.submit(_Batch(directory, names))
+            self._do(directory, names)
 
     def _enter(self, above: _Doomed, name: str) -> _Doomed | None:
         """Opens a directory; None if it vanished, or was moved to the top because it lies too deep."""
@@ -159,11 +145,11 @@ class _Removal:
         try:
             descriptor = _open_directory(above.descriptor, name)
         except OSError as error:
-            if error.errno in _RACED:
+            if error.errno in RACED:
                 return None
             raise _resists(error, above, name) from error
         if self._disown:
-            _take_away(descriptor)
+            take_away(descriptor)
         return _Doomed(above, descriptor, name)
 
     def _move_up(self, above: _Doomed, name: str) -> None:
@@ -176,38 +162,36 @@ class _Removal:
             except FileExistsError:
                 continue
             except OSError as error:
-                if error.errno in _RACED:
+                if error.errno in RACED:
                     return
                 raise _resists(error, above, name) from error
             self._top.subdirectories.append(new_name)
             return
 
-    def _unlink_batch(self, batch: _Batch) -> None:
-        directory = batch.directory
-        try:
-            self._cancel.check()
-            for name in batch.names:
-                _unlink(directory, name)
-        except BaseException:
-            directory.release(remove=False)
-            raise
-        directory.release()
+    def _do(self, directory: _Doomed, names: list[str]) -> None:
+        self._cancel.check()
+        for done_directory, done in self._hands.results():
+            _absorb(done_directory, done)
+        if self._hands.offer("unlink", [directory.descriptor], ([], names), directory):
+            directory.hold()
+        else:
+            done = unlink_batch(directory.descriptor, names)
+            if done.failure is not None:
+                raise _failed(done.failure, directory)
+
+    def _finish(self) -> None:
+        for directory, done in self._hands.remaining():
+            _absorb(directory, done)
 
 
-def _drop(batch: _Batch) -> None:
-    batch.directory.release(remove=False)
+def _absorb(directory: _Doomed, done: Done) -> None:
+    directory.release(remove=done.failure is None)
+    if done.failure is not None:
+        raise _failed(done.failure, directory)
 
 
-def _unlink(directory: _Doomed, name: str) -> None:
-    try:
-        try:
-            os.unlink(name, dir_fd=directory.descriptor)
-        except PermissionError:
-            _take_away(directory.descriptor)
-            os.unlink(name, dir_fd=directory.descriptor)
-    except OSError as error:
-        if error.errno not in _RACED:
-            raise _resists(error, directory, name) from error
+def _failed(failure: Failure, directory: _Doomed) -> EngineError:
+    return _resists(OSError(failure.error_number, os.strerror(failure.error_number)), directory, failure.name)
 
 
 def _remove_directory(above: _Doomed, name: str) -> None:
@@ -215,10 +199,10 @@ def _remove_directory(above: _Doomed, name: str) -> None:
         try:
             os.rmdir(name, dir_fd=above.descriptor)
         except PermissionError:
-            _take_away(above.descriptor)
+            take_away(above.descriptor)
             os.rmdir(name, dir_fd=above.descriptor)
     except OSError as error:
-        if error.errno not in _RACED and error.errno not in _NOT_EMPTY:
+        if error.errno not in RACED and error.errno not in _NOT_EMPTY:
             raise _resists(error, above, name) from error
 
 
@@ -226,7 +210,7 @@ def _open_directory(above: int, name: str) -> int:
     try:
         return open_beneath(above, name, OPEN_DIRECTORY)
     except PermissionError:
-        _take_away(above)
+        take_away(above)
         closed = open_beneath(above, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             # By the descriptor: by name, chmod would follow a link that was put in the directory's place.
@@ -243,23 +227,10 @@ def _rename_up(above: int, name: str, top: int, new_name: str) -> None:
         # A directory that changes its parent is written to itself: its `..` changes.
         directory = _open_directory(above, name)
         try:
-            _take_away(directory)
+            take_away(directory)
         finally:
             os.close(directory)
         rename_noreplace(above, name, top, new_name)
-
-
-def _take_away(directory: int) -> None:
-    """Makes a directory writable for the service and for nobody else, as far as the service may."""
-    status = os.fstat(directory)
-    try:
-        if status.st_uid != os.geteuid():
-            os.chown(directory, os.geteuid(), -1)
-        if stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
-            os.chmod(directory, stat.S_IRWXU)
-    except PermissionError:
-        # Not ours to change, or immutable: the removal that follows tells which.
-        return
 
 
 def _resists(error: OSError, directory: _Doomed, name: str) -> EngineError:

@@ -1,18 +1,19 @@
 """Making what is not opened: symlinks, FIFOs and devices."""
 
+import errno
 import os
 import stat
 
-from wvs.engines.descent import Place, torn
-from wvs.engines.fidelity import Notes, note_attribute
+from wvs.engines.fidelity import Note, note_attribute, without_set_id
 
 
 def make_special(
-    directories: tuple[int, int], name: str, status: os.stat_result, notes: Notes, place: Place, new_name: str = ""
+    directories: tuple[int, int], name: str, status: os.stat_result, note: Note, new_name: str = ""
 ) -> None:
     """Makes a twin of the symlink, FIFO or device `name` of the first directory in the second (as `new_name`).
 
-    The second directory is the service's own, so that its names can be trusted not to be swapped.
+    The second directory is the service's own, so that its names can be trusted not to be swapped. Raises ENXIO if the
+    entry is something else by now.
     """
     source, target = directories
     made = new_name or name
@@ -23,23 +24,21 @@ def make_special(
         try:
             os.mknod(made, kind | 0o600, status.st_rdev, dir_fd=target)
         except PermissionError:
-            notes.add("device", place, name)
+            note("device")
             return
     else:
-        raise torn(place, name, "was replaced")
-    _keep_attributes(directories, (name, made), status, notes, place)
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), name)
+    _keep_attributes(directories, (name, made), status, note)
 
 
-def _keep_attributes(
-    directories: tuple[int, int], names: tuple[str, str], status: os.stat_result, notes: Notes, place: Place
-) -> None:
+def _keep_attributes(directories: tuple[int, int], names: tuple[str, str], status: os.stat_result, note: Note) -> None:
     target, made = directories[1], names[1]
     mode = stat.S_IMODE(status.st_mode)
     try:
         os.chown(made, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
     except PermissionError:
-        notes.add("owner", place, names[0])
-        mode &= ~(stat.S_ISUID | stat.S_ISGID)
+        note("owner")
+        mode = without_set_id(mode)
     # There is no f-variant for what cannot be opened; the path through /proc resolves no link of the tree.
     paths = [f"/proc/self/fd/{directory}/{name}" for directory, name in zip(directories, names, strict=True)]
     for attribute in os.listxattr(paths[0], follow_symlinks=False):
@@ -47,7 +46,7 @@ def _keep_attributes(
             value = os.getxattr(paths[0], attribute, follow_symlinks=False)
             os.setxattr(paths[1], attribute, value, follow_symlinks=False)
         except OSError as error:
-            note_attribute(error, attribute, notes, place, names[0])
+            note_attribute(error, attribute, note)
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(made, mode, dir_fd=target)
     os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)

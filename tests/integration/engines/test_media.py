@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from tests.integration.engines import filesystems
-from tests.integration.engines.conftest import Bench, attempt
+from tests.integration.engines.conftest import Bench, attempt, new_uuid7
 from tests.integration.engines.filesystems import Namespace, Unavailable
 from tests.integration.engines.trees import account
 
 from wvs.domain.errors import ErrorCode
+from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import Cancel, EngineName
 from wvs.engines.opening import init_volume, open_volume
 
@@ -157,7 +158,7 @@ def test_a_read_only_volume_is_unavailable_and_works_again_when_it_can_be_writte
         lambda: bench.volume.retire(bench.workspace, source),
         lambda: bench.volume.purge(bench.workspace, retired),
         lambda: bench.volume.point(bench.workspace, source),
-        lambda: bench.volume.create_workspace(bench.workspace[:-1] + "0"),
+        lambda: bench.volume.create_workspace(format_id(WORKSPACE, new_uuid7())),
         lambda: open_volume(small.volume_path),
     ]
     for number, call in enumerate(calls):

@@ -1,7 +1,6 @@
 """Cancel, the meter, and the memory of hard links."""
 
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -42,29 +41,24 @@ def test_the_meter_tells_the_end_and_little_before() -> None:
     assert len(told) < 10
 
 
-def status_with(tmp_path: Path, links: int) -> os.stat_result:
-    (tmp_path / "0").touch()
-    for number in range(1, links):
-        os.link(tmp_path / "0", tmp_path / str(number))
-    return (tmp_path / "0").stat()
-
-
 def test_an_inode_is_forgotten_after_its_last_name(tmp_path: Path) -> None:
-    status = status_with(tmp_path, 3)
-    links = HardLinks(-1)
-    root = Place(None, "")
-    assert [links.claim(status, root, name)[0] for name in "abc"] == [True, False, False]
-    assert links.claim(status, root, "another inode with the number")[0]
+    (tmp_path / "first").write_text("content")
+    for name in ("second", "third"):
+        os.link(tmp_path / "first", tmp_path / name)
+    status = (tmp_path / "first").stat()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "first").write_text("copied")
+    root = os.open(tmp_path / "copy", os.O_RDONLY)
+    links = HardLinks(root)
 
-
-def test_who_waits_for_a_copy_gets_its_error(tmp_path: Path) -> None:
-    status = status_with(tmp_path, 2)
-    links = HardLinks(-1)
-    _, copy = links.claim(status, Place(None, ""), "first")
-    _, same = links.claim(status, Place(None, ""), "second")
-    threading.Timer(0.02, lambda: copy.failed(OSError(28, "full"))).start()
-    with pytest.raises(OSError, match="full"):
-        links.link(same, -1, "second")
+    assert not links.link(status, root, "first")
+    links.made(status, Place(None, ""), "first")
+    assert links.link(status, root, "second")
+    assert links.knows(status)
+    assert links.link(status, root, "third")
+    assert not links.knows(status)
+    os.close(root)
+    assert (tmp_path / "copy" / "third").samefile(tmp_path / "copy" / "first")
 
 
 def test_a_long_path_is_shown_short_and_printable() -> None:

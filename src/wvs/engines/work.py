@@ -1,0 +1,182 @@
+"""What is done to a batch of entries of one directory; the same code in the caller and in a worker process.
+
+It knows descriptors and names, no paths: who gave the batch knows the place, and turns a failure into its error.
+"""
+
+import errno
+import os
+import stat
+from typing import Final, Literal, NamedTuple
+
+from wvs.engines.errors import EngineError
+from wvs.engines.fidelity import attributes_of_open
+from wvs.engines.filling import FILLINGS, Fill, Filling, Pulse
+from wvs.engines.kernel import OPEN_FILE, open_beneath
+from wvs.engines.specials import make_special
+
+PULSE: Final = "pulse"
+MESSAGE_BYTES: Final = 256 * 1024
+"""At least a batch of the longest names."""
+WorkName = Literal["copy", "reflink", "unlink"]
+Files = list[tuple[str, int]]
+"""Names of regular files, each with the inode number that the directory tells."""
+Payload = tuple[Files, list[str]]
+"""Regular files, and names of everything else that is no directory."""
+
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+RACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""Somebody changed the entry since it was listed."""
+
+
+class Failure(NamedTuple):
+    """Why a batch stopped. `code` is empty for an `OSError`, whose number is `error_number`."""
+
+    name: str
+    doing: str
+    error_number: int
+    code: str = ""
+    detail: str = ""
+    retryable: bool = False
+
+
+class Done(NamedTuple):
+    """What became of a batch. `linked`: names left to the caller, because their inodes have others."""
+
+    files: int = 0
+    bytes: int = 0
+    sockets: int = 0
+    linked: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+    failure: Failure | None = None
+
+
+class CloneBatch:
+    """Clones entries from one directory into another."""
+
+    def __init__(self, source: int, target: int, fill: Fill, pulse: Pulse, *, linked_too: bool = False) -> None:
+        self._directories = (source, target)
+        self._device = os.fstat(source).st_dev
+        self._fill = fill
+        self._pulse = pulse
+        self._linked_too = linked_too
+        self._files = self._bytes = self._sockets = 0
+        self._linked: list[str] = []
+        self._notes: list[tuple[str, str]] = []
+        self._name = self._doing = ""
+
+    def run(self, payload: Payload) -> Done:
+        """Works until the end or the first failure."""
+        files, others = payload
+        failure = None
+        try:
+            for self._name, inode in files:
+                self._clone_file(self._name, inode)
+            for self._name in others:
+                self._clone_other(self._name)
+        except OSError as error:
+            failure = Failure(self._name, self._doing, error.errno or errno.EIO)
+        except EngineError as error:
+            failure = Failure(self._name, self._doing, 0, error.code, error.detail, error.retryable)
+        return Done(self._files, self._bytes, self._sockets, tuple(self._linked), tuple(self._notes), failure)
+
+    def _clone_file(self, name: str, inode: int) -> None:
+        self._doing = "reading"
+        source = _open_file(self._directories[0], name)
+        try:
+            status = os.fstat(source)
+            if status.st_ino != inode or status.st_dev != self._device:
+                self._look_closer(name, status)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), name)
+            if status.st_nlink > 1 and not self._linked_too:
+                self._linked.append(name)
+                return
+            self._doing = "cloning"
+            self._make_file(name, source, status)
+        finally:
+            os.close(source)
+
+    def _make_file(self, name: str, source: int, status: os.stat_result) -> None:
+        mode = stat.S_IMODE(status.st_mode) & 0o777
+        target = os.open(name, _NEW_FILE, mode, dir_fd=self._directories[1])
+        try:
+            if status.st_size:
+                self._bytes += self._fill(source, target, status, self._pulse)
+            attributes_of_open(source, target, status, self._note)
+        finally:
+            os.close(target)
+        self._files += 1
+
+    def _look_closer(self, name: str, status: os.stat_result) -> None:
+        """The file is not the one that the directory tells: replaced, mounted over, or a filesystem of such habits.
+
+        Opened once more in the way that refuses mount points: slower, hence not the way for every file.
+        """
+        again = open_beneath(self._directories[0], name, OPEN_FILE)
+        try:
+            if not os.path.samestat(os.fstat(again), status):
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        finally:
+            os.close(again)
+
+    def _clone_other(self, name: str) -> None:
+        self._doing = "reading"
+        status = os.stat(name, dir_fd=self._directories[0], follow_symlinks=False)
+        if stat.S_ISSOCK(status.st_mode):
+            self._sockets += 1
+        elif status.st_nlink > 1 and not self._linked_too:
+            self._linked.append(name)
+        else:
+            self._doing = "cloning"
+            make_special(self._directories, name, status, self._note)
+            self._files += 1
+
+    def _note(self, what: str) -> None:
+        self._notes.append((what, self._name))
+
+
+def _open_file(directory: int, name: str) -> int:
+    try:
+        return os.open(name, OPEN_FILE | os.O_NOATIME, dir_fd=directory)
+    except PermissionError:
+        return os.open(name, OPEN_FILE, dir_fd=directory)
+
+
+def unlink_batch(directory: int, names: list[str]) -> Done:
+    """Unlinks entries; those that changed meanwhile are left to the next pass."""
+    for name in names:
+        try:
+            try:
+                os.unlink(name, dir_fd=directory)
+            except PermissionError:
+                take_away(directory)
+                os.unlink(name, dir_fd=directory)
+        except OSError as error:
+            if error.errno not in RACED:
+                return Done(failure=Failure(name, "removing", error.errno or errno.EIO))
+    return Done(files=len(names))
+
+
+def take_away(directory: int) -> None:
+    """Makes a directory writable for the service and for nobody else, as far as the service may."""
+    status = os.fstat(directory)
+    try:
+        if status.st_uid != os.geteuid():
+            os.chown(directory, os.geteuid(), -1)
+        if stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
+            os.chmod(directory, stat.S_IRWXU)
+    except PermissionError:
+        # Not ours to change, or immutable: the removal that follows tells which.
+        return
+
+
+def clone_batch(filling: Filling, source: int, target: int, payload: Payload, pulse: Pulse) -> Done:
+    """Clones entries from one directory into another, but for those whose inodes have other names."""
+    return CloneBatch(source, target, FILLINGS[filling], pulse).run(payload)
+
+
+def run_work(work: WorkName, descriptors: list[int], payload: Payload, pulse: Pulse) -> Done:
+    """A batch as a worker process gets it."""
+    if work == "unlink":
+        return unlink_batch(descriptors[0], payload[1])
+    return clone_batch(work, descriptors[0], descriptors[1], payload, pulse)
