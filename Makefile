@@ -82,6 +82,14 @@ RACE_S ?= 60
 race: setup ## Many writers against followers of the log, for a minute (RACE_S=seconds)
 	WVS_RACE_S=$(RACE_S) $(BIN)/python -m pytest tests/integration/eventlog/test_race.py -s
 
+.PHONY: storage
+storage: setup ## Trees of 100,000 files through every clone engine (needs root)
+	$(BIN)/python -m pytest -m campaign tests/integration/engines $(PYTEST_ARGS)
+
+.PHONY: bench-storage
+bench-storage: setup ## Each clone engine against its rival on the same tree; prints the table (needs root)
+	$(BIN)/python -m benchmarks.storage
+
 .PHONY: docs
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new

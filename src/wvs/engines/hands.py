@@ -1,7 +1,8 @@
 """Worker processes that clone or unlink batches of entries while the caller walks on.
 
 Processes, not threads: a file costs some ten short system calls, and at each of them a thread gives up and fights for
-the interpreter's lock. Two threads were no faster than one, two processes took 0.65 of the time (docs/adr/0021).
+the interpreter's lock. Two threads were no faster than one, two processes took 0.65 of the time
+(docs/adr/0021-worker-processes.md).
 A hand is a child at the other end of a socket; descriptors of directories travel with the batches. It ends when the
 socket is closed, so also when the service dies.
 """

@@ -1,7 +1,7 @@
 """btrfs subvolumes by ioctl (linux/btrfs.h). Each call raises `OSError`.
 
 The command-line tool is not used: `btrfs subvolume snapshot A B` nests the snapshot into an existing B and reports
-success, where the ioctl says EEXIST (docs/adr/0020).
+success, where the ioctl says EEXIST (docs/adr/0020-btrfs-by-ioctl.md).
 """
 
 import errno

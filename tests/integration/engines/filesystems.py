@@ -43,8 +43,10 @@ def run(*command: str | Path) -> str:
 class Namespace:
     """The mounts of one test process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, size: str = "4g") -> None:
+        """`size`: of the memory that holds the images, in the words of tmpfs(5)."""
         self.directory = directory
+        self._size = size
         self._entered = False
         self._daemons: list[subprocess.Popen[bytes]] = []
         self.points: list[Path] = []
@@ -99,7 +101,7 @@ class Namespace:
             raise Unavailable(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}")
         run("mount", "--make-rprivate", "/")
         # Images in memory: a shared disk would make every sync of every test wait for its other users.
-        run("mount", "-t", "tmpfs", "-o", "size=4g", "wvs-test", self.directory)
+        run("mount", "-t", "tmpfs", "-o", f"size={self._size}", "wvs-test", self.directory)
         self.points.append(self.directory)
         self._entered = True
 
