@@ -18,6 +18,9 @@ CREATE UNIQUE INDEX workspaces_name_key ON wvs.workspaces (name) WHERE state <> 
 CREATE INDEX workspaces_state_idx ON wvs.workspaces (state, id);
 CREATE INDEX workspaces_any_name_idx ON wvs.workspaces (name, id);
 
+-- The sweeper's walk over everything that has a directory.
+CREATE INDEX workspaces_with_trees_idx ON wvs.workspaces (id) WHERE live_tree IS NOT NULL;
+
 CREATE TABLE wvs.snapshots (
     id uuid PRIMARY KEY,
     workspace_id uuid NOT NULL,

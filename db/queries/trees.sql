@@ -8,6 +8,6 @@ SELECT t.name, t.state, s.id AS snapshot_id FROM wvs.trees t
 LEFT JOIN wvs.snapshots s ON s.workspace_id = t.workspace_id AND s.tree = t.name AND s.state = 'ready'
 WHERE t.workspace_id = $1 AND (t.state = 'live' OR (t.state = 'snapshot' AND s.id IS NOT NULL))
 
--- name: workspaces_with_trees
+-- name: swept_workspaces
 -- Up to $2 workspaces behind id $1 that have a live tree, in order.
 SELECT id FROM wvs.workspaces WHERE id > $1 AND live_tree IS NOT NULL ORDER BY id LIMIT $2

@@ -31,7 +31,7 @@ _LOCK: Final = sql("try_session_lock")
 _END_HANGING: Final = sql("end_hanging_sweeper")
 _LAST_EVENT: Final = sql("log_last_event")
 _HASH_AT: Final = sql("log_hash_at")
-_WITH_TREES: Final = sql("workspaces_with_trees")
+_WITH_TREES: Final = sql("swept_workspaces")
 _FAILURES: Final = (EngineError, Refused, OutcomeUnknownError, *CONNECTION_LOST, asyncpg.PostgresError)
 
 log = structlog.get_logger(__name__)

@@ -49,7 +49,9 @@ def test_progress_is_told_inside_one_long_file(tmp_path: Path) -> None:
         time.sleep(0.1)
 
     bench.volume.clone(bench.workspace, source, target, on_progress=tell)
-    assert [each.files_done for each in told[:2]] == [0, 0]
+    # How often it is told depends on the machine; that it is told before the file is done does not.
+    assert told[0].files_done == 0
+    assert 0 < told[0].bytes_done < 5 * (64 << 20)
     assert told[-1].bytes_done == 5 * (64 << 20)
 
 

@@ -29,8 +29,9 @@ class Up:
     def children(self) -> dict[str, int]:
         """The newest process of each command, from the log."""
         found: dict[str, int] = {}
-        for line in (self.data_dir / "err").read_text().splitlines():
-            entry = json.loads(line)
+        # The last line may be half written, and what Python itself says on stderr is no entry.
+        lines = (self.data_dir / "err").read_text().splitlines(keepends=True)
+        for entry in (json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")):
             if entry["event"] == "child_started":
                 found[entry["command"]] = entry["pid"]
         return found

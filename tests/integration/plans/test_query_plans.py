@@ -106,6 +106,7 @@ def other_cases(size: Size) -> Iterator[Case]:
     yield Case("stream_events_after", [BIG, last // 4, LIMIT], LIMIT)
     yield Case("workspace_version_at", [BIG, last // 2], 40)
     yield Case("workspace_events_between", [BIG, last // 4, last, LIMIT], LIMIT)
+    yield Case("swept_workspaces", [uuid_of(2), LIMIT], LIMIT)
     yield Case("idempotent_answer", ["anonymous createSnapshot", "k7"], 1)
 
 

@@ -59,7 +59,7 @@ async def test_a_hinter_whose_connection_was_lost_hints_again(pool: Pool, databa
         hinter.touch(TASKS)
         await heard_within(heard, 1)
         assert await end_backends(pool, "wvs-hints") == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(heard) < 2:
                 hinter.touch(TASKS)  # one of them is lost with the connection
                 await asyncio.sleep(0.1)
