@@ -158,7 +158,7 @@ def test_a_task_handed_back_loses_no_attempt_and_its_place_neither() -> None:
     _, later = case.story.request_snapshot()
     back = only(case.story.do(HandBack(case.task, case.story.workspace.fence, NOW)), TaskAttemptFailed)
     assert (back.attempt, back.counted, back.delay_s, back.next_attempt_at) == (MAX_ATTEMPTS, False, 0.0, NOW)
-    assert back.error.code is ErrorCode.LEASE_LOST
+    assert (back.error.code, back.error.retryable) == (ErrorCode.LEASE_LOST, True)
     assert case.story.workspace.queued == (case.task, later)
     assert only(case.story.start(case.task), TaskStarted).attempt == MAX_ATTEMPTS
     only(case.story.finish(case.task), SnapshotCreated)

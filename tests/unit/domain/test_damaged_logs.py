@@ -58,6 +58,11 @@ def _set(snapshot: UUID, task: UUID, epoch: int) -> Event:
     return CurrentSet(snapshot, task, 9, "t", None, epoch, REPORT, CERTIFICATE)
 
 
+def _second_of_two() -> Situation:
+    case = situations.create_queued()
+    return Situation(case.story, *case.story.request_snapshot())
+
+
 def _drop_failed_by_cancel() -> Situation:
     return situations.cancelled_while_running(situations.drop_queued())
 
@@ -121,7 +126,7 @@ _DAMAGE: dict[str, tuple[Build, Callable[[Situation], Event]]] = {
     "drop failed without a request": (situations.ready, lambda c: SnapshotDropFailed(c.snapshot, c.task, 2, 1, FINAL)),
     "dropped without a start": (situations.drop_queued, lambda c: SnapshotDropped(c.snapshot, c.task, 2, None)),
     "started twice": (situations.create_running, lambda c: _started(c.task, 99)),
-    "started out of order": (lambda: situations.behind(TaskKind.SNAPSHOT_CREATE), lambda c: _started(c.task, 99)),
+    "started out of order": (_second_of_two, lambda c: _started(c.task, 99)),
     "started under a fence that did not grow": (situations.create_queued, lambda c: _started(c.task, 1)),
     "unknown task started": (situations.active, lambda _: _started(NOBODY, 99)),
     "ended task started": (situations.active, lambda c: _started(c.task, 99)),
