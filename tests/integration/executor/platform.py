@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -33,6 +33,10 @@ from wvs.telemetry.metrics import Metrics
 
 FAST = Settings(lease_s=2.0, lease_renew_s=0.5, poll_s=0.2, drain_grace_s=2.0, executor_slots=2, pool_size=6)
 """Short times, so that a test sees a lease run out."""
+
+
+MANY: Final = 12_000
+"""Files that no machine clones within the tenth of a second before progress is told for the first time."""
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:

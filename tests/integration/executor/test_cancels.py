@@ -4,7 +4,7 @@ import asyncio
 from uuid import UUID
 
 import pytest
-from tests.integration.executor.platform import Platform, eventually, value
+from tests.integration.executor.platform import MANY, Platform, eventually, value
 from tests.integration.executor.processes import Executors
 
 from wvs import failpoints
@@ -74,8 +74,10 @@ async def test_a_running_task_is_cancelled_at_its_next_safe_point(platform: Plat
 async def test_a_cancel_in_mid_clone_ends_the_clone_not_only_its_commit(platform: Platform) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        platform.fill(workspace_id, 3000)
-        failpoints.arm("create.cloning=sleep:0.12")  # with every file, once the first tenth of a second is over
+        platform.fill(workspace_id, MANY)
+        failpoints.arm(
+            "create.cloning=sleep:0.12"
+        )  # with every batch of files, once the first tenth of a second is over
         _, task_id = await platform.ask_for_snapshot(workspace_id)
         await asked_to_cancel(platform, workspace_id, task_id)
         assert await platform.wait(workspace_id, task_id, seconds=10) is TaskState.CANCELLED

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.executor.platform import Platform, eventually
+from tests.integration.executor.platform import MANY, Platform, eventually
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.states import TaskState
@@ -52,9 +52,11 @@ async def test_nothing_is_claimed_any_more_by_an_executor_that_drains(platform: 
 async def test_long_work_is_handed_back_within_the_grace_time_and_another_goes_on_at_once(
     platform: Platform, executors: Executors
 ) -> None:
-    first = executors.start(failpoints="create.cloning=sleep:0.12")  # with every file: minutes for this tree
+    first = executors.start(
+        failpoints="create.cloning=sleep:0.12"
+    )  # with every batch of files: far beyond the grace time
     workspace_id = await platform.create()
-    platform.fill(workspace_id, 3000)
+    platform.fill(workspace_id, MANY)
     _, task_id = await platform.ask_for_snapshot(workspace_id)
     await platform.until(workspace_id, task_id, TaskState.RUNNING)
     await asyncio.sleep(0.3)

@@ -3,7 +3,7 @@
 import asyncio
 
 import msgspec
-from tests.integration.executor.platform import Platform, value
+from tests.integration.executor.platform import MANY, Platform, value
 from tests.integration.executor.processes import Executors
 
 from wvs import failpoints
@@ -26,8 +26,10 @@ async def test_progress_is_told_while_cloning_at_most_twice_a_second(platform: P
     await platform.pool.execute(RECORD_PROGRESS)
     async with platform.running():
         workspace_id = await platform.create()
-        platform.fill(workspace_id, 2500)
-        failpoints.arm("create.cloning=sleep:0.12")  # with every file, once the first tenth of a second is over
+        platform.fill(workspace_id, MANY)
+        failpoints.arm(
+            "create.cloning=sleep:0.12"
+        )  # with every batch of files, once the first tenth of a second is over
         _, task_id = await platform.ask_for_snapshot(workspace_id)
         await platform.until(workspace_id, task_id, TaskState.RUNNING)
         await asyncio.sleep(2.4)
@@ -38,12 +40,12 @@ async def test_progress_is_told_while_cloning_at_most_twice_a_second(platform: P
     cloning = [p for p in told if p["phase"] == "cloning" and p["files_done"]]
     assert len(cloning) >= 3
     assert [p["files_done"] for p in cloning] == sorted({p["files_done"] for p in cloning})
-    assert {p["files_total"] for p in cloning} == {2500}
-    assert {p["bytes_total"] for p in cloning} == {2500 * 16}
+    assert {p["files_total"] for p in cloning} == {MANY}
+    assert {p["bytes_total"] for p in cloning} == {MANY * 16}
     span_s = (rows[-1]["at"] - rows[0]["at"]).total_seconds()
     assert len(rows) <= span_s * 2 + 1.5
     done = msgspec.json.decode((await platform.task_row(task_id))["progress"])
-    assert (done["phase"], done["files_done"], done["files_total"]) == ("done", 2500, 2500)
+    assert (done["phase"], done["files_done"], done["files_total"]) == ("done", MANY, MANY)
 
 
 async def test_an_attempt_past_its_deadline_is_ended_for_good(platform: Platform) -> None:
