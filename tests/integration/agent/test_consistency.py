@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from tests.integration.agent.conftest import Service
 from tests.integration.agent.writing import __file__ as program
 from tests.integration.agent.writing import broken
@@ -30,6 +31,7 @@ async def test_snapshots_of_busy_programs_keep_every_invariant(service: Service,
     assert len(steps) == SNAPSHOTS, "the program did not run between the snapshots"
 
 
+@pytest.mark.campaign  # needs a clone that is slow beside the writer: not on every machine
 async def test_without_a_freeze_the_stamps_catch_what_the_program_writes(service: Service, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
