@@ -90,6 +90,13 @@ storage: setup ## Trees of 100,000 files through every clone engine (needs root)
 bench-storage: setup ## Each clone engine against its rival on the same tree; prints the table (needs root)
 	$(BIN)/python -m benchmarks.storage
 
+BENCHMARKS := commands claim snapshot aggregate console_help http_boundary
+
+.PHONY: bench $(addprefix bench-,$(BENCHMARKS))
+bench: $(addprefix bench-,$(BENCHMARKS)) ## The figures of docs/benchmarks.md, one after the other (bench-NAME for one)
+$(addprefix bench-,$(BENCHMARKS)): bench-%: setup
+	@echo "== $*"; $(BIN)/python -m benchmarks.$*
+
 .PHONY: docs
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new

@@ -1,6 +1,6 @@
 """What the HTTP boundary costs: the same hello-JSON route with and without it, by CPU time of the server process.
 
-    python benchmarks/http_boundary.py [--requests 20000] [--connections 16] [--rounds 3]
+    python -m benchmarks.http_boundary [--requests 20000] [--connections 16] [--rounds 3]
 
 CPU time per request is what counts (it does not depend on what else runs); requests per second are shown beside it.
 """

@@ -1,0 +1,86 @@
+"""The real thing to measure: a durable embedded PostgreSQL in a scratch directory, and WVS's own processes on it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from wvs.postgres.embedded import EmbeddedPostgres
+from wvs.postgres.migrate import migrate
+
+READY = "ready "
+
+
+@contextlib.contextmanager
+def scratch() -> Generator[Path]:
+    """A directory of the benchmark's own, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="wvs-bench-") as directory:
+        Path(directory).chmod(0o755)  # the embedded server drops root
+        yield Path(directory)
+
+
+@contextlib.contextmanager
+def database(directory: Path) -> Generator[str]:
+    """The URL of a migrated database whose commits are durable, as in production."""
+    with EmbeddedPostgres(directory / "database") as server:
+        url = server.url()
+        asyncio.run(migrate(url))
+        yield url
+
+
+@contextlib.contextmanager
+def api(url: str, directory: Path, **settings: str) -> Generator[tuple[str, int]]:
+    """A `wvs api` on the database: its URL and its process id."""
+    with _program(["api"], directory / "api.log", {"WVS_DATABASE_URL": url, "WVS_PORT": "0", **settings}) as process:
+        if process.stdout is None or not (line := process.stdout.readline()).startswith(READY):
+            raise RuntimeError(f"wvs api did not come up: {(directory / 'api.log').read_text()}")
+        yield line.removeprefix(READY).strip(), process.pid
+
+
+@contextlib.contextmanager
+def up(directory: Path, **settings: str) -> Generator[tuple[str, int]]:
+    """A whole `wvs up` with its own database, API and executor: its URL and its process id."""
+    arguments = ["up", "--data-dir", str(directory / "data")]
+    ports = {"WVS_PORT": "0", "WVS_EXECUTOR_METRICS_PORT": "0"}
+    with _program(arguments, directory / "up.log", {**ports, **settings}) as process:
+        if process.stdout is None or not (line := process.stdout.readline()).startswith(READY):
+            raise RuntimeError(f"wvs up did not come up: {(directory / 'up.log').read_text()}")
+        yield line.removeprefix(READY).strip(), process.pid
+
+
+@contextlib.contextmanager
+def _program(arguments: list[str], log: Path, settings: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wvs.cli.wvs", *arguments],
+            env={**others, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that `percent` of all are at most."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
