@@ -14,9 +14,9 @@ from litestar.types import ControllerRouterHandler
 from wvs.http.admission import QueryNames, admission
 from wvs.http.boundary import Boundary
 from wvs.http.context import RequestContext, context_of
+from wvs.http.document import Examples, describe, query_names_of
 from wvs.http.hosts import LOOPBACK_HOSTS, HostRule
 from wvs.http.limits import Limits
-from wvs.http.openapi import describe, query_names_of
 from wvs.http.probes import Probes, Readiness, Refresh, probe_router
 from wvs.http.problems import EXCEPTION_HANDLERS
 from wvs.http.schema_pages import schema_router
@@ -47,10 +47,12 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     dependencies: Mapping[str, Provide] | None = None,
     refresh_metrics: Refresh | None = None,
     limits: Limits | None = None,
+    examples: Mapping[str, Examples] | None = None,
 ) -> Api:
     """The API with these resource routes.
 
     Handlers can ask for `context: RequestContext` and `draining: asyncio.Event`, and for what `dependencies` adds.
+    `examples` are for the OpenAPI document, by operation id.
     `lifespan` is entered in order before the first request and left in reverse order after the last one. Raises
     `ValueError` if a host of `hosts` is none, and Litestar's `ImproperlyConfiguredException` if the routes do not fit.
     """
@@ -59,7 +61,7 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
 
     @cache
     def document() -> dict[str, Any]:
-        return describe(handlers, provided)
+        return describe(handlers, provided, examples or {})
 
     @cache
     def query_names() -> QueryNames:

@@ -13,9 +13,10 @@ from wvs.http.asgi import Scope
 
 ANONYMOUS: Final = "anonymous"
 STATE_KEY: Final = "wvs_request"
+ACTOR_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$"
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
-_ACTOR: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
+_ACTOR: Final = re.compile(ACTOR_PATTERN.strip("^$").encode("ascii"))
 # Version 00 has exactly four fields; a higher version may append more (https://www.w3.org/TR/trace-context/#versioning).
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED: Final = 0x01

@@ -3,6 +3,7 @@
 import asyncio
 import html
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ import structlog
 from litestar import MediaType, Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
 from litestar.exceptions import NotFoundException
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 from litestar.params import FromPath
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
@@ -106,9 +108,18 @@ def probe_router(probes: Probes) -> Router:
     return Router("/", route_handlers=[livez, readyz, prometheus, explain], tags=["service"])
 
 
+@dataclass
+class _ExplainOperation(Operation):
+    def __post_init__(self) -> None:
+        answer = (self.responses or {}).get("200")
+        if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+            answer.content["text/html"] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+
 @get(
     "/problems/{code:str}",
     operation_id="explainProblem",
+    operation_class=_ExplainOperation,
     responses=problem_responses(),
     response_headers=[ResponseHeader(name="vary", value="accept", documentation_only=False)],
     sync_to_thread=False,

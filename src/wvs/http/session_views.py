@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -30,17 +30,39 @@ class NewSession(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     lease_s: Annotated[float, Meta(ge=5, le=600, description="Seconds without a word after which it shows.")] = LEASE_S
 
 
-class Ack(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A session's word: `frozen` (freeze, token, flush), `refused` (freeze, reason), `still_frozen` (freeze, token)
-    or `switched` (epoch).
-    """
+Freeze = Annotated[int, Meta(ge=1, le=2**62, description="The number of the freeze that the directive named.")]
 
-    kind: Literal["frozen", "refused", "still_frozen", "switched"]
-    freeze: Annotated[int, Meta(ge=1, le=2**62)] | None = None
-    token: Token | None = None
-    flush: Flush | None = None
-    reason: Message | None = None
-    epoch: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+
+class Frozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="frozen"):
+    """Every process of the session stands still and what it wrote is flushed."""
+
+    freeze: Freeze
+    token: Token
+    flush: Flush
+
+
+class FreezeRefused(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="refused"):
+    """The session cannot stop or flush; it runs on."""
+
+    freeze: Freeze
+    reason: Message
+
+
+class StillFrozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="still_frozen"):
+    """It has stood still ever since it said so under this token."""
+
+    freeze: Freeze
+    token: Token
+
+
+class Switched(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="switched"):
+    """The session works in the live tree of this epoch."""
+
+    epoch: Annotated[int, Meta(ge=1, le=2**62)]
+
+
+Ack: TypeAlias = Frozen | FreezeRefused | StillFrozen | Switched
+"""A session's word on a freeze, or on a switch to another live tree."""
 
 
 class Eviction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -16,6 +16,7 @@ from wvs.eventlog.follower import check_sequence
 from wvs.eventlog.write_path import WritePath
 from wvs.http.app import Api, create_app
 from wvs.http.directives import DirectiveWaiter
+from wvs.http.examples import EXAMPLES
 from wvs.http.limits import Limits
 from wvs.http.routes import current, events, sessions, snapshots, tasks, workspaces
 from wvs.http.service import Service
@@ -127,11 +128,17 @@ def build_api(
         dependencies={"service": Provide(provide_service, sync_to_thread=False), **WRITE_DEPENDENCIES},
         refresh_metrics=upkeep.refresh_gauges,
         limits=limits,
+        examples=EXAMPLES,
     )
 
 
 def document() -> dict[str, Any]:
     """The OpenAPI document of the API; needs no database."""
+    return bare_api().document()
+
+
+def bare_api() -> Api:
+    """All routes with nothing behind them: to be looked at, never served."""
 
     def never_called() -> Service:
         raise AssertionError("a document serves no request")
@@ -140,14 +147,14 @@ def document() -> dict[str, Any]:
         return []
 
     dependencies = {"service": Provide(never_called, sync_to_thread=False), **WRITE_DEPENDENCIES}
-    api = create_app(
+    return create_app(
         route_handlers=ROUTES,
         readiness=ready,
         draining=asyncio.Event(),
         metrics=Metrics(),
         dependencies=dependencies,
+        examples=EXAMPLES,
     )
-    return api.document()
 
 
 def volume_of(settings: Settings) -> Path:

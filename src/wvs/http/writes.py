@@ -21,7 +21,7 @@ from wvs.domain.workspace import Workspace
 from wvs.eventlog.recorder import IdempotencyKey, Show
 from wvs.eventlog.write_path import Origin, OutcomeUnknownError, Reply
 from wvs.http.context import RequestContext
-from wvs.http.request_headers import parse_idempotency_key, parse_wait, preference_applied
+from wvs.http.request_headers import KEY_PATTERN, parse_idempotency_key, parse_wait, preference_applied
 from wvs.http.service import Service
 from wvs.http.unavailable import is_unavailable
 from wvs.projections.rows import AnswerRows, TaskRow, decode_answer
@@ -51,6 +51,7 @@ _KeyHeader: TypeAlias = Annotated[
         required=False,
         description="1 to 255 visible ASCII characters, bare or in double quotes: the same for every repetition of "
         "this request. The first answer is given again, with `Idempotent-Replayed: true`.",
+        schema_extra={"pattern": KEY_PATTERN},
     ),
 ]
 

@@ -12,7 +12,7 @@ from wvs.eventlog.workspace_log import read_workspace_page
 from wvs.http.cursors import DEFAULT_LIMIT, Limit
 from wvs.http.event_views import EventList, view_event
 from wvs.http.openapi import problem_responses
-from wvs.http.positions import parse_position
+from wvs.http.positions import PATTERN, parse_position
 from wvs.http.routes.paths import WorkspacePath
 from wvs.http.service import Service
 
@@ -22,6 +22,7 @@ _After: TypeAlias = Annotated[
         name="after",
         max_length=40,
         description="A position; the events behind it are shown. Left out: from the beginning.",
+        schema_extra={"pattern": PATTERN},
     ),
 ]
 

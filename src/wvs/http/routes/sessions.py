@@ -1,6 +1,6 @@
 """Sessions: register, follow directives, answer to freezes, leave, evict."""
 
-from typing import Annotated, Final, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias, assert_never
 from uuid import UUID
 
 from litestar import delete, get, post
@@ -14,7 +14,6 @@ from wvs.eventlog.recorder import Show
 from wvs.http.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
 from wvs.http.draining import finished_in_time
 from wvs.http.openapi import problem_responses
-from wvs.http.problems import FieldError, refuse_fields
 from wvs.http.routes.answers import OPTIONAL_KEY_PROBLEMS
 from wvs.http.routes.paths import WorkspacePath
 from wvs.http.service import Service, new_id
@@ -22,10 +21,14 @@ from wvs.http.session_views import (
     Ack,
     DirectiveView,
     Eviction,
+    FreezeRefused,
+    Frozen,
     NewSession,
     Registered,
     SessionList,
     SessionView,
+    StillFrozen,
+    Switched,
     directive_view,
     session_view,
 )
@@ -34,8 +37,6 @@ from wvs.quiesce.sessions import NEWEST, AckKind, Acknowledgement, Directive, Se
 
 _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
 _ONE: Final = "/v1/sessions/{session:str}"
-
-T = TypeVar("T")
 
 SessionPath: TypeAlias = Annotated[str, PathParameter(description="Id of a session.")]
 
@@ -110,11 +111,14 @@ async def acknowledge(session: SessionPath, data: JSONBody[Ack], service: NamedD
     """Takes the session's word on a freeze or on a switch, and answers what it is to do next."""
     session_id = _session_id(session)
     await service.sessions.get(session_id)
-    if data.kind == "switched":
-        await service.sessions.switched(session_id, _required(data.epoch, "epoch", data.kind))
-    else:
-        await service.sessions.acknowledge(session_id, _word(data))
-        service.on_acknowledged()
+    match data:
+        case Switched():
+            await service.sessions.switched(session_id, data.epoch)
+        case Frozen() | FreezeRefused() | StillFrozen():
+            await service.sessions.acknowledge(session_id, _word(data))
+            service.on_acknowledged()
+        case _:
+            assert_never(data)
     return _shown(service, await service.sessions.directive(session_id))
 
 
@@ -159,22 +163,16 @@ async def evict_session(
     return session_view(evicted)
 
 
-def _word(ack: Ack) -> Acknowledgement:
-    freeze = _required(ack.freeze, "freeze", ack.kind)
-    match AckKind(ack.kind):
-        case AckKind.REFUSED:
-            return Acknowledgement(AckKind.REFUSED, freeze, reason=_required(ack.reason, "reason", ack.kind))
-        case AckKind.FROZEN:
-            token, flush = _required(ack.token, "token", ack.kind), _required(ack.flush, "flush", ack.kind)
-            return Acknowledgement(AckKind.FROZEN, freeze, token, flush)
-        case AckKind.STILL_FROZEN:
-            return Acknowledgement(AckKind.STILL_FROZEN, freeze, _required(ack.token, "token", ack.kind))
-
-
-def _required(value: T | None, name: str, kind: str) -> T:
-    if value is None:
-        raise refuse_fields(FieldError("body", name, f"is required with kind {kind}"))
-    return value
+def _word(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgement:
+    match ack:
+        case FreezeRefused():
+            return Acknowledgement(AckKind.REFUSED, ack.freeze, reason=ack.reason)
+        case Frozen():
+            return Acknowledgement(AckKind.FROZEN, ack.freeze, ack.token, ack.flush)
+        case StillFrozen():
+            return Acknowledgement(AckKind.STILL_FROZEN, ack.freeze, ack.token)
+        case _:
+            assert_never(ack)
 
 
 def _session_id(text: str) -> UUID:

@@ -29,12 +29,15 @@ _LIST: Final = "/v1/workspaces/{workspace:str}/snapshots"
 _ONE: Final = "/v1/workspaces/{workspace:str}/snapshots/{snapshot:str}"
 
 _MAX_LABELS: Final = 8
-_LABEL: Final = re.compile(rf"(?:{LABEL_KEY_PATTERN.strip('^$')})=[^\0]{{0,255}}", re.DOTALL)
+_LABEL_PATTERN: Final = rf"^{LABEL_KEY_PATTERN.strip('^$')}=[^\u0000]{{0,255}}$"
+_LABEL: Final = re.compile(_LABEL_PATTERN)
 
 _Labels = Annotated[
     list[str] | None,
     QueryParameter(
-        max_items=_MAX_LABELS, description="`key=value`, repeated: snapshots that have all of these labels."
+        max_items=_MAX_LABELS,
+        description="`key=value`, repeated: snapshots that have all of these labels.",
+        schema_extra={"items": {"type": "string", "pattern": _LABEL_PATTERN}},
     ),
 ]
 

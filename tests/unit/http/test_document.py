@@ -1,0 +1,169 @@
+"""The OpenAPI document says what holds: it is valid, and its examples are what the service takes and gives."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import jsonschema_rs
+import msgspec
+import pytest
+from litestar.routes import HTTPRoute
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from wvs.domain.errors import STATUS, ErrorCode
+from wvs.http import wiring
+from wvs.http.examples import EXAMPLES
+from wvs.http.strict_json import decode_strictly
+
+
+class Shown(NamedTuple):
+    """An example, with the schema that it is an example of."""
+
+    where: str
+    schema: Any
+    value: Any
+
+
+@cache
+def document() -> dict[str, Any]:
+    return wiring.document()
+
+
+def resolved(value: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in value:
+        return value
+    _, _, kind, name = value["$ref"].split("/")
+    return document()["components"][kind][name]
+
+
+def operations() -> Iterator[dict[str, Any]]:
+    for item in document()["paths"].values():
+        yield from item.values()
+
+
+def examples_of(where: str, message: dict[str, Any]) -> Iterator[Shown]:
+    for media_type, content in message["content"].items():
+        for name, example in content.get("examples", {}).items():
+            yield Shown(f"{where} {media_type} {name}", content["schema"], example["value"])
+
+
+def shown() -> Iterator[Shown]:
+    for operation in operations():
+        where = operation["operationId"]
+        if "requestBody" in operation:
+            yield from examples_of(f"{where} request", operation["requestBody"])
+        for status, answer in operation["responses"].items():
+            yield from examples_of(f"{where} {status}", answer)
+            for name, header in answer["headers"].items():
+                if "example" in (told := resolved(header)):
+                    yield Shown(f"{where} {status} {name}", told["schema"], told["example"])
+        for parameter in map(resolved, operation["parameters"]):
+            if "example" in parameter:
+                yield Shown(f"{where} {parameter['name']}", parameter["schema"], parameter["example"])
+
+
+def faults(case: Shown) -> list[str]:
+    schema = {"components": document()["components"], "allOf": [case.schema]}
+    validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    return [f"{case.where}: {error.message}" for error in validator.iter_errors(case.value)]
+
+
+def test_the_document_is_valid_openapi() -> None:
+    assert [error.message for error in OPENAPI_31_VALIDATOR.iter_errors(document())] == []
+    assert document()["openapi"].startswith("3.1.")
+
+
+def test_every_example_fits_its_schema() -> None:
+    cases = list(shown())
+    assert len(cases) > 300
+    assert [fault for case in cases for fault in faults(case)] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ("WorkspaceView", {}),
+        ("NewWorkspace", {"name": "-a"}),
+        ("NewWorkspace", {"name": "a", "labels": {"k=": "v"}}),
+        ("NewWorkspace", {"name": "a", "labels": {"k": "v" * 256}}),
+        ("NewWorkspace", {"name": "a", "labels": {f"k{n}": "" for n in range(33)}}),
+        ("NewWorkspace", {"name": "a", "colour": "red"}),
+        ("NewSession", {"agent": "a", "host": "h", "pid": 0}),
+        ("Frozen", {"kind": "frozen", "freeze": 1, "token": "t"}),
+        ("Frozen", {"kind": "refused", "freeze": 1, "token": "t", "flush": "ok"}),
+    ],
+)
+def test_what_the_service_would_refuse_or_never_say_does_not_fit(schema: str, value: Any) -> None:
+    assert faults(Shown("", {"$ref": f"#/components/schemas/{schema}"}, value)) != []
+
+
+def test_every_operation_shows_what_it_takes_and_what_it_answers() -> None:
+    bare: list[str] = []
+    for operation in operations():
+        name = operation["operationId"]
+        messages = {status: answer for status, answer in operation["responses"].items() if status < "400"}
+        messages |= {"request": operation["requestBody"]} if "requestBody" in operation else {}
+        bare += [f"{name} {which}" for which, message in messages.items() if not list(examples_of("", message))]
+    assert bare == [], "give these an example in wvs.http.examples"
+    assert set(EXAMPLES) == {operation["operationId"] for operation in operations()}
+
+
+def test_every_parameter_of_an_example_is_declared() -> None:
+    for operation in operations():
+        declared = {resolved(parameter)["name"] for parameter in operation["parameters"]}
+        assert set(EXAMPLES[operation["operationId"]].parameters) <= declared
+
+
+def test_every_example_of_a_request_is_what_its_handler_decodes() -> None:
+    handlers = {
+        handler.operation_id: handler
+        for route in wiring.bare_api().litestar.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    }
+    decoded = 0
+    for operation in operations():
+        name = operation["operationId"]
+        for case in examples_of(name, operation.get("requestBody", {"content": {}})):
+            field = handlers[name].parsed_data_field
+            assert field is not None
+            body = decode_strictly(msgspec.json.encode(case.value), field.annotation)
+            assert body in EXAMPLES[name].bodies.values()
+            decoded += 1
+    assert decoded == sum(len(example.bodies) for example in EXAMPLES.values()) > 15
+
+
+def test_every_problem_of_an_operation_is_shown_under_its_status() -> None:
+    for operation in operations():
+        for status, answer in operation["responses"].items():
+            codes = list(answer["content"].get("application/problem+json", {}).get("examples", {}))
+            assert (status >= "400") == bool(codes), (operation["operationId"], status)
+            for code in codes:
+                assert str(STATUS[ErrorCode(code)]) == status
+
+
+def test_every_answer_names_its_request_and_says_when_to_repeat() -> None:
+    for operation in operations():
+        for status, answer in operation["responses"].items():
+            headers = {name: resolved(header) for name, header in answer["headers"].items()}
+            assert headers["X-Request-Id"]["required"]
+            assert ("Retry-After" in headers) >= (status in {"202", "429", "503"})
+            if status in {"202", "429", "503"}:
+                assert headers["Retry-After"]["required"]
+            if status == "202":
+                assert headers["Location"]["required"]
+                assert not headers["Idempotent-Replayed"]["required"]
+    current = document()["paths"]["/v1/workspaces/{workspace}/current"]
+    assert current["get"]["responses"]["200"]["headers"]["ETag"]["required"]
+    assert "Idempotent-Replayed" in current["put"]["responses"]["200"]["headers"]
+    assert current["put"]["responses"]["409"]["headers"]["Retry-After"]["required"] is False
+
+
+def test_a_key_is_required_where_its_lack_is_a_problem() -> None:
+    required: dict[str, bool] = {}
+    for operation in operations():
+        for parameter in map(resolved, operation["parameters"]):
+            if parameter["name"] == "Idempotency-Key":
+                required[operation["operationId"]] = parameter["required"]
+    assert {name for name, needed in required.items() if not needed} == {"disableWorkspace", "evictSession"}
+    assert {"createWorkspace", "createSnapshot", "dropSnapshot", "setCurrent", "retryTask"} <= set(required)
