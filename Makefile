@@ -72,6 +72,14 @@ property: setup ## A long random campaign against the rules (PROPERTY_EXAMPLES=3
 	WVS_PROPERTY_EXAMPLES=$(PROPERTY_EXAMPLES) WVS_PROPERTY_ROUNDS=$(PROPERTY_ROUNDS) WVS_PROPERTY_SEED=$(PROPERTY_SEED) \
 		$(BIN)/python -m pytest -n auto --timeout=0 tests/property $(PYTEST_ARGS)
 
+CONTRACT_EXAMPLES ?= 200
+CONTRACT_SEED ?= $(shell date +%y%m%d%H)
+
+.PHONY: contract
+contract: setup ## Hundreds of allowed and forbidden requests per operation against the OpenAPI document (CONTRACT_EXAMPLES=200 CONTRACT_SEED=n)
+	WVS_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) WVS_CONTRACT_SEED=$(CONTRACT_SEED) \
+		$(BIN)/python -m pytest -n auto --timeout=0 tests/integration/http/test_contract.py $(PYTEST_ARGS)
+
 .PHONY: faults
 faults: setup ## Kill and stop a real executor at every failpoint; prints how many points held
 	WVS_FAULTS=all $(BIN)/python -m pytest -n auto tests/integration/executor/test_failpoints.py $(PYTEST_ARGS)

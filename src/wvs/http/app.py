@@ -11,10 +11,10 @@ from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
-from wvs.http.admission import QueryNames, admission
+from wvs.http.admission import QueryParametersOf, admission
 from wvs.http.boundary import Boundary
 from wvs.http.context import RequestContext, context_of
-from wvs.http.document import Examples, describe, query_names_of
+from wvs.http.document import Examples, describe, query_parameters_of
 from wvs.http.hosts import LOOPBACK_HOSTS, HostRule
 from wvs.http.limits import Limits
 from wvs.http.probes import Probes, Readiness, Refresh, probe_router
@@ -64,12 +64,12 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
         return describe(handlers, provided, examples or {})
 
     @cache
-    def query_names() -> QueryNames:
-        return query_names_of(document())
+    def query_parameters() -> QueryParametersOf:
+        return query_parameters_of(document())
 
     litestar = Litestar(
         route_handlers=[*handlers, schema_router(document)],
-        before_request=admission(query_names),
+        before_request=admission(query_parameters),
         dependencies=provided,
         exception_handlers=dict(EXCEPTION_HANDLERS),
         lifespan=list(lifespan),

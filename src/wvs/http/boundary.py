@@ -77,7 +77,7 @@ class Boundary:
         if host is None or not self._hosts.accepts(host):
             raise _refuse_header("Host", "not one that this service is configured for")
         if b"%00" in scope.get("query_string", b"") or "\x00" in scope["path"]:
-            raise Refused(ErrorCode.INVALID_REQUEST, "the address contains the character U+0000")
+            raise problems.refuse_fields(problems.FieldError("address", "", "contains the character U+0000"))
 
     async def _answer_failure(self, exchange: "_Exchange", error: Exception) -> None:
         problem = problems.note(error, exchange.scope["state"])

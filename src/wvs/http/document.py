@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from wvs import __version__
 from wvs.domain.errors import ErrorCode
-from wvs.http.admission import QueryNames
+from wvs.http.admission import QueryParameters, QueryParametersOf
 from wvs.http.context import ACTOR_PATTERN
 from wvs.http.problems import MEDIA_TYPE, RETRY_AFTER_S
 
@@ -104,16 +104,27 @@ def describe(
     return document
 
 
-def query_names_of(document: Mapping[str, Any]) -> QueryNames:
-    """The declared query parameters of every operation, by (method, path)."""
+def query_parameters_of(document: Mapping[str, Any]) -> QueryParametersOf:
+    """The declared query parameters of every operation."""
     paths: Mapping[str, Mapping[str, Mapping[str, Any]]] = document["paths"]
     return {
-        (method.upper(), path): frozenset(
-            parameter["name"] for parameter in operation.get("parameters", ()) if parameter.get("in") == "query"
-        )
+        (method.upper(), path): _query_parameters(operation)
         for path, item in paths.items()
         for method, operation in item.items()
     }
+
+
+def _query_parameters(operation: Mapping[str, Any]) -> QueryParameters:
+    types: dict[str, str | None] = {
+        parameter["name"]: parameter["schema"].get("type")
+        for parameter in operation.get("parameters", ())
+        if parameter.get("in") == "query"
+    }
+    return QueryParameters(
+        names=frozenset(types),
+        lists=frozenset(name for name, kind in types.items() if kind == "array"),
+        texts=frozenset(name for name, kind in types.items() if kind == "string"),
+    )
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

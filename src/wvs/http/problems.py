@@ -17,6 +17,7 @@ from litestar.exceptions import (
 from wvs.domain.errors import STATUS, ErrorCode, Refused
 from wvs.http.context import context_of
 from wvs.http.explanations import EXPLANATIONS
+from wvs.http.patterns import in_words
 from wvs.http.unavailable import is_unavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -186,7 +187,7 @@ def _field_errors(error: ValidationException) -> list[FieldError]:
             found.append(FieldError("body", "", "a JSON body is required"))
         else:
             name: str = item.get("key", "")
-            found.append(FieldError(place, _RENAMED.get(name, name), item["message"]))
+            found.append(FieldError(place, _RENAMED.get(name, name), in_words(item["message"])))
     if not found and (match := _MISSING_PARAMETER.search(error.detail)):
         found.append(FieldError(match[1], match[2], "required, and missing"))
     return found or [FieldError("request", "", error.detail)]

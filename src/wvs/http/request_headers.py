@@ -9,9 +9,8 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.http.problems import FieldError, refuse_fields
 
 MAX_WAIT_S: Final = 60
-# For readers of the OpenAPI document; what is sent is judged by the functions of this module.
+# For readers of the OpenAPI document; what is sent is judged by `parse_idempotency_key`.
 KEY_PATTERN: Final = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
-IF_MATCH_PATTERN: Final = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 # A structured-field string: only the quote and the backslash are escaped (RFC 9651 §3.3.3).

@@ -9,6 +9,7 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.routes import HTTPRoute
 
+from wvs.http.patterns import in_words, values_at
 from wvs.http.problems import FieldError, refuse_fields
 
 # msgspec tells the place of a fault only in its message: "Expected `str`, got `int` - at `$.labels[...]`", and of an
@@ -38,7 +39,7 @@ def decode_strictly(body: bytes, wanted: Any) -> Any:
     try:
         decoded = _decoder(wanted).decode(body)
     except msgspec.ValidationError as error:
-        raise refuse_fields(_field_error(str(error))) from None
+        raise refuse_fields(_field_error(str(error), body)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refuse_fields(FieldError("body", "", f"not valid JSON in UTF-8: {error}")) from None
     if _ESCAPED_NUL in body and _holds_nul(msgspec.json.decode(body)):
@@ -80,16 +81,23 @@ def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(wanted, strict=True)
 
 
-def _field_error(message: str) -> FieldError:
+def _field_error(message: str, body: bytes) -> FieldError:
     place = _PLACE.search(message)
     path = place[2] if place else ""
     problem = message[: place.start()] if place else message
     if place and place[1]:
-        problem = f"a key of the object: {problem}"
-    if named := _NAMED_FIELD.match(problem):
+        keys = (key for value in _values_at(body, path) for key in value)
+        problem = f"a key of the object: {in_words(problem, keys)}"
+    elif named := _NAMED_FIELD.match(problem):
         path = f"{path}.{named[1]}" if path else named[1]
         problem = "unknown field" if "unknown" in problem else "required, and missing"
+    else:
+        problem = in_words(problem, _values_at(body, path))
     return FieldError("body", path, problem)
+
+
+def _values_at(body: bytes, path: str) -> Iterator[Any]:
+    yield from values_at(msgspec.json.decode(body), path)
 
 
 def _holds_nul(decoded: Any) -> bool:

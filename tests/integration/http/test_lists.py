@@ -203,6 +203,23 @@ BAD_FILTERS: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/workspaces", {"name": "x" * 64}, "name"),
     ("/v1/workspaces", {"colour": "red"}, "colour"),
     ("/v1/workspaces", {"cursor": "x" * 1025}, "cursor"),
+    ("/v1/workspaces", {"state": ["active", "disabled"]}, "state"),
+    ("/v1/workspaces", {"limit": [1, 2]}, "limit"),
+    ("/v1/workspaces", {"name": ["a", "b"]}, "name"),
+    ("/v1/workspaces", {"name": "One"}, "name"),
+    ("/v1/tasks", {"state": "null"}, "state"),
+    ("/v1/tasks", {"kind": "NULL"}, "kind"),
+    ("/v1/tasks", {"limit": "null"}, "limit"),
+    ("/v1/tasks", {"limit": ""}, "limit"),
+    ("/v1/tasks", {"state": ""}, "state"),
+    ("/v1/events", {"limit": -1}, "limit"),
+    ("/v1/events", {"after": "x" * 41}, "after"),
+    ("/v1/events", {"workspace_id": "x"}, "workspace_id"),
+    ("/v1/workspaces/one/sessions", {"all": "null"}, "all"),
+    ("/v1/workspaces/one/sessions", {"state": "active"}, "state"),
+    ("/v1/sessions/sess_01h455vb4pex5vsknk084sn02q/directive", {"wait": 61}, "wait"),
+    ("/v1/sessions/sess_01h455vb4pex5vsknk084sn02q/directive", {"wait": -1}, "wait"),
+    ("/v1/sessions/sess_01h455vb4pex5vsknk084sn02q/directive", {"after": "first"}, "after"),
     ("/v1/tasks", {"state": "ready"}, "state"),
     ("/v1/tasks", {"kind": "clone"}, "kind"),
     ("/v1/tasks", {"workspace": "x" * 81}, "workspace"),
@@ -222,6 +239,11 @@ async def test_a_filter_that_cannot_be_meant_is_refused_by_name(client: Client, 
         problem = response.json()
         assert (response.status_code, problem["code"]) == (400, "INVALID_REQUEST"), (path, params, problem)
         assert [error["field"] for error in problem["errors"]] == [field], (path, params, problem)
+
+
+async def test_a_workspace_may_be_called_null(client: Client) -> None:
+    made = await client.ok("POST", "/v1/workspaces", {"name": "null"})
+    assert await pages(client, "/v1/workspaces", name="null", limit=1) == [made["workspace"]["id"]]
 
 
 async def test_a_list_of_an_unknown_workspace_is_not_an_empty_list(client: Client) -> None:

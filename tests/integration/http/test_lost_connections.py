@@ -12,6 +12,22 @@ from wvs.postgres.pool import Pool
 END_CONNECTIONS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'wvs-%'"""
 
+READS = [
+    "/v1/workspaces",
+    "/v1/workspaces?state=active&limit=1",
+    "/v1/workspaces/warm",
+    "/v1/workspaces/ws_01h455vb4pex5vsknk084sn02q",
+    "/v1/workspaces/warm/current",
+    "/v1/workspaces/warm/snapshots",
+    "/v1/workspaces/warm/snapshots/snap_01h455vb4pex5vsknk084sn02q",
+    "/v1/workspaces/warm/events",
+    "/v1/workspaces/warm/sessions",
+    "/v1/tasks",
+    "/v1/tasks/task_01h455vb4pex5vsknk084sn02q",
+    "/v1/events",
+    "/v1/sessions/sess_01h455vb4pex5vsknk084sn02q/directive",
+]
+
 
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[CuttingProxy]:
@@ -99,9 +115,10 @@ async def test_reads_are_unavailable_while_postgres_is_and_answered_again_after(
 ) -> None:
     proxy.refusing = True
     await pool.execute(END_CONNECTIONS)
-    for path in ("/v1/workspaces", "/v1/workspaces/warm", "/v1/tasks", "/v1/events", "/v1/workspaces/warm/current"):
+    for path in READS:
         response = await cut_client.get(path)
         assert (response.status_code, response.json()["code"]) == (503, "UNAVAILABLE"), path
+        assert response.headers["content-type"] == "application/problem+json"
         assert int(response.headers["retry-after"]) >= 1
     ready = await cut_client.get("/readyz")
     assert (ready.status_code, ready.json()["code"]) == (503, "UNAVAILABLE")

@@ -199,6 +199,57 @@ async def test_bodies_of_the_other_writes_are_refused_by_field(client: Client, a
     assert (await client.read(one))["state"] == "active"
 
 
+async def test_bodies_of_the_sessions_writes_are_refused_by_field(client: Client, active: dict[str, Any]) -> None:
+    sessions, new = "/v1/workspaces/one/sessions", {"agent": "a", "host": "h"}
+    registered = await client.write("POST", sessions, new)
+    one = f"/v1/sessions/{registered.json()['session']['id']}"
+    frozen = {"kind": "frozen", "freeze": 1, "token": "t", "flush": "ok"}
+    for path, body, field in (
+        (sessions, None, ""),
+        (sessions, {"agent": "a"}, "host"),
+        (sessions, {**new, "agent": ""}, "agent"),
+        (sessions, {**new, "agent": "a" * 201}, "agent"),
+        (sessions, {**new, "agent": "a\x00"}, "agent"),
+        (sessions, {**new, "host": "h" * 256}, "host"),
+        (sessions, {**new, "pid": 0}, "pid"),
+        (sessions, {**new, "pid": 2**31}, "pid"),
+        (sessions, {**new, "pid": "1"}, "pid"),
+        (sessions, {**new, "lease_s": 4}, "lease_s"),
+        (sessions, {**new, "lease_s": 601}, "lease_s"),
+        (sessions, {**new, "lease_s": None}, "lease_s"),
+        (sessions, {**new, "user": "root"}, "user"),
+        (f"{one}/acks", {}, "kind"),
+        (f"{one}/acks", {"kind": "melted"}, "kind"),
+        (f"{one}/acks", {**frozen, "freeze": 0}, "freeze"),
+        (f"{one}/acks", {**frozen, "freeze": 2**62 + 1}, "freeze"),
+        (f"{one}/acks", {**frozen, "token": ""}, "token"),
+        (f"{one}/acks", {**frozen, "token": "t" * 101}, "token"),
+        (f"{one}/acks", {**frozen, "flush": "f" * 501}, "flush"),
+        (f"{one}/acks", {**frozen, "reason": "r"}, "reason"),
+        (f"{one}/acks", {"kind": "frozen", "freeze": 1, "token": "t"}, "flush"),
+        (f"{one}/acks", {"kind": "refused", "freeze": 1}, "reason"),
+        (f"{one}/acks", {"kind": "refused", "freeze": 1, "reason": "r" * 2001}, "reason"),
+        (f"{one}/acks", {"kind": "still_frozen", "freeze": 1}, "token"),
+        (f"{one}/acks", {"kind": "switched"}, "epoch"),
+        (f"{one}/acks", {"kind": "switched", "epoch": -1}, "epoch"),
+        (f"{one}/evict", {"reason": 7}, "reason"),
+        (f"{one}/evict", {"force": True}, "force"),
+    ):
+        problem = refused(await client.write("POST", path, body), "INVALID_REQUEST")
+        assert problem["errors"][0]["field"] == field, (path, body, problem)
+    assert [item["state"] for item in (await client.read(sessions))["items"]] == ["active"]
+
+
+async def test_an_invalid_name_is_explained_in_words(client: Client) -> None:
+    problem = refused(await client.write("POST", "/v1/workspaces", {"name": "My Project"}), "INVALID_REQUEST")
+    assert problem["detail"] == (
+        "body name: must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end, "
+        "not 'My Project'"
+    )
+    problem = refused(await client.get("/v1/workspaces", params={"name": "My Project"}), "INVALID_REQUEST")
+    assert "lower-case letters" in problem["detail"]
+
+
 async def test_the_longest_values_are_taken(client: Client, executor: Executor) -> None:
     labels = {f"{n:02}" + "k" * 61: "é" * 255 for n in range(32)}
     made = await client.ok("POST", "/v1/workspaces", {"name": "x" * 63, "labels": labels})

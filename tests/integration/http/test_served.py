@@ -223,6 +223,24 @@ def test_slow_headers_are_given_up_with_a_problem(impatient: Served, dripped: by
     assert "headers did not arrive" in answer.problem()["detail"]
 
 
+def test_slow_senders_hold_up_nobody_else(start: Start) -> None:
+    server = start({"header_deadline_s": 300, "body_deadline_s": 300})
+    slow = [server.connect() for _ in range(60)]
+    for number, connection in enumerate(slow):
+        connection.sendall(b"POST /v1/things HTTP/1.1\r\n" + JSON)
+        if number % 2:
+            connection.sendall(b"Content-Length: 1000\r\n\r\n{")
+    body = b'{"name":"a"}'
+    request = b"POST /v1/things HTTP/1.1\r\nConnection: close\r\n" + JSON + b"Content-Length: %d\r\n\r\n"
+    for _ in range(20):
+        assert server.ask(request % len(body) + body).status == 202
+    for connection in slow:  # still there: nobody was thrown out to make room
+        connection.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.close()
+
+
 def test_slow_headers_after_an_answer_are_given_up_too(impatient: Served) -> None:
     with impatient.connect() as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")

@@ -19,7 +19,7 @@ from wvs.domain.workspace import Workspace
 from wvs.eventlog.recorder import Show
 from wvs.http.openapi import problem_responses
 from wvs.http.problems import FieldError, refuse_fields
-from wvs.http.request_headers import IF_MATCH_PATTERN, parse_if_match
+from wvs.http.request_headers import parse_if_match
 from wvs.http.routes.answers import ACCEPTED_HEADERS, ETAG_HEADER, KEY_PROBLEMS
 from wvs.http.routes.paths import WorkspacePath
 from wvs.http.service import Service, new_id
@@ -83,7 +83,6 @@ async def set_current(
             required=False,
             description='Go on only if the ETag of `current` is one of these and no task is about to change it. "*" '
             "asks for nothing.",
-            schema_extra={"pattern": IF_MATCH_PATTERN},
         ),
     ] = None,
 ) -> Response[CurrentAccepted]:
