@@ -163,8 +163,7 @@ class CgroupV1(_Cgroup):
         self._move_in_and_out()
 
     async def freeze(self) -> None:
-        self._state.write_text("FROZEN")
-        await until(lambda: self._is("FROZEN"))
+        await until(self._is_frozen_when_told)
         self._before = self.pids()
 
     async def thaw(self) -> None:
@@ -182,6 +181,15 @@ class CgroupV1(_Cgroup):
         send_all(self.pids())
         self._state.write_text("THAWED")
         await until_dead(self._is_empty, self.pids)
+
+    def _is_frozen_when_told(self) -> bool:
+        """Told at each look: who was just entering a vfork is overlooked, and looked at anew only when told again.
+
+        Told once, 14 of 800 freezes of a tree that forks all the time said FREEZING for good (Linux 6.18; runc tells
+        again for the same reason, in its cgroups/fs/freezer.go).
+        """
+        self._state.write_text("FROZEN")
+        return self._is("FROZEN")
 
     def _is_empty(self) -> bool:
         left = self.pids()

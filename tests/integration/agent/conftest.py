@@ -148,7 +148,7 @@ def kernel_holds() -> None:
         pytest.skip(f"no cgroup can be used here: {reason}")
 
 
-@pytest.fixture(params=[CgroupV2, pytest.param(CgroupV1, marks=pytest.mark.campaign)])
+@pytest.fixture(params=[CgroupV2, CgroupV1])
 def cgroup_kind(request: pytest.FixtureRequest) -> type[CgroupV2] | type[CgroupV1]:
     return request.param
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.integration.agent.writing import __file__ as program
 from tests.integration.agent.writing import broken
 
 from wvs.domain.states import TaskState
+from wvs.executor import cloning
 
 SNAPSHOTS = 20
 
@@ -31,25 +33,38 @@ async def test_snapshots_of_busy_programs_keep_every_invariant(service: Service,
     assert len(steps) == SNAPSHOTS, "the program did not run between the snapshots"
 
 
-@pytest.mark.campaign  # needs a clone that is slow beside the writer: not on every machine
-async def test_without_a_freeze_the_stamps_catch_what_the_program_writes(service: Service, tmp_path: Path) -> None:
+async def test_without_a_freeze_the_stamps_catch_what_the_program_writes(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     free = await asyncio.create_subprocess_exec(
         sys.executable, program, cwd=service.live, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
+
+    writes = True
+
+    def hold_until_written(name: str) -> None:
+        """The writer goes on between the two stamps for certain, however fast the clone is."""
+        before, ends = (service.live / "first").read_bytes(), time.monotonic() + 60
+        while name == "create.stamped" and writes and time.monotonic() < ends:
+            if (service.live / "first").read_bytes() != before:
+                return
+            time.sleep(0.001)
+
+    monkeypatch.setattr(cloning, "failpoint", hold_until_written)
     try:
         assert free.stdout is not None
         await free.stdout.readline()
-        taking = asyncio.create_task(service.snapshot())
-        async with asyncio.timeout(20):
+        snapshot_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)
+        async with asyncio.timeout(60):
             while not await service.attempts_failed():
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
     finally:
+        writes = False
         # Both processes: the first is the leader of their group.
         os.killpg(free.pid, 9)
         await free.wait()
+    assert await service.platform.wait(service.workspace_id, task_id, 60) is TaskState.SUCCEEDED
     assert set(await service.attempts_failed()) == {"TORN_CLONE"}
-    snapshot_id, state = await taking
-    assert state is TaskState.SUCCEEDED
     assert broken(await service.tree(snapshot_id), scratch) == []

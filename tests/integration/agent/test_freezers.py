@@ -142,3 +142,15 @@ async def test_freezes_in_quick_succession_are_not_taken_for_somebody_elses(free
         await asyncio.sleep(0.03)
         assert freezer.holds()
         await freezer.thaw()
+
+
+async def test_a_tree_that_forks_all_the_time_is_frozen_every_time(freezer: Freezer, tmp_path: Path) -> None:
+    """The freezer of v1 overlooks now and then who is just entering a vfork, and says FREEZING until it is told again."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        await counting(tmp_path / name, freezer)
+    for _ in range(100):
+        async with asyncio.timeout(30):
+            await freezer.freeze()
+        assert freezer.holds()
+        await freezer.thaw()
