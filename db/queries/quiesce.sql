@@ -14,17 +14,20 @@ UPDATE wvs.freezes SET holds_until = clock_timestamp() + make_interval(secs => $
 WHERE workspace_id = $1 AND number = $2 AND phase <> 'over' AND holds_until > clock_timestamp() RETURNING number
 
 -- name: confirm_freeze
--- Asks every member again; null if the freeze is over or its hold ran out.
-WITH asked AS (
-    UPDATE wvs.freezes SET phase = 'confirming', holds_until = clock_timestamp() + make_interval(secs => $3)
-    WHERE workspace_id = $1 AND number = $2 AND phase = 'freezing' AND holds_until > clock_timestamp() RETURNING number)
+-- Asks every member again; null if the freeze is over or its hold ran out. The lane's row is locked first, as everywhere.
+WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
+asked AS (
+    UPDATE wvs.freezes f SET phase = 'confirming', holds_until = clock_timestamp() + make_interval(secs => $3) FROM lane
+    WHERE f.workspace_id = lane.workspace_id AND f.number = $2 AND f.phase = 'freezing'
+      AND f.holds_until > clock_timestamp() RETURNING f.number)
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM asked WHERE l.workspace_id = $1 RETURNING asked.number
 
 -- name: close_freeze
 -- Ends a freeze with outcome $3; everybody runs again.
-WITH ended AS (
-    UPDATE wvs.freezes SET phase = 'over', outcome = $3, over_at = clock_timestamp()
-    WHERE workspace_id = $1 AND number = $2 AND phase <> 'over' RETURNING number)
+WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
+ended AS (
+    UPDATE wvs.freezes f SET phase = 'over', outcome = $3, over_at = clock_timestamp() FROM lane
+    WHERE f.workspace_id = lane.workspace_id AND f.number = $2 AND f.phase <> 'over' RETURNING f.number)
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1 RETURNING ended.number
 
 -- name: register_session
@@ -81,7 +84,8 @@ FROM wvs.sessions WHERE state = 'active' GROUP BY 1
 
 -- name: abandon_freezes
 -- Ends what a holder that is gone left open; its sessions run again at once instead of at the end of their budget.
-WITH ended AS (
-    UPDATE wvs.freezes SET phase = 'over', outcome = 'abandoned', over_at = clock_timestamp()
-    WHERE workspace_id = $1 AND fence <= $2 AND phase <> 'over' RETURNING number)
+WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
+ended AS (
+    UPDATE wvs.freezes f SET phase = 'over', outcome = 'abandoned', over_at = clock_timestamp() FROM lane
+    WHERE f.workspace_id = lane.workspace_id AND f.fence <= $2 AND f.phase <> 'over' RETURNING f.number)
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1 RETURNING ended.number

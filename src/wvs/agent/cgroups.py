@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 from wvs.agent.errors import NoFreezer
 from wvs.agent.freezer import Freezer, send_all, until, until_dead, until_thawed
+from wvs.agent.guarding import Guard
 from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
 
 _TOLD_WITHIN_S: Final = 0.012
@@ -115,6 +116,9 @@ class CgroupV2(_Cgroup):
             send_all(self.pids())
         await until_dead(lambda: self._says("populated 0"), self.pids)
 
+    def guard(self) -> Guard:
+        return Guard(self.directory, "cgroup.freeze", "0")
+
     def close(self) -> None:
         os.close(self._events)
         os.close(self._witness)
@@ -173,6 +177,9 @@ class CgroupV1(_Cgroup):
 
     def holds(self) -> bool:
         return self._before is not None and self._is("FROZEN") and self.pids() == self._before
+
+    def guard(self) -> Guard:
+        return Guard(self.directory, "freezer.state", "THAWED")
 
     async def kill(self) -> None:
         # Frozen first, or they could fork faster than they are killed; in v1 they die of the signal when they thaw,

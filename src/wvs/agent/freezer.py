@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
 from wvs.agent.errors import NotThawed, StillAlive
+from wvs.agent.guarding import Guard
 
 _FIRST_POLL_S: Final = 0.0005
 _LONGEST_POLL_S: Final = 0.02
@@ -51,6 +52,10 @@ class Freezer(ABC):
 
         Raises `StillAlive` if it is not in time; may be called again.
         """
+
+    def guard(self) -> Guard | None:
+        """Starts a guardian that ends a standstill when this process cannot; None where only this one can."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

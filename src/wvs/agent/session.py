@@ -44,12 +44,16 @@ def _own_process() -> list[int]:
 
 
 class Hooks(Struct, frozen=True, kw_only=True):
-    """What the session asks of the agent; see `register`."""
+    """What the session asks of the agent; see `register`.
+
+    `on_hold` is told before a standstill, and whenever that changes, until when (time.monotonic) it may last at most.
+    """
 
     on_freeze: Callable[[], Awaitable[object]]
     on_thaw: Callable[[], Awaitable[object]]
     on_switch: Callable[[Tree], Awaitable[object]]
     on_end: Callable[[str], Awaitable[object]] = _nothing
+    on_hold: Callable[[float], None] = lambda _deadline: None
     still_frozen: Callable[[], bool] = lambda: True
     writers: Callable[[], Iterable[int]] = _own_process
     caveat: str = ""
@@ -77,6 +81,8 @@ class Session:
         self._stopped = False  # the agent stands still
         self._freeze: int | None = None  # for this freeze
         self._acked: int | None = None  # which the service was told
+        self._refused: tuple[int, str] | None = None  # and why, until the service has taken it
+        self._alone = False  # for want of a word from the service
         self._deadline: float | None = None  # of the standstill, in the loop's time
         self._incarnation = f"{_boot_id()}-{secrets.token_hex(4)}"
         self._thaws = 0
@@ -176,6 +182,8 @@ class Session:
                 if self._is_overdue():
                     await self._go_on_alone()
                     continue
+                if self._alone:
+                    await self._follow_link()
                 log.debug("%s: the service cannot be reached: %s", self.id, error)
             await self._pause(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the callers, protects nothing
             pause = min(pause * 2, _FROZEN_WAIT_S / 2 if self._stopped else _LONGEST_PAUSE_S)
@@ -192,6 +200,7 @@ class Session:
                 raise Unreachable(f"the service answers {problem.status} {problem.code}") from problem
             # A service that does not know the session waits for it no longer: it must not write on.
             return _end(self._seen or 0, f"the service answers {problem.code}: {problem}")
+        self._alone = False
         return directive
 
     async def _pause(self, seconds: float) -> None:
@@ -231,6 +240,8 @@ class Session:
 
     async def _freeze_for(self, directive: Directive) -> Directive | None:
         number = directive.freeze
+        if self._refused is not None and self._refused[0] == number:
+            return await self._refuse(*self._refused)
         if not self._started.is_set() or number is None or self._acked == number:
             return None  # nothing runs yet, or it was answered already, if only by a refusal
         loop = asyncio.get_running_loop()
@@ -239,16 +250,21 @@ class Session:
             words = await self._stand_still(number, directive.budget_s or 0.0, until)
         except FreezeRefused as refusal:
             await self._thaw()
-            self._acked = number
-            return await self._say("refused", freeze=number, reason=str(refusal)[:900])
+            return await self._refuse(number, str(refusal)[:900])
         self._acked = number
         self._deadline = until + GRACE_S
         if not directive.member:
             return None
         return await self._say("frozen", freeze=number, token=self.token, flush=words)
 
+    async def _refuse(self, number: int, reason: str) -> Directive | None:
+        """Said again until the service has taken it, or has gone on without it."""
+        self._acked, self._refused = number, (number, reason)
+        return await self._say("refused", freeze=number, reason=reason)
+
     async def _stand_still(self, number: int, budget_s: float, until: float) -> str:
         """Stops and flushes; raises `FreezeRefused` if that cannot be done in time. The caller thaws then."""
+        self._hooks.on_hold(until + GRACE_S)
         try:
             if not self._stopped:
                 self._stopped = True
@@ -297,6 +313,7 @@ class Session:
             raise AgentError("the service names no live tree")
         if not self._stopped:
             self._stopped = True
+            self._hooks.on_hold(asyncio.get_running_loop().time() + GRACE_S)
             await self._hooks.on_freeze()
         self._leave_standstill()
         self._open(Tree(path, epoch))
@@ -312,12 +329,19 @@ class Session:
 
     async def _go_on_alone(self) -> None:
         """The freeze is over for want of a word from the service; its token is never said again."""
-        link = await self._tree_behind_link()
-        log.warning("%s: no word from the service in freeze %s; going on in %s", self.id, self._freeze, link)
-        if link is not None and link != self.tree.path:
-            await self._switch_to(link, None)
-        else:
+        log.warning("%s: no word from the service in freeze %s; going on by itself", self.id, self._freeze)
+        self._alone = True
+        if not await self._follow_link():
             await self._thaw()
+
+    async def _follow_link(self) -> bool:
+        """Goes where the link `current` leads by now; False if that is where the agent is."""
+        link = await self._tree_behind_link()
+        if link is None or link == self.tree.path:
+            return False
+        log.warning("%s: the live tree was replaced by %s", self.id, link)
+        await self._switch_to(link, None)
+        return True
 
     async def _tree_behind_link(self) -> str | None:
         """The live tree that `<workspace>/current` leads to; None if that cannot be read in time."""
@@ -330,6 +354,7 @@ class Session:
 
     def _extend(self, budget_s: float) -> None:
         self._deadline = asyncio.get_running_loop().time() + budget_s + GRACE_S
+        self._hooks.on_hold(self._deadline)
 
     def _enter(self, directive: Directive) -> None:
         if directive.path is None:
@@ -352,11 +377,14 @@ class Session:
             limit = asyncio.get_running_loop().time() + _ANSWER_S
             async with asyncio.timeout_at(min(limit, self._deadline or limit)):
                 path = f"/v1/sessions/{self.id}/acks"
-                return await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
+                answer = await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
+                self._refused = None
+                return answer
         except (Unreachable, TimeoutError) as error:
             log.debug("%s: %s was not delivered: %s", self.id, kind, error)
             self._acked = None if kind == "frozen" else self._acked
         except Rejected as problem:
+            self._refused = None
             if problem.code != STALE:
                 log.warning("%s: %s was not taken: %s [%s]", self.id, kind, problem, problem.code)
         self._seen = None  # ask at once what holds now

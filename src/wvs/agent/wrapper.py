@@ -14,6 +14,7 @@ from wvs.agent.cgroups import kernel_freezer
 from wvs.agent.command import Command
 from wvs.agent.errors import AgentError, NotThawed, StillAlive
 from wvs.agent.freezer import Freezer
+from wvs.agent.guarding import Guard
 from wvs.agent.protocol import Tree
 from wvs.agent.session import Hooks, Session, open_session
 from wvs.agent.signals import signals_to
@@ -62,6 +63,7 @@ class _Wrapper:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._freezer: Freezer
+        self._guard: Guard | None = None
         self._session: Session
         self._command: Command | None = None
         self._is_frozen = False
@@ -79,6 +81,7 @@ class _Wrapper:
                 await session.leave()
                 raise
             try:
+                self._guard = self._freezer.guard()
                 session.follow()
                 return await self._work()
             finally:
@@ -91,6 +94,7 @@ class _Wrapper:
             on_thaw=self._thaw,
             on_switch=self._switch,
             on_end=self._end,
+            on_hold=self._hold,
             still_frozen=self._holds,
             writers=self._pids,
             caveat=CooperativeFreezer.caveat if self._assignment.cooperative else "",
@@ -132,6 +136,10 @@ class _Wrapper:
         }
         self._command = Command(self._assignment.words, tree.path, environment, self._freezer)
 
+    def _hold(self, deadline: float) -> None:
+        if self._guard is not None:
+            self._guard.holds_until(deadline, self._session.tree.path)
+
     def _holds(self) -> bool:
         return self._freezer.holds()
 
@@ -150,6 +158,8 @@ class _Wrapper:
                 self._assignment.say(f"the command may still be frozen: {error}; trying on")
                 continue
             self._is_frozen = False
+            if self._guard is not None:
+                self._guard.is_free()
             return
 
     async def _switch(self, tree: Tree) -> None:
@@ -203,6 +213,8 @@ class _Wrapper:
 
     async def _leave(self) -> None:
         await self._kill()
+        if self._guard is not None:
+            self._guard.close()
         self._freezer.close()
         try:
             await self._session.leave()

@@ -6,11 +6,12 @@ so. Fail closed: not frozen in time, refused, or not still frozen after the clon
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from wvs.domain.errors import ErrorCode
@@ -20,6 +21,7 @@ from wvs.engines.base import Stamp
 from wvs.engines.errors import EngineError
 from wvs.eventlog.write_path import CONNECTION_LOST
 from wvs.executor.workbench import Job
+from wvs.failpoints import failpoint
 from wvs.quiesce import freezes
 from wvs.quiesce.freezes import FreezeMember, MemberState
 
@@ -29,6 +31,8 @@ JUICEFS_BUDGET_S: Final = 45.0
 _POLL_S: Final = 0.1
 _HOLD_EVERY_S: Final = 1.0
 _CLOSE_TRIES: Final = 3
+_NOT_HELD: Final = "WV001"
+"""The SQLSTATE of wvs.require_freeze."""
 
 _STOPPED: Final = frozenset({MemberState.FROZEN, MemberState.LEFT, MemberState.EVICTED})
 """Nobody writes any more: frozen, or proven ended, or a person answers for it."""
@@ -59,18 +63,31 @@ class Freeze:
 
     async def confirm(self) -> None:
         """Asks again, after the clone ended: every member must still be frozen under the token that it gave."""
+        gone = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}
         if self._wanted:
-            gone = [m for m in self.members if m.state is not MemberState.FROZEN]
             async with self._job.bench.path.pool.acquire() as connection:
                 held = await freezes.confirm(_plain(connection), *self._key, self._budget_s)
             if not held:
                 raise self._broken("the freeze ran out of time while the clone was made")
             self._job.bench.hint_sessions()
-            left = {m.session_id for m in gone}
+        failpoint("freeze.asked_again")
+        if self._wanted:
             await self._until(
-                lambda m: m.state is MemberState.CONFIRMED or m.session_id in left, ErrorCode.QUIESCE_BROKEN
+                lambda m: m.state is MemberState.CONFIRMED or m.session_id in gone, ErrorCode.QUIESCE_BROKEN
             )
+        failpoint("freeze.confirmed")
         self.outcome = "frozen"
+
+    @contextlib.contextmanager
+    def required(self) -> Generator[None]:
+        """For the commit of a new live tree, which is made only while the freeze holds; raises QUIESCE_BROKEN."""
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != _NOT_HELD:
+                raise
+            self.outcome = "failed"
+            raise self._broken("it was over before the live tree could be replaced") from error
 
     async def hold(self) -> None:
         """Moves the freeze's end on while the executor lives; sessions thaw by themselves when it does not."""
@@ -188,6 +205,7 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
     holding = asyncio.create_task(freeze.hold())
     try:
         job.guard.phase("freezing")
+        failpoint("freeze.opened")
         await freeze.gather()
         yield freeze
     except EngineError as error:
@@ -195,7 +213,9 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
         raise
     finally:
         holding.cancel()
+        failpoint("freeze.closing")
         await freeze.close()
+        failpoint("freeze.closed")
         elapsed = (datetime.now(UTC) - began).total_seconds()
         job.bench.metrics.quiesce_duration_seconds.labels(outcome=freeze.outcome).observe(elapsed)
         job.bench.metrics.freeze_seconds.observe(freeze.seconds)

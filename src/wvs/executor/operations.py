@@ -109,7 +109,8 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
         report = report_of(job, clone, freeze, begun)
         job.guard.safe_point()
-        await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
+        with freeze.required():
+            await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
         failpoint("set.committed")
         await follow(job.bench, job.claim.workspace_id)
         failpoint("set.linked")

@@ -27,7 +27,7 @@ from wvs.http.wiring import open_api
 
 __all__ = ["platform"]
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Wrapped:
@@ -109,6 +109,17 @@ class Service:
         events = (await self.client.get(f"/v1/workspaces/{self.name}/events")).json()["items"]
         return [e["data"]["error"]["code"] for e in events if e["type"] == "task.attempt_failed.v1"]
 
+    async def close(self) -> None:
+        """Ends the wrappers that still run; fails if one of them left its cgroup."""
+        for wrapped in self.wrapped:
+            if wrapped.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    wrapped.process.send_signal(signal.SIGCONT)
+                    wrapped.process.terminate()
+                await wrapped.ended()
+        left = [cgroup for session in await self.sessions(ended=True) for cgroup in cgroups_of(session["id"])]
+        assert left == [], "an agent left its cgroup behind"
+
     async def tree(self, snapshot_id: UUID) -> Path:
         workspace = await self.platform.path.load(self.workspace_id)
         assert workspace is not None
@@ -165,14 +176,7 @@ async def service(kernel_holds: None, platform: Platform) -> AsyncIterator[Servi
         workspace_id = await platform.create()
         service = Service(platform, client, workspace_id)
         yield service
-        for wrapped in service.wrapped:
-            if wrapped.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    wrapped.process.send_signal(signal.SIGCONT)
-                    wrapped.process.terminate()
-                await wrapped.ended()
-        left = [cgroup for session in await service.sessions(ended=True) for cgroup in cgroups_of(session["id"])]
-        assert left == [], "an agent left its cgroup behind"
+        await service.close()
 
 
 @contextlib.asynccontextmanager

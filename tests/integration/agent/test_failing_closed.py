@@ -5,11 +5,14 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tests.integration.agent.conftest import Service, clear, until
 from tests.integration.agent.cutting import Network
 
-from wvs.agent import FreezeRefused, register
+from wvs.agent import FreezeRefused, Unreachable, register
+from wvs.agent.transport import Transport
 from wvs.domain.states import TaskState
 
 WRITING = "i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done"
@@ -45,6 +48,29 @@ async def test_an_agent_that_refuses_is_named_with_its_reason(service: Service) 
         assert thawed.is_set()
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
+
+
+async def test_a_refusal_whose_answer_is_lost_is_said_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service hears of it at once instead of waiting for the end of the budget."""
+    said: list[str] = []
+    real = Transport.call
+
+    async def lossy(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        if body is not None and body.get("kind") == "refused":
+            said.append(body["reason"])
+            if len(said) == 1:
+                raise Unreachable("lost on its way")
+        return await real(self, method, path, answer, body)
+
+    async def on_freeze() -> None:
+        raise FreezeRefused("in the middle of a payment")
+
+    monkeypatch.setattr(Transport, "call", lossy)
+    async with await register(service.url, service.name, agent="payer", on_freeze=on_freeze):
+        _, state = await service.snapshot()
+        assert state is TaskState.FAILED
+        assert (await service.failure())["code"] == "QUIESCE_REFUSED"
+    assert said == ["in the middle of a payment"] * 2
 
 
 async def test_a_stopped_wrapper_times_out_by_name_and_works_again_when_it_goes_on(

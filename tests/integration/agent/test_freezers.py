@@ -145,7 +145,7 @@ async def test_freezes_in_quick_succession_are_not_taken_for_somebody_elses(free
 
 
 async def test_a_tree_that_forks_all_the_time_is_frozen_every_time(freezer: Freezer, tmp_path: Path) -> None:
-    """The freezer of v1 overlooks now and then who is just entering a vfork, and says FREEZING until it is told again."""
+    """v1 overlooks now and then who is just entering a vfork, and says FREEZING until it is told again."""
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         await counting(tmp_path / name, freezer)

@@ -1,9 +1,16 @@
 """`set_current` under a program that knows nothing of it."""
 
+import asyncio
+
 import pytest
 from tests.integration.agent.conftest import Service, until
 
+from wvs.domain.commands import Command, FinishSetCurrent
 from wvs.domain.states import TaskState
+from wvs.eventlog.write_path import Committed
+from wvs.executor import operations
+from wvs.executor.freeze import Freeze
+from wvs.executor.workbench import Job
 
 # Reads what the tree holds once, and adds to it for ever.
 PROGRAM = 'n=$(cat n); echo "$n in $PWD"; while true; do n=$((n+1)); echo $n > n.new && mv n.new n; done'
@@ -50,6 +57,39 @@ async def test_a_program_may_be_told_of_a_switch_by_a_signal(service: Service) -
     assert await wrapped.line() == str(service.live.resolve())
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
+
+
+async def test_an_executor_that_stalls_after_the_confirmation_moves_nothing_under_an_agent_that_runs_again(
+    short_freezes: None, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim still holds, but the freeze does not: the agent was told to run on in the old tree."""
+    (service.live / "n").write_text("100\n")
+    snapshot_id, _ = await service.snapshot()
+    wrapped = await service.shell(PROGRAM)
+    old = service.live.resolve()
+    await wrapped.line()
+    real, ran_on = operations.execute, False
+
+    async def stall(job: Job, command: Command) -> Committed:
+        nonlocal ran_on
+        if isinstance(command, FinishSetCurrent) and not ran_on:
+            # As a stopped process: neither does it hold the freeze on, nor does it hear that this failed.
+            await service.platform.pool.execute("UPDATE wvs.freezes SET holds_until = now() WHERE phase <> 'over'")
+            before = (old / "n").read_text()
+            await until(lambda: (old / "n").read_text() not in ("", before))
+            ran_on = True
+        return await real(job, command)
+
+    monkeypatch.setattr(operations, "execute", stall)
+    monkeypatch.setattr(Freeze, "hold", _never_holds)
+    assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    assert ran_on
+    assert await service.attempts_failed() == ["QUIESCE_BROKEN"]
+    assert await wrapped.line() == f"100 in {service.live.resolve()}"
+
+
+async def _never_holds(self: Freeze) -> None:
+    await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("nonsense", ["signal:NOPE", "restart:HUP"])

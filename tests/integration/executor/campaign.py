@@ -110,6 +110,7 @@ async def sweep(scene: Scene) -> Asked:
 
 STORIES: Final[dict[str, Story]] = {
     "init": init,
+    "freeze": set_current,
     "create": create,
     "set": set_current,
     "drop": drop,

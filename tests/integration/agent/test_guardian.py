@@ -1,0 +1,148 @@
+"""A wrapper that is killed or stopped while its command stands still: the guardian lets that go in time."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.integration.agent.conftest import Service, Wrapped, cgroups_of, clear, until
+
+from wvs.agent.session import GRACE_S
+from wvs.domain.states import TaskState
+
+WRITING = 'echo "$PWD"; i=0; while true; do i=$((i+1)); echo $i > a; done'
+BUDGET_S = 1.5
+SLACK_S = 20.0
+Arrange = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+async def writes_on(file: Path) -> None:
+    await until(file.exists)
+    before = file.read_text()
+    await until(lambda: file.read_text() not in ("", before))
+
+
+async def gone(wrapped: Wrapped) -> None:
+    wrapped.process.kill()
+    await until(lambda: wrapped.process.returncode is not None)
+
+
+async def settle(service: Service, session: str, cgroup: Path) -> None:
+    """What docs/agents.md tells a person to do; then the workspace is usable at once."""
+    await clear(cgroup)
+    await service.evict(session)
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+
+
+async def test_a_command_whose_wrapper_is_killed_while_it_is_frozen_runs_again_and_nothing_is_published(
+    short_freezes: None, service: Service, after_the_clone: Arrange
+) -> None:
+    wrapped = await service.shell(WRITING)
+    await wrapped.line()
+    (session,) = await service.sessions()
+    cgroup = await service.cgroup()
+    killed: list[float] = []
+
+    async def kill() -> None:
+        assert "frozen 1" in (cgroup / "cgroup.events").read_text()
+        await gone(wrapped)
+        killed.append(time.monotonic())
+
+    after_the_clone(kill)
+    trees = service.platform.trees(service.workspace_id)
+    _, state = await service.snapshot()
+    assert state is TaskState.FAILED
+    assert "QUIESCE_BROKEN" in await service.attempts_failed()
+    error = await service.failure()
+    assert error["code"] == "QUIESCE_TIMEOUT"
+    assert session["id"] in error["detail"]
+    await writes_on(service.live / "a")
+    assert time.monotonic() - killed[0] < BUDGET_S + GRACE_S + SLACK_S
+    assert service.platform.trees(service.workspace_id) == trees
+    await settle(service, session["id"], cgroup)
+
+
+async def test_a_command_whose_tree_was_replaced_under_a_killed_wrapper_is_killed_without_running_on(
+    short_freezes: None, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (service.live / "a").write_text("kept\n")
+    snapshot_id, _ = await service.snapshot()
+    wrapped = await service.shell(WRITING)
+    old = Path(await wrapped.line())
+    await writes_on(old / "a")
+    (session,) = await service.sessions()
+    cgroup = await service.cgroup()
+    monkeypatch.setattr("wvs.executor.operations.follow", _killing(service, wrapped))
+    assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text())
+    assert (service.live / "a").read_text() == "kept\n"
+    assert not old.exists()
+    await settle(service, session["id"], cgroup)
+
+
+def _killing(service: Service, wrapped: Wrapped) -> Callable[..., Awaitable[None]]:
+    """Moves the link of a replaced live tree, after its agent's wrapper was killed: that never hears of it."""
+    from wvs.executor.links import follow  # noqa: PLC0415
+
+    async def kill_and_follow(*arguments: object) -> None:
+        await gone(wrapped)
+        await follow(*arguments)  # pyright: ignore[reportArgumentType]
+
+    return kill_and_follow
+
+
+async def test_a_command_whose_wrapper_is_stopped_while_it_is_frozen_runs_again(
+    short_freezes: None, service: Service, after_the_clone: Arrange
+) -> None:
+    wrapped = await service.shell(WRITING)
+    await wrapped.line()
+    (session,) = await service.sessions()
+
+    async def stop() -> None:
+        wrapped.process.send_signal(signal.SIGSTOP)
+
+    after_the_clone(stop)
+    _, state = await service.snapshot()
+    assert state is TaskState.FAILED
+    assert session["id"] in (await service.failure())["detail"]
+    await writes_on(service.live / "a")
+    wrapped.process.send_signal(signal.SIGCONT)
+    await until_heard(service)
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    await writes_on(service.live / "a")
+
+
+async def until_heard(service: Service) -> None:
+    """The session renews its lease with every word."""
+    before = (await service.sessions())[0]["lease_until"]
+    async with asyncio.timeout(60):
+        while (await service.sessions())[0]["lease_until"] == before:
+            await asyncio.sleep(0.05)
+
+
+async def test_the_guardian_ends_with_its_wrapper(service: Service) -> None:
+    wrapped = await service.shell(WRITING)
+    await wrapped.line()
+    (session,) = await service.sessions()
+    ours = _guardians(session["id"])
+    assert len(ours) == 1
+    wrapped.process.terminate()
+    await wrapped.ended()
+    assert _guardians(session["id"]) == []
+    assert cgroups_of(session["id"]) == []
+
+
+def _guardians(session: str) -> list[str]:
+    found: list[str] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_bytes()
+        except OSError:
+            continue
+        if b"guardian.py" in words and session.encode() in words:
+            found.append(file.parent.name)
+    return found

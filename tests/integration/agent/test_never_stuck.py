@@ -1,0 +1,160 @@
+"""Executor, API and PostgreSQL killed at each step of a freeze: every agent runs again in time, the task ends right.
+
+`make test` tries one step for each victim, `make freeze` all of them.
+"""
+
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from tests.integration.agent.conftest import Service
+from tests.integration.agent.stack import BUDGET_S, Stack, counted_on, served, stands_still
+from tests.integration.agent.writing import __file__ as program
+from tests.integration.agent.writing import broken
+from tests.integration.executor.conftest import volume
+from tests.integration.executor.processes import ExecutorProcess
+
+from wvs.domain.states import TaskState
+from wvs.eventlog.write_path import CONNECTION_LOST
+from wvs.postgres.embedded import EmbeddedPostgres
+
+__all__ = ["volume"]
+
+GRACE_S = 5.0
+SLACK_S = 20.0
+"""For a machine with other things to do; `make freeze` prints what it took."""
+
+AROUND_THE_CLONE = ("stamped", "cloning", "cloned", "proven")
+CREATE = ["freeze.opened", "create.frozen", *(f"create.{p}" for p in AROUND_THE_CLONE)]
+CREATE += ["freeze.asked_again", "freeze.confirmed", "freeze.closing", "freeze.closed"]
+SET = ["freeze.opened", "set.frozen", *(f"set.{p}" for p in AROUND_THE_CLONE), "set.synced", "set.opened"]
+SET += ["freeze.asked_again", "freeze.confirmed", "set.committed", "link.asked", "link.moved", "set.linked"]
+SET += ["freeze.closing", "freeze.closed"]
+STEPS = [*(("create", point) for point in CREATE), *(("set", point) for point in SET)]
+NOBODY_STANDS_STILL = ("freeze.opened", "freeze.closed")
+
+
+def shared_out() -> list[object]:
+    """Every step with every victim; of each victim's steps one, which changes with nothing, is for `make test`."""
+    found: list[object] = []
+    for victim in ("executor", "api", "server"):
+        share = random.Random(victim).choice(STEPS)
+        for step in STEPS:
+            marks = () if step == share else (pytest.mark.campaign,)
+            found.append(pytest.param(victim, *step, marks=marks, id=f"{victim}-{step[0]}-{step[1]}"))
+    return found
+
+
+@pytest.fixture
+def stack(volume: Path, tmp_path: Path) -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="wvs-pg-", dir="/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        server = EmbeddedPostgres(directory, durable=False, settings={"shared_buffers": "16MB"})
+        server.start()
+        made = Stack(server, volume, tmp_path)
+        yield made
+        made.close()
+        server.stop()
+
+
+@pytest.fixture
+async def service(kernel_holds: None, stack: Stack) -> AsyncIterator[Service]:
+    async with served(stack) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("victim", "operation", "point"), shared_out())
+async def test_every_agent_runs_again_and_the_task_ends_right(
+    victim: str,
+    operation: str,
+    point: str,
+    stack: Stack,
+    service: Service,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    task_id, snapshot_id, executor = await stopped_at(stack, service, operation, point)
+    if point not in NOBODY_STANDS_STILL:
+        assert await stands_still(service)
+    killed = time.monotonic()
+    kill(stack, victim, executor)
+    took_s = await counted_on(service, killed)
+    assert took_s < BUDGET_S + GRACE_S + SLACK_S
+    bring_back(stack, victim)
+    if victim == "executor":
+        executor = stack.start_executor()
+    await stack.until_ready()
+    state = await ended(service, task_id)
+    error = None if state is TaskState.SUCCEEDED else await service.failure()
+    assert error is None or error["code"] in ("QUIESCE_TIMEOUT", "QUIESCE_BROKEN"), error
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    if operation == "create" and error is None:
+        assert broken(await service.tree(snapshot_id), scratch) == []
+    if operation == "set":
+        workspace = await service.platform.workspace(service.workspace_id)
+        assert (workspace.current == snapshot_id) == (error is None)
+        assert service.platform.linked_tree(service.workspace_id) == workspace.live_tree
+    await counted_on(service, time.monotonic())  # in the new tree it first has to make its files
+    later_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)
+    assert await ended(service, task_id) is TaskState.SUCCEEDED, "the workspace is usable at once"
+    assert broken(await service.tree(later_id), scratch) == []
+    await counted_on(service, time.monotonic())
+    executor.kill()
+    said = "done" if error is None else error["code"]
+    record_property("told", f"{victim} killed at {operation} {point}: ran again after {took_s:.2f} s, task {said}")
+
+
+async def stopped_at(stack: Stack, service: Service, operation: str, point: str) -> tuple[UUID, UUID, ExecutorProcess]:
+    """The task, its snapshot, and the executor that runs it, which stands still at `point`."""
+    async with service.platform.running():
+        first = await service.platform.ready_snapshot(service.workspace_id)
+    wrapped = await service.run(sys.executable, program)
+    assert await wrapped.line() == "ready"
+    await counted_on(service, time.monotonic())
+    if operation == "create":
+        snapshot_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)
+    else:
+        snapshot_id, task_id = first, await service.platform.ask_for_current(service.workspace_id, first)
+    executor = stack.start_executor(f"{point}=stop@1")
+    await executor.until_stopped(60)
+    return task_id, snapshot_id, executor
+
+
+def kill(stack: Stack, victim: str, executor: ExecutorProcess) -> None:
+    match victim:
+        case "executor":
+            executor.kill()
+        case "api":
+            stack.kill_api()
+            executor.go_on()
+        case _:
+            stack.kill_server()
+            executor.go_on()
+
+
+def bring_back(stack: Stack, victim: str) -> None:
+    match victim:
+        case "executor":
+            pass
+        case "api":
+            stack.start_api()
+        case _:
+            stack.server.stop()  # lets go of what it holds on a server that is gone
+            stack.server.start()
+
+
+async def ended(service: Service, task_id: UUID) -> TaskState:
+    async with asyncio.timeout(90):
+        while True:
+            try:
+                return await service.platform.wait(service.workspace_id, task_id, 90)
+            except CONNECTION_LOST:
+                await asyncio.sleep(0.2)
