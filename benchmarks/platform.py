@@ -56,11 +56,10 @@ def up(directory: Path, **settings: str) -> Generator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def _program(arguments: list[str], log: Path, settings: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    others = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "wvs.cli.wvs", *arguments],
-            env={**others, **settings},
+            env=environment(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -73,6 +72,11 @@ def _program(arguments: list[str], log: Path, settings: Mapping[str, str]) -> It
         process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment, with these settings of WVS and no others."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WVS_")} | dict(settings)
 
 
 def cpu_s(pid: int) -> float:

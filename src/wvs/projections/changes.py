@@ -1,6 +1,7 @@
 """Changes of rows, as data: made by the projector, applied by SQL in the event's own transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -38,26 +39,31 @@ def key_of(change: Change) -> tuple[Any, ...]:
     return (change.table, *(change.row[k] for k in KEYS[change.table]))
 
 
+_KEY_OF: Final[dict[Table, Callable[[dict[str, Any]], Any]]] = {
+    table: itemgetter(*columns) for table, columns in KEYS.items()
+}
+
+
 def merged(changes: Iterable[Change]) -> dict[str, list[dict[str, Any]]]:
     """The changes grouped as `wvs.apply_changes` takes them, with one change per row.
 
     SQL applies the updates of a group in one statement, which would let only one of two changes of a row win.
     """
-    inserts: dict[tuple[Any, ...], Insert] = {}
-    updates: dict[tuple[Any, ...], Update] = {}
+    inserts: dict[Table, dict[Any, dict[str, Any]]] = {table: {} for table in KEYS}
+    updates: dict[Table, dict[Any, dict[str, Any]]] = {table: {} for table in KEYS}
     for change in changes:
-        key = key_of(change)
-        if isinstance(change, Insert):
-            inserts[key] = Insert(change.table, dict(change.row))
-        elif key in inserts:
-            inserts[key].row.update(change.row)
-        elif key in updates:
-            updates[key].row.update(change.row)
+        table, row = change.table, change.row
+        key = _KEY_OF[table](row)
+        new = inserts[table]
+        if type(change) is Insert:
+            new[key] = dict(row)
+            continue
+        known = new.get(key) or updates[table].get(key)
+        if known is None:
+            updates[table][key] = dict(row)
         else:
-            updates[key] = Update(change.table, dict(change.row))
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for insert in inserts.values():
-        groups.setdefault(f"{insert.table}_insert", []).append(insert.row)
-    for update in updates.values():
-        groups.setdefault(f"{update.table}_update", []).append(update.row)
-    return groups
+            known.update(row)
+    return {
+        **{f"{table}_insert": list(rows.values()) for table, rows in inserts.items() if rows},
+        **{f"{table}_update": list(rows.values()) for table, rows in updates.items() if rows},
+    }

@@ -29,7 +29,9 @@ app = App(
     version=__version__,
 )
 volume = App(name="volume", help="Makes and checks volumes.")
+projections = App(name="projections", help="Makes the read models anew from the log, and compares them with it.")
 app.command(volume)
+app.command(projections)
 
 
 def run(arguments: list[str]) -> int:
@@ -168,3 +170,30 @@ def check(*, repair: Annotated[bool, Parameter(negative="")] = False) -> int:
     from wvs.cli.operator.volumes import run_check  # noqa: PLC0415
 
     return run_check(settings_of_environment(), repair=repair)
+
+
+@projections.command
+def rebuild() -> int:
+    """Replays the log into fresh tables and puts them in the place of the read models.
+
+    Commands and readers go on meanwhile. If it is interrupted, the next call goes on where it was; until the end the
+    live tables stay as they are.
+    """
+    from wvs.cli.operator.projections import run_rebuild  # noqa: PLC0415
+
+    return run_rebuild(settings_of_environment())
+
+
+@projections.command
+def verify(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Replays the log and names every row of the read models that differs from it; exits 1 if there is one.
+
+    Parameters
+    ----------
+    json
+        Prints one JSON document.
+
+    """
+    from wvs.cli.operator.projections import run_verify  # noqa: PLC0415
+
+    return run_verify(settings_of_environment(), json=json)

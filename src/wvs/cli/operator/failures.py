@@ -15,13 +15,32 @@ from wvs.eventlog.follower import SequenceBehindError
 from wvs.executor.sweeping import RestoredDatabaseError
 from wvs.http.server import RemoteAddressError
 from wvs.postgres.errors import DatabaseSetupError
+from wvs.projections.rebuild import RebuildRunsError, SwapBlockedError
+from wvs.projections.replaying import PoisonedEventError
 from wvs.settings import InvalidSetting
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-_OURS = (DatabaseSetupError, RestoredDatabaseError, SequenceBehindError, UnknownEventError)
+_OURS = (
+    DatabaseSetupError,
+    RebuildRunsError,
+    RestoredDatabaseError,
+    SequenceBehindError,
+    SwapBlockedError,
+    UnknownEventError,
+)
+_SCHEMA_LACKS = (
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+)
+_POISONED_HINT = (
+    "The live tables are untouched. If a newer release wrote the event, use that release; "
+    "else see runbooks/poisoned-event.md."
+)
 
 
 def told(call: Callable[[], Any]) -> int:
@@ -36,8 +55,12 @@ def told(call: Callable[[], Any]) -> int:
         return told(partial(_raise, group.exceptions[0]))
     except (EngineError, Refused) as error:
         return _tell(f"{error.code}: {error.detail}", error.hint, EXIT_FAILURE)
+    except PoisonedEventError as error:
+        return _tell(str(error), _POISONED_HINT, EXIT_FAILURE)
     except _OURS as error:
         return _tell(str(error), "", EXIT_FAILURE)
+    except _SCHEMA_LACKS as error:
+        return _tell(f"The database lacks this release's schema ({error}).", "Run wvs migrate.", EXIT_FAILURE)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         return _tell(
             f"{type(error).__name__}: {error}", "See WVS_DATABASE_URL, and that the server runs.", EXIT_FAILURE

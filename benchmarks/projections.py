@@ -1,0 +1,72 @@
+"""Rebuild and verification of the read models on a long log: events a second, and the most memory they took.
+
+    python -m benchmarks.projections [--events 1000000] [--workspaces 50]
+
+The aims are 20,000 events a second for a rebuild and 30,000 for a verification, with memory that does not grow.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.filling import Filler
+from benchmarks.platform import database, environment, scratch
+from wvs.postgres.pool import connect
+
+
+async def fill(url: str, events: int, workspaces: int) -> int:
+    """Workspaces with ready snapshots, written in turns; the number of events."""
+    connection = await connect(url, application_name="wvs-bench", command_timeout_s=600)
+    fillers = [Filler(connection, f"w-{number}", batch=300) for number in range(workspaces)]
+    for filler in fillers:
+        await filler.create()
+    for _ in range(events // workspaces // 3 - 1):
+        for filler in fillers:
+            await filler.snapshot()
+    for filler in fillers:
+        await filler.flush()
+    count: int = await connection.fetchval("SELECT count(*) FROM wvs.events")
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
+    return count
+
+
+def run(url: str, directory: Path, command: str) -> tuple[float, float]:
+    """Seconds and MiB of one run of the program."""
+    began = time.perf_counter()
+    with (directory / "progress.log").open("w") as progress:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wvs.cli.wvs", "projections", command],
+            env=environment({"WVS_DATABASE_URL": url}),
+            stderr=progress,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise RuntimeError((directory / "progress.log").read_text())
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--workspaces", type=int, default=50)
+    options = parser.parse_args()
+    for wanted in (options.events // 10, options.events):
+        with scratch() as directory, database(directory) as url:
+            events = uvloop.run(fill(url, wanted, options.workspaces))
+            for command, aim in (("verify", 30_000), ("rebuild", 20_000)):
+                seconds, mib = run(url, directory, command)
+                print(
+                    f"{command:8} {events:>9,} events in {seconds:6.1f} s: {events / seconds:7,.0f}/s (aim: {aim:,}), "
+                    f"at most {mib:.0f} MiB",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

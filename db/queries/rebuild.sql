@@ -1,0 +1,110 @@
+-- name: fresh_columns
+-- The columns of the tables of schema $1, in order, and whether they hold JSON.
+SELECT c.relname AS table_name, a.attname AS column_name, a.atttypid = 'jsonb'::regtype AS is_json
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = ANY (wvs.read_models()) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY c.relname, a.attnum
+
+-- name: begin_rebuild
+-- Begins a rebuild by code with fingerprint $1, or goes on with the one that was broken off; the position it is at.
+SELECT wvs.begin_rebuild($1)
+
+-- name: update_fresh_rows
+-- Applies changes of rows that are in the fresh tables.
+SELECT wvs_fresh.apply_changes($1)
+
+-- name: rebuild_is_at
+-- Remembers the position that the fresh tables are at.
+UPDATE wvs_fresh.progress SET position = $1
+
+-- name: index_fresh_tables
+-- Makes the indexes and the statistics of the fresh tables.
+SELECT wvs.index_fresh_tables('wvs_fresh')
+
+-- name: finish_rebuild
+-- Puts the fresh tables in the place of the read models.
+SELECT wvs.finish_rebuild()
+
+-- name: drop_retired
+-- Throws away the tables that a rebuild has replaced.
+DROP SCHEMA IF EXISTS wvs_retired CASCADE
+
+-- name: make_replayed_tables
+-- Makes empty temporary tables like the read models.
+SELECT wvs.make_fresh_tables('pg_temp')
+
+-- name: update_replayed_rows
+-- Applies changes of rows that are in the temporary tables.
+SELECT pg_temp.apply_changes($1)
+
+-- name: temporary_schema
+-- The true name of pg_temp.
+SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()
+
+-- name: stop_commands
+-- Waits until no command is under way, and lets none begin before the transaction's end. Readers go on.
+LOCK TABLE wvs.streams IN EXCLUSIVE MODE
+
+-- name: log_page
+-- Up to $2 events behind position $1, in order, as this transaction's snapshot has them.
+SELECT notification_id, originator_id, originator_version, topic, state, hash FROM wvs.events
+WHERE notification_id > $1 ORDER BY notification_id LIMIT $2
+
+-- name: who_blocks
+-- The sessions that keep session $1 waiting, with what they are.
+SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float8 AS open_s
+FROM unnest(pg_blocking_pids($1)) b JOIN pg_stat_activity a ON a.pid = b
+
+-- name: export_snapshot
+-- Lets another session see the database as this transaction sees it.
+SELECT pg_export_snapshot()
+
+-- name: count_workspaces
+-- Rows of the live read model.
+SELECT count(*) FROM wvs.workspaces
+
+-- name: differing_workspaces
+-- Up to $1 rows that are not what the replayed log says, each with the number of all of them.
+SELECT to_jsonb(l) AS live, to_jsonb(r) AS log, count(*) OVER () AS differing
+FROM wvs.workspaces l FULL JOIN pg_temp.workspaces r USING (id)
+WHERE l IS DISTINCT FROM r LIMIT $1
+
+-- name: count_snapshots
+-- Rows of the live read model.
+SELECT count(*) FROM wvs.snapshots
+
+-- name: differing_snapshots
+-- Up to $1 rows that are not what the replayed log says, each with the number of all of them.
+SELECT to_jsonb(l) AS live, to_jsonb(r) AS log, count(*) OVER () AS differing
+FROM wvs.snapshots l FULL JOIN pg_temp.snapshots r USING (id)
+WHERE l IS DISTINCT FROM r LIMIT $1
+
+-- name: count_snapshot_labels
+-- Rows of the live read model.
+SELECT count(*) FROM wvs.snapshot_labels
+
+-- name: differing_snapshot_labels
+-- Up to $1 rows that are not what the replayed log says, each with the number of all of them.
+SELECT to_jsonb(l) AS live, to_jsonb(r) AS log, count(*) OVER () AS differing
+FROM wvs.snapshot_labels l FULL JOIN pg_temp.snapshot_labels r USING (workspace_id, label, snapshot_id)
+WHERE l IS DISTINCT FROM r LIMIT $1
+
+-- name: count_tasks
+-- Rows of the live read model.
+SELECT count(*) FROM wvs.tasks
+
+-- name: differing_tasks
+-- Up to $1 rows that are not what the replayed log says, each with the number of all of them.
+SELECT to_jsonb(l) AS live, to_jsonb(r) AS log, count(*) OVER () AS differing
+FROM wvs.tasks l FULL JOIN pg_temp.tasks r USING (id)
+WHERE l IS DISTINCT FROM r LIMIT $1
+
+-- name: count_trees
+-- Rows of the live read model.
+SELECT count(*) FROM wvs.trees
+
+-- name: differing_trees
+-- Up to $1 rows that are not what the replayed log says, each with the number of all of them.
+SELECT to_jsonb(l) AS live, to_jsonb(r) AS log, count(*) OVER () AS differing
+FROM wvs.trees l FULL JOIN pg_temp.trees r USING (workspace_id, name)
+WHERE l IS DISTINCT FROM r LIMIT $1

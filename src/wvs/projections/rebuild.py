@@ -1,0 +1,176 @@
+"""`wvs projections rebuild`: the read models made anew from the log beside the live ones, and swapped in.
+
+Commands and readers go on all the while. Only the swap stops commands, for as long as the events of the last moments
+take to replay; readers wait for the renaming alone. Each batch is committed with the position it leads to, so that a
+rebuild that was killed goes on where it was.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+import asyncpg
+import structlog
+from msgspec import Struct
+
+from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.follower import Page, read_page, safe_position
+from wvs.postgres.locks import REBUILD
+from wvs.postgres.pool import Connection, connect
+from wvs.postgres.queries import sql
+from wvs.projections.replaying import BATCH, Tables, apply, changes_of, tables_of
+
+CLOSE_ENOUGH: Final = 500
+"""Events that may be left for the swap: some 50 ms in which commands wait."""
+
+_SCHEMA: Final = "wvs_fresh"
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
+_PAUSE_S: Final = 0.5
+
+_BEGIN: Final = sql("begin_rebuild")
+_UPDATE: Final = sql("update_fresh_rows")
+_IS_AT: Final = sql("rebuild_is_at")
+_INDEX: Final = sql("index_fresh_tables")
+_STOP_COMMANDS: Final = sql("stop_commands")
+_FINISH: Final = sql("finish_rebuild")
+_DROP: Final = sql("drop_retired")
+_TRY_LOCK: Final = sql("try_session_lock")
+_PAGE: Final = sql("log_page")
+
+log = structlog.get_logger(__name__)
+
+
+class RebuildRunsError(Exception):
+    """Another rebuild is at work on this database."""
+
+
+class SwapBlockedError(Exception):
+    """Something kept the tables locked all the time; what was rebuilt is kept."""
+
+
+class Rebuilt(Struct, frozen=True):
+    """What a rebuild did: events replayed by this run, the position it began at, and the last one."""
+
+    events: int
+    began_at: int
+    position: int
+
+
+Progress = Callable[[str, int, int], None]
+"""Told the phase, the position that was reached, and the one to reach."""
+
+
+async def rebuild(url: str, mapper: EventMapper, progress: Progress, *, swap_patience_s: float = 60.0) -> Rebuilt:
+    """Replaces the read models by what the log says.
+
+    Raises `PoisonedEventError` at an event that cannot be read, `RebuildRunsError`, `SwapBlockedError`, or what the
+    connection raises: the live tables are then as they were, and the next call goes on where this one ended.
+    """
+    writer = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
+    reader = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
+    try:
+        if not await writer.fetchval(_TRY_LOCK, REBUILD, 0):
+            raise RebuildRunsError("Another rebuild is running on this database; wait for it, or end it.")
+        return await _Rebuild(reader, writer, mapper, progress).run(swap_patience_s)
+    finally:
+        await writer.close(timeout=5)
+        await reader.close(timeout=5)
+
+
+class _Rebuild:
+    def __init__(self, reader: Connection, writer: Connection, mapper: EventMapper, progress: Progress) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._mapper = mapper
+        self._progress = progress
+        self._tables: Tables
+        self._position = 0
+        self._events = 0
+
+    async def run(self, swap_patience_s: float) -> Rebuilt:
+        async with self._writer.transaction():
+            self._position = began_at = await self._writer.fetchval(_BEGIN, _fingerprint())
+        self._tables = await tables_of(self._writer, _SCHEMA, _UPDATE)
+        await self._catch_up("replay")
+        self._progress("indexes", self._position, self._position)
+        await self._writer.execute(_INDEX)
+        await self._swap(swap_patience_s)
+        await self._writer.execute(_DROP)
+        return Rebuilt(self._events, began_at, self._position)
+
+    async def _catch_up(self, phase: str) -> None:
+        """Replays until fewer than `CLOSE_ENOUGH` events are left."""
+        end = await safe_position(self._reader)
+        async for page in self._pages():
+            if page.rows or page.safe > self._position:
+                async with self._writer.transaction():
+                    await self._replay(page)
+            end = max(end, page.safe)
+            self._progress(phase, self._position, end)
+
+    async def _pages(self) -> AsyncGenerator[Page]:
+        """One page while the next is being read."""
+        after = self._position
+        ahead = asyncio.ensure_future(read_page(self._reader, after, BATCH))
+        try:
+            while True:
+                page = await ahead
+                after = page.safe
+                if len(page.rows) < CLOSE_ENOUGH:
+                    yield page
+                    return
+                ahead = asyncio.ensure_future(read_page(self._reader, after, BATCH))
+                yield page
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _replay(self, page: Page) -> None:
+        await apply(self._writer, self._tables, changes_of(self._mapper, page.rows))
+        await self._writer.execute(_IS_AT, page.safe)
+        self._position = page.safe
+        self._events += len(page.rows)
+
+    async def _swap(self, patience_s: float) -> None:
+        ends = asyncio.get_running_loop().time() + patience_s
+        while True:
+            await self._catch_up("swap")
+            position, events = self._position, self._events
+            try:
+                async with self._writer.transaction():
+                    await self._writer.execute(_LOCK_TIMEOUT)
+                    await self._writer.execute(_STOP_COMMANDS)
+                    await self._replay(await self._rest())
+                    await self._writer.execute(_FINISH)
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+                self._position, self._events = position, events
+                log.info("rebuild_swap_waits", error=str(error))
+                if asyncio.get_running_loop().time() > ends:
+                    raise SwapBlockedError(
+                        f"The read models were locked by others for {patience_s:g} s (a dump, or an open transaction). "
+                        "What was rebuilt is kept; the next rebuild swaps it in."
+                    ) from error
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
+    async def _rest(self) -> Page:
+        """All that is left: no command is under way, so that every event there will be before the swap is visible."""
+        rows = [tuple(row) for row in await self._writer.fetch(_PAGE, self._position, None)]
+        return Page(rows, rows[-1][0] if rows else self._position)
+
+
+def _fingerprint() -> str:
+    """Of the code that makes the rows: those that another release began must not be gone on with."""
+    digest = sha256()
+    for package in ("wvs.domain", "wvs.projections"):
+        for source in sorted(_sources(files(package)), key=lambda entry: entry.name):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(directory: Traversable) -> list[Traversable]:
+    return [entry for entry in directory.iterdir() if entry.name.endswith(".py")]

@@ -1,0 +1,99 @@
+"""The log replayed into tables like the read models: what a rebuild and a verification have in common.
+
+A batch of events becomes at most one change per row. New rows are copied in, changes of older rows are applied by the
+function that commands use. Changes go first: a name that an old workspace gives up may be a new one's in that batch.
+"""
+
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from wvs.eventlog.codec import EventMapper, StoredEvent, UnknownEventError
+from wvs.postgres.pool import Connection
+from wvs.postgres.queries import sql
+from wvs.projections.changes import KEYS, Change, merged
+from wvs.projections.projector import project
+
+BATCH: Final = 10_000
+"""Events replayed in one go; what bounds the memory."""
+
+Row = tuple[int, UUID, int, str, bytes, bytes]
+_COLUMNS: Final = sql("fresh_columns")
+
+
+class PoisonedEventError(Exception):
+    """An event of the log cannot be read by this release: nothing behind it can be replayed."""
+
+    def __init__(self, position: int, cause: UnknownEventError) -> None:
+        super().__init__(f"The event at position {position} cannot be read: {cause}")
+        self.position = position
+
+
+class Column(Struct, frozen=True):
+    """A column of a read model."""
+
+    name: str
+    is_json: bool
+
+
+class Tables(Struct, frozen=True):
+    """Where to replay to: a schema with its tables' columns, and the query that applies changes there."""
+
+    schema: str
+    columns: dict[str, list[Column]]
+    apply_changes: str
+
+
+async def tables_of(connection: Connection, schema: str, apply_changes: str) -> Tables:
+    """The read models' tables in `schema`."""
+    columns: dict[str, list[Column]] = {}
+    for row in await connection.fetch(_COLUMNS, schema):
+        columns.setdefault(row["table_name"], []).append(Column(row["column_name"], row["is_json"]))
+    if columns.keys() != KEYS.keys():
+        raise AssertionError(f"schema {schema} has other tables than the projector writes: {sorted(columns)}")
+    return Tables(schema, columns, apply_changes)
+
+
+def changes_of(mapper: EventMapper, rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
+    """What the events change, one change per row; raises `PoisonedEventError` with the first that cannot be read."""
+    changes: list[Change] = []
+    for position, workspace_id, version, topic, state, _ in rows:
+        try:
+            recorded = mapper.to_domain_event(StoredEvent(workspace_id, version, topic, state))
+        except UnknownEventError as error:
+            raise PoisonedEventError(position, error) from error
+        changes += project(workspace_id, recorded.event, recorded.metadata)
+    return merged(changes)
+
+
+async def apply(connection: Connection, tables: Tables, groups: dict[str, list[dict[str, Any]]]) -> None:
+    """Writes the changes; the caller's transaction makes them one with whatever says how far it came."""
+    updates = {name: rows for name, rows in groups.items() if name.endswith("_update")}
+    if updates:
+        await connection.execute(tables.apply_changes, msgspec.json.encode(updates))
+    for table, columns in tables.columns.items():
+        rows = groups.get(f"{table}_insert")
+        if rows:
+            await _copy(connection, tables.schema, table, columns, rows)
+
+
+async def _copy(
+    connection: Connection, schema: str, table: str, columns: list[Column], rows: list[dict[str, Any]]
+) -> None:
+    empty = dict.fromkeys(column.name for column in columns)
+    json = [column.name for column in columns if column.is_json]
+    record = itemgetter(*empty)
+
+    def records() -> Iterable[Any]:
+        for row in rows:
+            whole = {**empty, **row}
+            for name in json:
+                if whole[name] is not None:
+                    whole[name] = msgspec.json.encode(whole[name])
+            yield record(whole)
+
+    await connection.copy_records_to_table(table, schema_name=schema, columns=list(empty), records=records())
