@@ -17,3 +17,129 @@ SELECT coalesce(max(low), 0)::bigint FROM halving
 -- Up to $4 events of workspace $1 behind version $2 and not beyond position $3, in order.
 SELECT notification_id, originator_id, originator_version, topic, state, hash FROM wvs.events
 WHERE originator_id = $1 AND originator_version > $2 AND notification_id <= $3 ORDER BY originator_version LIMIT $4
+
+-- name: events_walk
+-- Up to $3 events behind position $1 and not beyond $2, in order. Of those that do not pass the filters, workspace $4,
+-- topic $5, actor $6, task $7, from $8, before $9, the bytes are left out.
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
+       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
+FROM wvs.events e WHERE e.notification_id > $1 AND e.notification_id <= $2 ORDER BY e.notification_id LIMIT $3
+
+-- name: events_walk_of_topic
+-- The same along the events of topic $5. Pairs are compared, inclusively, so that no
+-- other index offers itself for the order, and no sort of what is thought to be few.
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
+       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
+FROM wvs.events e
+WHERE (e.topic, e.notification_id) >= ($5, $1::bigint + 1) AND (e.topic, e.notification_id) <= ($5, $2)
+ORDER BY e.topic, e.notification_id LIMIT $3
+
+-- name: events_walk_of_actor
+-- The same along the events of actor $6.
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
+       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
+FROM wvs.events e
+WHERE (e.actor, e.notification_id) >= ($6, $1::bigint + 1) AND (e.actor, e.notification_id) <= ($6, $2)
+ORDER BY e.actor, e.notification_id LIMIT $3
+
+-- name: events_walk_of_task
+-- The same along the events of task $7.
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
+       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
+FROM wvs.events e
+WHERE (e.task_id, e.notification_id) >= ($7, $1::bigint + 1) AND (e.task_id, e.notification_id) <= ($7, $2) AND e.task_id IS NOT NULL
+ORDER BY e.task_id, e.notification_id LIMIT $3
+
+-- name: workspace_events_walk
+-- The same along the events of workspace $4 behind version $1.
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
+       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
+FROM wvs.events e WHERE e.originator_id = $4 AND e.originator_version > $1 AND e.notification_id + 0 <= $2
+ORDER BY e.originator_version LIMIT $3
+
+-- name: workspace_events_walk_of_topic
+-- The same along the events of workspace $4 and topic $5 behind version $1.
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
+       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
+FROM wvs.events e
+WHERE (e.topic, e.originator_id, e.originator_version) >= ($5, $4, $1::bigint + 1)
+  AND (e.topic, e.originator_id, e.originator_version) <= ($5, $4, 9223372036854775807)
+  AND e.notification_id + 0 <= $2
+ORDER BY e.topic, e.originator_id, e.originator_version LIMIT $3
+
+-- name: position_before
+-- A position behind which every event since $1 is, if the clocks of all hosts agree to an hour.
+SELECT wvs.position_before($1::timestamptz - interval '1 hour')
+
+-- name: position_until
+-- A position up to which every event before $1 is, if the clocks of all hosts agree to an hour.
+SELECT wvs.position_before($1::timestamptz + interval '1 hour')
+
+-- name: workspace_version_when
+-- The version of workspace $1 at time $2: its event had occurred, the next one had not. 0 before the first.
+SELECT wvs.version_at($1, $2)
+
+-- name: history_place
+-- The event that made version $2 of workspace $1, and the workspace's last version.
+SELECT s.version AS latest, e.notification_id AS position, e.occurred_at, e.hash
+FROM wvs.streams s LEFT JOIN wvs.events e ON e.originator_id = s.workspace_id AND e.originator_version = $2
+WHERE s.workspace_id = $1
+
+-- name: history_of_workspace
+-- The events up to version $2 that make the row of workspace $1: those of topics $3, the last one of topic $4, and what
+-- became of the tasks that the ones of topics $3 name.
+WITH own AS (
+    SELECT e.originator_version, e.topic, e.state, e.task_id FROM wvs.events e
+    WHERE e.originator_id = $1 AND e.topic = ANY ($3::text[]) AND e.originator_version <= $2),
+moved AS (
+    SELECT e.* FROM unnest($4::text[]) AS move (topic) CROSS JOIN LATERAL (
+        SELECT m.originator_version, m.topic, m.state FROM wvs.events m
+        WHERE m.topic = move.topic AND m.originator_id = $1 AND m.originator_version <= $2
+        ORDER BY m.originator_version DESC LIMIT 1) e
+    ORDER BY e.originator_version DESC LIMIT 1),
+ended AS (
+    SELECT e.originator_version, e.topic, e.state FROM wvs.events e
+    WHERE e.task_id IN (SELECT o.task_id FROM own o) AND e.originator_id = $1 AND e.originator_version <= $2)
+SELECT originator_version, topic, state FROM own
+UNION SELECT * FROM moved
+UNION SELECT * FROM ended
+ORDER BY originator_version
+
+-- name: history_snapshot_ids
+-- Up to $4 snapshots of workspace $1 that were asked for (topics $3) before version $2, the last one first.
+SELECT e.originator_version AS version, e.snapshot_id AS id FROM unnest($3::text[]) AS asked (topic)
+CROSS JOIN LATERAL (
+    SELECT s.originator_version, s.snapshot_id FROM wvs.events s
+    WHERE s.topic = asked.topic AND s.originator_id = $1 AND s.originator_version < $2
+    ORDER BY s.originator_version DESC LIMIT $4) e
+ORDER BY e.originator_version DESC LIMIT $4
+
+-- name: history_task_ids
+-- Up to $4 tasks of workspace $1 whose first event (of topics $3) came before version $2, the last one first.
+SELECT e.originator_version AS version, e.task_id AS id FROM unnest($3::text[]) AS asked (topic)
+CROSS JOIN LATERAL (
+    SELECT s.originator_version, s.task_id FROM wvs.events s
+    WHERE s.topic = asked.topic AND s.originator_id = $1 AND s.originator_version < $2
+      AND coalesce((SELECT false FROM wvs.events f
+                    WHERE f.task_id = s.task_id AND f.notification_id < s.notification_id LIMIT 1), true)
+    ORDER BY s.originator_version DESC LIMIT $4) e
+ORDER BY e.originator_version DESC LIMIT $4
+
+-- name: history_of_snapshots
+-- The events up to version $1 that make the rows of the snapshots $2 of one workspace, in order.
+SELECT e.* FROM unnest($2::uuid[]) AS shown (id) CROSS JOIN LATERAL (
+    SELECT s.originator_version, s.topic, s.state FROM wvs.events s
+    WHERE s.snapshot_id = shown.id AND s.topic NOT LIKE 'current.%' AND s.originator_version <= $1 OFFSET 0) e
+ORDER BY e.originator_version
+
+-- name: history_of_tasks
+-- The events up to version $1 that make the rows of the tasks $2 of one workspace, in order.
+SELECT e.* FROM unnest($2::uuid[]) AS shown (id) CROSS JOIN LATERAL (
+    SELECT s.originator_version, s.topic, s.state FROM wvs.events s
+    WHERE s.task_id = shown.id AND s.originator_version <= $1 OFFSET 0) e
+ORDER BY e.originator_version
+
+-- name: workspace_event
+-- Event $2 of workspace $1.
+SELECT notification_id, originator_id, originator_version, topic, state, hash FROM wvs.events
+WHERE originator_id = $1 AND originator_version = $2

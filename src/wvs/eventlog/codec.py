@@ -44,6 +44,12 @@ TOPICS: Final[dict[type[Struct], str]] = {
     cls: cast("str", cls.__struct_config__.tag) for cls in cast("tuple[type[Struct], ...]", get_args(Event))
 }
 
+
+def topics_of(*classes: type[Struct]) -> list[str]:
+    """Every name under which events of these classes are stored."""
+    return [TOPICS[cls] for cls in classes]
+
+
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Body)
 

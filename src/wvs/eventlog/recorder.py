@@ -64,6 +64,7 @@ class Write(Struct, frozen=True):
     states: list[bytes]
     hashes: list[bytes]
     task_ids: list[UUID | None]
+    snapshot_ids: list[UUID | None]
     occurred_at: datetime
     actor: str
     request_id: str
@@ -105,6 +106,7 @@ async def record(connection: Connection, write: Write) -> Recorded:
             write.states,
             write.hashes,
             write.task_ids,
+            write.snapshot_ids,
             write.occurred_at,
             write.actor,
             write.request_id,

@@ -1,14 +1,16 @@
-"""Reading one workspace's part of the log by positions of the whole log."""
+"""Reading one workspace's part of the log."""
 
 from typing import Final
 from uuid import UUID
 
+from wvs.eventlog.filtered_log import EventRow
 from wvs.eventlog.follower import Page, safe_position
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
 _VERSION_AT: Final = sql("workspace_version_at")
 _BETWEEN: Final = sql("workspace_events_between")
+_EVENT: Final = sql("workspace_event")
 
 
 async def read_workspace_page(connection: Connection, workspace_id: UUID, after: int, limit: int) -> Page:
@@ -23,3 +25,9 @@ async def read_workspace_page(connection: Connection, workspace_id: UUID, after:
     version = await connection.fetchval(_VERSION_AT, workspace_id, after)
     rows = await connection.fetch(_BETWEEN, workspace_id, version, safe, limit)
     return Page([tuple(row) for row in rows], rows[-1][0] if len(rows) == limit else safe)
+
+
+async def read_stored_event(connection: Connection, workspace_id: UUID, version: int) -> EventRow | None:
+    """Event `version` of a workspace; None if it has not so many."""
+    row = await connection.fetchrow(_EVENT, workspace_id, version)
+    return None if row is None else tuple(row)

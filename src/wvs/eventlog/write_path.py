@@ -317,6 +317,7 @@ class _Attempt:
             states=states,
             hashes=hashes,
             task_ids=[getattr(event, "task_id", None) for event in events],
+            snapshot_ids=[getattr(event, "snapshot_id", None) for event in events],
             occurred_at=self._at,
             actor=self._origin.actor,
             request_id=self._origin.request_id,

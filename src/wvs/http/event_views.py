@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
 from wvs.eventlog.codec import EventMapper, StoredEvent
 from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.filtered_log import EventRow
 from wvs.http.positions import PATTERN, format_position
 from wvs.http.views import WorkspaceId
 
@@ -37,28 +38,60 @@ class EventView(Struct, frozen=True, kw_only=True):
     hash: str
 
 
+class EventDetail(EventView, frozen=True, kw_only=True):
+    """One event with all of its metadata; `actor_verified` is false as long as there is no authentication."""
+
+    actor_verified: bool
+    idempotency_key: str | None
+    traceparent: str | None
+    causation: str | None
+
+
 class EventList(Struct, frozen=True):
-    """Events in the order of the log. `next_cursor` is the `after` of the next page; null if nothing follows yet."""
+    """Events in the order of the log. `next_cursor` is the `after` of the next page; null if nothing follows yet.
+
+    Without filters it is a position, with filters it goes on only with the same ones.
+    """
 
     items: list[EventView]
-    next_cursor: Position | None
+    next_cursor: str | None
 
 
-def view_event(mapper: EventMapper, epoch: int, row: tuple[int, UUID, int, str, bytes, bytes]) -> EventView:
+def view_event(mapper: EventMapper, epoch: int, row: EventRow) -> EventView:
     """The view of a stored event; raises `UnknownEventError` rather than show half of one."""
-    position, workspace_id, version, topic, state, digest = row
-    recorded: RecordedEvent = mapper.to_domain_event(StoredEvent(workspace_id, version, topic, state))
-    return EventView(
-        position=format_position(epoch, position),
-        workspace_id=format_id(WORKSPACE, workspace_id),
-        version=version,
-        type=topic,
-        occurred_at=recorded.metadata.occurred_at,
-        actor=recorded.metadata.actor,
-        request_id=recorded.metadata.request_id,
-        data=typed_ids(msgspec.structs.asdict(recorded.event)),
-        hash=digest.hex(),
+    return EventView(**_fields(_recorded(mapper, row), epoch, row))
+
+
+def view_event_in_full(mapper: EventMapper, epoch: int, row: EventRow) -> EventDetail:
+    """The same with all of the metadata."""
+    recorded = _recorded(mapper, row)
+    return EventDetail(
+        **_fields(recorded, epoch, row),
+        actor_verified=False,
+        idempotency_key=recorded.metadata.idempotency_key,
+        traceparent=recorded.metadata.traceparent,
+        causation=recorded.metadata.causation,
     )
+
+
+def _recorded(mapper: EventMapper, row: EventRow) -> RecordedEvent:
+    _, workspace_id, version, topic, state, _ = row
+    return mapper.to_domain_event(StoredEvent(workspace_id, version, topic, state))
+
+
+def _fields(recorded: RecordedEvent, epoch: int, row: EventRow) -> dict[str, Any]:
+    position, workspace_id, version, topic, _, digest = row
+    return {
+        "position": format_position(epoch, position),
+        "workspace_id": format_id(WORKSPACE, workspace_id),
+        "version": version,
+        "type": topic,
+        "occurred_at": recorded.metadata.occurred_at,
+        "actor": recorded.metadata.actor,
+        "request_id": recorded.metadata.request_id,
+        "data": typed_ids(msgspec.structs.asdict(recorded.event)),
+        "hash": digest.hex(),
+    }
 
 
 def typed_ids(fields: dict[str, Any]) -> dict[str, Any]:

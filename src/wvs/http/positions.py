@@ -14,6 +14,11 @@ def format_position(epoch: int, position: int) -> str:
     return f"{epoch}:{position}"
 
 
+def is_position(text: str) -> bool:
+    """Whether `text` has the form of a position, of whatever epoch."""
+    return _POSITION.fullmatch(text) is not None
+
+
 def parse_position(text: str | None, epoch: int) -> int:
     """The position in `text`, 0 without one; refuses `INVALID_CURSOR` for a position of another log."""
     if text is None:

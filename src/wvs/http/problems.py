@@ -31,7 +31,7 @@ RETRY_AFTER_S: Final[Mapping[ErrorCode, int]] = {
 }
 
 # Litestar keeps the name `state` of a handler's argument for itself, and tells faults by the names of arguments.
-_RENAMED: Final = {"state_filter": "state"}
+_RENAMED: Final = {"state_filter": "state", "event_type": "type"}
 _MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '([^']+)'")
 
 _log = structlog.get_logger("wvs.http")

@@ -18,7 +18,7 @@ from wvs.http.app import Api, create_app
 from wvs.http.directives import DirectiveWaiter
 from wvs.http.examples import EXAMPLES
 from wvs.http.limits import Limits
-from wvs.http.routes import current, events, sessions, snapshots, tasks, workspaces
+from wvs.http.routes import current, events, history, sessions, snapshots, tasks, workspaces
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.views import Views
@@ -38,6 +38,7 @@ ROUTES: Final = [
     *current.HANDLERS,
     *tasks.HANDLERS,
     *events.HANDLERS,
+    *history.HANDLERS,
     *sessions.HANDLERS,
 ]
 

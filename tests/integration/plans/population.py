@@ -80,9 +80,14 @@ def _statements(size: Size) -> list[str]:
         f"""INSERT INTO wvs.queue (task_id, workspace_id, seq, kind)
         SELECT {_id("n")}, {_id(f"(n % {LANES}) + 2")}, n, 'snapshot_create' FROM generate_series(1, {size.tasks}) n""",
         f"""INSERT INTO wvs.events
-            (originator_id, originator_version, topic, state, hash, occurred_at, actor, request_id, task_id)
-        SELECT {some_workspace}, CASE WHEN n % 2 = 0 THEN n / 2 ELSE n END, 'task.started.v1', '{{}}',
-               decode(repeat('00', 32), 'hex'), now(), 'a', 'r', {_id("n")}
+            (originator_id, originator_version, topic, state, hash, occurred_at, actor, request_id, task_id,
+             snapshot_id)
+        SELECT {some_workspace}, CASE WHEN n % 2 = 0 THEN n / 2 ELSE n END,
+               CASE WHEN n % 5000 = 2 THEN 'workspace.initialized.v1'
+                    ELSE (ARRAY['snapshot.requested.v1', 'task.started.v1', 'snapshot.created.v1', 'current.set.v1'])
+                         [n / 2 % 4 + 1] END, '{{}}',
+               decode(repeat('00', 32), 'hex'), timestamptz '2026-01-01' + n * interval '1 second',
+               CASE WHEN n % 1000 = 6 THEN 'rare' ELSE 'a' END, 'r', {_id("n / 4")}, {_id("n / 8")}
         FROM generate_series(1, {size.events}) n""",
         """INSERT INTO wvs.streams
         SELECT originator_id, max(originator_version), decode(repeat('00', 32), 'hex')

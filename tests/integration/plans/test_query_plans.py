@@ -106,8 +106,45 @@ def other_cases(size: Size) -> Iterator[Case]:
     yield Case("stream_events_after", [BIG, last // 4, LIMIT], LIMIT)
     yield Case("workspace_version_at", [BIG, last // 2], 40)
     yield Case("workspace_events_between", [BIG, last // 4, last, LIMIT], LIMIT)
+    yield Case("workspace_event", [BIG, last // 4], 1)
+    yield from audit_cases(size)
+    yield from history_cases(size)
     yield Case("swept_workspaces", [uuid_of(2), LIMIT], LIMIT)
     yield Case("idempotent_answer", ["anonymous createSnapshot", "k7"], 1)
+
+
+def audit_cases(size: Size) -> Iterator[Case]:
+    """The walks of the audit's filters: common, rare and absent values, from the beginning and from the middle."""
+    last, task = size.events, uuid_of(size.events // 16)
+    nothing: list[Any] = [None] * 6
+    for after in (0, last // 2):
+        for topic in ("task.started.v1", "workspace.initialized.v1", "session.evicted.v1"):
+            yield Case("events_walk_of_topic", [after, last, LIMIT, None, topic, *nothing[2:]], LIMIT, LIMIT)
+            yield Case(
+                "workspace_events_walk_of_topic", [after // 2, last, LIMIT, BIG, topic, *nothing[2:]], LIMIT, LIMIT
+            )
+        for actor in ("a", "rare", "nobody"):
+            yield Case("events_walk_of_actor", [after, last, LIMIT, None, None, actor, *nothing[3:]], LIMIT, LIMIT)
+            yield Case("workspace_events_walk", [after // 2, last, LIMIT, BIG, None, actor, *nothing[3:]], LIMIT, LIMIT)
+        yield Case("events_walk", [after, last, LIMIT, *nothing], LIMIT)
+        yield Case("events_walk_of_task", [after, last, LIMIT, None, None, None, task, None, None], LIMIT)
+    for query in ("position_before", "position_until"):
+        yield Case(query, ["2026-01-02T00:00:00Z"], 1)
+
+
+def history_cases(size: Size) -> Iterator[Case]:
+    """A workspace as it was, early and late: a page of each list, and the few events that are about it."""
+    rows, asked = LIMIT * 8, ["snapshot.requested.v1", "workspace.initialized.v1", "session.evicted.v1"]
+    for version in (4, size.events // 4, size.events // 2):
+        yield Case("history_place", [BIG, version], 1)
+        yield Case("history_of_workspace", [BIG, version, ["workspace.initialized.v1"], ["current.set.v1"]], rows, rows)
+        for name in ("history_snapshot_ids", "history_task_ids"):
+            # Of two thousand events of one type a sort is as good as a walk.
+            yield Case(name, [BIG, version, asked, LIMIT], 2000, sorted=2000)
+        ids = "{" + ",".join(uuid_of(n) for n in range(version // 8, version // 8 + LIMIT)) + "}"
+        for name in ("history_of_snapshots", "history_of_tasks"):
+            yield Case(name, [version, ids], rows, sorted=rows)
+    yield Case("workspace_version_when", [BIG, "2026-01-02T00:00:00Z"], 1)
 
 
 def test_every_list_query_walks_an_index_and_stops_at_its_page(populated: tuple[psycopg.Connection, Size]) -> None:

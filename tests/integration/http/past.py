@@ -1,0 +1,52 @@
+"""What the API shows of a workspace now, and what its history shows of a version: in one form, to be compared."""
+
+from typing import Any
+
+from tests.integration.http.actors import Client
+
+
+async def listed(client: Client, path: str, **params: Any) -> list[dict[str, Any]]:
+    """A whole list, page by page."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = await client.read(path, **params, **({} if cursor is None else {"cursor": cursor}))
+        found += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return found
+
+
+async def shown_now(client: Client, workspace: str) -> tuple[int, dict[str, Any]]:
+    """The version and what is shown at it; how far running tasks have come is not in the log."""
+    path = f"/v1/workspaces/{workspace}"
+    tasks = await listed(client, "/v1/tasks", workspace=workspace)
+    events = await client.read(f"{path}/events", limit=1000)
+    seen = {
+        "workspace": await client.read(path),
+        "current": await client.read(f"{path}/current"),
+        "snapshots": await listed(client, f"{path}/snapshots", include_deleted=True),
+        "tasks": [without_progress(task) for task in tasks],
+    }
+    return events["items"][-1]["version"], seen
+
+
+async def shown_then(client: Client, workspace: str, limit: int = 50, **at: Any) -> dict[str, Any]:
+    """What history shows at a version or time, read page by page."""
+    path = f"/v1/workspaces/{workspace}/history"
+    first = await client.read(path, limit=limit, **at)
+    found: dict[str, Any] = {part: first[part] for part in ("workspace", "current")}
+    for part in ("snapshots", "tasks"):
+        page, items = first[part], list(first[part]["items"])
+        while page["next_cursor"] is not None:
+            assert len(page["items"]) == limit
+            cursor = {f"{part}_cursor": page["next_cursor"]}
+            page = (await client.read(path, limit=limit, at_version=first["version"], **cursor))[part]
+            items += page["items"]
+        found[part] = items
+    found["tasks"] = [without_progress(task) for task in found["tasks"]]
+    return found
+
+
+def without_progress(task: dict[str, Any]) -> dict[str, Any]:
+    return task if task["state"] == "succeeded" else {**task, "progress": None}
