@@ -75,6 +75,7 @@ class Filler:
             states=[state for _, _, state, _ in self._pending],
             hashes=[digest for _, _, _, digest in self._pending],
             task_ids=[getattr(event, "task_id", None) for event, _, _, _ in self._pending],
+            snapshot_ids=[getattr(event, "snapshot_id", None) for event, _, _, _ in self._pending],
             occurred_at=self._at,
             actor=metadata.actor,
             request_id=metadata.request_id,

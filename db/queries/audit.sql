@@ -92,11 +92,10 @@ WITH own AS (
     SELECT e.originator_version, e.topic, e.state, e.task_id FROM wvs.events e
     WHERE e.originator_id = $1 AND e.topic = ANY ($3::text[]) AND e.originator_version <= $2),
 moved AS (
-    SELECT e.* FROM unnest($4::text[]) AS move (topic) CROSS JOIN LATERAL (
-        SELECT m.originator_version, m.topic, m.state FROM wvs.events m
-        WHERE m.topic = move.topic AND m.originator_id = $1 AND m.originator_version <= $2
-        ORDER BY m.originator_version DESC LIMIT 1) e
-    ORDER BY e.originator_version DESC LIMIT 1),
+    SELECT e.originator_version, e.topic, e.state FROM wvs.events e
+    WHERE e.originator_id = $1 AND e.originator_version = (
+        SELECT max(l.version) FROM unnest($4::text[]) AS move (topic)
+        CROSS JOIN LATERAL wvs.last_of_topic($1, move.topic, $2::bigint + 1, 1) l)),
 ended AS (
     SELECT e.originator_version, e.topic, e.state FROM wvs.events e
     WHERE e.task_id IN (SELECT o.task_id FROM own o) AND e.originator_id = $1 AND e.originator_version <= $2)
@@ -107,23 +106,19 @@ ORDER BY originator_version
 
 -- name: history_snapshot_ids
 -- Up to $4 snapshots of workspace $1 that were asked for (topics $3) before version $2, the last one first.
-SELECT e.originator_version AS version, e.snapshot_id AS id FROM unnest($3::text[]) AS asked (topic)
-CROSS JOIN LATERAL (
-    SELECT s.originator_version, s.snapshot_id FROM wvs.events s
-    WHERE s.topic = asked.topic AND s.originator_id = $1 AND s.originator_version < $2
-    ORDER BY s.originator_version DESC LIMIT $4) e
-ORDER BY e.originator_version DESC LIMIT $4
+SELECT l.version, l.snapshot_id AS id FROM unnest($3::text[]) AS asked (topic)
+CROSS JOIN LATERAL wvs.last_of_topic($1, asked.topic, $2, $4) l
+ORDER BY l.version DESC LIMIT $4
 
 -- name: history_task_ids
--- Up to $4 tasks of workspace $1 whose first event (of topics $3) came before version $2, the last one first.
-SELECT e.originator_version AS version, e.task_id AS id FROM unnest($3::text[]) AS asked (topic)
-CROSS JOIN LATERAL (
-    SELECT s.originator_version, s.task_id FROM wvs.events s
-    WHERE s.topic = asked.topic AND s.originator_id = $1 AND s.originator_version < $2
-      AND coalesce((SELECT false FROM wvs.events f
-                    WHERE f.task_id = s.task_id AND f.notification_id < s.notification_id LIMIT 1), true)
-    ORDER BY s.originator_version DESC LIMIT $4) e
-ORDER BY e.originator_version DESC LIMIT $4
+-- Up to $4 tasks of workspace $1 that began before version $2, the last one first. Events of topics $3 always begin a
+-- task, those of topics $5 do if the task has no earlier one.
+SELECT l.version, l.task_id AS id FROM (
+    SELECT l.* FROM unnest($3::text[]) AS begun (topic) CROSS JOIN LATERAL wvs.last_of_topic($1, begun.topic, $2, $4) l
+    UNION ALL
+    SELECT l.* FROM unnest($5::text[]) AS begun (topic)
+    CROSS JOIN LATERAL wvs.last_of_topic($1, begun.topic, $2, $4, true) l) l
+ORDER BY l.version DESC LIMIT $4
 
 -- name: history_of_snapshots
 -- The events up to version $1 that make the rows of the snapshots $2 of one workspace, in order.

@@ -44,14 +44,8 @@ _WORKSPACE_TOPICS: Final = topics_of(
 )
 _POINTER_TOPICS: Final = topics_of(CurrentSet)
 _SNAPSHOT_TOPICS: Final = topics_of(SnapshotRequested)
-_TASK_TOPICS: Final = topics_of(
-    WorkspaceCreated,
-    WorkspaceInitRetried,
-    SnapshotRequested,
-    SnapshotDropRequested,
-    CurrentSetRequested,
-    CurrentSetSkipped,
-)
+_TASK_TOPICS: Final = topics_of(WorkspaceCreated, SnapshotRequested, SnapshotDropRequested, CurrentSetRequested)
+_PERHAPS_TASK_TOPICS: Final = topics_of(WorkspaceInitRetried, CurrentSetSkipped)
 
 T = TypeVar("T", bound=Struct)
 
@@ -106,7 +100,9 @@ class History:
 
     async def tasks(self, version: int, before: int, limit: int) -> PastSlice[TaskRow]:
         """The same for tasks. How far a running one had come is not in the log."""
-        begun = await self._connection.fetch(_TASK_IDS, self._workspace_id, before, _TASK_TOPICS, limit + 1)
+        begun = await self._connection.fetch(
+            _TASK_IDS, self._workspace_id, before, _TASK_TOPICS, limit + 1, _PERHAPS_TASK_TOPICS
+        )
         rows = await self._connection.fetch(_OF_TASKS, version, _ids(begun, limit))
         return _slice(begun, self._folded(rows, "tasks", TaskRow), limit)
 

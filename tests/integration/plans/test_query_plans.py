@@ -138,9 +138,8 @@ def history_cases(size: Size) -> Iterator[Case]:
     for version in (4, size.events // 4, size.events // 2):
         yield Case("history_place", [BIG, version], 1)
         yield Case("history_of_workspace", [BIG, version, ["workspace.initialized.v1"], ["current.set.v1"]], rows, rows)
-        for name in ("history_snapshot_ids", "history_task_ids"):
-            # Of two thousand events of one type a sort is as good as a walk.
-            yield Case(name, [BIG, version, asked, LIMIT], 2000, sorted=2000)
+        yield Case("history_snapshot_ids", [BIG, version, asked, LIMIT], 3 * LIMIT, sorted=3 * LIMIT)
+        yield Case("history_task_ids", [BIG, version, asked, LIMIT, ["current.set_skipped.v1"]], rows, sorted=rows)
         ids = "{" + ",".join(uuid_of(n) for n in range(version // 8, version // 8 + LIMIT)) + "}"
         for name in ("history_of_snapshots", "history_of_tasks"):
             yield Case(name, [version, ids], rows, sorted=rows)
