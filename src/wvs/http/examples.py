@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from wvs.domain.errors import STATUS, ErrorCode
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.http.document import Examples
-from wvs.http.event_views import EventList, EventView
+from wvs.http.event_views import EventDetail, EventList, EventView
 from wvs.http.explanations import EXPLANATIONS
 from wvs.http.probes import ExplainedCode, Liveness, Ready
 from wvs.http.routes.current import NewCurrent
+from wvs.http.routes.history import HistoryView
 from wvs.http.routes.snapshots import NewSnapshot
 from wvs.http.routes.workspaces import Disabling, NewWorkspace, Nothing
 from wvs.http.session_views import (
@@ -178,6 +179,25 @@ EVENT: Final = EventView(
     },
     hash="5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
 )
+_EVENT_IN_FULL: Final = EventDetail(
+    **asdict(EVENT),
+    actor_verified=False,
+    idempotency_key=_KEY,
+    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    causation=None,
+)
+_HISTORY: Final = HistoryView(
+    version=3,
+    latest_version=17,
+    position="1:42",
+    occurred_at=_at(2, 0),
+    hash=EVENT.hash,
+    workspace=_WORKSPACE,
+    current=CurrentView(None, _PATH, 1),
+    live_tree=_TREE,
+    snapshots=SnapshotList([_NEW_SNAPSHOT], None),
+    tasks=TaskList([_CREATE, replace(_INIT, state=TaskState.SUCCEEDED, attempt=1, finished_at=_at(0, 1))], None),
+)
 _IN_USE: Final = ErrorCode.SNAPSHOT_IN_USE
 
 
@@ -256,9 +276,18 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         {"nothing": Nothing()},
         {"task": _CREATE_ID, "Idempotency-Key": _KEY},
     ),
-    "listEvents": Examples({200: {"the end": EventList([EVENT], None)}}, parameters={"after": "1:41"}),
+    "listEvents": Examples(
+        {200: {"the end": EventList([EVENT], None)}},
+        parameters={"after": "1:41", "actor": "ci/build-17", "since": "2026-11-23T09:00:00Z"},
+    ),
     "listWorkspaceEvents": Examples(
-        {200: {"a full page": EventList([EVENT], "1:42")}}, parameters={**_OF_WORKSPACE, "limit": 1}
+        {200: {"a full page": EventList([EVENT], "1:42")}}, parameters={**_OF_WORKSPACE, "limit": 1, "type": EVENT.type}
+    ),
+    "getWorkspaceEvent": Examples(
+        {200: {"a request for a snapshot": _EVENT_IN_FULL}}, parameters={**_OF_WORKSPACE, "version": 3}
+    ),
+    "getWorkspaceHistory": Examples(
+        {200: {"while its first snapshot was waited for": _HISTORY}}, parameters={**_OF_WORKSPACE, "at_version": 3}
     ),
     "registerSession": Examples(
         {201: {"registered": Registered(_SESSION, _DIRECTIVE)}},

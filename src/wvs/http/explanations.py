@@ -55,6 +55,12 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "No session has this id, or it has ended: a session that deregistered or was evicted cannot be used again.",
         "Register a new session: POST /v1/workspaces/{id}/sessions.",
     ),
+    ErrorCode.VERSION_NOT_FOUND: Explanation(
+        "The workspace has no such version",
+        "The workspace has not so many events yet, or it did not exist at the time that was asked for, or that time is "
+        "in the future.",
+        "List the workspace's events: wvsctl audit log, or GET /v1/workspaces/{id}/events.",
+    ),
     ErrorCode.ROUTE_NOT_FOUND: Explanation(
         "There is no such path",
         "The API has no operation under this path.",

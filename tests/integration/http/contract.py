@@ -78,7 +78,8 @@ async def seeded(client: Client, database_url: str) -> Ids:
     finally:
         await connection.close()
         await pool.close()
-    return {kind: cycle(ids) for kind, ids in {**found, "code": ["SNAPSHOT_IN_USE", "CANCELLED"]}.items()}
+    fixed = {"code": ["SNAPSHOT_IN_USE", "CANCELLED"], "version": ["1", "2"]}
+    return {kind: cycle(ids) for kind, ids in {**found, **fixed}.items()}
 
 
 async def _story(client: Client, executor: Executor) -> dict[str, list[str]]:

@@ -70,7 +70,11 @@ def aim(case: Any) -> None:
                 case.path_parameters[name] = next(served[0].ids[name])
     if _is_positive(case, ParameterLocation.QUERY):
         # Opaque, and only good for the list that gave them: no schema makes one.
-        case.query.pop("cursor", None)
+        for name in ("cursor", "snapshots_cursor", "tasks_cursor"):
+            case.query.pop(name, None)
+        if case.path.endswith("/history") and ("at_version" in case.query) == ("at_time" in case.query):
+            case.query.pop("at_time", None)  # either of two
+            case.query["at_version"] = 1
         if "directive" in case.path:
             case.query["wait"] = 0.01
         elif "after" in case.query:

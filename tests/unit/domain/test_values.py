@@ -68,6 +68,7 @@ def test_every_code_has_the_status_of_the_design() -> None:
             "SNAPSHOT_NOT_FOUND",
             "TASK_NOT_FOUND",
             "SESSION_NOT_FOUND",
+            "VERSION_NOT_FOUND",
             "ROUTE_NOT_FOUND",
         },
         405: {"METHOD_NOT_ALLOWED"},

@@ -12,8 +12,9 @@ from wvs.domain.ids import TASK, InvalidId, parse_id
 from wvs.eventlog.codec import TOPICS
 from wvs.eventlog.filtered_log import EventFilter, FilteredPage
 from wvs.http.cursors import decode_cursor, encode_cursor
-from wvs.http.positions import format_position, is_position, parse_position
+from wvs.http.positions import PATTERN, format_position, is_position, parse_position
 from wvs.http.problems import FieldError, refuse_fields
+from wvs.http.views import ID_PATTERNS
 
 After: TypeAlias = Annotated[
     str | None,
@@ -22,29 +23,50 @@ After: TypeAlias = Annotated[
         max_length=1024,
         description="A position, or `next_cursor` of the page before; the events behind it are shown. Left out: from "
         "the beginning.",
+        schema_extra={"pattern": rf"({PATTERN})|^[A-Za-z0-9_-]+$"},
     ),
 ]
 TypeFilter: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="type", max_length=80, description="Only events of this type, e.g. `snapshot.created.v1`."),
+    QueryParameter(
+        name="type",
+        max_length=80,
+        description="Only events of this type.",
+        schema_extra={"enum": sorted(TOPICS.values())},
+    ),
 ]
 ActorFilter: TypeAlias = Annotated[
     str | None,
     QueryParameter(name="actor", max_length=128, description="Only events by this actor, whom nobody has verified."),
 ]
 TaskFilter: TypeAlias = Annotated[
-    str | None, QueryParameter(name="task", max_length=80, description="Only events of the task with this id.")
+    str | None,
+    QueryParameter(
+        name="task",
+        max_length=80,
+        description="Only events of the task with this id.",
+        schema_extra={"pattern": ID_PATTERNS[TASK]},
+    ),
 ]
 _TIME: Final = "RFC 3339 with an offset, e.g. `2026-01-31T09:00:00Z`."
+TIME_SCHEMA: Final = {"format": "date-time"}
 SinceFilter: TypeAlias = Annotated[
     str | None,
     QueryParameter(
-        name="since", max_length=40, description=f"Only events that occurred at this time or later. {_TIME}"
+        name="since",
+        max_length=40,
+        description=f"Only events that occurred at this time or later. {_TIME}",
+        schema_extra=TIME_SCHEMA,
     ),
 ]
 UntilFilter: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="until", max_length=40, description=f"Only events that occurred before this time. {_TIME}"),
+    QueryParameter(
+        name="until",
+        max_length=40,
+        description=f"Only events that occurred before this time. {_TIME}",
+        schema_extra=TIME_SCHEMA,
+    ),
 ]
 
 

@@ -7,14 +7,13 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
 
-from wvs.domain.errors import ErrorCode
+from wvs.domain.errors import ErrorCode, Refused
 from wvs.eventlog.filtered_log import EventFilter, read_filtered
 from wvs.eventlog.follower import log_epoch
 from wvs.eventlog.workspace_log import read_stored_event
 from wvs.http.cursors import DEFAULT_LIMIT, Limit
 from wvs.http.event_views import EventDetail, EventList, view_event, view_event_in_full
 from wvs.http.openapi import problem_responses
-from wvs.http.problems import FieldError, refuse_fields
 from wvs.http.routes.event_filters import FILTER_DEPENDENCIES, After, next_after, start_after
 from wvs.http.routes.paths import WorkspacePath
 from wvs.http.service import Service
@@ -61,7 +60,7 @@ async def list_workspace_events(
 @get(
     "/v1/workspaces/{workspace:str}/events/{version:int}",
     operation_id="getWorkspaceEvent",
-    responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND),
+    responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.VERSION_NOT_FOUND),
 )
 async def get_workspace_event(
     workspace: WorkspacePath,
@@ -74,7 +73,7 @@ async def get_workspace_event(
         epoch = await log_epoch(connection)
         stored = await read_stored_event(connection, row.id, version)
     if stored is None:
-        raise refuse_fields(FieldError("path", "version", f"workspace {row.name} has no event {version}"))
+        raise Refused(ErrorCode.VERSION_NOT_FOUND, f"workspace {row.name} has no event {version}")
     return view_event_in_full(service.write_path.mapper, epoch, stored)
 
 

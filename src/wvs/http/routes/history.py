@@ -10,14 +10,13 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.domain.ids import WORKSPACE, format_id
 from wvs.eventlog.follower import log_epoch
 from wvs.http.cursors import DEFAULT_LIMIT, Limit, decode_cursor, encode_cursor
 from wvs.http.event_views import Position
 from wvs.http.openapi import problem_responses
 from wvs.http.positions import format_position
 from wvs.http.problems import FieldError, refuse_fields
-from wvs.http.routes.event_filters import parse_time
+from wvs.http.routes.event_filters import TIME_SCHEMA, parse_time
 from wvs.http.routes.paths import WorkspacePath
 from wvs.http.service import Service
 from wvs.http.views import CurrentView, SnapshotList, TaskList, WorkspaceView
@@ -32,7 +31,10 @@ _Version: TypeAlias = Annotated[
 _Time: TypeAlias = Annotated[
     str | None,
     QueryParameter(
-        name="at_time", max_length=40, description="As of this time, RFC 3339 with an offset: `2026-01-31T09:00:00Z`."
+        name="at_time",
+        max_length=40,
+        description="As of this time, RFC 3339 with an offset: `2026-01-31T09:00:00Z`.",
+        schema_extra=TIME_SCHEMA,
     ),
 ]
 
@@ -69,7 +71,7 @@ class HistoryView(Struct, frozen=True, kw_only=True):
 @get(
     "/v1/workspaces/{workspace:str}/history",
     operation_id="getWorkspaceHistory",
-    responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.INVALID_CURSOR),
+    responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.VERSION_NOT_FOUND, ErrorCode.INVALID_CURSOR),
 )
 async def get_history(
     workspace: WorkspacePath,
@@ -110,36 +112,27 @@ async def get_history(
 
 async def _place(history: History, row: WorkspaceRow, at_version: int | None, at_time: str | None) -> Place:
     if (at_version is None) == (at_time is None):
-        raise _refused("at_version", "give either at_version or at_time, and not both")
+        raise refuse_fields(FieldError("query", "at_version", "give either at_version or at_time, and not both"))
     version = at_version if at_time is None else await _version_at(history, row, parse_time("at_time", at_time))
     place = None if version is None else await history.place(version)
     if place is None:
-        raise _refused(
-            "at_version",
-            f"workspace {row.name} has not come to version {version}",
-            f"GET /v1/workspaces/{format_id(WORKSPACE, row.id)}/events lists its versions.",
-        )
+        raise Refused(ErrorCode.VERSION_NOT_FOUND, f"workspace {row.name} has not come to version {version}")
     return place
 
 
 async def _version_at(history: History, row: WorkspaceRow, time: datetime) -> int:
     if time > datetime.now(UTC):
-        raise _refused(
-            "at_time", f"{time.isoformat()} has not come yet", "Ask for the workspace itself: it is as of now."
+        raise Refused(
+            ErrorCode.VERSION_NOT_FOUND, f"{time.isoformat()} has not come yet", "The workspace itself is as of now."
         )
     version = await history.version_at(time)
     if version == 0:
-        raise _refused(
-            "at_time",
+        raise Refused(
+            ErrorCode.VERSION_NOT_FOUND,
             f"workspace {row.name} did not exist at {time.isoformat()}",
             f"It was created at {row.created_at.isoformat()}.",
         )
     return version
-
-
-def _refused(field: str, problem: str, hint: str = "") -> Refused:
-    refused = refuse_fields(FieldError("query", field, problem))
-    return Refused(refused.code, refused.detail, hint, **refused.fields)
 
 
 class _Pages:
