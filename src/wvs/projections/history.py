@@ -1,7 +1,7 @@
 """A workspace as it was: the read models' rows at a past version, made by the projector from the log alone.
 
 A row is a fold of the few events that are about it, which an index finds. That costs the same at 10 and at 100,000
-events and needs no stored states of the past (ADR 0030).
+events and needs no stored states of the past (ADR 0032).
 """
 
 from collections.abc import Iterable
