@@ -41,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one process; made by `load_settings`."""
 
     database_url: Annotated[
-        str | None, Meta(description="postgresql://… of the database; unset: `wvs up` runs an embedded one")
+        str | None, Meta(description="postgresql://… of the database; unset: that of the `wvs up` on DATA_DIR")
     ] = None
     data_dir: Annotated[Path, Meta(description="where `wvs up` keeps its database and, unless named, its volume")] = (
         Path(".wvs")

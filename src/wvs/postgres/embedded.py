@@ -58,6 +58,12 @@ def embedded_binaries() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
+def socket_url(socket_dir: Path, port: str, database: str = DATABASE) -> str:
+    """The URL of a database of an embedded server."""
+    query = f"host={quote(str(socket_dir), safe='')}&port={port}"  # PGPORT must not decide
+    return f"postgresql://{ROLE}@/{quote(database, safe='')}?{query}"
+
+
 class EmbeddedPostgres:
     """A server on `data_dir`, running from `start()` to `stop()`; also a context manager.
 
@@ -106,8 +112,7 @@ class EmbeddedPostgres:
         """The database URL of the running server; raises `EmbeddedPostgresFailed` if it was not started."""
         if self._socket_dir is None:
             raise EmbeddedPostgresFailed("the embedded server is not running")
-        query = f"host={quote(str(self._socket_dir), safe='')}&port={self._settings['port']}"  # PGPORT must not decide
-        return f"postgresql://{ROLE}@/{quote(database, safe='')}?{query}"
+        return socket_url(self._socket_dir, self._settings["port"], database)
 
     def start(self) -> None:
         """Take the directory, make the cluster if there is none, and serve.

@@ -115,6 +115,28 @@ def test_a_second_one_on_the_same_directory_is_refused_by_name(tmp_path: Path) -
 
 
 @pytest.mark.timeout(180)
+def test_the_operators_commands_find_the_database_of_a_running_one(tmp_path: Path) -> None:
+    def verify() -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
+        return subprocess.run(
+            [sys.executable, "-m", "wvs.cli.wvs", "projections", "verify"],
+            env={**clean, "WVS_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=_LONG_S,
+            check=False,
+        )
+
+    with running(tmp_path):
+        found = verify()
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.startswith("equal:")
+    refused = verify()
+    assert refused.returncode == 2
+    assert f"no `wvs up` runs on WVS_DATA_DIR={tmp_path}" in refused.stderr
+
+
+@pytest.mark.timeout(180)
 def test_children_of_a_killed_parent_end_and_the_next_start_takes_over(tmp_path: Path) -> None:
     process = start(tmp_path)
     up = Up(process, tmp_path)

@@ -3,14 +3,22 @@
 import os
 from pathlib import Path
 
+from wvs.postgres.beside import url_beside
 from wvs.settings import InvalidSetting, Settings
 
 
 def database_url(settings: Settings) -> str:
-    """The database's URL; raises `InvalidSetting` where only `wvs up` could do without."""
-    if settings.database_url is None:
-        raise InvalidSetting("WVS_DATABASE_URL is not set (only `wvs up` brings its own database)")
-    return settings.database_url
+    """The database's URL: the one that is set, or of the `wvs up` that runs on the data directory.
+
+    Raises `InvalidSetting` where there is neither.
+    """
+    url = settings.database_url or url_beside(settings.data_dir)
+    if url is None:
+        raise InvalidSetting(
+            f"WVS_DATABASE_URL is not set, and no `wvs up` runs on WVS_DATA_DIR={settings.data_dir}: "
+            "name the database, or the data directory of the running `wvs up`"
+        )
+    return url
 
 
 def volume_path(settings: Settings) -> Path:

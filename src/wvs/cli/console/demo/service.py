@@ -57,7 +57,7 @@ def running(directory: Path) -> Generator[Service]:
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "wvs.cli.wvs", "up", "--data-dir", str(directory / "data"), "--engine", "copy"],
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -92,7 +92,7 @@ def is_gone(pid: int, within_s: float = 5.0) -> bool:
     return True
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's environment without settings of another service; one clone worker leaves time to be killed in."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
     return {**others, "WVS_PORT": "0", "WVS_EXECUTOR_METRICS_PORT": "0", "WVS_CLONE_WORKERS": "1"}

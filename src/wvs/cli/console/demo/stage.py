@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from wvs.cli.console.client import Client, path_of
-from wvs.cli.console.demo.service import Service
+from wvs.cli.console.demo.service import Service, environment
 from wvs.cli.console.demo.telling import NotAsTold, Teller
 from wvs.cli.console.documents import CertificateDocument
 from wvs.cli.console.transport import Transport
@@ -60,6 +60,21 @@ class Stage:
             return Ran(json.loads(out or "{}"), messages)
 
         return end
+
+    def wvs(self, *arguments: str) -> str:
+        """Run the operator's program beside the service; what it prints. Raises `NotAsTold` if it fails."""
+        self.teller.runs("wvs " + " ".join(arguments))
+        ended = subprocess.run(
+            [sys.executable, "-m", "wvs.cli.wvs", *arguments],
+            env={**environment(), "WVS_DATA_DIR": str(self.directory / "data")},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            raise NotAsTold(f"exit code 0: no, instead {ended.returncode}\n{ended.stdout}{ended.stderr}")
+        return ended.stdout
 
     def events(self) -> list[dict[str, Any]]:
         """Every event of the workspace, page by page, as the audit shows them."""

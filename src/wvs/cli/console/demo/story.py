@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import wvs
 from wvs.cli.console.demo.crash import executor_killed_in_mid_clone
+from wvs.cli.console.demo.projections import rebuilt_and_compared
 from wvs.cli.console.demo.stage import WORKSPACE, Stage
 from wvs.cli.console.demo.telling import Teller
 from wvs.cli.console.demo.walk import Tree, difference, files_of, fingerprint, walk
@@ -143,6 +144,7 @@ STEPS: Final[Sequence[Step]] = (
     drop,
     lambda story: executor_killed_in_mid_clone(story.stage),
     audit,
+    lambda story: rebuilt_and_compared(story.stage),
 )
 
 TOLD: Final = (
