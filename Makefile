@@ -81,7 +81,7 @@ contract: setup ## Hundreds of allowed and forbidden requests per operation agai
 		$(BIN)/python -m pytest -n auto --timeout=0 tests/integration/http/test_contract.py $(PYTEST_ARGS)
 
 .PHONY: faults
-faults: setup ## Kill and stop a real executor at every failpoint; prints how many points held
+faults: setup ## Kill, stop and cut off a real executor at every failpoint on every engine (needs root)
 	WVS_FAULTS=all $(BIN)/python -m pytest -n auto tests/integration/executor/test_failpoints.py $(PYTEST_ARGS)
 
 RACE_S ?= 60

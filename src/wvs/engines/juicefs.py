@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ from wvs.engines.base import (
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import create_directory_root, scratch_file, sync_tree
 from wvs.engines.layout import exists
+from wvs.engines.meter import Meter
 from wvs.engines.mounts import mount_of
 from wvs.engines.notes import Notes
 from wvs.engines.relinking import relink
@@ -82,7 +83,8 @@ class JuicefsEngine(Engine):
         if not exists(source.descriptor, ROOT):
             raise EngineError(ErrorCode.TREE_MISSING, f"{source.root_path} is missing", retryable=False)
         started = time.monotonic()
-        failure = _run(["clone", "--preserve", source.root_path, target.root_path], call.cancel)
+        meter = Meter(call.on_progress, call.totals)
+        failure = _run(["clone", "--preserve", source.root_path, target.root_path], call.cancel, meter.tell)
         if failure:
             raise EngineError(ErrorCode.CLONE_FAILED, f"juicefs clone of {source.root_path}: {failure}")
         notes = Notes()
@@ -92,6 +94,8 @@ class JuicefsEngine(Engine):
         stamp = manifest_stamp(self.name, target, call.cancel, with_content=True)
         counted = stamp.totals
         files, size = (counted.files, counted.bytes) if counted else (None, None)
+        meter.add(files or 0, size or 0)
+        meter.tell()
         return CloneResult(files, size, 0, seconds, notes.all(), stamp)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
@@ -159,7 +163,7 @@ def _try_clone(directory: TreeDir) -> str:
     return failure
 
 
-def _run(arguments: list[str], cancel: Cancel) -> str:
+def _run(arguments: list[str], cancel: Cancel, on_running: Callable[[], None] = lambda: None) -> str:
     """Runs the program; what it said if it failed, nothing if it succeeded. Raises `EngineError` when cancelled."""
     program = _find_program()
     if program is None:
@@ -172,6 +176,7 @@ def _run(arguments: list[str], cancel: Cancel) -> str:
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:
+        on_running()
         said = _wait(process, cancel)
     if process.returncode == 0:
         return ""

@@ -27,13 +27,10 @@ class Meter:
         now = time.monotonic()
         if now - self._told_at >= _INTERVAL_S:
             self._told_at = now
-            self._tell()
+            self.tell()
 
-    def end(self) -> None:
-        """Tells the final figures."""
-        self._tell()
-
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Tells the figures as they are: at the end, and where nothing is done yet."""
         if self._on_progress is not None:
             totals = self._totals
             files, size = (totals.files, totals.bytes) if totals is not None else (None, None)

@@ -65,7 +65,7 @@ class TreeCopy:
                         level.abandon()
         finally:
             os.close(kept)
-        self._meter.end()
+        self._meter.tell()
         meter = self._meter
         return CloneResult(meter.files, meter.bytes, meter.sockets, 0.0, self._notes.all())
 

@@ -62,6 +62,8 @@ class Sites:
                 return filesystems.xfs(self._namespace)
             case "btrfs":
                 return filesystems.btrfs(self._namespace)
+            case "ext4":
+                return filesystems.ext4(self._namespace, size_mb=400)
             case "juicefs":
                 return filesystems.juicefs(self._namespace)
             case "here":

@@ -6,7 +6,6 @@ on the way to it, the preparation is left to an executor without failpoints.
 
 import os
 import random
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -16,11 +15,17 @@ from msgspec import Struct
 from tests.integration.executor.platform import Platform, eventually
 from tests.integration.executor.processes import ExecutorProcess, Executors
 
+from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskKind, TaskState
+from wvs.engines.opening import open_volume
 from wvs.failpoints import NAMES
 
-SHARE: Final = 8
-"""Points of each action that are tried where not all are asked for."""
+BTRFS: Final = "btrfs-on-btrfs"
+KINDS: Final = ("copy-on-ext4", "reflink-on-xfs", BTRFS, "juicefs-on-juicefs")
+WITHOUT_MOUNT: Final = "copy-on-here"
+_SHARE: Final = {"kill": 6, "stop": 3, "cut": 3}
+"""Points of each action that are tried where not all are asked for, besides one on each of two other engines."""
+_PATIENCE_S: Final = 60.0
 
 
 class Asked(Struct, frozen=True):
@@ -101,11 +106,19 @@ async def sweep(scene: Scene) -> Asked:
     )
     (home / "trees" / obsolete / "root").mkdir(parents=True)
     (home / "trees" / "stranger").mkdir()
-    shutil.rmtree(home / "trees" / str(workspace.snapshots[lost].tree))
+    lose(platform, workspace_id, str(workspace.snapshots[lost].tree))
     del scene.contents[lost]
     (home / "current").unlink()
     (home / "current").symlink_to("/nowhere")
     return Asked(workspace_id, ())
+
+
+def lose(platform: Platform, workspace_id: UUID, tree: str) -> None:
+    """Removes a tree behind the log's back, sealed as it may be."""
+    volume = open_volume(str(platform.volume))
+    workspace = format_id(WORKSPACE, workspace_id)
+    volume.retire(workspace, tree)
+    volume.purge(workspace, tree)
 
 
 STORIES: Final[dict[str, Story]] = {
@@ -124,32 +137,39 @@ ALSO_ARMED: Final = {"fail.recorded": "create.cloned=error@1"}
 """What has to happen for the point to be passed at all."""
 
 
-def points(action: str) -> list[str]:
-    """The points to try: all of them with WVS_FAULTS=all, else a share that WVS_FAULTS_SEED chooses."""
+def points(action: str) -> list[tuple[str, str]]:
+    """Pairs of engine and point to try: all with WVS_FAULTS=all, else a share that WVS_FAULTS_SEED chooses."""
     if os.environ.get("WVS_FAULTS") == "all":
-        return list(NAMES)
+        return [(kind, name) for kind in KINDS for name in names(kind)]
     chosen = random.Random(f"{os.environ.get('WVS_FAULTS_SEED', '1')} {action}")
-    return sorted(chosen.sample(NAMES, SHARE if action == "kill" else SHARE // 2), key=NAMES.index)
+    kinds = [WITHOUT_MOUNT] * _SHARE[action] + chosen.sample(KINDS[1:], 2)
+    return list(zip(kinds, chosen.sample(names(BTRFS), len(kinds)), strict=True))
 
 
-async def story(scene: Scene, point: str, action: str) -> tuple[Asked, ExecutorProcess]:
+def names(kind: str) -> list[str]:
+    """The failpoints that operations pass on this engine: a btrfs snapshot is one system call, without a middle."""
+    return [name for name in NAMES if kind != BTRFS or not name.endswith(".cloning")]
+
+
+async def story(scene: Scene, point: str, action: str, **settings: str) -> tuple[Asked, ExecutorProcess]:
     """Has an executor meet `point`; the story's tasks and that executor, dead or stopped."""
     asked = await STORIES[point.split(".", maxsplit=1)[0]](scene)
     armed = ",".join(filter(None, [ALSO_ARMED.get(point), f"{point}={action}@1"]))
-    process = scene.executors.start(failpoints=armed)
+    process = scene.executors.start(failpoints=armed, **settings)
     if action == "kill":
-        assert await process.ended() == -9, f"{point} was not reached"
+        assert await process.ended(_PATIENCE_S) == -9, f"{point} was not reached"
     else:
-        await process.until_stopped()
+        await process.until_stopped(_PATIENCE_S)
     return asked, process
 
 
 async def violations(scene: Scene, asked: Asked) -> list[str]:
     """What is wrong, once everything has ended and was swept."""
     platform, workspace_id = scene.platform, asked.workspace_id
-    found = [f"task {t} is {s}" for t in asked.tasks if (s := await platform.wait(workspace_id, t)) != "succeeded"]
-    await eventually(lambda: settled(platform, workspace_id))
-    await platform.until_swept(workspace_id)
+    states = [(task, await platform.wait(workspace_id, task, _PATIENCE_S)) for task in asked.tasks]
+    found = [f"task {task} is {state}" for task, state in states if state is not TaskState.SUCCEEDED]
+    await eventually(lambda: settled(platform, workspace_id), _PATIENCE_S)
+    await platform.until_swept(workspace_id, _PATIENCE_S)
     workspace = await platform.workspace(workspace_id)
     if platform.linked_tree(workspace_id) != workspace.live_tree:
         found.append(f"the link names {platform.linked_tree(workspace_id)}, Postgres {workspace.live_tree}")

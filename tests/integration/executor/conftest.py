@@ -5,14 +5,14 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from tests.integration.executor.campaign import KINDS, names
 from tests.integration.executor.platform import Platform, make_volume
 from tests.integration.executor.processes import Executors
 
 from wvs import failpoints
-from wvs.failpoints import NAMES
 from wvs.postgres.pool import Pool
 
 
@@ -54,14 +54,24 @@ def executors(platform: Platform, tmp_path: Path) -> Iterator[Executors]:
     started.close()
 
 
+CAMPAIGN: Final = {"test_a_crash_at": "crash", "test_a_zombie_at": "zombie", "test_a_cut_at": "cut"}
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """How many of the campaign's points held, where the campaign is what was asked for."""
-    for test, what in (("test_a_crash_at", "crash"), ("test_a_zombie_at", "zombie")):
-        reports = {
-            outcome: sum(f"{test}[" in r.nodeid for r in terminalreporter.stats.get(outcome, ()))
-            for outcome in ("passed", "failed", "error")
-        }
-        tried = sum(reports.values())
-        if tried and os.environ.get("WVS_FAULTS"):
-            violated = reports["failed"] + reports["error"]
-            terminalreporter.line(f"{what} points: {tried} of {len(NAMES)} points, {violated} violations")
+    if not os.environ.get("WVS_FAULTS"):
+        return
+    for test, what in CAMPAIGN.items():
+        for kind in KINDS:
+            counts = {
+                outcome: sum(f"{test}[{kind}-" in r.nodeid for r in terminalreporter.stats.get(outcome, ()))
+                for outcome in ("passed", "failed", "error", "skipped")
+            }
+            tried = counts["passed"] + counts["failed"] + counts["error"]
+            if counts["skipped"]:
+                terminalreporter.line(f"{what} points on {kind}: skipped, the reason is above")
+            elif tried:
+                violated = counts["failed"] + counts["error"]
+                terminalreporter.line(
+                    f"{what} points on {kind}: {tried} of {len(names(kind))} points, {violated} violations"
+                )

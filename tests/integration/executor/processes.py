@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 import msgspec
 
 _PR_SET_PDEATHSIG = 1
+_CLONE_NEWNS = 0x00020000
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["wvs.cli.operator.serving", "wvs.cli.operator.app", __name__])
 
 
-def _execute(environment: dict[str, str], log: Path) -> None:
+def _execute(environment: dict[str, str], log: Path, mounts: str | None) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if mounts is not None:
+        _enter(mounts)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -33,12 +37,21 @@ def _execute(environment: dict[str, str], log: Path) -> None:
     sys.exit(run(["executor"]))
 
 
+def _enter(mounts: str) -> None:
+    """Joins the mount namespace, where the volume is mounted: the server that we are forked from may be outside."""
+    descriptor = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), mounts)
+    os.close(descriptor)
+
+
 class ExecutorProcess:
     """One executor. Ends with the test's process, whatever becomes of that."""
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, environment: dict[str, str], log: Path, mounts: str | None = None) -> None:
         self.log = log
-        self._process = _context.Process(target=_execute, args=(environment, log), daemon=True)
+        self._process = _context.Process(target=_execute, args=(environment, log, mounts), daemon=True)
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -99,9 +112,14 @@ class ExecutorProcess:
 
 
 class Executors:
-    """Starts executors on one volume, and ends at the end what still runs."""
+    """Starts executors on one volume, and ends at the end what still runs.
 
-    def __init__(self, url: str, volume: Path, directory: Path) -> None:
+    `mounted_here`: the volume is on a mount that only this thread's mount namespace has.
+    """
+
+    def __init__(self, url: str, volume: Path, directory: Path, *, mounted_here: bool = False) -> None:
+        here = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/mnt"
+        self._mounts = here if mounted_here else None
         self._environment = {
             "WVS_DATABASE_URL": url,
             "WVS_VOLUME": str(volume),
@@ -128,7 +146,7 @@ class Executors:
         others = {f"WVS_{name.upper()}": text for name, text in settings.items()}
         environment = {**self._environment, "WVS_FAILPOINTS": failpoints, **others}
         log = self._directory / f"executor-{len(self._started)}.log"
-        process = ExecutorProcess(environment, log)
+        process = ExecutorProcess(environment, log, self._mounts)
         self._started.append(process)
         return process
 

@@ -1,38 +1,87 @@
-"""A real executor killed, or stopped past its lease, at every step between an effect on disk and one in Postgres.
+"""A real executor killed, stopped past its lease, or cut off from its database, at every step between an effect on
+disk and one in Postgres, on every engine.
 
 `make test` tries a share; `make faults` tries all and prints how many points held.
 """
 
 import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
-from tests.integration.executor.campaign import STORIES, Scene, points, story, violations
+from tests.integration.engines.conftest import Sites
+from tests.integration.engines.filesystems import Namespace
+from tests.integration.executor.campaign import STORIES, WITHOUT_MOUNT, Scene, points, story, violations
+from tests.integration.executor.conftest import fresh_volume
 from tests.integration.executor.platform import Platform, eventually
 from tests.integration.executor.processes import Executors
+from tests.integration.executor.tcp_proxy import TcpProxy
 
 from wvs import failpoints
 from wvs.domain.states import TaskState
+from wvs.engines.opening import init_volume
 from wvs.failpoints import NAMES
+from wvs.postgres.pool import Pool
+
+pytestmark = pytest.mark.timeout(400)
+
+Place = tuple[str, str]
+"""An engine on a filesystem, and a failpoint."""
+
+
+def shown(place: Place) -> str:
+    return "-".join(place)
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    namespace = Namespace(tmp_path_factory.mktemp("mounts"))
+    yield Sites(namespace, tmp_path_factory.mktemp("here"))
+    namespace.close()
 
 
 @pytest.fixture
-def scene(platform: Platform, executors: Executors) -> Scene:
-    return Scene(platform, executors)
+async def scene(
+    request: pytest.FixtureRequest, sites: Sites, pool: Pool, database_url: str, tmp_path: Path
+) -> AsyncIterator[Scene]:
+    """A volume of the engine that the test's `place` names, and executors that see it."""
+    kind, _ = request.node.callspec.params["place"]
+    with volume_of(kind, sites, tmp_path) as volume:
+        executors = Executors(database_url, volume, tmp_path, mounted_here=kind != WITHOUT_MOUNT)
+        try:
+            async with Platform(pool, database_url, volume).hinting() as platform:
+                yield Scene(platform, executors)
+        finally:
+            executors.close()
 
 
-@pytest.mark.parametrize("point", points("kill"))
-async def test_a_crash_at(point: str, scene: Scene) -> None:
-    asked, _ = await story(scene, point, "kill")
+@contextlib.contextmanager
+def volume_of(kind: str, sites: Sites, tmp_path: Path) -> Generator[Path]:
+    if kind == WITHOUT_MOUNT:
+        with fresh_volume(tmp_path) as volume:
+            yield volume
+        return
+    site = sites.get(kind)
+    volume = site.directory / uuid.uuid4().hex
+    init_volume(str(volume), uuid.uuid4(), site.engine)
+    yield volume  # it goes with its filesystem
+
+
+@pytest.mark.parametrize("place", points("kill"), ids=shown)
+async def test_a_crash_at(place: Place, scene: Scene) -> None:
+    asked, _ = await story(scene, place[1], "kill")
     scene.executors.start()
     assert await violations(scene, asked) == []
     await scene.platform.ready_snapshot(asked.workspace_id)
 
 
-@pytest.mark.parametrize("point", points("stop"))
-async def test_a_zombie_at(point: str, scene: Scene) -> None:
+@pytest.mark.parametrize("place", points("stop"), ids=shown)
+async def test_a_zombie_at(place: Place, scene: Scene) -> None:
     """Stopped past its lease, another one ends the work, and then it goes on: nothing stale is seen anywhere."""
-    asked, zombie = await story(scene, point, "stop")
+    asked, zombie = await story(scene, place[1], "stop")
     second = scene.executors.start()
     assert await violations(scene, asked) == []
     await eventually(lambda: lease_over(scene.platform, asked.workspace_id))
@@ -44,6 +93,23 @@ async def test_a_zombie_at(point: str, scene: Scene) -> None:
     await scene.platform.ready_snapshot(asked.workspace_id)
 
 
+@pytest.mark.parametrize("place", points("cut"), ids=shown)
+async def test_a_cut_at(place: Place, scene: Scene) -> None:
+    """Its database goes away at that very step, while it works on; another one ends the work, then it comes back."""
+    async with TcpProxy(scene.platform.url).running() as proxy:
+        asked, first = await story(scene, place[1], "stop", database_url=proxy.url)
+        proxy.cut()
+        first.go_on()
+        second = scene.executors.start()
+        assert await violations(scene, asked) == []
+        proxy.mend()
+        await asyncio.sleep(0.7)
+        assert await violations(scene, asked) == []
+        assert first.alive
+        second.kill()
+        await scene.platform.ready_snapshot(asked.workspace_id)
+
+
 async def lease_over(platform: Platform, workspace_id: UUID) -> bool:
     """Or never held: a sweeper holds no lane."""
     query = "SELECT lease_until < now() FROM wvs.lanes WHERE workspace_id = $1"
@@ -51,12 +117,12 @@ async def lease_over(platform: Platform, workspace_id: UUID) -> bool:
     return over is not False
 
 
-async def test_every_failpoint_is_on_the_way_of_some_operation(scene: Scene) -> None:
+async def test_every_failpoint_is_on_the_way_of_some_operation(platform: Platform, executors: Executors) -> None:
     """One executor passes them all without acting; a name that nobody passes would be a step that nobody tests."""
+    scene = Scene(platform, executors)
     await STORIES["sweep"](scene)
     failpoints.arm(",".join(f"{name}=sleep:0" for name in NAMES))
-    async with scene.platform.running():
-        platform = scene.platform
+    async with platform.running():
         workspace_id = await platform.create()
         (platform.live(workspace_id) / "a").write_text("a")
         one, two = [await platform.ready_snapshot(workspace_id) for _ in range(2)]
