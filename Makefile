@@ -84,6 +84,12 @@ contract: setup ## Hundreds of allowed and forbidden requests per operation agai
 faults: setup ## Kill, stop and cut off a real executor at every failpoint on every engine (needs root)
 	WVS_FAULTS=all $(BIN)/python -m pytest -n auto tests/integration/executor/test_failpoints.py $(PYTEST_ARGS)
 
+POWER_CUTS ?= 300
+
+.PHONY: powercut
+powercut: setup ## Rebuild a recorded disk as a power cut leaves it, at POWER_CUTS=300 moments for each filesystem (needs root)
+	WVS_POWER_CUTS=$(POWER_CUTS) $(BIN)/python -m pytest tests/integration/executor/test_power_cut.py $(PYTEST_ARGS)
+
 RACE_S ?= 60
 
 .PHONY: race

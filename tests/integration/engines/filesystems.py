@@ -50,6 +50,8 @@ class Namespace:
         self._entered = False
         self._daemons: list[subprocess.Popen[bytes]] = []
         self.points: list[Path] = []
+        self.outside = -1
+        """The namespace that we came from, open; only once we are inside."""
 
     def loop(self, name: str, size_mb: int, make: tuple[str, ...], package: str, options: str = "") -> Path:
         """Mounts a new filesystem of `size_mb` made by `make` (the image's path is appended)."""
@@ -97,6 +99,7 @@ class Namespace:
         if self._entered:
             return
         need_root()
+        self.outside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         if _libc.unshare(_CLONE_NEWNS) != 0:
             raise Unavailable(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}")
         run("mount", "--make-rprivate", "/")
