@@ -70,6 +70,7 @@ class Totals(msgspec.Struct, frozen=True):
     bytes: int
     allocated: int
     linked: int
+    directories: int = 0
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -239,6 +240,10 @@ class Engine(ABC):
     @abstractmethod
     def space_needed(self, totals: Totals | None) -> int:
         """Bytes that a clone of a tree of this size takes at most, for the check before it starts."""
+
+    def inodes_needed(self, totals: Totals | None) -> int:
+        """Inodes that a clone of a tree of this size takes at least."""
+        return totals.files - totals.linked + totals.directories if totals is not None else 1
 
 
 def _mark(phase: Literal["begin", "end"], call: CloneCall) -> CloneMark:

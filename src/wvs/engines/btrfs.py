@@ -104,6 +104,10 @@ class BtrfsEngine(Engine):
         """A few blocks."""
         return 0
 
+    def inodes_needed(self, totals: Totals | None) -> int:
+        """None: a snapshot shares them."""
+        return 0
+
 
 def _try_snapshot(directory: int) -> None:
     names = [f"probe-{secrets.token_hex(8)}" for _ in range(2)]

@@ -138,6 +138,10 @@ class JuicefsEngine(Engine):
         """Blocks are shared, but JuiceFS reckons a clone with its full size against quota and capacity."""
         return totals.files * METADATA_PER_FILE + totals.allocated if totals is not None else 0
 
+    def inodes_needed(self, totals: Totals | None) -> int:
+        """One for each name: hard links are files of their own until they are linked again."""
+        return totals.files + totals.directories if totals is not None else 1
+
 
 def _attribute_cache_s(tree: TreeDir) -> float:
     """How long this mount lets the kernel cache attributes; JuiceFS' default if the mount does not tell us."""

@@ -67,7 +67,13 @@ class Manifest:
     @property
     def totals(self) -> Totals:
         """The size of the tree."""
-        return Totals(self._files, round(self._bytes / _WHOLE), round(self._allocated / _WHOLE), self._linked)
+        return Totals(
+            files=self._files,
+            bytes=round(self._bytes / _WHOLE),
+            allocated=round(self._allocated / _WHOLE),
+            linked=self._linked,
+            directories=self._entries - self._files,
+        )
 
     @property
     def value(self) -> str:

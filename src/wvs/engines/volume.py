@@ -114,13 +114,13 @@ class Volume:
             here.tree(source) as source_tree,
             here.tree(target) as target_tree,
         ):
-            self._require_space(here, self.engine.space_needed(totals))
+            self._require_space(here, self.engine.space_needed(totals), self.engine.inodes_needed(totals))
             try:
                 return self.engine.clone(source_tree, target_tree, call)
             except EngineError as error:
                 if error.code is ErrorCode.CLONE_FAILED:
                     # Not every layer below reports a full filesystem by its errno.
-                    self._require_space(here, 0)
+                    self._require_space(here, 0, 1)
                 raise
 
     def flush(self, workspace: str, name: str, open_files: Collection[str] = ()) -> None:
@@ -287,14 +287,15 @@ class Volume:
         with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
             yield here
 
-    def _require_space(self, here: WorkspaceDir, needed: int) -> None:
+    def _require_space(self, here: WorkspaceDir, needed: int, inodes: int) -> None:
         space = _space(here.descriptor)
         if space.free < needed + _SPACE_KEPT_FREE:
             raise EngineError(
                 ErrorCode.VOLUME_FULL, f"{self.path} has {space.free} bytes free, the clone needs up to {needed}"
             )
-        if space.free_inodes == 0:
-            raise EngineError(ErrorCode.VOLUME_FULL, f"{self.path} has no inode free")
+        if space.free_inodes is not None and space.free_inodes < inodes:
+            detail = f"{self.path} has {space.free_inodes} inodes free, the clone needs at least {inodes}"
+            raise EngineError(ErrorCode.VOLUME_FULL, detail)
 
 
 def _space(descriptor: int) -> Space:

@@ -117,19 +117,22 @@ def btrfs(namespace: Namespace, name: str = "btrfs", size_mb: int = 400, *make: 
     return namespace.loop(name, size_mb, ("mkfs.btrfs", "-q", *make), "btrfs-progs", "noatime")
 
 
-def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64) -> Path:
-    return namespace.loop(name, size_mb, ("mkfs.ext4", "-q"), "e2fsprogs")
+def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64, *make: str) -> Path:
+    return namespace.loop(name, size_mb, ("mkfs.ext4", "-q", *make), "e2fsprogs")
 
 
-def juicefs(namespace: Namespace, name: str = "juicefs", *options: str) -> Path:
-    """A JuiceFS on SQLite metadata and a local directory as object store. `options` are those of `juicefs mount`."""
+def juicefs(namespace: Namespace, name: str = "juicefs", *options: str, limits: tuple[str, ...] = ()) -> Path:
+    """A JuiceFS on SQLite metadata and a local directory as object store.
+
+    `options` are those of `juicefs mount`, `limits` those of `juicefs format`.
+    """
     program = juicefs_program()
     namespace.enter()
     directory = namespace.directory / f"{name}-data"
     directory.mkdir()
     meta = f"sqlite3://{directory}/meta.db"
     storage = ["--storage", "file", "--bucket", f"{directory}/objects/"]
-    run(program, "format", *storage, "--trash-days", "0", "--enable-acl=true", meta, "wvs-test")
+    run(program, "format", *storage, "--trash-days", "0", "--enable-acl=true", *limits, meta, "wvs-test")
     point = namespace.directory / name
     point.mkdir()
     caches = ["--cache-dir", f"{directory}/cache", "--log", f"{directory}/log"]

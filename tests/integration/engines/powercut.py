@@ -3,6 +3,7 @@
 import ctypes
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -80,7 +81,22 @@ class RecordedDisk:
         else:
             faults.unlink()
 
+    def forget(self) -> None:
+        """Drops what the kernel has read of the disk below the filesystem, so that it has to be read again."""
+        with self._device.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def remount(self) -> None:
+        """Mounts the filesystem afresh, as a person does after the disk was mended."""
+        run("umount", self.point)
+        run("mount", "-o", self._loop(), self._device, self.point)
+
     def close(self) -> None:
+        """Takes everything away."""
+        self.unmount()
+        shutil.rmtree(self._directory)
+
+    def unmount(self) -> None:
         """Unmounts; the server ends when its mount does."""
         for point in reversed(self._mounted):
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.integration.engines.filesystems import Namespace
 from tests.integration.executor.campaign import KINDS, names
 from tests.integration.executor.platform import Platform, make_volume
 from tests.integration.executor.processes import Executors
@@ -21,6 +22,14 @@ def disarmed() -> Iterator[None]:
     """Failpoints armed in this process do not outlive their test."""
     yield
     failpoints.arm("")
+
+
+@pytest.fixture(scope="session")
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    """For filesystems that only this process sees."""
+    made = Namespace(tmp_path_factory.mktemp("mounts"))
+    yield made
+    made.close()
 
 
 @contextlib.contextmanager

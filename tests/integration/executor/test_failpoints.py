@@ -7,7 +7,7 @@ disk and one in Postgres, on every engine.
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from uuid import UUID
 
@@ -37,10 +37,8 @@ def shown(place: Place) -> str:
 
 
 @pytest.fixture(scope="session")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
-    namespace = Namespace(tmp_path_factory.mktemp("mounts"))
-    yield Sites(namespace, tmp_path_factory.mktemp("here"))
-    namespace.close()
+def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Sites:
+    return Sites(namespace, tmp_path_factory.mktemp("here"))
 
 
 @pytest.fixture

@@ -41,13 +41,6 @@ class Promise(Struct, frozen=True):
     ends: float = float("inf")
 
 
-@pytest.fixture(scope="module")
-def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    made = Namespace(tmp_path_factory.mktemp("mounts"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def disk(namespace: Namespace, filesystem: str, request: pytest.FixtureRequest) -> Iterator[RecordedDisk]:
     try:
@@ -157,7 +150,7 @@ async def told(platform: Platform, disk: RecordedDisk, monkeypatch: pytest.Monke
 
 def violations(story: Story, number: int, seed: str) -> tuple[int, list[str]]:
     """How many cuts were tried, and what was wrong after which."""
-    story.disk.close()  # two filesystems of one UUID cannot be mounted, and btrfs might show the one for the other
+    story.disk.unmount()  # two filesystems of one UUID cannot be mounted, and btrfs might show the one for the other
     wrong: list[str] = []
     marks = [promise.begins for promise in story.promises]
     tried = list(cuts(story.disk.log, marks, number, seed))

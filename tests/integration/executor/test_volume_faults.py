@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -17,13 +16,6 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
 from wvs.engines.opening import open_volume
 from wvs.telemetry.metrics import Metrics
-
-
-@pytest.fixture(scope="module")
-def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    made = Namespace(tmp_path_factory.mktemp("mounts"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_the_meter_tells_the_end_and_little_before() -> None:
     meter = Meter(told.append, Totals(1000, 5000, 0, 0))
     for _ in range(1000):
         meter.add(1, 5)
-    meter.end()
+    meter.tell()
     assert told[-1] == Progress(1000, 5000, 1000, 5000)
     assert len(told) < 10
 

@@ -1,0 +1,214 @@
+"""A medium that fails in the middle of a task: full, read-only, or broken; the code, and the way on, on real ones."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from tests.integration.engines import filesystems
+from tests.integration.engines.filesystems import Namespace, Unavailable
+from tests.integration.engines.powercut import RecordedDisk
+from tests.integration.executor.campaign import read_tree
+from tests.integration.executor.platform import Platform, eventually
+
+from wvs.domain.commands import RetryTask
+from wvs.domain.errors import ErrorCode
+from wvs.domain.states import SnapshotState, TaskState
+from wvs.engines.kernel import sync_filesystem
+from wvs.engines.opening import init_volume, open_volume
+from wvs.executor import cloning
+from wvs.failpoints import failpoint
+
+FILES = 150
+
+
+class Shortage:
+    """A filesystem on which a clone of `FILES` files finds no room, though the check before it may see enough."""
+
+    def __init__(self, namespace: Namespace, kind: str, name: str) -> None:
+        self._kind = kind
+        self.seen_by_kernel = kind != "juicefs-on-juicefs"
+        """Not by the check before the clone: JuiceFS itself makes all or nothing."""
+        match kind:
+            case "copy-on-ext4":
+                self.point = filesystems.ext4(namespace, name, 64, "-N", "400")
+            case "reflink-on-xfs":
+                self.point = filesystems.xfs(namespace, name, 320)
+            case "juicefs-on-juicefs":
+                self.point = filesystems.juicefs(namespace, name, limits=("--inodes", "400"))
+            case _:
+                raise ValueError(kind)
+        self._filler = self.point / "filler"
+        self._filler.mkdir()
+        self.volume = self.point / "volume"
+        init_volume(str(self.volume), uuid.uuid4(), kind.split("-", maxsplit=1)[0])  # type: ignore[arg-type]
+
+    def fill(self, live: Path) -> None:
+        """Fills the live tree, then takes the room for a second one."""
+        for number in range(FILES):
+            (live / f"{number}").write_bytes(b"%d" % number)
+            if self._kind == "copy-on-ext4":
+                # Its other name is elsewhere: reckoned as a hard link that needs no inode, which it does.
+                os.link(live / f"{number}", self._filler / f"other {number}")
+            if self._kind == "reflink-on-xfs":
+                os.setxattr(live / f"{number}", "user.large", bytes(60_000))
+        if self._kind == "reflink-on-xfs":
+            self._take_space(leave=4 << 20)
+        else:
+            for number in range(FILES):
+                (self._filler / f"{number}").touch()
+
+    def _take_space(self, leave: int) -> None:
+        figures = os.statvfs(self.point)
+        with (self._filler / "large").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, figures.f_bavail * figures.f_frsize - leave)
+
+    def relieve(self) -> None:
+        for path in self._filler.iterdir():
+            path.unlink()
+
+    def free(self) -> tuple[int, int]:
+        """Bytes, inodes."""
+        descriptor = os.open(self.point, os.O_RDONLY)
+        sync_filesystem(descriptor)
+        os.close(descriptor)
+        figures = os.statvfs(self.point)
+        return figures.f_bavail * figures.f_frsize, figures.f_favail
+
+
+@pytest.fixture(params=["copy-on-ext4", "reflink-on-xfs", "juicefs-on-juicefs"])
+def shortage(request: pytest.FixtureRequest, namespace: Namespace, platform: Platform) -> Shortage:
+    try:
+        made = Shortage(namespace, request.param, f"short-{uuid.uuid4().hex[:8]}")
+    except Unavailable as error:
+        pytest.skip(f"{request.param}: {error}")
+    platform.volume = made.volume
+    return made
+
+
+@pytest.fixture
+def disk(namespace: Namespace, platform: Platform) -> Iterator[RecordedDisk]:
+    try:
+        made = RecordedDisk(namespace, "ext4", f"disk-{uuid.uuid4().hex[:8]}")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    platform.volume = made.point / "volume"
+    init_volume(str(platform.volume), uuid.uuid4(), "copy")
+    yield made
+    made.close()
+
+
+async def test_no_room_in_mid_clone_fails_the_task_gives_all_back_and_a_retry_works(
+    platform: Platform, shortage: Shortage
+) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        shortage.fill(platform.live(workspace_id))
+        before = shortage.free()
+        snapshot_id, task_id = await platform.ask_for_snapshot(workspace_id)
+        assert await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert (error.code, bool(error.hint)) == (ErrorCode.VOLUME_FULL, True)
+        assert ("ENOSPC" in error.detail) is shortage.seen_by_kernel, error.detail
+        assert (await platform.workspace(workspace_id)).snapshots[snapshot_id].state is SnapshotState.FAILED
+        await platform.until_swept(workspace_id)
+
+        async def given_back() -> bool:
+            space, inodes = shortage.free()
+            return space >= before[0] - (1 << 20) and inodes >= before[1] - 8
+
+        await eventually(given_back, 60)  # some filesystems free inodes a little later
+        assert len(read_tree(platform.live(workspace_id))) == FILES
+        (platform.live(workspace_id) / "0").write_text("still writable")
+
+        shortage.relieve()
+        await platform.execute(workspace_id, RetryTask(task_id))
+        assert await platform.wait(workspace_id, task_id, 60) is TaskState.SUCCEEDED
+        tree = (await platform.workspace(workspace_id)).snapshots[snapshot_id].tree
+        snapshot = read_tree(platform.home(workspace_id) / "trees" / str(tree) / "root")
+        assert snapshot == read_tree(platform.live(workspace_id))
+
+
+def once_stamped(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None]) -> None:
+    """Has `strike` called once, between the stamp and the clone."""
+    struck: list[str] = []
+
+    def at(name: str) -> None:
+        if name == "create.stamped" and not struck:
+            struck.append(name)
+            strike()
+        failpoint(name)
+
+    monkeypatch.setattr(cloning, "failpoint", at)
+
+
+async def failed_codes(platform: Platform, workspace_id: UUID) -> list[str]:
+    rows = await platform.pool.fetch(
+        "SELECT convert_from(state, 'UTF8')::jsonb #>> '{event,error,code}' AS code FROM wvs.events "
+        "WHERE originator_id = $1 AND topic = 'task.attempt_failed.v1' ORDER BY originator_version",
+        workspace_id,
+    )
+    return [row["code"] for row in rows]
+
+
+async def recovers(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], mend: Callable[[], None]
+) -> None:
+    """A medium that fails during a snapshot's clone and is mended before the last attempt: it succeeds by itself."""
+    async with platform.running():
+        workspace_id = await platform.create()
+        for number in range(20):
+            (platform.live(workspace_id) / f"{number}").write_bytes(os.urandom(200_000))
+        open_volume(str(platform.volume)).flush(platform.home(workspace_id).name, platform.linked_tree(workspace_id))
+        wanted = read_tree(platform.live(workspace_id))
+        once_stamped(monkeypatch, strike)
+        snapshot_id, task_id = await platform.ask_for_snapshot(workspace_id)
+
+        async def failed() -> list[str]:
+            return await failed_codes(platform, workspace_id)
+
+        assert (await eventually(failed, 60))[0] == ErrorCode.VOLUME_UNAVAILABLE
+        mend()
+        if await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED:  # on a machine too slow to mend in time
+            await platform.execute(workspace_id, RetryTask(task_id))
+            assert await platform.wait(workspace_id, task_id, 60) is TaskState.SUCCEEDED
+        assert set(await failed()) == {ErrorCode.VOLUME_UNAVAILABLE}
+    async with platform.running():  # it sweeps when it starts what could not be removed meanwhile
+        await platform.until_swept(workspace_id, 60)
+        await platform.ready_snapshot(workspace_id)
+    tree = (await platform.workspace(workspace_id)).snapshots[snapshot_id].tree
+    assert read_tree(platform.home(workspace_id) / "trees" / str(tree) / "root") == wanted
+
+
+async def test_a_volume_that_turns_read_only_is_unavailable_until_it_can_be_written(
+    platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def turn(how: str) -> None:
+        filesystems.run("mount", "-o", f"remount,{how}", disk.point)
+
+    await recovers(platform, monkeypatch, strike=lambda: turn("ro"), mend=lambda: turn("rw"))
+
+
+async def test_a_disk_that_cannot_be_read_is_unavailable_until_it_can(
+    platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strike() -> None:
+        for path in platform.volume.glob("ws_*/trees/*/root/*"):
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        disk.forget()
+        disk.fail("read")
+
+    await recovers(platform, monkeypatch, strike, mend=disk.fail)
+
+
+async def test_a_disk_that_cannot_be_written_is_unavailable_until_it_is_mounted_afresh(
+    platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mend() -> None:
+        disk.fail()
+        disk.remount()
+
+    await recovers(platform, monkeypatch, strike=lambda: disk.fail("write"), mend=mend)
