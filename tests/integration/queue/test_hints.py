@@ -56,13 +56,14 @@ async def test_each_channel_that_was_touched_is_hinted(database_url: str) -> Non
 async def test_a_hinter_whose_connection_was_lost_hints_again(pool: Pool, database_url: str) -> None:
     heard: list[str] = []
     async with listening(database_url, heard), Hinter(database_url).running() as hinter:
-        for lost in range(1, 6):  # at any moment of the connection: idle, told to end, ended
+        for number in range(6):  # at any moment of the connection: idle, told to end, ended
+            before = len(heard)
             async with asyncio.timeout(60):
-                while len(heard) < lost:
+                while len(heard) == before:
                     hinter.touch(TASKS)  # some are lost with the connection
                     await asyncio.sleep(0.1)
-            assert await end_backends(pool, "wvs-hints") == 1
-            await asyncio.sleep(lost % 3 * 0.005)
+            await end_backends(pool, "wvs-hints")
+            await asyncio.sleep(number % 3 * 0.005)
 
 
 async def test_a_hint_is_sent_though_nobody_can_be_reached(database_url: str) -> None:
