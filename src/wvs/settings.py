@@ -68,6 +68,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_grace_s: Annotated[Seconds, Meta(description="seconds that running work has to end at shutdown")] = 10.0
     clone_workers: Annotated[Count, Meta(description="threads that clone the files of one tree")] = 2
     pool_size: Annotated[Count, Meta(description="most database connections in one process's pool")] = 10
+    event_streams: Annotated[Count, Meta(description="live event streams that one API process serves")] = 500
+    event_stream_heartbeat_s: Annotated[
+        Seconds, Meta(description="seconds between two signs of life of a stream that has nothing to tell")
+    ] = 15.0
+    event_stream_stall_s: Annotated[
+        Seconds, Meta(description="seconds that a stream's client may take nothing before it is cut off")
+    ] = 30.0
     log_format: Annotated[
         Literal["auto", "json", "console"], Meta(description="auto: console on a terminal, JSON elsewhere")
     ] = "auto"

@@ -52,6 +52,12 @@ async def safe_position(connection: Connection) -> int:
     return last if least_key is None else min(last, least_key)
 
 
+async def last_position(connection: Connection) -> int:
+    """The last position handed out, whether or not its event is committed yet."""
+    last: int = await connection.fetchval(_LAST)
+    return last
+
+
 async def read_page(connection: Connection, after: int, limit: int) -> Page:
     """Up to `limit` stored events behind position `after`, in order."""
     safe = await safe_position(connection)
@@ -72,8 +78,9 @@ async def read_events(connection: Connection, mapper: EventMapper, after: int, l
 
 async def check_sequence(connection: Connection) -> None:
     """Raises `SequenceBehindError` if the next position would not be above every stored one."""
-    last: int = await connection.fetchval(_LAST)
+    # In this order: others may be writing, and what they write between the two reads must not look like a gap.
     highest: int = await connection.fetchval(_MAX)
+    last: int = await connection.fetchval(_LAST)
     if highest > last:
         raise SequenceBehindError(
             f"The log's sequence stands at {last}, but position {highest} is taken. Set it with "

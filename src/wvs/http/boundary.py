@@ -21,6 +21,10 @@ from wvs.http.traffic import UNROUTED, Traffic
 # nginx's number for a request that got no answer because its client left. It is never sent, only counted and logged.
 NO_ANSWER: Final = 499
 
+# Keys of the scope's extensions: a function that cuts the connection (from the server), and whether HEAD was asked.
+ABORT: Final = "wvs.abort"
+IS_HEAD: Final = "wvs.head"
+
 _STOPPED: Final = "the service stopped before this request was done; it may or may not have taken effect"
 
 
@@ -92,6 +96,10 @@ class Boundary:
         await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def _as_get(scope: Scope) -> Scope:
+    return {**scope, "method": "GET", "extensions": {**scope.get("extensions", {}), IS_HEAD: True}}
+
+
 def _refuse_header(name: str, fault: str) -> Refused:
     return problems.refuse_fields(problems.FieldError("header", name, fault))
 
@@ -104,7 +112,7 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._started_at = perf_counter()
         # The server looks at its own scope to leave out the body of an answer to HEAD; the app sees a GET.
-        self.scope: Scope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        self.scope: Scope = _as_get(scope) if scope["method"] == "HEAD" else scope
         self._method: str = scope["method"]
         self.receive = receive
         self._send = send

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
 from msgspec.structs import asdict, replace
 
 from wvs.domain.errors import STATUS, ErrorCode
@@ -163,7 +164,7 @@ _DIRECTIVE: Final = DirectiveView(
     reason=None,
 )
 _FREEZE: Final = replace(_DIRECTIVE, number=2, kind=DirectiveKind.FREEZE, freeze=1, member=True, budget_s=9.9)
-EVENT: Final = EventView(
+_EVENT: Final = EventView(
     position="1:42",
     workspace_id=_WORKSPACE_ID,
     version=3,
@@ -180,7 +181,7 @@ EVENT: Final = EventView(
     hash="5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
 )
 _EVENT_IN_FULL: Final = EventDetail(
-    **asdict(EVENT),
+    **asdict(_EVENT),
     actor_verified=False,
     idempotency_key=_KEY,
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -191,7 +192,7 @@ _HISTORY: Final = HistoryView(
     latest_version=17,
     position="1:42",
     occurred_at=_at(2, 0),
-    hash=EVENT.hash,
+    hash=_EVENT.hash,
     workspace=_WORKSPACE,
     current=CurrentView(None, _PATH, 1),
     live_tree=_TREE,
@@ -276,12 +277,22 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         {"nothing": Nothing()},
         {"task": _CREATE_ID, "Idempotency-Key": _KEY},
     ),
+    "streamEvents": Examples(
+        {
+            200: {
+                "a sign of life and an event": ": alive\nid: 1:41\n\nid: 1:42\ndata: "
+                + msgspec.json.encode(_EVENT).decode()
+                + "\n\n"
+            }
+        },
+        parameters={**_OF_WORKSPACE, "type": ["snapshot.requested.v1"], "Last-Event-ID": "1:41"},
+    ),
     "listEvents": Examples(
-        {200: {"the end": EventList([EVENT], None)}},
+        {200: {"the end": EventList([_EVENT], None)}},
         parameters={"after": "1:41", "actor": "ci/build-17", "since": "2026-11-23T09:00:00Z"},
     ),
     "listWorkspaceEvents": Examples(
-        {200: {"a full page": EventList([EVENT], "1:42")}}, parameters={**_OF_WORKSPACE, "limit": 1, "type": EVENT.type}
+        {200: {"a full page": EventList([_EVENT], "1:42")}}, parameters={**_OF_WORKSPACE, "limit": 1, "type": _EVENT.type}
     ),
     "getWorkspaceEvent": Examples(
         {200: {"a request for a snapshot": _EVENT_IN_FULL}}, parameters={**_OF_WORKSPACE, "version": 3}

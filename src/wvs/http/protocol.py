@@ -7,7 +7,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from wvs.domain.errors import ErrorCode
 from wvs.http import problems
-from wvs.http.boundary import Boundary
+from wvs.http.boundary import ABORT, Boundary
 from wvs.http.context import read_context
 
 
@@ -52,6 +52,10 @@ class BoundedProtocol(HttpToolsProtocol):
             and not self.transport.is_closing()
         ):
             self._refuse(self._too_large)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: self.transport.abort}
 
     def on_headers_complete(self) -> None:
         self._awaiting_headers = False

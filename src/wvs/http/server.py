@@ -17,6 +17,14 @@ from wvs.http.protocol import BoundedProtocol
 
 DRAIN_GRACE_S: Final = 30
 
+# Accepted sockets inherit them: a peer that is gone without a word is noticed in about a minute (tcp(7)).
+_PEER_OPTIONS: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger("wvs.http")
@@ -43,6 +51,8 @@ def listen(host: str, port: int, *, allow_remote: bool = False) -> socket.socket
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for level, option, value in _PEER_OPTIONS:
+            listener.setsockopt(level, option, value)
         listener.bind(address)
     except BaseException:
         listener.close()

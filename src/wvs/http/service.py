@@ -16,6 +16,7 @@ from wvs.domain.values import NAME_PATTERN
 from wvs.eventlog.write_path import WritePath
 from wvs.http.directives import DirectiveWaiter
 from wvs.http.draining import finished_in_time
+from wvs.http.feed import Feed
 from wvs.http.views import Views
 from wvs.http.waiting import TaskWaiter
 from wvs.projections.listings import Listings
@@ -27,7 +28,7 @@ _NAME: Final = re.compile(NAME_PATTERN)
 
 
 class Service(Struct, frozen=True):
-    """Writes, reads, waits and views of one process; `on_acknowledged` tells executors that a session answered."""
+    """What one process writes, reads, waits for, shows and streams; `on_acknowledged` tells executors of answers."""
 
     write_path: WritePath
     readers: Readers
@@ -38,6 +39,7 @@ class Service(Struct, frozen=True):
     sessions: Sessions
     directives: DirectiveWaiter
     on_acknowledged: Callable[[], None]
+    feed: Feed
 
     async def workspace(self, id_or_name: str) -> WorkspaceRow:
         """The workspace; refuses `WORKSPACE_NOT_FOUND`."""

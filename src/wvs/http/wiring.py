@@ -17,8 +17,9 @@ from wvs.eventlog.write_path import WritePath
 from wvs.http.app import Api, create_app
 from wvs.http.directives import DirectiveWaiter
 from wvs.http.examples import EXAMPLES
+from wvs.http.feed import Feed, FeedLimits
 from wvs.http.limits import Limits
-from wvs.http.routes import current, events, history, sessions, snapshots, tasks, workspaces
+from wvs.http.routes import current, events, history, sessions, snapshots, stream, tasks, workspaces
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.views import Views
@@ -39,6 +40,7 @@ ROUTES: Final = [
     *tasks.HANDLERS,
     *events.HANDLERS,
     *history.HANDLERS,
+    *stream.HANDLERS,
     *sessions.HANDLERS,
 ]
 
@@ -94,6 +96,7 @@ def build_api(
     waiter = TaskWaiter(readers, metrics)
     registry = Sessions(pool)
     directives = DirectiveWaiter(registry, metrics)
+    feed = Feed(pool, write_path.mapper, metrics, draining, feed_limits(settings))
     service = Service(
         write_path=write_path,
         readers=readers,
@@ -104,15 +107,28 @@ def build_api(
         sessions=registry,
         directives=directives,
         on_acknowledged=lambda: hinter.touch(FREEZES),
+        feed=feed,
     )
     upkeep = Upkeep(pool, metrics)
-    listener = Listener(database_url, {EVENTS: waiter.hint, SESSIONS: directives.hint})
+
+    def events_came() -> None:
+        waiter.hint()
+        feed.hint()
+
+    listener = Listener(database_url, {EVENTS: events_came, SESSIONS: directives.hint})
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
         async with pool.acquire() as connection:
             await check_sequence(connection)
-        async with hinter.running(), listener.running(), waiter.running(), directives.running(), upkeep.running():
+        async with (
+            hinter.running(),
+            listener.running(),
+            waiter.running(),
+            directives.running(),
+            upkeep.running(),
+            feed.running(),
+        ):
             yield
         await write_path.close()
 
@@ -156,6 +172,11 @@ def bare_api() -> Api:
         dependencies=dependencies,
         examples=EXAMPLES,
     )
+
+
+def feed_limits(settings: Settings) -> FeedLimits:
+    """The bounds of event streams."""
+    return FeedLimits(settings.event_streams, settings.event_stream_heartbeat_s, settings.event_stream_stall_s)
 
 
 def volume_of(settings: Settings) -> Path:

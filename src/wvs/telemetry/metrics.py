@@ -97,6 +97,13 @@ class Metrics:
             "wvs_follower_lag_events", "Positions between the head of the log and this process's slowest follower."
         )
 
+        self.event_streams = self._gauge("wvs_event_streams", "Live streams of events that are open.")
+        self.event_stream_ends = self._counter(
+            "wvs_event_stream_ends_total",
+            "Streams that ended: the client left, took nothing for too long (stalled), or the service stopped.",
+            "reason",
+        )
+
     def _describe_resources(self) -> None:
         self.volume_free_bytes = self._gauge("wvs_volume_free_bytes", "Bytes that may still be written to the volume.")
         self.pg_pool_in_use = self._gauge("wvs_pg_pool_in_use", "Pooled database connections that are in use.")

@@ -1,6 +1,10 @@
 """The whole API on a real Postgres, called in this process; what an executor would do is done through real claims."""
 
+import asyncio
+import os
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +14,8 @@ from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.write_path import WritePath
 from wvs.http.app import Api
 from wvs.http.wiring import hints_through
+from wvs.postgres.embedded import EmbeddedPostgres
+from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import Pool, connect
 from wvs.queue.hints import Hinter
 from wvs.telemetry.metrics import Metrics
@@ -51,3 +57,19 @@ async def ready(client: Client, executor: Executor, active: dict[str, Any]) -> d
     made = await client.ok("POST", "/v1/workspaces/one/snapshots", {"message": "first", "labels": {"a": "1"}})
     await executor.run()
     return await client.read(f"/v1/workspaces/one/snapshots/{made['snapshot']['id']}")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[EmbeddedPostgres]:
+    """A server of this test's own, so that it may be stopped."""
+    binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
+    with tempfile.TemporaryDirectory(prefix="wvs-stop-") as directory:
+        home = Path(directory)
+        os.chmod(directory, 0o755)
+        server = EmbeddedPostgres(home / "d", durable=False, binaries=Path(binaries) if binaries else None)
+        await asyncio.to_thread(server.start)
+        try:
+            await migrate(server.url())
+            yield server
+        finally:
+            await asyncio.to_thread(server.stop)

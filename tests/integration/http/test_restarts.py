@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Generator
 from pathlib import Path
 
 import asyncpg
@@ -14,26 +13,9 @@ import pytest
 from tests.integration.http.actors import Client, client_of, running_api
 
 from wvs.postgres.embedded import EmbeddedPostgres
-from wvs.postgres.migrate import migrate
 
 WRITERS = 8
 READERS = 2
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[EmbeddedPostgres]:
-    """A server of this test's own, so that it may be stopped."""
-    binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
-    with tempfile.TemporaryDirectory(prefix="wvs-stop-") as directory:
-        home = Path(directory)
-        os.chmod(directory, 0o755)
-        server = EmbeddedPostgres(home / "d", durable=False, binaries=Path(binaries) if binaries else None)
-        await asyncio.to_thread(server.start)
-        try:
-            await migrate(server.url())
-            yield server
-        finally:
-            await asyncio.to_thread(server.stop)
 
 
 class Load:

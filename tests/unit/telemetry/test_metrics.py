@@ -4,7 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from wvs import __version__
 from wvs.telemetry.metrics import CONTENT_TYPE, Metrics
 
-# design §11, plus the two that "every failure moves a metric" needs
+# design §11, plus those that "every failure moves a metric" needs
 CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_build_info": ("version", "python"),
     "wvs_http_requests_total": ("route", "method", "status"),
@@ -24,6 +24,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_event_append_total": (),
     "wvs_event_conflicts_total": (),
     "wvs_follower_lag_events": (),
+    "wvs_event_streams": (),
+    "wvs_event_stream_ends_total": ("reason",),
     "wvs_sessions": ("state",),
     "wvs_volume_free_bytes": (),
     "wvs_sweeper_trees_total": ("action",),
