@@ -80,6 +80,10 @@ contract: setup ## Hundreds of allowed and forbidden requests per operation agai
 	WVS_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) WVS_CONTRACT_SEED=$(CONTRACT_SEED) \
 		$(BIN)/python -m pytest -n auto --timeout=0 tests/integration/http/test_contract.py $(PYTEST_ARGS)
 
+.PHONY: streams
+streams: setup ## 200 clients on the live stream at once: each gets every event once, in bounded memory
+	$(BIN)/python -m pytest -m campaign tests/integration/http/test_stream.py $(PYTEST_ARGS)
+
 .PHONY: faults
 faults: setup ## Kill, stop and cut off a real executor at every failpoint on every engine (needs root)
 	WVS_FAULTS=all $(BIN)/python -m pytest -n auto tests/integration/executor/test_failpoints.py $(PYTEST_ARGS)
@@ -104,7 +108,7 @@ storage: setup ## Trees of 100,000 files through every clone engine (needs root)
 bench-storage: setup ## Each clone engine against its rival on the same tree; prints the table (needs root)
 	$(BIN)/python -m benchmarks.storage
 
-BENCHMARKS := commands claim snapshot aggregate history console_help http_boundary projections
+BENCHMARKS := commands claim snapshot aggregate history console_help http_boundary projections stream
 
 .PHONY: bench $(addprefix bench-,$(BENCHMARKS))
 bench: $(addprefix bench-,$(BENCHMARKS)) ## The figures of docs/benchmarks.md, one after the other (bench-NAME for one)

@@ -292,7 +292,8 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         parameters={"after": "1:41", "actor": "ci/build-17", "since": "2026-11-23T09:00:00Z"},
     ),
     "listWorkspaceEvents": Examples(
-        {200: {"a full page": EventList([_EVENT], "1:42")}}, parameters={**_OF_WORKSPACE, "limit": 1, "type": _EVENT.type}
+        {200: {"a full page": EventList([_EVENT], "1:42")}},
+        parameters={**_OF_WORKSPACE, "limit": 1, "type": _EVENT.type},
     ),
     "getWorkspaceEvent": Examples(
         {200: {"a request for a snapshot": _EVENT_IN_FULL}}, parameters={**_OF_WORKSPACE, "version": 3}

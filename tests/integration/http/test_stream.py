@@ -107,7 +107,7 @@ async def test_a_stream_begins_now_or_behind_a_position(start: Start, path: Writ
 async def test_filters_by_workspace_and_type_leave_out_all_others(start: Start, path: WritePath, pool: Pool) -> None:
     api = start()
     one, two = await activated(path, "one"), await activated(path, "two")
-    asked = {"type": ["snapshot.requested.v1", "task.cancelled.v1"]}
+    asked: dict[str, Any] = {"type": ["snapshot.requested.v1", "task.cancelled.v1"]}
     async with (
         StreamClient(api.url, after="1:0", workspace="one") as by_name,
         StreamClient(api.url, workspace=format_id(WORKSPACE, two)) as by_id,
@@ -292,16 +292,31 @@ async def test_a_raised_epoch_ends_the_streams_and_their_ids_are_refused(
         assert [event["workspace_id"] for event in await client.take(3)] == [format_id(WORKSPACE, workspace_id)] * 3
 
 
-async def test_forty_clients_at_once_each_get_everything_once(start: Start, path: WritePath, pool: Pool) -> None:
-    api = start()
+@pytest.mark.parametrize(
+    ("count", "rounds"),
+    [(40, 20), pytest.param(200, 200, marks=[pytest.mark.campaign, pytest.mark.timeout(900)])],
+)
+async def test_many_clients_at_once_each_get_everything_once_in_bounded_memory(
+    start: Start, path: WritePath, pool: Pool, count: int, rounds: int, record_property: Callable[[str, object], None]
+) -> None:
+    api = start(event_stream_stall_s=600)
     workspaces = [await activated(path, f"w{n}") for n in range(5)]
-    clients = [StreamClient(api.url, after="1:0") for _ in range(40)]
+    clients = [StreamClient(api.url, after="1:0") for _ in range(count)]
+    before = api.resident_bytes()
     await asyncio.gather(*(client.open() for client in clients))
-    reading = [asyncio.create_task(client.take(15 + 200)) for client in clients]
-    await asyncio.gather(*(written(path, workspace_id, 20) for workspace_id in workspaces))
+    expected = 15 + len(workspaces) * rounds * 2
+    reading = [asyncio.create_task(client.take(expected, timeout_s=600)) for client in clients]
+    began = time.monotonic()
+    await asyncio.gather(*(written(path, workspace_id, rounds) for workspace_id in workspaces))
     log = await log_of(pool)
     for got in await asyncio.gather(*reading):
         assert [event["position"] for event in got] == log
+    took_s = time.monotonic() - began
+    grown = api.resident_bytes() - before
+    record_property(
+        "told", f"{count} streams: {expected} events to each in {took_s:.1f} s, {grown / 2**20:.0f} MiB more resident"
+    )
+    assert grown < 128 * 2**20
     for client in clients:
         client.close()
 
