@@ -9,7 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import msgspec
 
@@ -166,6 +166,8 @@ class Engine(ABC):
     """One way to clone a tree. Every method raises `EngineError` only."""
 
     name: EngineName
+    counts: ClassVar[bool] = True
+    """Whether a stamp or a clone tells the size of its tree; else only a walk does (`Volume.measure`)."""
 
     def __init__(self, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> None:
         self.workers = workers

@@ -1,16 +1,20 @@
 """A proven clone: stamp, clone, stamp, compare. Shared by snapshot_create and current_set."""
 
 import time
+from typing import Final
 
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.values import CloneReport
-from wvs.engines.base import CloneResult, OnProgress, Progress, Stamp, Totals
+from wvs.engines.base import Cancel, CloneResult, OnProgress, Progress, Stamp, Totals
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze import Freeze
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
+
+MEASURE_S: Final = 5.0
+"""The longest walk to count files for the event of an engine that clones without looking at them."""
 
 
 class ProvenClone(Struct, frozen=True):
@@ -67,9 +71,28 @@ def _count(job: Job, engine: str, result: CloneResult) -> None:
     metrics.clone_files.inc(result.files or 0)
 
 
-def report_of(job: Job, clone: ProvenClone, freeze: Freeze, started: float) -> CloneReport:
-    """What the event says of the clone; `started` is the attempt's `time.monotonic()`."""
-    counted: Totals | None = clone.before.totals
+async def counted_by_walk(job: Job, tree: str) -> Totals | None:
+    """The size of a tree that nobody writes to, where the engine does not tell it: not to be called within a freeze.
+
+    None where the engine tells, and for a tree so large that the walk would hold up the workspace's other tasks.
+    """
+    volume = job.bench.volume
+    if volume.engine.counts:
+        return None
+    job.guard.phase("counting")
+    try:
+        return await job.bench.run(volume.measure, job.workspace, tree, Cancel(MEASURE_S))
+    except EngineError as error:
+        if error.code is not ErrorCode.DEADLINE_EXCEEDED:
+            raise
+        return None
+
+
+def report_of(
+    job: Job, clone: ProvenClone, freeze: Freeze, started: float, counted: Totals | None = None
+) -> CloneReport:
+    """What the event says of the clone; `started` is the attempt's `time.monotonic()`, `counted` of a walk."""
+    counted = counted or clone.before.totals
     result = clone.result
     return CloneReport(
         engine=job.bench.volume.engine.name,

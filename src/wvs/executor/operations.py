@@ -16,7 +16,7 @@ from wvs.domain.states import TaskKind
 from wvs.domain.workspace import Task, Workspace
 from wvs.engines.base import Owner
 from wvs.engines.errors import EngineError
-from wvs.executor.cloning import clone_proven, report_of
+from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze import frozen
 from wvs.executor.links import follow
 from wvs.executor.reports import execute
@@ -84,7 +84,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     await job.bench.run(volume.seal, job.workspace, job.tree)
     failpoint("create.sealed")
     certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-    report = report_of(job, clone, freeze, begun)
+    report = report_of(job, clone, freeze, begun, await counted_by_walk(job, job.tree))
     job.guard.safe_point()
     await _commit(job, FinishSnapshot(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
     failpoint("create.committed")
@@ -98,6 +98,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
     source = _source(started)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("set.tree_intended")
+    counted = await counted_by_walk(job, source)
     async with frozen(job) as freeze:
         failpoint("set.frozen")
         clone = await clone_proven(job, source, "set")
@@ -107,7 +108,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         failpoint("set.opened")
         await freeze.confirm()
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-        report = report_of(job, clone, freeze, begun)
+        report = report_of(job, clone, freeze, begun, counted)
         job.guard.safe_point()
         with freeze.required():
             await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))

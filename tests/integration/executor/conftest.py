@@ -3,17 +3,20 @@
 import contextlib
 import os
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.integration.engines.conftest import Sites
 from tests.integration.engines.filesystems import Namespace
-from tests.integration.executor.campaign import KINDS, names
+from tests.integration.executor.campaign import KINDS, WITHOUT_MOUNT, names
 from tests.integration.executor.platform import Platform, make_volume
 from tests.integration.executor.processes import Executors
 
 from wvs import failpoints
+from wvs.engines.opening import init_volume
 from wvs.postgres.pool import Pool
 
 
@@ -41,6 +44,24 @@ def fresh_volume(tmp_path: Path) -> Generator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="wvs-test-", dir=memory) as directory:
         yield make_volume(Path(directory) / "volume")
+
+
+@pytest.fixture(scope="session")
+def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Sites:
+    return Sites(namespace, tmp_path_factory.mktemp("here"))
+
+
+@contextlib.contextmanager
+def volume_of(kind: str, sites: Sites, tmp_path: Path) -> Generator[Path]:
+    """An empty volume of an engine on a filesystem; skips the test where the machine cannot provide that."""
+    if kind == WITHOUT_MOUNT:
+        with fresh_volume(tmp_path) as volume:
+            yield volume
+        return
+    site = sites.get(kind)
+    volume = site.directory / uuid.uuid4().hex
+    init_volume(str(volume), uuid.uuid4(), site.engine)
+    yield volume  # it goes with its filesystem
 
 
 @pytest.fixture

@@ -5,24 +5,20 @@ disk and one in Postgres, on every engine.
 """
 
 import asyncio
-import contextlib
-import uuid
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from tests.integration.engines.conftest import Sites
-from tests.integration.engines.filesystems import Namespace
 from tests.integration.executor.campaign import STORIES, WITHOUT_MOUNT, Scene, points, story, violations
-from tests.integration.executor.conftest import fresh_volume
+from tests.integration.executor.conftest import volume_of
 from tests.integration.executor.platform import Platform, eventually
 from tests.integration.executor.processes import Executors
 from tests.integration.executor.tcp_proxy import TcpProxy
 
 from wvs import failpoints
 from wvs.domain.states import TaskState
-from wvs.engines.opening import init_volume
 from wvs.failpoints import NAMES
 from wvs.postgres.pool import Pool
 
@@ -34,11 +30,6 @@ Place = tuple[str, str]
 
 def shown(place: Place) -> str:
     return "-".join(place)
-
-
-@pytest.fixture(scope="session")
-def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Sites:
-    return Sites(namespace, tmp_path_factory.mktemp("here"))
 
 
 @pytest.fixture
@@ -54,18 +45,6 @@ async def scene(
                 yield Scene(platform, executors)
         finally:
             executors.close()
-
-
-@contextlib.contextmanager
-def volume_of(kind: str, sites: Sites, tmp_path: Path) -> Generator[Path]:
-    if kind == WITHOUT_MOUNT:
-        with fresh_volume(tmp_path) as volume:
-            yield volume
-        return
-    site = sites.get(kind)
-    volume = site.directory / uuid.uuid4().hex
-    init_volume(str(volume), uuid.uuid4(), site.engine)
-    yield volume  # it goes with its filesystem
 
 
 @pytest.mark.parametrize("place", points("kill"), ids=shown)
