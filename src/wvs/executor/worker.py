@@ -70,6 +70,8 @@ class Executor:
         self._hinter = hints.Hinter(url)
         self._stopping = asyncio.Event()
         self._slots: list[Slot] = []
+        self.stuck = False
+        """Whether `run` returned though a thread still works on the volume: one that hangs there cannot be ended."""
         self.executor_id = new_executor_id()
 
     def stop(self) -> None:
@@ -117,6 +119,7 @@ class Executor:
                 slot.guard.hand_back()
         _, stuck = await asyncio.wait(busy, timeout=reserve_s)
         if stuck:
+            self.stuck = True
             self._metrics.ignored_failures.labels(where="drain").inc(len(stuck))
             log.warning("drain_gave_up", slots=len(stuck))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.integration.engines.conftest import Bench
 from tests.integration.engines.test_fidelity import deepen, deepest, rsync_differences
+from tests.integration.engines.trees import build_everything, make_socket
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1500)]
 
@@ -24,6 +25,45 @@ def fill(root: Path, files: int, directories: int) -> None:
         if number < directories:
             directory.mkdir()
         (directory / f"file{number}").write_bytes(b"%d" % number)
+
+
+def test_a_big_tree_with_everything_in_it_comes_out_equal(bench: Bench) -> None:
+    """One tree of all that the other tests take one by one; only sockets may be missing, and then they are counted."""
+    source, target = bench.live(), bench.intend()
+    root = bench.path(source)
+    build_everything(root, devices=True)
+    (root / "many").mkdir()
+    fill(root / "many", many(bench), 500)
+    for number in range(1000):
+        os.link(root / "many" / f"d{number % 500}" / f"file{number}", root / f"many/d{(number + 9) % 500}/link{number}")
+    (root / "wide").mkdir()
+    for number in range(many(bench)):
+        (root / "wide" / f"{number}").touch()
+    write_sparse(root / "sparse of 5 GB")
+    deepen(root, levels=(4080 - len(str(root))) // 51, name="d" * 50)
+    subprocess.run(["setfacl", "-m", "u:1234:rw,g:77:r", root / "attributed"], check=True)
+    subprocess.run(["setfacl", "-m", "d:u:1234:rwx", root / "dir"], check=True)
+    make_socket(root / "socket")
+    os.utime(root, ns=(1, 1_500_000_000_000_000_001))
+
+    result = bench.volume.clone(bench.workspace, source, target)
+
+    skips = bench.volume.engine.name in ("copy", "reflink")
+    assert rsync_differences(root, bench.path(target)) == ("cS+++++++++ socket\n" if skips else "")
+    assert (result.sockets, result.notes) == (skips, ())
+    bench.purge(target)
+    bench.purge(source)
+    assert bench.volume.trash(bench.workspace) == []
+
+
+def write_sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        for place in range(0, _SPARSE, _SPARSE // 10):
+            file.seek(place)
+            file.write(b"data at %d" % place)
+        file.truncate(_SPARSE)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def test_100_000_small_files_are_cloned_and_removed(bench: Bench) -> None:
@@ -64,13 +104,7 @@ def test_10_000_hard_links_across_directories_are_kept(bench: Bench) -> None:
 
 def test_a_sparse_file_of_5_gb_stays_sparse(bench: Bench) -> None:
     source = bench.live()
-    with (bench.path(source) / "sparse").open("wb") as file:
-        for place in range(0, _SPARSE, _SPARSE // 10):
-            file.seek(place)
-            file.write(b"data at %d" % place)
-        file.truncate(_SPARSE)
-        file.flush()
-        os.fsync(file.fileno())
+    write_sparse(bench.path(source) / "sparse")
     target = bench.clone(source)
     bench.volume.sync(bench.workspace, target)
     clone = bench.path(target) / "sparse"

@@ -8,8 +8,9 @@ from tests.integration.executor.platform import MANY, Platform, eventually, valu
 from tests.integration.executor.processes import Executors
 
 from wvs import failpoints
+from wvs.domain.commands import DisableWorkspace
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.domain.states import SnapshotState, TaskState
+from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
 from wvs.telemetry.metrics import Metrics
 
 
@@ -69,6 +70,45 @@ async def test_a_running_task_is_cancelled_at_its_next_safe_point(platform: Plat
     assert "snapshot.created.v1" not in await platform.events(workspace_id)
     assert value(metrics, "wvs_task_attempts_total", kind="snapshot_create", outcome="cancelled") == 1
     assert value(metrics, "wvs_lease_lost_total") == 0
+
+
+async def test_disabling_a_workspace_in_mid_task_ends_it_and_keeps_what_there_was(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        first = await platform.ready_snapshot(workspace_id)
+        (platform.live(workspace_id) / "a").write_text("two")
+        live = platform.linked_tree(workspace_id)
+        failpoints.arm("set.syncing=sleep:1.5")
+        set_task = await platform.ask_for_current(workspace_id, first)
+        snapshot_id, snapshot_task = await platform.ask_for_snapshot(workspace_id)
+        await platform.until(workspace_id, set_task, TaskState.RUNNING)
+        await asyncio.sleep(0.1)
+        workspace = await platform.execute(workspace_id, DisableWorkspace("no more"))
+        assert workspace.task_state(snapshot_task) is TaskState.CANCELLED, "what was queued ends at once"
+        assert await platform.wait(workspace_id, set_task) is TaskState.CANCELLED
+        await platform.until_swept(workspace_id)
+    assert await snapshot_state(platform, workspace_id, snapshot_id) is SnapshotState.FAILED
+    assert await snapshot_state(platform, workspace_id, first) is SnapshotState.READY
+    assert (await platform.workspace(workspace_id)).state is WorkspaceState.DISABLED
+    assert platform.linked_tree(workspace_id) == live
+    assert (platform.live(workspace_id) / "a").read_text() == "two"
+
+
+async def test_a_task_that_ends_just_after_its_workspace_was_disabled_is_recorded(platform: Platform) -> None:
+    """Its last safe point was before: the result is there, and the log says so."""
+    async with platform.running():
+        workspace_id = await platform.create()
+        first = await platform.ready_snapshot(workspace_id)
+        failpoints.arm("drop.removing=sleep:1")
+        task_id = await platform.ask_for_drop(workspace_id, first)
+        await platform.until(workspace_id, task_id, TaskState.RUNNING)
+        await asyncio.sleep(0.1)
+        failpoints.arm("")
+        await platform.execute(workspace_id, DisableWorkspace(None))
+        state = await platform.wait(workspace_id, task_id)
+    expected = {TaskState.SUCCEEDED: SnapshotState.DROPPED, TaskState.CANCELLED: SnapshotState.DROP_FAILED}
+    assert await snapshot_state(platform, workspace_id, first) is expected[state]
 
 
 async def test_a_cancel_in_mid_clone_ends_the_clone_not_only_its_commit(platform: Platform) -> None:

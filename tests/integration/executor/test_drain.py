@@ -11,6 +11,7 @@ from tests.integration.executor.platform import MANY, Platform, eventually
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.states import TaskState
+from wvs.engines.journal import read_journal
 
 CONNECTIONS = (
     "pg_stat_activity WHERE datname = current_database() "
@@ -77,6 +78,27 @@ async def test_long_work_is_handed_back_within_the_grace_time_and_another_goes_o
     assert await second.ended() == 0
     executors.start()
     await platform.until_swept(workspace_id)
+
+
+async def test_a_thread_that_hangs_does_not_hold_up_the_end_of_its_executor(
+    platform: Platform, executors: Executors
+) -> None:
+    first = executors.start(failpoints="create.syncing=sleep:600")
+    workspace_id = await platform.create()
+    _, task_id = await platform.ask_for_snapshot(workspace_id)
+
+    async def cloned() -> bool:
+        return executors.journal.exists() and any(mark.phase == "end" for mark in read_journal(executors.journal))
+
+    await eventually(cloned, 60)
+    await asyncio.sleep(0.5)
+    second = executors.start()
+    first.drain()
+    assert await first.ended(60) == 1, "not orderly, and told so"
+    assert first.lines("drain_gave_up")
+    assert await platform.wait(workspace_id, task_id, 60) is TaskState.SUCCEEDED
+    assert second.lines("task_taken_over")
+    await platform.until_swept(workspace_id, 60)
 
 
 async def test_an_executor_drains_though_its_database_is_gone(platform: Platform, executors: Executors) -> None:

@@ -19,9 +19,10 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
+from wvs.engines.identity import LogPosition
 from wvs.engines.opening import open_volume
 from wvs.executor.sweeper import Action, Finding
-from wvs.executor.sweeping import _show_life, _sweep_alone, record_seen, sweep_volume
+from wvs.executor.sweeping import _show_life, _sweep_alone, record_seen, sweep_behind, sweep_volume
 from wvs.executor.workbench import Workbench
 from wvs.postgres.locks import SWEEPER
 from wvs.postgres.pool import connect
@@ -74,6 +75,25 @@ async def test_what_a_slow_holder_adds_to_an_abandoned_tree_is_swept_again(
         assert found(findings, workspace_id) == wanted
         await platform.until_swept(workspace_id)
     assert (swept(bench, "retired"), swept(bench, "purged")) == (1, 2)
+
+
+async def test_nothing_is_swept_behind_a_lost_holder_beside_a_restored_database(
+    platform: Platform, bench: Workbench
+) -> None:
+    workspace_id, name = await with_abandoned(platform)
+    left = platform.home(workspace_id) / "trees" / name / "root"
+    left.mkdir(parents=True)
+    identity = bench.volume.seen()
+    later = LogPosition(1 if identity is None else identity.epoch, 10**9)
+    bench.volume.record_seen(later, "00" * 32)
+
+    await sweep_behind(bench, workspace_id)
+    assert left.is_dir()
+    assert swept(bench, "retired") == 0
+
+    await platform.pool.execute("UPDATE wvs.log_identity SET epoch = epoch + 1")  # what the runbook says
+    await sweep_behind(bench, workspace_id)
+    assert not left.exists()
 
 
 async def test_an_old_live_tree_is_swept(platform: Platform, bench: Workbench) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -34,11 +35,17 @@ def run_api(settings: Settings, *, allow_remote: bool) -> int:
 
 
 def run_executor(settings: Settings) -> int:
-    """Works until it is drained."""
+    """Works until it is drained. What hangs on the volume then does not hold up the process: it ends with 1."""
     end_with_parent()
     metrics = Metrics()
+    executor = Executor(settings, database_url(settings), volume_path(settings), metrics)
     with _metrics_server(settings, metrics):
-        uvloop.run(_execute(Executor(settings, database_url(settings), volume_path(settings), metrics)))
+        uvloop.run(_execute(executor))
+    if executor.stuck:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not an exit: Python would first wait for its threads, and one of them hangs.
+        os._exit(1)
     return 0
 
 
