@@ -39,9 +39,10 @@ class Site:
 class Sites:
     """Makes each site when a test first asks for it."""
 
-    def __init__(self, namespace: Namespace, directory: Path) -> None:
+    def __init__(self, namespace: Namespace, directory: Path, size_mb: int = 400) -> None:
         self._namespace = namespace
         self._directory = directory
+        self._size_mb = size_mb
         self._ready: dict[str, Path | Unavailable] = {}
 
     def get(self, kind: str) -> Site:
@@ -59,11 +60,11 @@ class Sites:
     def _make(self, filesystem: str) -> Path:
         match filesystem:
             case "xfs":
-                return filesystems.xfs(self._namespace)
+                return filesystems.xfs(self._namespace, size_mb=self._size_mb)
             case "btrfs":
-                return filesystems.btrfs(self._namespace)
+                return filesystems.btrfs(self._namespace, size_mb=self._size_mb)
             case "ext4":
-                return filesystems.ext4(self._namespace, size_mb=400)
+                return filesystems.ext4(self._namespace, size_mb=self._size_mb)
             case "juicefs":
                 return filesystems.juicefs(self._namespace)
             case "here":
@@ -76,15 +77,21 @@ KINDS = ["copy-on-here", "reflink-on-xfs", "reflink-on-btrfs", "btrfs-on-btrfs",
 
 
 @pytest.fixture(scope="session")
-def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    made = Namespace(tmp_path_factory.mktemp("mounts"))
+def big(pytestconfig: pytest.Config) -> bool:
+    """Whether the campaign with its big trees is what was asked for."""
+    return pytestconfig.getoption("markexpr") == "campaign"
+
+
+@pytest.fixture(scope="session")
+def namespace(tmp_path_factory: pytest.TempPathFactory, big: bool) -> Iterator[Namespace]:
+    made = Namespace(tmp_path_factory.mktemp("mounts"), size="12g" if big else "4g")
     yield made
     made.close()
 
 
 @pytest.fixture(scope="session")
-def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Sites:
-    return Sites(namespace, tmp_path_factory.mktemp("here"))
+def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory, big: bool) -> Sites:
+    return Sites(namespace, tmp_path_factory.mktemp("here"), size_mb=3500 if big else 400)
 
 
 @pytest.fixture(params=KINDS)
