@@ -17,13 +17,15 @@ from wvs.http.protocol import BoundedProtocol
 
 DRAIN_GRACE_S: Final = 30
 
-# Accepted sockets inherit them: a peer that is gone without a word is noticed in about a minute (tcp(7)).
+# Accepted sockets inherit them (tcp(7)): a peer that is gone without a word is noticed in about a minute, and the
+# kernel keeps no megabytes for one that takes nothing.
 _PEER_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 128 * 1024),
 )
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 

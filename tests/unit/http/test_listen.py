@@ -16,6 +16,17 @@ def test_port_zero_takes_a_free_port_on_loopback(host: str, url: str) -> None:
         assert url_of(listener) == f"{url}{port}"
 
 
+def test_accepted_connections_notice_vanished_peers_and_keep_little_for_slow_ones() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()[:2]):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 128 * 1024
+
+
 def test_localhost_is_loopback() -> None:
     with listen("localhost", 0) as listener:
         assert listener.getsockname()[0] in {"127.0.0.1", "::1"}
