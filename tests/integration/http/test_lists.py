@@ -213,7 +213,7 @@ BAD_FILTERS: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/tasks", {"limit": ""}, "limit"),
     ("/v1/tasks", {"state": ""}, "state"),
     ("/v1/events", {"limit": -1}, "limit"),
-    ("/v1/events", {"after": "x" * 41}, "after"),
+    ("/v1/events", {"after": "x" * 1025}, "after"),
     ("/v1/events", {"workspace_id": "x"}, "workspace_id"),
     ("/v1/workspaces/one/sessions", {"all": "null"}, "all"),
     ("/v1/workspaces/one/sessions", {"state": "active"}, "state"),
