@@ -138,3 +138,30 @@ ORDER BY e.originator_version
 -- Event $2 of workspace $1.
 SELECT notification_id, originator_id, originator_version, topic, state, hash FROM wvs.events
 WHERE originator_id = $1 AND originator_version = $2
+
+-- name: chain_page
+-- The head of workspace $1 as its stream's row has it (null where that is missing), and up to $3 of its events behind
+-- version $2 with all of their columns; one row with a null version where there are none.
+SELECT s.version AS head_version, s.hash AS head_hash, e.*
+FROM (SELECT $1::uuid AS id) w LEFT JOIN wvs.streams s ON s.workspace_id = w.id
+LEFT JOIN LATERAL (
+    SELECT v.notification_id, v.originator_id, v.originator_version, v.topic, v.state, v.hash, v.occurred_at, v.actor,
+           v.request_id, v.task_id, v.snapshot_id
+    FROM wvs.events v WHERE v.originator_id = w.id AND v.originator_version > $2
+    ORDER BY v.originator_version LIMIT $3) e ON true
+
+-- name: stored_events_between
+-- Up to $3 events behind position $1 and not beyond $2, in order, with all of their columns.
+SELECT notification_id, originator_id, originator_version, topic, state, hash, occurred_at, actor, request_id, task_id,
+       snapshot_id
+FROM wvs.events WHERE notification_id > $1 AND notification_id <= $2 ORDER BY notification_id LIMIT $3
+
+-- name: chain_heads
+-- Up to $2 workspaces behind id $1, those of the read model and those of the streams, each with its head.
+SELECT i.id, s.version, s.hash FROM (
+    (SELECT w.id FROM wvs.workspaces w WHERE w.id > $1 ORDER BY w.id LIMIT $2)
+    UNION
+    (SELECT s.workspace_id FROM wvs.streams s WHERE s.workspace_id > $1 AND s.version > 0
+     ORDER BY s.workspace_id LIMIT $2)
+    ORDER BY 1 LIMIT $2) i
+LEFT JOIN wvs.streams s ON s.workspace_id = i.id ORDER BY i.id

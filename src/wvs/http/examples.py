@@ -13,6 +13,7 @@ from wvs.http.document import Examples
 from wvs.http.event_views import EventDetail, EventList, EventView
 from wvs.http.explanations import EXPLANATIONS
 from wvs.http.probes import ExplainedCode, Liveness, Ready
+from wvs.http.routes.chains import ChainView, HeadList, HeadView, StoredEventList, StoredEventView
 from wvs.http.routes.current import NewCurrent
 from wvs.http.routes.history import HistoryView
 from wvs.http.routes.snapshots import NewSnapshot
@@ -187,6 +188,20 @@ _EVENT_IN_FULL: Final = EventDetail(
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     causation=None,
 )
+_STORED: Final = StoredEventView(
+    position=EVENT.position,
+    workspace_id=_WORKSPACE_ID,
+    version=EVENT.version,
+    type=EVENT.type,
+    state="eyJldmVudCI6eyJ0eXBlIjoic25hcHNob3QucmVxdWVzdGVkLnYxIn19",
+    hash=EVENT.hash,
+    occurred_at=EVENT.occurred_at,
+    actor=EVENT.actor,
+    request_id=EVENT.request_id,
+    task_id=_CREATE_ID,
+    snapshot_id=_SNAPSHOT_ID,
+)
+_HEAD: Final = HeadView(_WORKSPACE_ID, EVENT.version, EVENT.hash)
 _HISTORY: Final = HistoryView(
     version=3,
     latest_version=17,
@@ -300,6 +315,13 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
     ),
     "getWorkspaceHistory": Examples(
         {200: {"while its first snapshot was waited for": _HISTORY}}, parameters={**_OF_WORKSPACE, "at_version": 3}
+    ),
+    "listChainHeads": Examples({200: {"the only page": HeadList(EVENT.position, [_HEAD], None)}}),
+    "listStoredEvents": Examples(
+        {200: {"a full page": StoredEventList([_STORED], EVENT.position)}}, parameters={"after": "1:41", "limit": 1}
+    ),
+    "getWorkspaceChain": Examples(
+        {200: {"the end": ChainView(_HEAD, [_STORED], None)}}, parameters={**_OF_WORKSPACE, "after_version": 2}
     ),
     "registerSession": Examples(
         {201: {"registered": Registered(_SESSION, _DIRECTIVE)}},

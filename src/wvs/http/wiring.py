@@ -19,7 +19,7 @@ from wvs.http.directives import DirectiveWaiter
 from wvs.http.examples import EXAMPLES
 from wvs.http.feed import Feed, FeedLimits
 from wvs.http.limits import Limits
-from wvs.http.routes import current, events, history, sessions, snapshots, stream, tasks, workspaces
+from wvs.http.routes import chains, current, events, history, sessions, snapshots, stream, tasks, workspaces
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.views import Views
@@ -41,6 +41,7 @@ ROUTES: Final = [
     *events.HANDLERS,
     *history.HANDLERS,
     *stream.HANDLERS,
+    *chains.HANDLERS,
     *sessions.HANDLERS,
 ]
 

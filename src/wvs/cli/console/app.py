@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 import wvs
 from wvs.cli.console.arguments import Flag
-from wvs.cli.console.commands import agent, completion, current, demo, session, snapshot, task, workspace
+from wvs.cli.console.commands import agent, audit, completion, current, demo, session, snapshot, task, workspace
 from wvs.cli.console.exits import Exit
 from wvs.cli.console.failures import ConsoleFailure
 from wvs.cli.console.invocation import Invocation, Options
@@ -26,7 +26,7 @@ Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 
 
 app = App(name="wvsctl", help=HELP, version=f"wvsctl {wvs.__version__}", result_action="return_value")
 app.meta.group_parameters = Group("Options of every command", sort_key=100)
-for group in (workspace, snapshot, current, task, session, agent, demo):
+for group in (workspace, snapshot, current, task, session, audit, agent, demo):
     app.command(group.app)
 completion.register(app)
 
@@ -73,13 +73,10 @@ def launch(
     command, bound, ignored = app.parse_args(tokens)
     screen = Screen(as_json=json)
     try:
-        if "run" in ignored:
-            command(*bound.args, **bound.kwargs, run=Invocation(options, screen))
-        else:
-            return command(*bound.args, **bound.kwargs) or Exit.OK
+        given = {"run": Invocation(options, screen)} if "run" in ignored else {}
+        return command(*bound.args, **bound.kwargs, **given) or Exit.OK
     except ConsoleFailure as failure:
         return report(failure, screen)
-    return Exit.OK
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -48,8 +48,9 @@ def show_list(
     columns: Sequence[Column[T]],
     kind: type[T],
     paging: PagingOptions | None,
+    cursor_name: str = "cursor",
 ) -> None:
-    """Print the list at `path`.
+    """Print the list at `path`, whose cursors are sent as `cursor_name`.
 
     As JSON one page is the API's own document, and every page is JSON Lines: the items, one a line.
     """
@@ -58,8 +59,11 @@ def show_list(
     cursor = wanted.cursor
     table = TableWriter(run.screen, columns)
     while True:
-        answer = run.client.get(path, _from(query, cursor))
+        answer = run.client.get(path, _from(query, cursor_name, cursor))
         page = run.client.decode(answer, PageDocument)
+        if not page.items and page.next_cursor is not None:  # it looked for what is rare, and is not at the end
+            cursor = page.next_cursor
+            continue
         if run.screen.as_json:
             _show_json(run, answer, page, every=wanted.all)
         else:
@@ -72,8 +76,8 @@ def show_list(
             return
 
 
-def _from(query: Query, cursor: str | None) -> Query:
-    return query if cursor is None else [*query, ("cursor", cursor)]
+def _from(query: Query, name: str, cursor: str | None) -> Query:
+    return query if cursor is None else [*query, (name, cursor)]
 
 
 def _show_json(run: Invocation, answer: Answer, page: PageDocument, *, every: bool) -> None:

@@ -13,7 +13,7 @@ WIDTH: Final = 80
 ROOT: Final = "wvsctl"
 DIRECTORY: Final = os.path.join(os.path.dirname(__file__), "help")  # noqa: PTH118, PTH120  # pathlib costs 8 ms
 _HELP: Final = ("--help", "-h")
-_GROUPS: Final = ((), ("workspace",), ("snapshot",), ("current",), ("task",), ("session",), ("agent",))
+_GROUPS: Final = ((), ("workspace",), ("snapshot",), ("current",), ("task",), ("session",), ("audit",), ("agent",))
 
 
 def page_for(arguments: Sequence[str]) -> str | None:
