@@ -189,19 +189,19 @@ _EVENT_IN_FULL: Final = EventDetail(
     causation=None,
 )
 _STORED: Final = StoredEventView(
-    position=EVENT.position,
+    position=_EVENT.position,
     workspace_id=_WORKSPACE_ID,
-    version=EVENT.version,
-    type=EVENT.type,
+    version=_EVENT.version,
+    type=_EVENT.type,
     state="eyJldmVudCI6eyJ0eXBlIjoic25hcHNob3QucmVxdWVzdGVkLnYxIn19",
-    hash=EVENT.hash,
-    occurred_at=EVENT.occurred_at,
-    actor=EVENT.actor,
-    request_id=EVENT.request_id,
+    hash=_EVENT.hash,
+    occurred_at=_EVENT.occurred_at,
+    actor=_EVENT.actor,
+    request_id=_EVENT.request_id,
     task_id=_CREATE_ID,
     snapshot_id=_SNAPSHOT_ID,
 )
-_HEAD: Final = HeadView(_WORKSPACE_ID, EVENT.version, EVENT.hash)
+_HEAD: Final = HeadView(_WORKSPACE_ID, _EVENT.version, _EVENT.hash)
 _HISTORY: Final = HistoryView(
     version=3,
     latest_version=17,
@@ -316,9 +316,9 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
     "getWorkspaceHistory": Examples(
         {200: {"while its first snapshot was waited for": _HISTORY}}, parameters={**_OF_WORKSPACE, "at_version": 3}
     ),
-    "listChainHeads": Examples({200: {"the only page": HeadList(EVENT.position, [_HEAD], None)}}),
+    "listChainHeads": Examples({200: {"the only page": HeadList(_EVENT.position, [_HEAD], None)}}),
     "listStoredEvents": Examples(
-        {200: {"a full page": StoredEventList([_STORED], EVENT.position)}}, parameters={"after": "1:41", "limit": 1}
+        {200: {"a full page": StoredEventList([_STORED], _EVENT.position)}}, parameters={"after": "1:41", "limit": 1}
     ),
     "getWorkspaceChain": Examples(
         {200: {"the end": ChainView(_HEAD, [_STORED], None)}}, parameters={**_OF_WORKSPACE, "after_version": 2}

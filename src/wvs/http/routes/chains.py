@@ -18,7 +18,7 @@ from wvs.http.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, en
 from wvs.http.event_views import Position
 from wvs.http.openapi import problem_responses
 from wvs.http.positions import PATTERN, format_position, parse_position
-from wvs.http.routes.paths import WorkspacePath
+from wvs.http.routes.paths import GREATEST_VERSION, WorkspacePath
 from wvs.http.service import Service
 from wvs.http.views import SnapshotId, TaskId, WorkspaceId
 from wvs.postgres.pool import Record
@@ -37,7 +37,7 @@ _After: TypeAlias = Annotated[
 _AfterVersion: TypeAlias = Annotated[
     int,
     QueryParameter(
-        name="after_version", ge=0, le=(1 << 63) - 1, required=False, description="The events behind it are shown."
+        name="after_version", ge=0, le=GREATEST_VERSION, required=False, description="The events behind it are shown."
     ),
 ]
 

@@ -15,7 +15,7 @@ from wvs.http.cursors import DEFAULT_LIMIT, Limit
 from wvs.http.event_views import EventDetail, EventList, view_event, view_event_in_full
 from wvs.http.openapi import problem_responses
 from wvs.http.routes.event_filters import FILTER_DEPENDENCIES, After, next_after, start_after
-from wvs.http.routes.paths import WorkspacePath
+from wvs.http.routes.paths import GREATEST_VERSION, WorkspacePath
 from wvs.http.service import Service
 
 
@@ -64,7 +64,9 @@ async def list_workspace_events(
 )
 async def get_workspace_event(
     workspace: WorkspacePath,
-    version: Annotated[int, PathParameter(ge=1, le=(1 << 63) - 1, description="Which of its events, counted from 1.")],
+    version: Annotated[
+        int, PathParameter(ge=1, le=GREATEST_VERSION, description="Which of its events, counted from 1.")
+    ],
     service: NamedDependency[Service],
 ) -> EventDetail:
     """Shows one event with everything that is recorded about the request it came from."""

@@ -17,16 +17,15 @@ from wvs.http.openapi import problem_responses
 from wvs.http.positions import format_position
 from wvs.http.problems import FieldError, refuse_fields
 from wvs.http.routes.event_filters import TIME_SCHEMA, parse_time
-from wvs.http.routes.paths import WorkspacePath
+from wvs.http.routes.paths import GREATEST_VERSION, WorkspacePath
 from wvs.http.service import Service
 from wvs.http.views import CurrentView, SnapshotList, TaskList, WorkspaceView
 from wvs.projections.history import History, PastSlice, Place
 from wvs.projections.rows import SnapshotRow, TaskRow, WorkspaceRow
 
-_LATEST: Final = (1 << 63) - 1
-
 _Version: TypeAlias = Annotated[
-    int | None, QueryParameter(name="at_version", ge=1, le=_LATEST, description="As of this event of the workspace.")
+    int | None,
+    QueryParameter(name="at_version", ge=1, le=GREATEST_VERSION, description="As of this event of the workspace."),
 ]
 _Time: TypeAlias = Annotated[
     str | None,

@@ -1,8 +1,11 @@
 """Path parameters that several routes have, as the OpenAPI document tells them."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from litestar.params import PathParameter
+
+GREATEST_VERSION: Final = 10**15
+"""Of a workspace: more than there will ever be, and an integer wherever JSON's numbers are floating point."""
 
 WorkspacePath: TypeAlias = Annotated[
     str,
