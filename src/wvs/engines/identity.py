@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import secrets
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 from uuid import UUID
 
@@ -17,8 +19,11 @@ from wvs.engines.kernel import OPEN_DIRECTORY
 SERVICE_DIRECTORY: Final = ".wvs"
 LAYOUT_VERSION: Final = 1
 _FILE: Final = "volume.json"
-_NEW_FILE: Final = ".volume.json.new"
+_NEW_FILE: Final = ".volume.json.new."
 _LOCK_FILE: Final = "volume.lock"
+_LOCK_WAIT_S: Final = 2.0
+_POLL_S: Final = 0.02
+_LEFT_BEHIND_S: Final = 600.0
 
 
 class LogPosition(msgspec.Struct, frozen=True, order=True):
@@ -71,29 +76,59 @@ def read_identity(volume: int) -> VolumeIdentity | None:
 def write_identity(volume: int, identity: VolumeIdentity) -> None:
     """Replaces the identity file, durably. Hold `identity_lock` around a read and the write that follows from it."""
     with _service_directory(volume) as directory:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(_NEW_FILE, flags, 0o600, dir_fd=directory), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(_NEW_FILE, _FILE, src_dir_fd=directory, dst_dir_fd=directory)
+        _tidy(directory)
+        # A name of its own: a writer that was stopped for an hour must not write into what another one has renamed.
+        name = f"{_NEW_FILE}{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(name, _FILE, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+            raise
         os.fsync(directory)
 
 
-@contextmanager
-def identity_lock(volume: int) -> Generator[None]:
-    """One writer of the identity file at a time.
+def _tidy(directory: int) -> None:
+    """Takes away what writers left behind that were killed before their rename."""
+    for name in os.listdir(directory):
+        if name.startswith(_NEW_FILE):
+            with suppress(FileNotFoundError):
+                if time.time() - os.stat(name, dir_fd=directory).st_mtime > _LEFT_BEHIND_S:
+                    os.unlink(name, dir_fd=directory)
 
-    On JuiceFS a lock does not fence (a stopped holder loses it). What that can cost is an older `seen`: the file is
-    replaced whole, and everything else in it is written once.
+
+@contextmanager
+def identity_lock(volume: int) -> Generator[bool]:
+    """One writer of the identity file at a time; False if another one holds the lock for longer than a write takes.
+
+    That one is stopped or hangs, for as long as it likes: nobody may wait for it. And on JuiceFS a lock does not fence
+    anyway (a stopped holder loses it). What a write without the lock can cost is an older `seen`, until it is told
+    next: the file is replaced whole, and everything else in it is written once.
     """
     with _service_directory(volume) as directory:
         descriptor = os.open(_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            yield _locked_in_time(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _locked_in_time(descriptor: int) -> bool:
+    until = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
 
 
 @contextmanager

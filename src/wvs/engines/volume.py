@@ -225,17 +225,29 @@ class Volume:
 
     def bind(self, system_id: str) -> None:
         """Ties the volume to one Postgres cluster, for good. A volume of another one is refused."""
-        with self._open("binding") as volume, identity_lock(volume):
-            identity = self._reread(volume)
-            if identity.system_id not in (None, system_id):
-                raise EngineError(
-                    ErrorCode.VOLUME_UNAVAILABLE,
-                    f"the volume {self.path} belongs to the database cluster {identity.system_id}, not {system_id}",
-                    "point WVS_DATABASE_URL to the volume's own database, or make a new volume",
-                    retryable=False,
-                )
-            if identity.system_id is None:
-                write_identity(volume, msgspec.structs.replace(identity, system_id=system_id))
+        with self._open("binding") as volume:
+            if self._is_bound(volume, system_id):
+                return
+            with identity_lock(volume) as held:
+                if not held:
+                    raise EngineError(
+                        ErrorCode.VOLUME_UNAVAILABLE,
+                        f"another process holds the lock of the volume {self.path} and does not go on",
+                        f"see who it is (fuser -v {self.path}/.wvs/volume.lock), end it, and start again",
+                    )
+                if not self._is_bound(volume, system_id):
+                    write_identity(volume, msgspec.structs.replace(self._reread(volume), system_id=system_id))
+
+    def _is_bound(self, volume: int, system_id: str) -> bool:
+        identity = self._reread(volume)
+        if identity.system_id not in (None, system_id):
+            raise EngineError(
+                ErrorCode.VOLUME_UNAVAILABLE,
+                f"the volume {self.path} belongs to the database cluster {identity.system_id}, not {system_id}",
+                "point WVS_DATABASE_URL to the volume's own database, or make a new volume",
+                retryable=False,
+            )
+        return identity.system_id is not None
 
     def seen(self) -> LogPosition | None:
         """The latest log position that the volume has been told of. One beyond Postgres' means a restored database."""

@@ -64,7 +64,7 @@ def test_init_repeated_keeps_the_volume(tmp_path: Path) -> None:
 
 def test_init_after_an_interrupted_init_succeeds(tmp_path: Path) -> None:
     (tmp_path / ".wvs").mkdir()
-    (tmp_path / ".wvs" / ".volume.json.new").write_text('{"half')
+    (tmp_path / ".wvs" / ".volume.json.new.0").write_text('{"half')
     assert init_volume(str(tmp_path), uuid.uuid4(), "copy").choice is not None
 
 

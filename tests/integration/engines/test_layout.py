@@ -1,5 +1,6 @@
 """Names, directories, the link, and the trash: what the commit protocol stands on."""
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from tests.integration.engines.conftest import Bench
 
 from wvs.domain.errors import ErrorCode
+from wvs.engines import identity
 from wvs.engines.base import Owner
 from wvs.engines.errors import EngineError
 from wvs.engines.identity import LogPosition
@@ -181,6 +183,32 @@ def test_a_volume_is_bound_to_one_database_cluster(bench: Bench) -> None:
     with pytest.raises(EngineError) as raised:
         bench.volume.bind("7000000000000000002")
     assert raised.value.code is ErrorCode.VOLUME_UNAVAILABLE
+
+
+def test_a_stopped_holder_of_the_volumes_lock_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_LOCK_WAIT_S", 0.1)
+    with Path(bench.volume.path, ".wvs", "volume.lock").open("w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        bench.volume.record_seen(LogPosition(1, 10))
+        assert bench.volume.seen() == LogPosition(1, 10)
+        with pytest.raises(EngineError) as raised:
+            bench.volume.bind("7000000000000000001")
+        assert raised.value.code is ErrorCode.VOLUME_UNAVAILABLE
+        assert "fuser" in raised.value.hint
+    bench.volume.bind("7000000000000000001")
+    with Path(bench.volume.path, ".wvs", "volume.lock").open("w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        bench.volume.bind("7000000000000000001")
+
+
+def test_what_a_killed_writer_of_the_identity_left_is_taken_away_later(bench: Bench) -> None:
+    left, young = (Path(bench.volume.path, ".wvs", f".volume.json.new.{name}") for name in ("left", "young"))
+    for path in (left, young):
+        path.write_text('{"half')
+    os.utime(left, (1, 1))
+    bench.volume.record_seen(LogPosition(1, 10))
+    assert not left.exists()
+    assert young.exists(), "its writer may still be at work"
 
 
 def test_space_is_told(bench: Bench) -> None:
