@@ -16,15 +16,17 @@ from wvs.eventlog.follower import Page, last_position, log_epoch, read_page, saf
 from wvs.eventlog.workspace_log import read_workspace_page
 from wvs.http.event_views import view_event
 from wvs.http.positions import parse_position
-from wvs.http.recent_events import Batch, Entry, RecentEvents
+from wvs.http.recent_events import Batch, Entry, RecentEvents, batch_of
 from wvs.postgres.pool import Pool, acquire
 from wvs.queue.hints import Broadcast
 from wvs.telemetry.metrics import Metrics
 
 RECENT_BYTES: Final = 4 * 1024 * 1024
-BATCH_BYTES: Final = 64 * 1024
+BATCH_BYTES: Final = 128 * 1024
 
 _PAGE: Final = 100
+_OWN_PAGE: Final = 32
+"""Events that a stream reads by itself at a time: each stream keeps its own until they are sent."""
 _CATCHING_UP: Final = 2
 """How many streams read the log by themselves at a time: commands need the pool's connections more."""
 _COALESCE_S: Final = 0.002
@@ -137,10 +139,10 @@ class Feed:
             return found
         async with self._catching_up, acquire(self._pool) as connection:
             if workspace_id is None:
-                page = await read_page(connection, position, _PAGE)
+                page = await read_page(connection, position, _OWN_PAGE)
             else:
-                page = await read_workspace_page(connection, workspace_id, position, _PAGE)
-        return Batch(self._entries(page, start.epoch), page.safe)
+                page = await read_workspace_page(connection, workspace_id, position, _OWN_PAGE)
+        return batch_of(self._entries(page, start.epoch), page.safe, BATCH_BYTES)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Feed"]:

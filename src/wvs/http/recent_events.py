@@ -23,6 +23,16 @@ class Batch(Struct, frozen=True):
     position: int
 
 
+def batch_of(entries: list[Entry], position: int, max_bytes: int) -> Batch:
+    """All entries and `position`, or the first of them, at least one, where all would be more than `max_bytes`."""
+    size = 0
+    for count, entry in enumerate(entries, 1):
+        size += len(entry.text)
+        if size >= max_bytes and count < len(entries):
+            return Batch(entries[:count], entry.position)
+    return Batch(entries, position)
+
+
 class RecentEvents:
     """Every event of the log behind `floor` and not beyond `head`; the oldest give way when `max_bytes` is reached."""
 
@@ -49,9 +59,4 @@ class RecentEvents:
             return None
         newer = list(takewhile(lambda entry: entry.position > position, reversed(self._entries)))
         newer.reverse()
-        size = 0
-        for count, entry in enumerate(newer, 1):
-            size += len(entry.text)
-            if size >= max_bytes and count < len(newer):
-                return Batch(newer[:count], entry.position)
-        return Batch(newer, max(position, self.head))
+        return batch_of(newer, max(position, self.head), max_bytes)

@@ -12,8 +12,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from tests.conftest import private_database
 from tests.integration.eventlog.commanding import ORIGIN, activated, cancel, now, snapshot, write_path
+from tests.integration.eventlog.race_writers import LATE
+from tests.integration.eventlog.test_race import HOLD_OPEN
 from tests.integration.http.api_process import ApiProcess
 from tests.integration.http.stream_client import StreamClient, follow
 
@@ -51,10 +54,12 @@ async def path(pool: Pool) -> AsyncIterator[WritePath]:
     await writing.close()
 
 
-async def written(path: WritePath, workspace_id: UUID, rounds: int) -> None:
+async def written(path: WritePath, workspace_id: UUID, rounds: int, actor: str = "tester") -> None:
     """Two events for each round."""
+    origin = replace(ORIGIN, actor=actor)
     for _ in range(rounds):
-        await cancel(path, workspace_id, await snapshot(path, workspace_id))
+        asked = await snapshot(path, workspace_id, origin=origin)
+        await cancel(path, workspace_id, asked, origin=origin)
 
 
 async def log_of(pool: Pool, workspace_id: UUID | None = None) -> list[str]:
@@ -324,20 +329,23 @@ async def test_many_clients_at_once_each_get_everything_once_in_bounded_memory(
         client.close()
 
 
+@pytest.mark.timeout(300)
 async def test_nothing_is_lost_or_doubled_across_restarts_of_the_api_and_lost_connections(
     start: Start, path: WritePath, pool: Pool
 ) -> None:
     api = start()
-    workspaces = [await activated(path, f"w{n}") for n in range(4)]
+    await pool.execute(HOLD_OPEN)  # one writer's commits come late: its positions are lower than what is seen before
+    workspaces = [await activated(path, f"w{n}") for n in range(5)]
     got: list[list[str]] = [[] for _ in range(4)]
     following = [asyncio.create_task(follow(api.url, "1:0", mine)) for mine in got]
     over = asyncio.Event()
 
-    async def write(workspace_id: UUID) -> None:
+    async def write(workspace_id: UUID, actor: str) -> None:
         while not over.is_set():
-            await written(path, workspace_id, 1)
+            await written(path, workspace_id, 1, actor)
 
-    writing = [asyncio.create_task(write(workspace_id)) for workspace_id in workspaces]
+    writing = [asyncio.create_task(write(workspace_id, "prompt")) for workspace_id in workspaces[1:]]
+    writing.append(asyncio.create_task(write(workspaces[0], LATE)))
     for number in (signal.SIGTERM, signal.SIGKILL):
         await longer(got)
         await asyncio.to_thread(api.stop, number)
