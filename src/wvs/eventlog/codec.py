@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from wvs.domain.events import Event
 from wvs.domain.values import Metadata
+from wvs.eventlog.upcasting import UPCASTERS, Upcasters, names_before, upcast
 
 
 class Recorded(Struct, frozen=True):
@@ -46,8 +47,8 @@ TOPICS: Final[dict[type[Struct], str]] = {
 
 
 def topics_of(*classes: type[Struct]) -> list[str]:
-    """Every name under which events of these classes are stored."""
-    return [TOPICS[cls] for cls in classes]
+    """Every name under which events of these classes are stored, old ones included."""
+    return [name for cls in classes for name in (TOPICS[cls], *names_before(TOPICS[cls]))]
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -59,22 +60,35 @@ def encode(event: Event, metadata: Metadata) -> bytes:
     return _encoder.encode(_Body(event, metadata))
 
 
-def decode(topic: str, state: bytes) -> tuple[Event, Metadata]:
-    """What `encode` was given; raises `UnknownEventError` on an unknown name, another shape, or a wrong topic."""
+def decode(topic: str, state: bytes, upcasters: Upcasters = UPCASTERS) -> tuple[Event, Metadata]:
+    """What `encode` was given, an old event as what it is today.
+
+    Raises `UnknownEventError` on an unknown name, another shape, or a wrong topic.
+    """
     try:
+        today, state = upcast(topic, state, upcasters)
         body = _decoder.decode(state)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (ValueError, LookupError, TypeError) as error:  # msgspec's errors are ValueErrors; upcasters miss fields
         raise UnknownEventError(f"Stored event with topic {topic!r} cannot be read: {error}") from error
-    if TOPICS[type(body.event)] != topic:
+    if TOPICS[type(body.event)] != today:
         raise UnknownEventError(f"Stored event with topic {topic!r} holds a {TOPICS[type(body.event)]!r}.")
     return body.event, body.metadata
 
 
 class EventMapper(Mapper[UUID]):
-    """Maps `Recorded` to the library's `StoredEvent` and back, through its compressor and cipher where given."""
+    """Maps `Recorded` to the library's `StoredEvent` and back, through its compressor and cipher where given.
 
-    def __init__(self, compressor: Compressor | None = None, cipher: Cipher | None = None) -> None:
+    What was stored under an old name is read through `upcasters`.
+    """
+
+    def __init__(
+        self,
+        compressor: Compressor | None = None,
+        cipher: Cipher | None = None,
+        upcasters: Upcasters = UPCASTERS,
+    ) -> None:
         super().__init__(JSONTranscoder(), compressor, cipher)
+        self._upcasters = upcasters
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
         """The stored form; its `state` is what the hash chain covers."""
@@ -95,7 +109,7 @@ class EventMapper(Mapper[UUID]):
                 state = self.cipher.decrypt(state)
             if self.compressor:
                 state = self.compressor.decompress(state)
-            event, metadata = decode(stored_event.topic, state)
+            event, metadata = decode(stored_event.topic, state, self._upcasters)
         except Exception as error:
             place = f"workspace {stored_event.originator_id}, version {stored_event.originator_version}"
             raise UnknownEventError(f"{place}: {error}") from error

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
-from wvs.eventlog.codec import EventMapper, StoredEvent
+from wvs.eventlog.codec import TOPICS, EventMapper, StoredEvent
 from wvs.eventlog.codec import Recorded as RecordedEvent
 from wvs.eventlog.filtered_log import EventRow
 from wvs.http.positions import PATTERN, format_position
@@ -80,12 +80,12 @@ def _recorded(mapper: EventMapper, row: EventRow) -> RecordedEvent:
 
 
 def _fields(recorded: RecordedEvent, epoch: int, row: EventRow) -> dict[str, Any]:
-    position, workspace_id, version, topic, _, digest = row
+    position, workspace_id, version, _, _, digest = row
     return {
         "position": format_position(epoch, position),
         "workspace_id": format_id(WORKSPACE, workspace_id),
         "version": version,
-        "type": topic,
+        "type": TOPICS[type(recorded.event)],
         "occurred_at": recorded.metadata.occurred_at,
         "actor": recorded.metadata.actor,
         "request_id": recorded.metadata.request_id,

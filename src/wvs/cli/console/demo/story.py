@@ -5,10 +5,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import msgspec
+
 import wvs
+from wvs.cli.console.audit import words
+from wvs.cli.console.audit.documents import EventDocument
 from wvs.cli.console.demo.crash import executor_killed_in_mid_clone
 from wvs.cli.console.demo.projections import rebuilt_and_compared
 from wvs.cli.console.demo.stage import WORKSPACE, Stage
+from wvs.cli.console.demo.tampering import forgery_found_out
 from wvs.cli.console.demo.telling import Teller
 from wvs.cli.console.demo.walk import Tree, difference, files_of, fingerprint, walk
 from wvs.cli.console.documents import CertificateDocument
@@ -122,15 +127,16 @@ def drop(story: Story) -> None:
 
 
 def audit(story: Story) -> None:
-    """Every event, in order, with nothing missing."""
+    """Every event, in order, with nothing missing: who did what."""
     with story.teller.step("The audit has every event"):
         events = story.stage.events()
         for event in events:
-            story.teller.shows(f"{event['version']:3}  {event['occurred_at'][11:23]}  {event['type']}")
+            told = words.in_words(msgspec.convert(event, EventDocument))
+            story.teller.shows(f"{event['version']:3}  {event['occurred_at'][11:23]}  {event['actor']} {told}")
         versions = [event["version"] for event in events]
         story.teller.proves("numbered without a gap", holds=versions == list(range(versions[0], len(events) + 1)))
-        told = [event["type"] for event in events if not event["type"].startswith("task.")]
-        story.teller.proves("and what happened is what was told", holds=told == list(TOLD), instead=told)
+        types = [event["type"] for event in events if not event["type"].startswith("task.")]
+        story.teller.proves("and what happened is what was told", holds=types == list(TOLD), instead=types)
 
 
 STEPS: Final[Sequence[Step]] = (
@@ -144,6 +150,7 @@ STEPS: Final[Sequence[Step]] = (
     drop,
     lambda story: executor_killed_in_mid_clone(story.stage),
     audit,
+    lambda story: forgery_found_out(story.stage),
     lambda story: rebuilt_and_compared(story.stage),
 )
 

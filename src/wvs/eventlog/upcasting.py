@@ -1,0 +1,50 @@
+"""Old events as new ones: stored bytes are never rewritten, an upcaster changes what is read.
+
+To change an event: give it the next name in `wvs.domain.events` (`….v2`), keep the golden file of the old one in
+`tests/unit/eventlog/golden_old`, and add an upcaster here. Each goes one step; a chain of them is followed to its end.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+
+class Upcaster(Struct, frozen=True):
+    """One step: `change` is given the stored event's fields without its name, and answers those of `to`."""
+
+    to: str
+    change: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+Upcasters = Mapping[str, Upcaster]
+"""By the name that is stored."""
+
+UPCASTERS: Final[Upcasters] = {}
+"""Of this release: every event that was ever stored still has its first shape."""
+
+_bodies: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+def upcast(topic: str, state: bytes, upcasters: Upcasters) -> tuple[str, bytes]:
+    """The name and the bytes that an event would be stored with today; its metadata stay as they are.
+
+    Raises `msgspec.DecodeError`, or `ValueError` for bytes that are not those of an event of this name.
+    """
+    if topic not in upcasters:
+        return topic, state
+    body = _bodies.decode(state)
+    event = msgspec.convert(body.get("event"), dict[str, Any])
+    if event.pop("type", None) != topic:
+        raise ValueError(f"the bytes are not those of a {topic!r}")
+    fields = event
+    while (step := upcasters.get(topic)) is not None:
+        topic, fields = step.to, step.change(fields)
+    return topic, msgspec.json.encode({**body, "event": {"type": topic, **fields}})
+
+
+def names_before(topic: str, upcasters: Upcasters = UPCASTERS) -> list[str]:
+    """The old names under which events may be stored that are read as `topic`."""
+    older = [name for name, step in upcasters.items() if step.to == topic]
+    return [*older, *(name for old in older for name in names_before(old, upcasters))]

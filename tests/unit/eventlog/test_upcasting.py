@@ -1,0 +1,92 @@
+"""An old event is read as what it is today, through the codec that reads all others; its stored bytes stay.
+
+The example: once upon a time a workspace was closed, not disabled, under another name and with another shape; in the
+release between the two it was disabled without a reason that may be absent.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from wvs.domain.events import WorkspaceDisabled
+from wvs.domain.values import Metadata
+from wvs.eventlog.codec import TOPICS, EventMapper, Recorded, StoredEvent, UnknownEventError, decode, topics_of
+from wvs.eventlog.upcasting import UPCASTERS, Upcaster, names_before
+
+OLD = Path(__file__).with_name("golden_old")
+WORKSPACE = UUID("0193a1b2-0000-7000-8000-000000000001")
+
+
+def closed_by_someone(fields: dict[str, Any]) -> dict[str, Any]:
+    """`by_force` was never used and is left out."""
+    return {"text": fields["why"]}
+
+
+def with_a_reason_that_may_be_absent(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"reason": fields["text"] or None}
+
+
+EXAMPLE = {
+    "workspace.closed.v1": Upcaster("workspace.closed.v2", closed_by_someone),
+    "workspace.closed.v2": Upcaster("workspace.disabled.v1", with_a_reason_that_may_be_absent),
+}
+METADATA = Metadata(datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), "cli:anna", "req-1")
+
+
+def old(topic: str = "workspace.closed.v1") -> bytes:
+    return (OLD / f"{topic}.json").read_bytes()
+
+
+def test_the_golden_bytes_of_an_old_event_are_read_as_the_event_of_today() -> None:
+    assert decode("workspace.closed.v1", old(), EXAMPLE) == (WorkspaceDisabled("Project ended."), METADATA)
+
+
+def test_an_old_event_of_any_version_goes_through_the_steps_that_are_left() -> None:
+    first, second = b'"workspace.closed.v1","why":"Project ended.","by_force":false', b'"workspace.closed.v2","text":""'
+    stored = old().replace(first, second)
+    assert decode("workspace.closed.v2", stored, EXAMPLE) == (WorkspaceDisabled(None), METADATA)
+
+
+def test_the_mapper_reads_old_events_beside_new_ones_and_writes_only_new_ones() -> None:
+    mapper = EventMapper(upcasters=EXAMPLE)
+    recorded = Recorded(WORKSPACE, 7, WorkspaceDisabled("Project ended."), METADATA)
+    assert mapper.to_domain_event(StoredEvent(WORKSPACE, 7, "workspace.closed.v1", old())) == recorded
+    written = mapper.to_stored_event(recorded)
+    assert written.topic == "workspace.disabled.v1"
+    assert mapper.to_domain_event(written) == recorded
+
+
+def test_an_old_name_without_its_upcaster_is_unknown_and_says_where_it_stands() -> None:
+    with pytest.raises(UnknownEventError, match=rf"{WORKSPACE}, version 7: .*workspace\.closed\.v1"):
+        EventMapper().to_domain_event(StoredEvent(WORKSPACE, 7, "workspace.closed.v1", old()))
+
+
+@pytest.mark.parametrize(
+    ("topic", "change"),
+    [
+        ("workspace.closed.v1", (b'"why":', b'"because":')),
+        ("workspace.closed.v1", (b'"workspace.closed.v1"', b'"workspace.closed.v2"')),
+        ("workspace.closed.v2", (b"", b"")),
+        ("workspace.closed.v1", (b'"event"', b'"events"')),
+        ("workspace.closed.v1", (b'"actor":', b'"who":')),
+        ("workspace.closed.v1", (b"}}", b"}")),
+    ],
+)
+def test_bytes_that_are_not_of_the_old_event_are_an_error(topic: str, change: tuple[bytes, bytes]) -> None:
+    with pytest.raises(UnknownEventError):
+        decode(topic, old().replace(*change), EXAMPLE)
+
+
+def test_old_names_are_found_for_queries_by_name() -> None:
+    assert names_before("workspace.disabled.v1", EXAMPLE) == ["workspace.closed.v2", "workspace.closed.v1"]
+    assert names_before("workspace.closed.v1", EXAMPLE) == []
+
+
+def test_the_upcasters_of_this_release_lead_to_events_of_this_release() -> None:
+    assert topics_of(WorkspaceDisabled)[0] == "workspace.disabled.v1"
+    ends = {step.to for step in UPCASTERS.values()} - set(UPCASTERS)
+    assert ends <= set(TOPICS.values())
+    assert not set(UPCASTERS) & set(TOPICS.values())
