@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.eventlog.codec import EventMapper
+from wvs.eventlog.filtered_log import EventRow
 from wvs.eventlog.follower import Page, last_position, log_epoch, read_page, safe_position
 from wvs.eventlog.workspace_log import read_workspace_page
 from wvs.http.event_views import view_event
@@ -63,6 +64,13 @@ class Start(Struct, frozen=True):
     epoch: int
     position: int
     log: int
+
+
+def entry_of(mapper: EventMapper, epoch: int, row: EventRow) -> Entry:
+    """A stored event as streams send it; its type is that of today, whatever it was stored as."""
+    event = view_event(mapper, epoch, row)
+    text = b"id: %b\ndata: %b\n\n" % (event.position.encode("ascii"), msgspec.json.encode(event))
+    return Entry(row[0], row[1], event.type, text)
 
 
 class Feed:
@@ -156,11 +164,7 @@ class Feed:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _entries(self, page: Page, epoch: int) -> list[Entry]:
-        return [Entry(row[0], row[1], row[3], self._text(epoch, row)) for row in page.rows]
-
-    def _text(self, epoch: int, row: tuple[int, UUID, int, str, bytes, bytes]) -> bytes:
-        event = view_event(self._mapper, epoch, row)
-        return b"id: %b\ndata: %b\n\n" % (event.position.encode("ascii"), msgspec.json.encode(event))
+        return [entry_of(self._mapper, epoch, row) for row in page.rows]
 
     async def _follow(self) -> None:
         while True:
