@@ -72,3 +72,17 @@ WHERE notification_id <= $1 ORDER BY notification_id DESC LIMIT 1
 -- name: log_hash_at
 -- The hash of the event at position $1; null if there is none.
 SELECT encode(hash, 'hex') FROM wvs.events WHERE notification_id = $1
+
+-- name: raise_epoch
+-- Positions handed out before are of another log from here on.
+UPDATE wvs.log_identity SET epoch = epoch + 1 RETURNING epoch
+
+-- name: raise_fences
+-- Puts every lane's fence $1 higher: above all that were given out in the part of the log that is lost.
+UPDATE wvs.lanes SET fence = fence + $1
+
+-- name: raise_sequence
+-- Puts the log's sequence behind the greatest position, where it is not; null if nothing had to be done.
+SELECT setval('wvs.events_notification_id_seq', e.greatest) FROM (
+    SELECT max(notification_id) AS greatest FROM wvs.events) e
+WHERE e.greatest > coalesce(pg_sequence_last_value('wvs.events_notification_id_seq'), 0)

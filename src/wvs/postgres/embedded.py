@@ -247,7 +247,7 @@ def _lock(data_dir: Path) -> int:
 def _write_authentication(pgdata: Path, user: ServerUser) -> None:
     """Only the server's user and ours may connect, by the kernel's word (peer), and only as one role."""
     files = {
-        "pg_hba.conf": f"local all {ROLE} peer map=wvs\n",
+        "pg_hba.conf": f"local all {ROLE} peer map=wvs\nlocal replication {ROLE} peer map=wvs\n",
         "pg_ident.conf": "".join(
             f'wvs "{name}" {ROLE}\n' for name in sorted({user.name, pwd.getpwuid(os.geteuid()).pw_name})
         ),

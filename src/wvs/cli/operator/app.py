@@ -32,6 +32,8 @@ volume = App(name="volume", help="Makes and checks volumes.")
 projections = App(name="projections", help="Makes the read models anew from the log, and compares them with it.")
 app.command(volume)
 app.command(projections)
+epoch = App(name="epoch", help="Begins a new epoch of the log, after its database was restored.")
+app.command(epoch)
 
 
 def run(arguments: list[str]) -> int:
@@ -197,3 +199,15 @@ def verify(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     from wvs.cli.operator.projections import run_verify  # noqa: PLC0415
 
     return run_verify(settings_of_environment(), json=json)
+
+
+@epoch.command(name="raise")
+def raise_() -> int:
+    """Begins a new epoch: for a database that was restored from an older copy, while nothing else runs on it.
+
+    Whoever holds a position of the log that was lost is refused and reads anew, the volume follows this log from now
+    on, and no fence or tree name of the lost part is given out a second time. See runbooks/restored-database.md.
+    """
+    from wvs.cli.operator.epochs import run_raise  # noqa: PLC0415
+
+    return run_raise(settings_of_environment())
