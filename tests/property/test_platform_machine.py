@@ -2,7 +2,8 @@
 
 Rules ask for everything the API offers and make every fault that the design survives; after each step what must be
 true is found out from the log, the volume and the journal of the clone engine (`platform/log_audit`, `disk_audit`), and
-whenever nothing is under way also from a model of plain dicts (`platform/workspace_model`).
+whenever nothing is under way also from a model of plain dicts (`platform/workspace_model`). In the end history has to
+show at every version that was looked at what was shown then (`platform/past_audit`).
 
 WVS_PROPERTY_ROUNDS asks for a longer campaign with other seeds (`make property`); WVS_PROPERTY_SEED is its first one.
 """
@@ -64,6 +65,7 @@ class PlatformMachine(FaultRules):
         self.harness.sweep()
         for model in self.story.models:
             self.story.check_swept(model)
+        self.harness.pasts += self.story.pasts.check(self.harness.client)
 
 
 @pytest.fixture
@@ -90,4 +92,5 @@ def test_platform_keeps_its_promises_whatever_is_asked_and_whatever_breaks(
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         ),
     )
-    record_property("told", f"platform machine: {harness.steps} steps, seed {first}")
+    assert harness.pasts >= 3 * EXAMPLES, "hardly any version was looked back at"
+    record_property("told", f"platform machine: {harness.steps} steps, {harness.pasts} pasts, seed {first}")

@@ -50,6 +50,7 @@ class Harness:
         self.disk = DiskAudit(self.volume, journal, self.processes)
         self.wanted = 2
         self.steps = 0
+        self.pasts = 0
         self.armed = False
         self.api = self._start_api()
         self.tend()

@@ -10,6 +10,7 @@ from tests.property.platform.client import Answer, Request
 from tests.property.platform.harness import WAIT_S, Harness
 from tests.property.platform.log_audit import Look
 from tests.property.platform.manifests import difference, manifest_of
+from tests.property.platform.past_audit import PastAudit
 from tests.property.platform.workspace_model import WorkspaceModel
 from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id, parse_id
 
@@ -30,6 +31,7 @@ class Story:
         """Directories that the test has put in the way of a drop, by snapshot."""
         self.disturbed_at = 0.0
         """When a fault was last made; what was accepted before it may end in any way."""
+        self.pasts = PastAudit(harness.volume)
         self._trail = harness.directory / "trail"
 
     def create_workspace(self) -> WorkspaceModel:
@@ -162,6 +164,7 @@ class Story:
         workspace_id = parse_id(WORKSPACE, typed_id)
         pointed = self.harness.disk.pointed(workspace_id)
         look = self.harness.log.look(workspace_id)
+        self.pasts.note(look)
         states = {row["name"]: row["state"] for row in look.rows["trees"]}
         # The link was read first, so that it is no newer than the log.
         assert pointed is None or states[pointed] in ("live", "retired"), f"the link leads to a tree {states[pointed]}"

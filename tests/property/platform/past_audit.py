@@ -1,0 +1,64 @@
+"""What was true at each version that was looked at, and what history says of that version in the end."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tests.property.platform.client import Client
+from tests.property.platform.log_audit import Look
+from wvs.domain.ids import WORKSPACE, format_id
+from wvs.http.views import Views
+from wvs.projections.rows import decode_snapshot, decode_task, decode_workspace
+
+Past = dict[str, Any]
+
+
+class PastAudit:
+    """Writes down what Postgres shows of each workspace, by version, and compares it with what history says later."""
+
+    def __init__(self, volume: Path) -> None:
+        self._views = Views(volume)
+        self._seen: dict[UUID, dict[int, Past]] = {}
+
+    def note(self, look: Look) -> None:
+        """One look's rows, which were read in one snapshot together with the version."""
+        seen = self._seen.setdefault(look.workspace.id, {})
+        if look.workspace.version not in seen:
+            seen[look.workspace.version] = self._shown(look)
+
+    def check(self, client: Client) -> int:
+        """Asks for every version that was seen; raises `AssertionError` for the first that comes out otherwise."""
+        compared = 0
+        for workspace_id, seen in self._seen.items():
+            path = f"/v1/workspaces/{format_id(WORKSPACE, workspace_id)}/history?limit=1000&at_version="
+            for version, past in seen.items():
+                told = client.read(f"{path}{version}")
+                found: Past = {
+                    "workspace": told["workspace"],
+                    "snapshots": {it["id"]: it for it in told["snapshots"]["items"]},
+                    "tasks": {it["id"]: it for it in told["tasks"]["items"]},
+                }
+                assert told["live_tree"] == past["live_tree"], f"the live tree at version {version}"
+                for part, rows in found.items():
+                    assert rows == past[part], f"{part} at version {version}: {rows} are not {past[part]}"
+                compared += 1
+        return compared
+
+    def _shown(self, look: Look) -> Past:
+        """The rows as the API would show them at this moment."""
+        (row,) = look.rows["workspaces"]
+        workspace = decode_workspace(msgspec.json.encode(row))
+        snapshots = [decode_snapshot(msgspec.json.encode(it)) for it in look.rows["snapshots"]]
+        tasks = [decode_task(msgspec.json.encode(it), None) for it in look.rows["tasks"]]
+        return {
+            "live_tree": workspace.live_tree,
+            "workspace": _as_answered(self._views.workspace(workspace)),
+            "snapshots": {it["id"]: it for it in map(_as_answered, map(self._views.snapshot, snapshots))},
+            "tasks": {it["id"]: it for it in map(_as_answered, map(self._views.task, tasks))},
+        }
+
+
+def _as_answered(view: msgspec.Struct) -> dict[str, Any]:
+    return msgspec.json.decode(msgspec.json.encode(view))
