@@ -94,6 +94,15 @@ POWER_CUTS ?= 300
 powercut: setup ## Rebuild a recorded disk as a power cut leaves it, at POWER_CUTS=300 moments for each filesystem (needs root)
 	WVS_POWER_CUTS=$(POWER_CUTS) $(BIN)/python -m pytest tests/integration/executor/test_power_cut.py $(PYTEST_ARGS)
 
+FREEZE_SNAPSHOTS ?= 200
+FREEZE_UNFROZEN ?= 60
+
+.PHONY: freeze
+freeze: setup ## Snapshots of busy programs on every engine, and every program killed at every step of a freeze (needs root)
+	WVS_FREEZE_SNAPSHOTS=$(FREEZE_SNAPSHOTS) WVS_FREEZE_UNFROZEN=$(FREEZE_UNFROZEN) \
+		$(BIN)/python -m pytest tests/integration/agent/test_engines.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m 'campaign or not campaign' tests/integration/agent/test_never_stuck.py $(PYTEST_ARGS)
+
 RACE_S ?= 60
 
 .PHONY: race
