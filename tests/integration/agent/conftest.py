@@ -82,7 +82,10 @@ class Service:
     async def cgroup(self) -> Path:
         """The cgroup of the only session."""
         (session,) = await self.sessions()
-        (cgroup,) = cgroups_of(session["id"])
+        return await self.cgroup_of(session["id"])
+
+    async def cgroup_of(self, session: str) -> Path:
+        (cgroup,) = cgroups_of(session)
         return cgroup
 
     async def sessions(self, *, ended: bool = False) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Snapshots of programs that never rest, on every engine's own filesystem: under the freeze, and without it.
 
-`make test` takes a few of each; `make freeze` takes WVS_FREEZE_SNAPSHOTS (200) of the one and WVS_FREEZE_UNFROZEN (60) of
-the other kind, and prints what came out.
+`make test` takes a few of each; `make freeze` takes WVS_FREEZE_SNAPSHOTS (200) of the one, WVS_FREEZE_UNFROZEN (60) of
+the other, and prints what came out.
 """
 
 import asyncio

@@ -14,6 +14,7 @@ from tests.integration.agent.cutting import Network
 from wvs.agent import FreezeRefused, Unreachable, register
 from wvs.agent.transport import Transport
 from wvs.domain.states import TaskState
+from wvs.quiesce import freezes
 
 WRITING = "i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done"
 Arrange = Callable[[Callable[[], Awaitable[None]]], None]
@@ -76,16 +77,18 @@ async def test_a_refusal_whose_answer_is_lost_is_said_again(service: Service, mo
 async def test_a_stopped_wrapper_times_out_by_name_and_works_again_when_it_goes_on(
     short_freezes: None, service: Service
 ) -> None:
-    wrapped, other = await service.shell(WRITING), await service.shell("echo ready; while true; do date > b; done")
+    wrapped, other = await service.shell(WRITING), await service.shell("echo ready; while true; do date +%N > b; done")
     await wrapped.line()
     await other.line()
     stopped = next(s for s in await service.sessions() if s["pid"] == wrapped.process.pid)
+    trees = service.platform.trees(service.workspace_id)
     wrapped.process.send_signal(signal.SIGSTOP)
     _, state = await service.snapshot()
     assert state is TaskState.FAILED
     error = await service.failure()
     assert error["code"] == "QUIESCE_TIMEOUT"
     assert stopped["id"] in error["detail"]
+    assert service.platform.trees(service.workspace_id) == trees
     await writes_on(service.live / "b")
     wrapped.process.send_signal(signal.SIGCONT)
     await asyncio.sleep(0.5)
@@ -102,6 +105,9 @@ async def test_a_killed_wrapper_still_blocks_until_a_person_answers_for_its_prog
     (session,) = await service.sessions()
     cgroup = await service.cgroup()
     assert cgroup.name == f"wvs-{session['id']}"
+    other = await service.shell("echo ready; while true; do date +%N > b; done")
+    await other.line()
+    trees = service.platform.trees(service.workspace_id)
     wrapped.process.kill()
     await until(lambda: wrapped.process.returncode is not None)
     await writes_on(service.live / "a")
@@ -110,7 +116,9 @@ async def test_a_killed_wrapper_still_blocks_until_a_person_answers_for_its_prog
     error = await service.failure()
     assert error["code"] == "QUIESCE_TIMEOUT"
     assert session["id"] in error["detail"]
+    assert service.platform.trees(service.workspace_id) == trees
     await writes_on(service.live / "a")
+    await writes_on(service.live / "b")
     await clear(cgroup)
     await service.evict(session["id"])
     _, state = await service.snapshot()
@@ -204,3 +212,35 @@ async def test_whoever_comes_during_a_freeze_does_not_begin_before_its_end(
     assert (service.live / "late").exists()
     assert not ((await service.tree(snapshot_id)) / "late").exists()
     assert len((await service.document(snapshot_id))["certificate"]["members"]) == 1
+
+
+async def test_the_end_of_an_earlier_freeze_lets_nobody_go_and_its_words_count_for_nothing(
+    service: Service, after_the_clone: Arrange
+) -> None:
+    """What a slow executor, or a slow agent, still sends about freeze 1 while freeze 2 holds."""
+    wrapped = await service.shell(WRITING)
+    await wrapped.line()
+    (session,) = await service.sessions()
+    cgroup = await service.cgroup()
+    await service.snapshot()
+
+    async def late_words() -> None:
+        async with service.platform.pool.acquire() as connection:
+            await freezes.close(connection, service.workspace_id, 1, "late")  # pyright: ignore[reportArgumentType]
+            assert not await freezes.hold(connection, service.workspace_id, 1, 60)  # pyright: ignore[reportArgumentType]
+        for word in (
+            {"kind": "frozen", "freeze": 1, "token": "old", "flush": "ok"},
+            {"kind": "still_frozen", "freeze": 1, "token": "old"},
+            {"kind": "refused", "freeze": 1, "reason": "late"},
+            {"kind": "still_frozen", "freeze": 2, "token": "early"},
+        ):
+            answer = await service.client.post(f"/v1/sessions/{session['id']}/acks", json=word)
+            assert (answer.status_code, answer.json()["code"]) == (409, "FREEZE_STALE")
+        await asyncio.sleep(0.2)
+        assert "frozen 1" in (cgroup / "cgroup.events").read_text()
+
+    after_the_clone(late_words)
+    snapshot_id, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    assert (await service.document(snapshot_id))["certificate"]["freeze"] == 2
+    assert await service.attempts_failed() == []
