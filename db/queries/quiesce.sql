@@ -30,6 +30,15 @@ ended AS (
     WHERE f.workspace_id = lane.workspace_id AND f.number = $2 AND f.phase <> 'over' RETURNING f.number)
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1 RETURNING ended.number
 
+-- name: lapse_freeze
+-- Ends a freeze whose hold ran out, before anybody is told to run: a clock that jumps back brings it to life no more.
+WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
+ended AS (
+    UPDATE wvs.freezes f SET phase = 'over', outcome = 'lapsed', over_at = clock_timestamp() FROM lane
+    WHERE f.workspace_id = lane.workspace_id AND f.phase <> 'over' AND f.holds_until <= clock_timestamp()
+    RETURNING f.number)
+UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1
+
 -- name: register_session
 -- Registers a session; answers the workspace's state, and nothing was written unless that is 'active'.
 SELECT wvs.register_session($1, $2, $3, $4, $5, $6)

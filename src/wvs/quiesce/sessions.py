@@ -18,6 +18,10 @@ _ACTIVE: Final = sql("sessions_active")
 _ALL: Final = sql("sessions_all")
 _RENEW: Final = sql("renew_session")
 _DIRECTIVE: Final = sql("directive_of")
+_LAPSE: Final = sql("lapse_freeze")
+_LAPSED: Final = 1_000_000_000_000
+"""What wvs.directive_of adds to the number while there is a freeze whose hold ran out."""
+
 _NUMBERS: Final = sql("directive_numbers")
 _ACKNOWLEDGE: Final = sql("acknowledge")
 _SWITCHED: Final = sql("session_switched")
@@ -135,6 +139,14 @@ class Sessions:
 
     async def directive(self, session_id: UUID) -> Directive:
         """What the session is to do now; refuses `SESSION_NOT_FOUND`."""
+        found = await self._directive(session_id)
+        while found.number >= _LAPSED:
+            # Over for good before anybody hears of it: who joined in mid-freeze has no token to tell that it began.
+            await self._pool.execute(_LAPSE, found.workspace_id)
+            found = await self._directive(session_id)
+        return found
+
+    async def _directive(self, session_id: UUID) -> Directive:
         row = await self._pool.fetchrow(_DIRECTIVE, session_id)
         if row is None:
             raise Refused(ErrorCode.SESSION_NOT_FOUND, "There is no such session.", "Register again.")

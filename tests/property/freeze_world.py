@@ -1,0 +1,270 @@
+"""Freezes as they really are opened, answered and closed, around agents whose every moment is known.
+
+The executor's `frozen` block, the registry of sessions and their SQL are the real ones, on a real Postgres. Agents are
+played, so that the truth is known: when each of them ran. `Tick` is the order in which things happened.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+from wvs.domain.errors import Refused
+from wvs.domain.states import TaskKind
+from wvs.engines.base import Cancel
+from wvs.engines.errors import EngineError
+from wvs.executor.freeze import frozen
+from wvs.postgres.pool import Pool
+from wvs.queue.hints import Broadcast
+from wvs.queue.lanes import Claim
+from wvs.quiesce import freezes
+from wvs.quiesce.sessions import AckKind, Acknowledgement, DirectiveKind, Sessions, SessionState
+from wvs.telemetry.metrics import Metrics
+
+BUDGET_S = 30.0
+Tick = int
+Word = Callable[[], Awaitable[object]]
+
+
+class Agent:
+    """One program with its wrapper, which obeys unless a rule says otherwise."""
+
+    def __init__(self, session_id: UUID, *, runs: bool, now: Tick) -> None:
+        self.id = session_id
+        self.token = 0
+        self.acked: int | None = None
+        self.has_wrapper = True
+        self.is_registered = True
+        self.is_evicted = False
+        self.lies = False
+        self.moments: list[tuple[Tick, bool]] = [(now, runs)]
+
+    @property
+    def runs(self) -> bool:
+        return self.moments[-1][1]
+
+    def change(self, *, runs: bool, now: Tick) -> None:
+        self.moments.append((now, runs))
+
+    def thaw(self, now: Tick) -> None:
+        self.token += 1
+        self.change(runs=True, now=now)
+
+    def ran_within(self, begin: Tick, end: Tick) -> bool:
+        at_begin = [runs for at, runs in self.moments if at <= begin]
+        return bool(at_begin and at_begin[-1]) or any(runs for at, runs in self.moments if begin < at <= end)
+
+
+class DeadPool:
+    """What an executor that was killed still can do: nothing."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.is_dead = False
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        if self.is_dead:
+            raise ConnectionResetError("killed")
+        async with self._pool.acquire() as connection:
+            yield connection
+
+
+class Attempt:
+    """One executor's attempt at one operation; the rules open its gates."""
+
+    def __init__(self, world: "World", kind: TaskKind) -> None:
+        self.kind = kind
+        self.fence = world.fence
+        self.began: Tick | None = None
+        self.ended: Tick | None = None
+        self.published: Tick | None = None
+        self.members_confirmed = False
+        self.error: EngineError | None = None
+        self.clone_may_end, self.commit_may_go = asyncio.Event(), asyncio.Event()
+        self.cancel = Cancel()
+        self.pool = DeadPool(world.pool)
+        self._world = world
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            async with frozen(self._job()) as freeze:
+                self.began = self._world.tick()
+                await self.clone_may_end.wait()
+                self.ended = self._world.tick()
+                await freeze.confirm()
+                self.members_confirmed = True
+                if self.kind is TaskKind.CURRENT_SET:
+                    await self.commit_may_go.wait()
+                    with freeze.required():
+                        await self._world.move_tree(self.fence)
+                    self.ended = self.published = self._world.tick()
+            if self.kind is TaskKind.SNAPSHOT_CREATE:
+                self.published = self._world.tick()
+        except EngineError as error:
+            self.error = error
+        except ConnectionResetError:
+            pass  # it was killed
+
+    def _job(self) -> Any:
+        world = self._world
+        claim = Claim(
+            world.workspace_id, 0, self.fence, world.task_id, self.kind, False, False, False, None, None, None, 0
+        )
+        bench = SimpleNamespace(
+            path=SimpleNamespace(pool=self.pool),
+            settings=SimpleNamespace(freeze_budget_s=BUDGET_S),
+            volume=SimpleNamespace(engine=SimpleNamespace(name="copy")),
+            hint_sessions=lambda: None,
+            freeze_heard=world.heard,
+            metrics=world.metrics,
+        )
+        return SimpleNamespace(
+            bench=bench, claim=claim, cancel=self.cancel, guard=SimpleNamespace(phase=lambda _name: None)
+        )
+
+
+class World:
+    """One workspace with its agents, and whatever executor works on it."""
+
+    def __init__(self, pool: Pool, metrics: Metrics) -> None:
+        self.pool = pool
+        self.metrics = metrics
+        self.sessions = Sessions(pool)
+        self.heard = Broadcast()
+        self.workspace_id, self.task_id = uuid.uuid4(), uuid.uuid4()
+        self.fence = 0
+        self.agents: list[Agent] = []
+        self.attempt: Attempt | None = None
+        self.finished: list[Attempt] = []
+        self.in_flight: list[Word] = []
+        self._now: Tick = 0
+
+    def tick(self) -> Tick:
+        self._now += 1
+        return self._now
+
+    async def begin(self) -> None:
+        await self.pool.execute(
+            "INSERT INTO wvs.workspaces (id, name, state, labels, live_tree, epoch, created_at) "
+            "VALUES ($1, $2, 'active', '{}', 'tree1', 1, now())",
+            self.workspace_id,
+            f"w-{self.workspace_id.hex[:12]}",
+        )
+        await self.pool.execute("INSERT INTO wvs.lanes (workspace_id) VALUES ($1)", self.workspace_id)
+
+    async def settle(self) -> None:
+        """Lets the executor go as far as it can by now."""
+        self.heard.tell()
+        await asyncio.sleep(0.01)
+        if self.attempt is not None and self.attempt.task.done():
+            self.attempt.task.result()
+            self.finished.append(self.attempt)
+            self.attempt = None
+
+    async def claim(self, kind: TaskKind) -> None:
+        self.fence += 1
+        await self.pool.execute(
+            "UPDATE wvs.lanes SET fence = $2, task_id = $3 WHERE workspace_id = $1",
+            self.workspace_id,
+            self.fence,
+            self.task_id,
+        )
+        self.attempt = Attempt(self, kind)
+
+    async def kill_executor(self) -> None:
+        assert self.attempt is not None
+        self.attempt.pool.is_dead = True
+        self.attempt.clone_may_end.set()
+        self.attempt.commit_may_go.set()
+        self.attempt.task.cancel()
+        await asyncio.gather(self.attempt.task, return_exceptions=True)
+        self.finished.append(self.attempt)
+        self.attempt = None
+
+    async def reap(self) -> None:
+        async with self.pool.acquire() as connection:
+            await freezes.abandon(connection, self.workspace_id, self.fence)  # type: ignore[arg-type]
+
+    async def move_tree(self, fence: int) -> None:
+        """What the commit of a new live tree does to the lane and the workspace, in one transaction."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "UPDATE wvs.lanes SET link_pending = 2 WHERE workspace_id = $1 AND fence = $2", self.workspace_id, fence
+            )
+            await connection.execute("UPDATE wvs.workspaces SET epoch = epoch + 1 WHERE id = $1", self.workspace_id)
+
+    async def jump(self, seconds: float) -> None:
+        """The database's clock jumps: on by `seconds`, or back."""
+        await self.pool.execute(
+            "UPDATE wvs.freezes SET holds_until = holds_until - make_interval(secs => $2) WHERE workspace_id = $1",
+            self.workspace_id,
+            seconds,
+        )
+
+    async def holds(self) -> bool:
+        query = "SELECT holds_until > clock_timestamp() FROM wvs.freezes WHERE workspace_id = $1 AND phase <> 'over'"
+        return bool(await self.pool.fetchval(query, self.workspace_id))
+
+    async def register(self) -> None:
+        session = await self.sessions.register(uuid.uuid4(), self.workspace_id, "played", "here", 1, 30)
+        directive = await self.sessions.directive(session.id)
+        runs = directive.kind is not DirectiveKind.FREEZE
+        self.agents.append(Agent(session.id, runs=runs, now=self.tick()))
+
+    async def poll(self, agent: Agent, *, lost: bool, refuses: bool) -> None:
+        """One directive and what the agent makes of it; a word that is lost may still come, later."""
+        told = await self.sessions.directive(agent.id)
+        match told.kind:
+            case DirectiveKind.RUN:
+                if not agent.runs:
+                    agent.thaw(self.tick())
+            case DirectiveKind.FREEZE if told.member and agent.acked != told.freeze:
+                await self._stand_still(agent, told.freeze or 0, lost=lost, refuses=refuses)
+            case DirectiveKind.FREEZE:
+                pass
+            case DirectiveKind.CONFIRM:
+                if agent.runs or agent.acked != told.freeze:
+                    agent.token += 1  # somebody thawed it
+                token = agent.token + (1 if agent.lies else 0)
+                await self._say(agent, Acknowledgement(AckKind.STILL_FROZEN, told.freeze or 0, str(token)), lost=lost)
+            case DirectiveKind.SWITCH:
+                agent.thaw(self.tick())
+                await self.sessions.switched(agent.id, told.epoch)
+            case DirectiveKind.END:
+                agent.change(runs=False, now=self.tick())
+                agent.is_registered = False
+
+    async def _stand_still(self, agent: Agent, freeze: int, *, lost: bool, refuses: bool) -> None:
+        if refuses:
+            if not agent.runs:
+                agent.thaw(self.tick())
+            agent.acked = freeze
+            await self._say(agent, Acknowledgement(AckKind.REFUSED, freeze, reason="no"), lost=lost)
+            return
+        if agent.runs:
+            agent.change(runs=False, now=self.tick())
+        agent.acked = None if lost else freeze
+        await self._say(agent, Acknowledgement(AckKind.FROZEN, freeze, str(agent.token), "ok"), lost=lost)
+        agent.acked = freeze
+
+    async def _say(self, agent: Agent, word: Acknowledgement, *, lost: bool) -> None:
+        async def deliver() -> None:
+            try:
+                await self.sessions.acknowledge(agent.id, word)
+            except Refused:
+                pass  # FREEZE_STALE: it is not the time for this word
+
+        if lost:
+            self.in_flight.append(deliver)
+        else:
+            await deliver()
+
+    async def take_out(self, agent: Agent, state: SessionState) -> None:
+        await self.sessions.leave(agent.id, state)
+        agent.is_registered = False
+        agent.is_evicted = state is SessionState.EVICTED

@@ -1,0 +1,290 @@
+"""The protocol of a freeze: whatever agents, executors, the network and the database's clock do, what is published was
+frozen from before the clone until after it, and every agent that lives runs again.
+
+A member that says `still_frozen` with its right token although it ran is not played: nobody but the stamps can tell.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from tests.property.freeze_world import Agent, World
+from wvs.domain.errors import ErrorCode
+from wvs.domain.states import TaskKind
+from wvs.executor.freeze import Freeze
+from wvs.postgres.pool import create_pool
+from wvs.quiesce.sessions import Sessions, SessionState
+from wvs.telemetry.metrics import Metrics
+
+EXAMPLES = int(os.environ.get("WVS_PROPERTY_EXAMPLES", "0")) or 25
+SEED = int(os.environ.get("WVS_PROPERTY_SEED") or 20261123)
+STEPS = 40
+MOST_AGENTS = 5
+
+picks = st.integers(min_value=0, max_value=99)
+kinds = st.sampled_from([TaskKind.SNAPSHOT_CREATE, TaskKind.SNAPSHOT_CREATE, TaskKind.CURRENT_SET])
+seldom = st.sampled_from([False, False, False, True])
+
+
+class Bed:
+    """The loop, pool and counters that all examples of a run share."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.metrics = Metrics()
+        self.pool = self.run(create_pool(url, application_name="wvs test", size=6))
+        self.outcomes: dict[str, int] = {}
+        self.steps = 0
+        self.violations: list[str] = []
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def close(self) -> None:
+        self.run(self.pool.close())
+        self.loop.close()
+
+
+class FreezeMachine(RuleBasedStateMachine):
+    """No preconditions: how far the executor is by now is a matter of time, and must not decide what is drawn."""
+
+    bed: Bed
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(self.bed.pool, self.bed.metrics)
+        self.checked = 0
+        self._do(self.world.begin())
+        for _ in range(2):
+            self._do(self.world.register())
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        self.bed.run(work)
+        self.bed.run(self.world.settle())
+
+    def _agent(self, pick: int) -> Agent | None:
+        there = [a for a in self.world.agents if a.is_registered and a.has_wrapper]
+        return there[pick % len(there)] if there else None
+
+    @rule()
+    def register(self) -> None:
+        if len(self.world.agents) < MOST_AGENTS:
+            self._do(self.world.register())
+
+    @rule(kind=kinds)
+    def executor_opens(self, kind: TaskKind) -> None:
+        if self.world.attempt is None:
+            self._do(self.world.claim(kind))
+
+    @rule(pick=picks, lost=seldom, refuses=seldom)
+    def agent_polls(self, pick: int, *, lost: bool, refuses: bool) -> None:
+        if agent := self._agent(pick):
+            self._do(self.world.poll(agent, lost=lost, refuses=refuses))
+
+    @rule(stages=st.sampled_from([1, 1, 1, 2, 3, 9]), kind=kinds)
+    def everybody_goes_on(self, stages: int, kind: TaskKind) -> None:
+        """The next things that a quiet day would bring."""
+        for _ in range(stages):
+            attempt = self.world.attempt
+            if attempt is None:
+                self._do(self.world.claim(kind))
+            elif attempt.began is not None and not attempt.clone_may_end.is_set():
+                self._end_clone()
+            elif attempt.ended is not None and attempt.members_confirmed:
+                self._move_tree()
+            else:
+                self._all_poll()
+
+    def _all_poll(self) -> None:
+        for agent in list(self.world.agents):
+            if agent.is_registered and agent.has_wrapper:
+                self._do(self.world.poll(agent, lost=False, refuses=False))
+
+    @rule()
+    def clone_ends(self) -> None:
+        self._end_clone()
+
+    def _end_clone(self) -> None:
+        if self.world.attempt is not None and self.world.attempt.began is not None:
+            self.world.attempt.clone_may_end.set()
+        self.bed.run(self.world.settle())
+
+    @rule()
+    def live_tree_moves(self) -> None:
+        self._move_tree()
+
+    def _move_tree(self) -> None:
+        if self.world.attempt is not None and self.world.attempt.ended is not None:
+            self.world.attempt.commit_may_go.set()
+        self.bed.run(self.world.settle())
+
+    @rule(pick=picks, chance=st.booleans())
+    def agent_thaws_by_itself(self, pick: int, *, chance: bool) -> None:
+        """For want of a word, or because somebody else thawed it. For a new live tree only once the hold is over."""
+        agent = self._agent(pick)
+        moves = self.world.attempt is not None and self.world.attempt.kind is TaskKind.CURRENT_SET
+        if not chance or agent is None or agent.runs or (moves and self.bed.run(self.world.holds())):
+            return
+        agent.thaw(self.world.tick())
+
+    @rule(pick=picks, back=st.booleans())
+    def late_word_arrives(self, pick: int, *, back: bool) -> None:
+        """In any order, and perhaps again later."""
+        if words := self.world.in_flight:
+            word = words[pick % len(words)]
+            if not back:
+                words.remove(word)
+            self._do(word())  # type: ignore[arg-type]
+
+    @rule(pick=picks, lies=seldom)
+    def agent_lies_about_its_token(self, pick: int, *, lies: bool) -> None:
+        if agent := self._agent(pick):
+            agent.lies = lies
+
+    @rule(pick=picks, chance=seldom)
+    def wrapper_is_killed(self, pick: int, *, chance: bool) -> None:
+        if chance and (agent := self._agent(pick)):
+            agent.has_wrapper = False
+
+    @rule(pick=picks, chance=seldom, evicted=st.booleans())
+    def session_ends(self, pick: int, *, chance: bool, evicted: bool) -> None:
+        there = [a for a in self.world.agents if a.is_registered]
+        if not chance or not there:
+            return
+        agent = there[pick % len(there)]
+        if not evicted:
+            agent.change(runs=False, now=self.world.tick())
+        self._do(self.world.take_out(agent, SessionState.EVICTED if evicted else SessionState.ENDED))
+
+    @rule(chance=seldom, seconds=st.sampled_from([1.0, 31.0, 31.0, 100.0]), back=st.booleans())
+    def clock_jumps(self, seconds: float, *, chance: bool, back: bool) -> None:
+        """Not back while a live tree is being replaced: there the agent's own deadline is trusted, too."""
+        attempt = self.world.attempt
+        if not chance or (back and attempt is not None and attempt.kind is TaskKind.CURRENT_SET):
+            return
+        self._do(self.world.jump(-seconds if back else seconds))
+
+    @rule(chance=seldom, reaped=st.booleans())
+    def executor_is_killed(self, *, chance: bool, reaped: bool) -> None:
+        if chance and self.world.attempt is not None:
+            self._do(self.world.kill_executor())
+            if reaped:
+                self._do(self.world.reap())
+
+    @rule(chance=st.booleans())
+    def executor_waits_no_longer(self, *, chance: bool) -> None:
+        """Its budget is over, or somebody cancelled the task."""
+        if chance and self.world.attempt is not None:
+            self.world.attempt.cancel.request("over", ErrorCode.QUIESCE_TIMEOUT)
+            self.bed.run(self.world.settle())
+
+    @rule(chance=seldom)
+    def reaper_takes_a_living_executor_for_dead(self, *, chance: bool) -> None:
+        if chance:
+            self._do(self.world.reap())
+
+    @invariant()
+    def what_is_published_was_frozen(self) -> None:
+        self.bed.steps += 1
+        for attempt in self.world.finished[self.checked :]:
+            kind = "published" if attempt.published else str(attempt.error and attempt.error.code)
+            self.bed.outcomes[kind] = self.bed.outcomes.get(kind, 0) + 1
+            if attempt.published is None or attempt.began is None or attempt.ended is None:
+                continue
+            for agent in self.world.agents:
+                if not agent.is_evicted and agent.ran_within(attempt.began, attempt.ended):
+                    what = f"{agent.id} ran within {attempt.began}..{attempt.ended}: {agent.moments}"
+                    self.bed.violations.append(what)
+                    raise AssertionError(what)
+        self.checked = len(self.world.finished)
+
+    def teardown(self) -> None:
+        """Faults stop: a killed executor's freeze ends by its time, and whoever lives runs."""
+        world = self.world
+        if world.attempt is not None:
+            self._do(world.kill_executor())
+        self._do(world.jump(10_000))
+        for agent in world.agents:
+            if agent.is_registered and agent.has_wrapper:
+                for _ in range(2):
+                    self._do(world.poll(agent, lost=False, refuses=False))
+                assert sys.exc_info()[0] is not None or agent.runs, f"{agent.id} stands still for ever"
+
+
+@pytest.fixture
+def bed(database_url: str) -> Iterator[Bed]:
+    made = Bed(database_url)
+    yield made
+    made.close()
+
+
+def play(bed: Bed, examples: int) -> None:
+    run_state_machine_as_test(
+        seed(SEED)(type("FreezeMachine", (FreezeMachine,), {"bed": bed})),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=STEPS,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        ),
+    )
+
+
+@pytest.mark.timeout(0 if EXAMPLES > 25 else 600)
+def test_what_is_published_was_frozen_and_everybody_runs_again(bed: Bed, record_property: Any) -> None:
+    play(bed, EXAMPLES)
+    record_property("told", f"freeze machine: {bed.steps} steps, {dict(sorted(bed.outcomes.items()))}")
+    assert bed.outcomes.get("published", 0) > 0, "nothing was published, so nothing was proven"
+
+
+async def _ask_nobody(self: Freeze) -> None:
+    self.outcome = "frozen"
+
+
+def _without_question(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+    monkeypatch.setattr(Freeze, "confirm", _ask_nobody)
+
+
+def _without_tokens(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+    source = bed.run(bed.pool.fetchval("SELECT pg_get_functiondef('wvs.acknowledge'::regproc)"))
+    changed = source.replace("WHEN m.token IS DISTINCT FROM p_token THEN 'broken'", "")
+    assert changed != source
+    bed.run(bed.pool.execute(changed))
+
+
+def _with_freezes_that_come_back(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+    monkeypatch.setattr(Sessions, "directive", Sessions._directive)
+
+
+def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+    bed.run(bed.pool.execute("DROP TRIGGER lanes_require_freeze ON wvs.lanes"))
+
+
+PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
+    "nobody is asked again": _without_question,
+    "tokens are not compared": _without_tokens,
+    "a lapsed freeze comes back": _with_freezes_that_come_back,
+    "a tree moves without its freeze": _without_a_freeze_for_the_move,
+}
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug: str, bed: Bed, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
+    PLANTED[bug](monkeypatch, bed)
+    with contextlib.suppress(AssertionError, BaseExceptionGroup, HypothesisException):
+        play(bed, 2000)  # the same draws may meet another timing when they are tried again: the first find counts
+    assert bed.violations
+    record_property("told", f"{bug}: found after {bed.steps} steps")
