@@ -196,7 +196,9 @@ async def serving(platform: Platform) -> AsyncGenerator[httpx.AsyncClient]:
     async with open_api(platform.settings_with_volume(), platform.url) as api:
         listener = listen("127.0.0.1", 0)
         task = asyncio.create_task(serve(api, listener, on_listening=url.set_result, handle_signals=False))
-        async with httpx.AsyncClient(base_url=await url, timeout=70) as client:
+        # Kept for less time than the service keeps a connection: else a request now and then meets its end.
+        limits = httpx.Limits(keepalive_expiry=1)
+        async with httpx.AsyncClient(base_url=await url, timeout=70, limits=limits) as client:
             yield client
         api.draining.set()
         await task

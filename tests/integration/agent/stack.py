@@ -83,7 +83,9 @@ async def served(stack: Stack) -> AsyncGenerator[Service]:
             await stack.until_ready()
             async with platform.running():
                 workspace_id = await platform.create()
-            async with httpx.AsyncClient(base_url=stack.url, timeout=70) as client:
+            async with httpx.AsyncClient(
+                base_url=stack.url, timeout=70, limits=httpx.Limits(keepalive_expiry=1)
+            ) as client:
                 service = Service(platform, client, workspace_id)
                 yield service
                 await service.close()

@@ -130,9 +130,12 @@ def _broken_repository(repository: Path) -> list[str]:
     checked = _git(repository, "fsck", "--full", "--no-dangling", "--no-progress")
     if checked.returncode != 0:
         return [f"the repository: {checked.stdout.strip()} {checked.stderr.strip()}"[:300]]
-    committed, written = _git(repository, "log", "-1", "--format=%s").stdout.strip(), repository / "number"
-    if int(written.read_text() or committed) - int(committed) not in (0, 1):
-        return [f"the repository holds {written.read_text()}, its last commit {committed}"]
+    committed = _git(repository, "log", "-1", "--format=%s").stdout.strip()
+    if not committed.isdecimal() or not (repository / "number").exists():
+        return ["the repository has lost its last commit, or the file"]
+    written = (repository / "number").read_text() or committed  # between its truncation and its writing
+    if int(written) - int(committed) not in (0, 1):
+        return [f"the repository holds {written}, its last commit {committed}"]
     return []
 
 
