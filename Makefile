@@ -117,7 +117,7 @@ storage: setup ## Trees of 100,000 files through every clone engine (needs root)
 bench-storage: setup ## Each clone engine against its rival on the same tree; prints the table (needs root)
 	$(BIN)/python -m benchmarks.storage
 
-BENCHMARKS := commands claim snapshot aggregate history console_help http_boundary projections stream
+BENCHMARKS := commands claim snapshot aggregate history console_help http_boundary projections stream freeze
 
 .PHONY: bench $(addprefix bench-,$(BENCHMARKS))
 bench: $(addprefix bench-,$(BENCHMARKS)) ## The figures of docs/benchmarks.md, one after the other (bench-NAME for one)

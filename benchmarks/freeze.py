@@ -1,0 +1,204 @@
+"""A freeze as the agents feel it, a snapshot with one over HTTP, and what 500 idle sessions cost the API.
+
+    python -m benchmarks.freeze [--snapshots 200] [--sessions 500]
+
+Needs root: the volume is a btrfs of its own, in memory. Each agent is a program under `wvsctl agent run` that notes
+when it did not run; the window of a freeze is from the first agent's stop to the last one's going on. Aims: with one agent
+p50 at most 25 ms and p95 at most 50 ms, end to end p50 at most 100 ms; with 20 agents at most twice that.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from msgspec import Struct
+from tests.integration.engines import filesystems
+from tests.integration.engines.filesystems import Namespace, Unavailable
+
+from benchmarks.platform import api, cpu_s, database, percentile, scratch, up
+from benchmarks.requests import Client
+from benchmarks.snapshot import grow
+from wvs.agent.session import Hooks, Session, open_session
+from wvs.domain.ids import WORKSPACE, format_id
+
+AGENT = """
+import json, os, signal, sys, time
+gaps, ending = [], []
+signal.signal(signal.SIGTERM, lambda *_: ending.append(1))
+open("ready-" + sys.argv[2], "w").close()
+last = time.monotonic()
+while not ending:
+    time.sleep(0.001)
+    with open("count-" + sys.argv[2], "w") as file:
+        file.write(str(last))
+    now = time.monotonic()
+    if now - last > 0.003:
+        gaps.append((last, now))
+    last = now
+json.dump(gaps, open(sys.argv[1], "w"))
+"""
+FILES = 100
+WARM_UP = 10
+IDLE_S = 30.0
+
+Gap = tuple[float, float]
+
+
+class Taken(Struct, frozen=True):
+    """When a client asked for a snapshot and had it, on CLOCK_MONOTONIC, as the agents' gaps."""
+
+    asked: float
+    had: float
+
+
+@contextmanager
+def agents(url: str, workspace: str, live: Path, directory: Path, number: int) -> Iterator[list[Path]]:
+    """That many programs under `wvsctl agent run`; where each writes its gaps when it ends."""
+    notes = [directory / f"gaps-{n}" for n in range(number)]
+    run = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", url, "agent", "run", "-w", workspace, "--"]
+    started = [
+        subprocess.Popen([*run, sys.executable, "-c", AGENT, str(note), str(n)], stdin=subprocess.DEVNULL)
+        for n, note in enumerate(notes)
+    ]
+    try:
+        until = time.monotonic() + 120
+        while not all((live / f"ready-{n}").exists() for n in range(number)):
+            if time.monotonic() > until:
+                raise RuntimeError("the agents did not come up")
+            time.sleep(0.05)
+        yield notes
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        for process in started:
+            process.wait(60)
+
+
+async def take(url: str, workspace: str, snapshots: int) -> list[Taken]:
+    taken: list[Taken] = []
+    async with Client(url) as client:
+        for number in range(snapshots):
+            asked = time.monotonic()
+            answer = await client.post_json(f"/v1/workspaces/{workspace}/snapshots", b"{}", prefer="wait=30")
+            taken.append(Taken(asked, time.monotonic()))
+            if answer["task"]["state"] != "succeeded":
+                raise RuntimeError(f"snapshot {number}: {answer['task']}")
+            await asyncio.sleep(0.05)
+    return taken[WARM_UP:]
+
+
+def windows_ms(notes: list[Path], taken: list[Taken]) -> list[float]:
+    """From the first stop to the last going on within each snapshot; an agent's longest gap there is its standstill."""
+    gaps: list[list[Gap]] = [json.loads(note.read_text()) for note in notes]
+    found: list[float] = []
+    for snapshot in taken:
+        held = [longest(agent, snapshot) for agent in gaps]
+        found.append((max(end for _, end in held) - min(begin for begin, _ in held)) * 1e3)
+    return found
+
+
+def longest(gaps: list[Gap], snapshot: Taken) -> Gap:
+    inside = [(begin, end) for begin, end in gaps if begin < snapshot.had and end > snapshot.asked]
+    if not inside:
+        raise RuntimeError("an agent did not stand still for a snapshot")
+    return max(inside, key=lambda gap: gap[1] - gap[0])
+
+
+def bench_freeze(directory: Path, snapshots: int, number: int) -> None:
+    volume = directory / "btrfs" / f"volume-{number}"
+    with scratch() as home, up(home, WVS_VOLUME=str(volume)) as (url, _pid):
+        workspace, live = asyncio.run(new_workspace(url))
+        grow(live, FILES)
+        with agents(url, workspace, live, home, number) as notes:
+            taken = asyncio.run(take(url, workspace, snapshots + WARM_UP))
+        stood = windows_ms(notes, taken)
+    whole = [(snapshot.had - snapshot.asked) * 1e3 for snapshot in taken]
+    for name, times in (("freeze window", stood), ("end to end over HTTP", whole)):
+        print(f"{number:3} agents  {name:22} p50 {percentile(times, 50):6.1f} ms   p95 {percentile(times, 95):6.1f} ms")
+
+
+async def new_workspace(url: str) -> tuple[str, Path]:
+    async with Client(url) as client:
+        made = await client.post_json("/v1/workspaces", b'{"name":"bench"}', prefer="wait=30")
+    return made["workspace"]["id"], Path(made["workspace"]["path"])
+
+
+def bench_idle(sessions: int) -> None:
+    with scratch() as home, database(home) as database_url:
+        workspace_id = uuid.uuid4()
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO wvs.workspaces (id, name, state, labels, live_tree, epoch, created_at) "
+                "VALUES (%s, 'idle', 'active', '{}', 'tree', 1, now())",
+                [workspace_id],
+            )
+            connection.execute("INSERT INTO wvs.lanes (workspace_id) VALUES (%s)", [workspace_id])
+        volume, workspace = home / "volume", format_id(WORKSPACE, workspace_id)
+        (volume / workspace / "trees" / "tree" / "root").mkdir(parents=True)
+        with api(database_url, home, WVS_VOLUME=str(volume)) as (url, pid):
+            idle = asyncio.run(cost(url, pid, workspace, 0))
+            busy = asyncio.run(cost(url, pid, workspace, sessions))
+            with psycopg.connect(database_url) as connection:
+                query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'wvs%'"
+                row = connection.execute(query).fetchone()
+    print(
+        f"{sessions} idle sessions: API at {busy * 100:.1f} % of one CPU ({idle * 100:.1f} % without any), "
+        f"{row and row[0]} connections to PostgreSQL"
+    )
+
+
+async def cost(url: str, pid: int, workspace: str, sessions: int) -> float:
+    """Processor seconds of the API per second while that many sessions wait for directives."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    hooks = Hooks(on_freeze=nothing, on_thaw=nothing, on_switch=nothing)
+    joined: list[Session] = []
+    for _ in range(sessions):
+        session = await open_session(url, workspace, "idle", hooks)
+        session.follow()
+        joined.append(session)
+    await asyncio.sleep(3)
+    began, used = time.monotonic(), cpu_s(pid)
+    await asyncio.sleep(IDLE_S)
+    share = (cpu_s(pid) - used) / (time.monotonic() - began)
+    for session in joined:
+        await session.stop_following()
+        await session.leave()
+    return share
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--snapshots", type=int, default=200)
+    parser.add_argument("--sessions", type=int, default=500)
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="wvs-bench-mounts-"))
+    namespace = Namespace(directory)
+    try:
+        filesystems.btrfs(namespace, "btrfs", 3000)
+        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; {options.snapshots} snapshots of {FILES} files")
+        for number in (1, 20):
+            bench_freeze(directory, options.snapshots, number)
+    except Unavailable as reason:
+        raise SystemExit(str(reason)) from None
+    finally:
+        namespace.close()
+        directory.rmdir()
+    bench_idle(options.sessions)
+
+
+if __name__ == "__main__":
+    main()
