@@ -3,8 +3,8 @@
     python -m benchmarks.freeze [--snapshots 200] [--sessions 500]
 
 Needs root: the volume is a btrfs of its own, in memory. Each agent is a program under `wvsctl agent run` that notes
-when it did not run; the window of a freeze is from the first agent's stop to the last one's going on. Aims: with one agent
-p50 at most 25 ms and p95 at most 50 ms, end to end p50 at most 100 ms; with 20 agents at most twice that.
+when it did not run; the window of a freeze is from the first agent's stop to the last one's going on. Aims: with one
+agent p50 at most 25 ms and p95 at most 50 ms, end to end p50 at most 100 ms; with 20 agents at most twice that.
 """
 
 import argparse

@@ -93,32 +93,43 @@ async def served(stack: Stack) -> AsyncGenerator[Service]:
         await pool.close()
 
 
-async def counted_on(service: Service, since: float, seconds: float = 60) -> float:
-    """Seconds from `since` (time.monotonic) until the program of writing.py is seen to count on in the live tree."""
-    ends = time.monotonic() + seconds
-    before = b"", Path()
-    while True:
+def counts(service: Service) -> dict[Path, bytes]:
+    """How far the program of writing.py has counted in each tree."""
+    found: dict[Path, bytes] = {}
+    for file in service.platform.home(service.workspace_id).glob("trees/*/root/first"):
         with contextlib.suppress(FileNotFoundError):
-            file = service.live.resolve(strict=True) / "first"
-            now = file.read_bytes(), file
-            if before[1] == now[1] and before[0] != now[0] and len(before[0]) == len(now[0]) == 8:
-                return time.monotonic() - since
-            before = now
+            found[file] = file.read_bytes()
+    return found
+
+
+async def counted_on(service: Service, since: float, seconds: float = 60) -> float:
+    """Seconds from `since` (time.monotonic) until the program is seen to count on, in whatever tree."""
+    ends = time.monotonic() + seconds
+    before = counts(service)
+    while True:
+        now = counts(service)
+        if any(
+            len(number) == len(before.get(file, b"")) == 8 and number != before[file] for file, number in now.items()
+        ):
+            return time.monotonic() - since
+        before = now
         assert time.monotonic() < ends, f"the agent did not run within {seconds} s"
         await asyncio.sleep(0.01)
 
 
 async def stands_still(service: Service) -> bool:
     """Whether the program counts in no tree, for a while."""
-
-    def counts() -> dict[Path, bytes]:
-        return {
-            file: file.read_bytes() for file in service.platform.home(service.workspace_id).glob("trees/*/root/first")
-        }
-
-    before = counts()
+    before = counts(service)
     await asyncio.sleep(0.1)
-    return bool(before) and before == counts()
+    return bool(before) and before == counts(service)
+
+
+async def until_heard(service: Service) -> None:
+    """Its only session is in touch with the service again: it renews its lease with every word."""
+    before = (await service.sessions())[0]["lease_until"]
+    async with asyncio.timeout(60):
+        while (await service.sessions())[0]["lease_until"] == before:
+            await asyncio.sleep(0.05)
 
 
 def _free_port() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import Service, Wrapped, cgroups_of, clear, until
+from tests.integration.agent.stack import until_heard
 
 from wvs.agent.session import GRACE_S
 from wvs.domain.states import TaskState
@@ -114,14 +115,6 @@ async def test_a_command_whose_wrapper_is_stopped_while_it_is_frozen_runs_again(
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
     await writes_on(service.live / "a")
-
-
-async def until_heard(service: Service) -> None:
-    """The session renews its lease with every word."""
-    before = (await service.sessions())[0]["lease_until"]
-    async with asyncio.timeout(60):
-        while (await service.sessions())[0]["lease_until"] == before:
-            await asyncio.sleep(0.05)
 
 
 async def test_the_guardian_ends_with_its_wrapper(service: Service) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 from tests.integration.agent.conftest import Service
-from tests.integration.agent.stack import BUDGET_S, Stack, counted_on, served, stands_still
+from tests.integration.agent.stack import BUDGET_S, Stack, counted_on, served, stands_still, until_heard
 from tests.integration.agent.writing import __file__ as program
 from tests.integration.agent.writing import broken
 from tests.integration.executor.conftest import volume
@@ -102,6 +102,7 @@ async def test_every_agent_runs_again_and_the_task_ends_right(
         workspace = await service.platform.workspace(service.workspace_id)
         assert (workspace.current == snapshot_id) == (error is None)
         assert service.platform.linked_tree(service.workspace_id) == workspace.live_tree
+    await until_heard(service)
     await counted_on(service, time.monotonic())  # in the new tree it first has to make its files
     later_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)
     assert await ended(service, task_id) is TaskState.SUCCEEDED, "the workspace is usable at once"
