@@ -1,6 +1,5 @@
 """A wrapper that is killed or stopped while its command stands still: the guardian lets that go in time."""
 
-import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
