@@ -93,9 +93,12 @@ def is_gone(pid: int, within_s: float = 5.0) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without settings of another service; one clone worker leaves time to be killed in."""
+    """This process's environment without settings of another service; one clone worker leaves time to be killed in.
+
+    The budget of a freeze is short, because the story waits for one to run out.
+    """
     others = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
-    return {**others, "WVS_PORT": "0", "WVS_EXECUTOR_METRICS_PORT": "0", "WVS_CLONE_WORKERS": "1"}
+    return {**others, "WVS_PORT": "0", "WVS_EXECUTOR_METRICS_PORT": "0", "WVS_CLONE_WORKERS": "1", "WVS_FREEZE_BUDGET_S": "4"}
 
 
 def _children(pid: int) -> list[int]:
