@@ -248,6 +248,36 @@ def test_what_is_published_was_frozen_and_everybody_runs_again(bed: Bed, record_
     assert bed.outcomes.get("published", 0) > 0, "nothing was published, so nothing was proven"
 
 
+def test_a_freeze_whose_hold_ran_out_stays_over_though_the_clock_jumps_back(bed: Bed) -> None:
+    """Who joined in mid-freeze has no token: had it been told to run meanwhile, nobody would know."""
+    world = World(bed.pool, bed.metrics)
+
+    async def story() -> str:
+        await world.begin()
+        await world.claim(TaskKind.SNAPSHOT_CREATE)
+        attempt = world.attempt
+        assert attempt is not None
+        async with asyncio.timeout(60):
+            while attempt.began is None:
+                await world.settle()
+        await world.register()
+        (late,) = world.agents
+        assert not late.runs
+        await world.jump(31)
+        await world.poll(late, lost=False, refuses=False)
+        assert late.runs
+        await world.jump(-1000)
+        attempt.clone_may_end.set()
+        async with asyncio.timeout(60):
+            while not attempt.task.done():
+                await world.settle()
+        await world.settle()
+        return str(attempt.error and attempt.error.code)
+
+    assert bed.run(story()) == "QUIESCE_BROKEN"
+    assert [attempt.published for attempt in world.finished] == [None]
+
+
 async def _ask_nobody(self: Freeze) -> None:
     self.outcome = "frozen"
 

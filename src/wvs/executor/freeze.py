@@ -62,13 +62,16 @@ class Freeze:
         self.frozen_at = datetime.now(UTC)
 
     async def confirm(self) -> None:
-        """Asks again, after the clone ended: every member must still be frozen under the token that it gave."""
+        """Asks again, after the clone ended: every member must still be frozen under the token that it gave.
+
+        Without members, too, the freeze must have held: whoever joined meanwhile has been kept from starting by it.
+        """
         gone = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}
+        async with self._job.bench.path.pool.acquire() as connection:
+            held = await freezes.confirm(_plain(connection), *self._key, self._budget_s)
+        if not held:
+            raise self._broken("the freeze ran out of time while the clone was made")
         if self._wanted:
-            async with self._job.bench.path.pool.acquire() as connection:
-                held = await freezes.confirm(_plain(connection), *self._key, self._budget_s)
-            if not held:
-                raise self._broken("the freeze ran out of time while the clone was made")
             self._job.bench.hint_sessions()
         failpoint("freeze.asked_again")
         if self._wanted:

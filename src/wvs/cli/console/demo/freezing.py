@@ -17,7 +17,7 @@ from wvs.cli.console.demo.telling import NotAsTold
 from wvs.cli.console.exits import Exit
 from wvs.cli.console.proof import in_words
 
-PROGRAM: Final = "i=0; while true; do i=$((i+1)); echo $i > ahead; echo $i > behind; done"
+PROGRAM: Final = "i=0; while true; do i=$((i+1)); for f in ahead behind; do echo $i > new; mv new $f; done; done"
 """Two files that are never more than one step apart, although it never rests."""
 
 _START_S: Final = 30.0
@@ -27,37 +27,35 @@ _STEP_S: Final = 20.0
 def program_is_frozen(stage: Stage) -> None:
     """The snapshot of a program that never rests holds both of its files in step."""
     tell = stage.teller
-    with tell.step("A program that knows nothing of WVS runs under wvsctl agent run, and is frozen for a snapshot"):
-        with _program(stage) as (session, _):
-            made = stage.wvsctl("snapshot", "create", WORKSPACE, "--message", "of a busy program").document["snapshot"]
-            certificate = stage.certificate_of(made)
-            tell.shows("\n".join(in_words(certificate)))
-            members = [member.session_id for member in certificate.members]
-            tell.proves("the proof names the program's session", holds=members == [session], instead=members)
-            equal = bool(certificate.stamp_before) and certificate.stamp_before == certificate.stamp_after
-            tell.proves("its stamps are equal", holds=equal)
-            ahead, behind = (_number(stage.tree_of(made["id"]) / name) for name in ("ahead", "behind"))
-            in_step = ahead - behind in (0, 1) or not behind
-            tell.proves(f"its files are in step in the snapshot: {ahead} and {behind}", holds=in_step)
-            tell.proves("and it runs on", holds=_goes_on(stage.link))
+    title = "A program that knows nothing of WVS runs under wvsctl agent run, and is frozen for a snapshot"
+    with tell.step(title), _program(stage) as (session, _):
+        made = stage.wvsctl("snapshot", "create", WORKSPACE, "--message", "of a busy program").document["snapshot"]
+        certificate = stage.certificate_of(made)
+        tell.shows("\n".join(in_words(certificate)))
+        members = [member.session_id for member in certificate.members]
+        tell.proves("the proof names the program's session", holds=members == [session], instead=members)
+        equal = bool(certificate.stamp_before) and certificate.stamp_before == certificate.stamp_after
+        tell.proves("its stamps are equal", holds=equal)
+        ahead, behind = (_number(stage.tree_of(made["id"]) / name) for name in ("ahead", "behind"))
+        tell.proves(f"its files are in step in the snapshot: {ahead} and {behind}", holds=ahead - behind in (0, 1))
+        tell.proves("and it runs on", holds=_goes_on(stage.link))
 
 
 def program_that_will_not_freeze(stage: Stage) -> None:
     """Its wrapper is stopped: the snapshot fails, names it, and nothing was cloned."""
     tell = stage.teller
-    with tell.step("An agent that will not freeze: its wrapper is stopped"):
-        with _program(stage) as (session, wrapper):
-            trees = set((stage.link.parent / "trees").iterdir())
-            tell.runs(f"kill -STOP {wrapper.pid}")
-            wrapper.send_signal(signal.SIGSTOP)
-            failed = stage.wvsctl("snapshot", "create", WORKSPACE, told=Exit.TASK_FAILED)
-            error = failed.document["task"]["error"]
-            tell.shows(error["detail"])
-            tell.proves("the task failed with QUIESCE_TIMEOUT", holds=error["code"] == "QUIESCE_TIMEOUT", instead=error)
-            tell.proves("which names the session", holds=session in error["detail"])
-            now = set((stage.link.parent / "trees").iterdir())
-            tell.proves("nothing was cloned", holds=now == trees, instead=now - trees)
-            tell.proves("and the program was not disturbed", holds=_goes_on(stage.link))
+    with tell.step("An agent that will not freeze: its wrapper is stopped"), _program(stage) as (session, wrapper):
+        trees = set((stage.link.parent / "trees").iterdir())
+        tell.runs(f"kill -STOP {wrapper.pid}")
+        wrapper.send_signal(signal.SIGSTOP)
+        failed = stage.wvsctl("snapshot", "create", WORKSPACE, told=Exit.TASK_FAILED)
+        error = failed.document["task"]["error"]
+        tell.shows(error["detail"])
+        tell.proves("the task failed with QUIESCE_TIMEOUT", holds=error["code"] == "QUIESCE_TIMEOUT", instead=error)
+        tell.proves("which names the session", holds=session in error["detail"])
+        now = set((stage.link.parent / "trees").iterdir())
+        tell.proves("nothing was cloned", holds=now == trees, instead=now - trees)
+        tell.proves("and the program was not disturbed", holds=_goes_on(stage.link))
 
 
 @contextmanager
@@ -81,7 +79,7 @@ def _program(stage: Stage) -> Generator[tuple[str, "subprocess.Popen[bytes]"]]:
         wrapper.send_signal(signal.SIGCONT)
         wrapper.terminate()
         wrapper.wait(_START_S)
-    for name in ("ahead", "behind"):
+    for name in ("ahead", "behind", "new"):
         (stage.link / name).unlink(missing_ok=True)
 
 
@@ -96,9 +94,9 @@ def _options(stage: Stage) -> list[str]:
 
 
 def _number(file: Path) -> int:
-    """What the file holds; 0 if it is not there, or was just emptied to be written."""
+    """What the file holds; 0 if it is not there."""
     try:
-        return int(file.read_text() or 0)
+        return int(file.read_text())
     except FileNotFoundError:
         return 0
 

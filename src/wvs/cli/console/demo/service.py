@@ -98,7 +98,13 @@ def environment() -> dict[str, str]:
     The budget of a freeze is short, because the story waits for one to run out.
     """
     others = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
-    return {**others, "WVS_PORT": "0", "WVS_EXECUTOR_METRICS_PORT": "0", "WVS_CLONE_WORKERS": "1", "WVS_FREEZE_BUDGET_S": "4"}
+    return {
+        **others,
+        "WVS_PORT": "0",
+        "WVS_EXECUTOR_METRICS_PORT": "0",
+        "WVS_CLONE_WORKERS": "1",
+        "WVS_FREEZE_BUDGET_S": "4",
+    }
 
 
 def _children(pid: int) -> list[int]:

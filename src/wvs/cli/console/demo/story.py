@@ -11,6 +11,7 @@ import wvs
 from wvs.cli.console.audit import words
 from wvs.cli.console.audit.documents import EventDocument
 from wvs.cli.console.demo.crash import executor_killed_in_mid_clone
+from wvs.cli.console.demo.freezing import program_is_frozen, program_that_will_not_freeze
 from wvs.cli.console.demo.projections import rebuilt_and_compared
 from wvs.cli.console.demo.stage import WORKSPACE, Stage
 from wvs.cli.console.demo.tampering import forgery_found_out
@@ -148,6 +149,8 @@ STEPS: Final[Sequence[Step]] = (
     no_op,
     refused_drop,
     drop,
+    lambda story: program_is_frozen(story.stage),
+    lambda story: program_that_will_not_freeze(story.stage),
     lambda story: executor_killed_in_mid_clone(story.stage),
     audit,
     lambda story: forgery_found_out(story.stage),
@@ -166,6 +169,10 @@ TOLD: Final = (
     "current.set_skipped.v1",
     "snapshot.drop_requested.v1",
     "snapshot.dropped.v1",
+    "snapshot.requested.v1",
+    "snapshot.created.v1",
+    "snapshot.requested.v1",
+    "snapshot.failed.v1",
     "snapshot.requested.v1",
     "snapshot.created.v1",
 )
