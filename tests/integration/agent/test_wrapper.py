@@ -116,6 +116,29 @@ async def test_a_terminal_is_passed_on_and_its_keys_reach_only_the_program(servi
     assert seen.count(b"interrupted") == 1
 
 
+async def test_ctrl_z_stops_both_and_the_program_goes_on_when_its_wrapper_does(service: Service) -> None:
+    script = "echo ready; i=0; while true; do i=$((i+1)); echo $i > a; sleep 0.01; done"
+    arguments = ["-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
+    pid, terminal = await asyncio.to_thread(_forked, [sys.executable, *arguments, "--", "sh", "-c", script])
+    seen, loop = b"", asyncio.get_running_loop()
+    while b"ready" not in seen:
+        seen += await asyncio.wait_for(loop.run_in_executor(None, os.read, terminal, 4096), 60)
+    os.write(terminal, b"\x1a")
+    _, status = await asyncio.wait_for(loop.run_in_executor(None, os.waitpid, pid, os.WUNTRACED), 60)
+    assert os.WIFSTOPPED(status)
+    before = (service.live / "a").read_text()
+    await asyncio.sleep(0.2)
+    assert (service.live / "a").read_text() == before
+    os.kill(pid, signal.SIGCONT)
+    await until(lambda: (service.live / "a").read_text() not in ("", before))
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    os.write(terminal, b"\x03")
+    _, status = await asyncio.wait_for(loop.run_in_executor(None, os.waitpid, pid, 0), 60)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
+
+
 def _forked(words: list[str]) -> tuple[int, int]:
     pid, terminal = pty.fork()
     if pid == 0:
