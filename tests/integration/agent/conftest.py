@@ -28,6 +28,8 @@ from wvs.http.wiring import open_api
 __all__ = ["platform"]
 
 PATIENCE_S = 60.0
+SHORT_BUDGET_S = 3.0
+"""Of a freeze that is waited out; half of it is what an agent has to stop, on whatever machine."""
 
 
 class Wrapped:
@@ -148,6 +150,19 @@ def cgroups_of(session: str) -> list[Path]:
     return found
 
 
+async def until_heard(service: Service, session: str | None = None) -> None:
+    """The session (the only one, if none is named) speaks with the service: every word renews its lease."""
+
+    async def lease_until() -> str:
+        found = await service.sessions()
+        return next(s["lease_until"] for s in found if session in (None, s["id"]))
+
+    before = await lease_until()
+    async with asyncio.timeout(PATIENCE_S):
+        while await lease_until() == before:
+            await asyncio.sleep(0.05)
+
+
 async def clear(cgroup: Path) -> None:
     """What docs/agents.md tells a person to do with the cgroup of a wrapper that was killed."""
     if (cgroup / "cgroup.kill").exists():
@@ -178,7 +193,7 @@ def cgroup_kind(request: pytest.FixtureRequest) -> type[CgroupV2] | type[CgroupV
 @pytest.fixture
 def short_freezes(platform: Platform) -> None:
     """To be asked for before `service`."""
-    platform.settings_change(freeze_budget_s=1.5)
+    platform.settings_change(freeze_budget_s=SHORT_BUDGET_S)
 
 
 @pytest.fixture

@@ -124,14 +124,6 @@ async def stands_still(service: Service) -> bool:
     return bool(before) and before == counts(service)
 
 
-async def until_heard(service: Service) -> None:
-    """Its only session is in touch with the service again: it renews its lease with every word."""
-    before = (await service.sessions())[0]["lease_until"]
-    async with asyncio.timeout(60):
-        while (await service.sessions())[0]["lease_until"] == before:
-            await asyncio.sleep(0.05)
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

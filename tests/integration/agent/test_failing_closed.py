@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.agent.conftest import Service, clear, until
+from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, until_heard
 from tests.integration.agent.cutting import Network
 
 from wvs.agent import FreezeRefused, Unreachable, register
@@ -91,7 +91,7 @@ async def test_a_stopped_wrapper_times_out_by_name_and_works_again_when_it_goes_
     assert service.platform.trees(service.workspace_id) == trees
     await writes_on(service.live / "b")
     wrapped.process.send_signal(signal.SIGCONT)
-    await asyncio.sleep(0.5)
+    await until_heard(service, stopped["id"])
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
     await writes_on(service.live / "a")
@@ -142,9 +142,9 @@ async def test_a_host_that_lost_the_network_goes_on_by_itself_and_its_token_is_w
         assert "QUIESCE_BROKEN" in await service.attempts_failed()
         assert (await service.failure())["code"] == "QUIESCE_TIMEOUT"
         await writes_on(service.live / "a")
-        assert time.monotonic() - cut_off < 1.0 + 5.0 + 4.0
+        assert time.monotonic() - cut_off < PATIENCE_S
         network.up.set()
-        await asyncio.sleep(1)
+        await until_heard(service)
         _, state = await service.snapshot()
         assert state is TaskState.SUCCEEDED
         wrapped.process.terminate()

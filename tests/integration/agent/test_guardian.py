@@ -6,14 +6,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.integration.agent.conftest import Service, Wrapped, cgroups_of, clear, until
-from tests.integration.agent.stack import until_heard
+from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, Wrapped, cgroups_of, clear, until, until_heard
 
 from wvs.agent.session import GRACE_S
 from wvs.domain.states import TaskState
 
 WRITING = 'echo "$PWD"; i=0; while true; do i=$((i+1)); echo $i > a; done'
-BUDGET_S = 1.5
 SLACK_S = 20.0
 Arrange = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -60,7 +58,7 @@ async def test_a_command_whose_wrapper_is_killed_while_it_is_frozen_runs_again_a
     assert error["code"] == "QUIESCE_TIMEOUT"
     assert session["id"] in error["detail"]
     await writes_on(service.live / "a")
-    assert time.monotonic() - killed[0] < BUDGET_S + GRACE_S + SLACK_S
+    assert time.monotonic() - killed[0] < SHORT_BUDGET_S + GRACE_S + SLACK_S
     assert service.platform.trees(service.workspace_id) == trees
     await settle(service, session["id"], cgroup)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from tests.integration.agent.conftest import Service
-from tests.integration.agent.stack import BUDGET_S, Stack, counted_on, served, stands_still, until_heard
+from tests.integration.agent.conftest import Service, until_heard
+from tests.integration.agent.stack import BUDGET_S, Stack, counted_on, served, stands_still
 from tests.integration.agent.writing import __file__ as program
 from tests.integration.agent.writing import broken
 from tests.integration.executor.conftest import volume
