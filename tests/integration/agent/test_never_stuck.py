@@ -70,6 +70,7 @@ async def service(kernel_holds: None, stack: Stack) -> AsyncIterator[Service]:
         yield made
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("victim", "operation", "point"), shared_out())
 async def test_every_agent_runs_again_and_the_task_ends_right(
     victim: str,
