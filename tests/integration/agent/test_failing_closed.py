@@ -45,7 +45,7 @@ async def test_an_agent_that_refuses_is_named_with_its_reason(service: Service) 
         assert error["code"] == "QUIESCE_REFUSED"
         assert session.id in error["detail"]
         assert "in the middle of a payment" in error["detail"]
-        assert service.platform.trees(service.workspace_id) == trees
+        await until(lambda: service.platform.trees(service.workspace_id) == trees)
         assert thawed.is_set()
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
@@ -88,7 +88,7 @@ async def test_a_stopped_wrapper_times_out_by_name_and_works_again_when_it_goes_
     error = await service.failure()
     assert error["code"] == "QUIESCE_TIMEOUT"
     assert stopped["id"] in error["detail"]
-    assert service.platform.trees(service.workspace_id) == trees
+    await until(lambda: service.platform.trees(service.workspace_id) == trees)
     await writes_on(service.live / "b")
     wrapped.process.send_signal(signal.SIGCONT)
     await until_heard(service, stopped["id"])
@@ -116,7 +116,7 @@ async def test_a_killed_wrapper_still_blocks_until_a_person_answers_for_its_prog
     error = await service.failure()
     assert error["code"] == "QUIESCE_TIMEOUT"
     assert session["id"] in error["detail"]
-    assert service.platform.trees(service.workspace_id) == trees
+    await until(lambda: service.platform.trees(service.workspace_id) == trees)
     await writes_on(service.live / "a")
     await writes_on(service.live / "b")
     await clear(cgroup)

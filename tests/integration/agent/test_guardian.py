@@ -59,7 +59,7 @@ async def test_a_command_whose_wrapper_is_killed_while_it_is_frozen_runs_again_a
     assert session["id"] in error["detail"]
     await writes_on(service.live / "a")
     assert time.monotonic() - killed[0] < SHORT_BUDGET_S + GRACE_S + SLACK_S
-    assert service.platform.trees(service.workspace_id) == trees
+    await until(lambda: service.platform.trees(service.workspace_id) == trees)
     await settle(service, session["id"], cgroup)
 
 

@@ -85,7 +85,7 @@ async def test_a_process_in_uninterruptible_sleep_is_told_within_the_budget_and_
     assert error["code"] == "QUIESCE_REFUSED"
     assert session in error["detail"]
     assert "not frozen within" in error["detail"]
-    assert service.platform.trees(service.workspace_id) == trees
+    await until(lambda: service.platform.trees(service.workspace_id) == trees)
     await neighbour.runs()
     await writes_on(service.live / "a")
     hung.let_go()
@@ -146,7 +146,7 @@ async def test_a_flush_that_fails_refuses_until_the_program_is_started_again(
         assert session["id"] in error["detail"]
         assert "the flush failed" in error["detail"]
         assert any(os.strerror(number) in error["detail"] for number in (errno.EIO, errno.ENOSPC))
-        assert service.platform.trees(service.workspace_id) == trees
+        await until(lambda: service.platform.trees(service.workspace_id) == trees)
         await writes_on(service.live / "a")
         # There is room again, but what was lost stays lost: a second flush that succeeds would be a lie.
         (store / "ballast").unlink(missing_ok=True)
