@@ -91,17 +91,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """How many of the campaign's points held, where the campaign is what was asked for."""
     if not os.environ.get("WVS_FAULTS"):
         return
+    every = wanted = wrong = 0
     for test, what in CAMPAIGN.items():
         for kind in KINDS:
             counts = {
                 outcome: sum(f"{test}[{kind}-" in r.nodeid for r in terminalreporter.stats.get(outcome, ()))
                 for outcome in ("passed", "failed", "error", "skipped")
             }
-            tried = counts["passed"] + counts["failed"] + counts["error"]
+            violated = counts["failed"] + counts["error"]
+            tried = counts["passed"] + violated
             if counts["skipped"]:
                 terminalreporter.line(f"{what} points on {kind}: skipped, the reason is above")
             elif tried:
-                violated = counts["failed"] + counts["error"]
-                terminalreporter.line(
-                    f"{what} points on {kind}: {tried} of {len(names(kind))} points, {violated} violations"
-                )
+                told = f"{tried} of {len(names(kind))} points, {violated} violations"
+                terminalreporter.line(f"{what} points on {kind}: {told}")
+                every, wanted, wrong = every + tried, wanted + len(names(kind)), wrong + violated
+    terminalreporter.line(f"{every} of {wanted} points, {wrong} violations")
