@@ -40,6 +40,20 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
+def run_when_free(*command: str | Path, seconds: float = 60) -> None:
+    """Runs a command of mount(8) that is refused as long as somebody is at work on the filesystem."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            run(*command)
+        except Unavailable:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
 class Namespace:
     """The mounts of one test process."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.integration.engines import recorded_disk
-from tests.integration.engines.filesystems import Namespace, Unavailable, need_program, run
+from tests.integration.engines.filesystems import Namespace, Unavailable, need_program, run, run_when_free
 from tests.integration.engines.recorded_disk import Record, records
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -88,8 +88,8 @@ class RecordedDisk:
 
     def remount(self) -> None:
         """Mounts the filesystem afresh, as a person does after the disk was mended."""
-        run("umount", self.point)
-        run("mount", "-o", self._loop(), self._device, self.point)
+        run_when_free("umount", self.point)
+        run_when_free("mount", "-o", self._loop(), self._device, self.point)
 
     def close(self) -> None:
         """Takes everything away."""
@@ -125,7 +125,7 @@ class RecordedDisk:
         try:
             yield point
         finally:
-            run("umount", point)
+            run_when_free("umount", point)
             image.unlink()
 
 

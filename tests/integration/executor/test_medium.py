@@ -186,7 +186,7 @@ async def test_a_volume_that_turns_read_only_is_unavailable_until_it_can_be_writ
     platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def turn(how: str) -> None:
-        filesystems.run("mount", "-o", f"remount,{how}", disk.point)
+        filesystems.run_when_free("mount", "-o", f"remount,{how}", disk.point)
 
     await recovers(platform, monkeypatch, strike=lambda: turn("ro"), mend=lambda: turn("rw"))
 

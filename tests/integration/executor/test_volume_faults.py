@@ -1,7 +1,6 @@
 """What a volume that fails does to tasks: the code, the hint, the space given back, and the way on."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from uuid import UUID
 
@@ -31,7 +30,7 @@ def small(namespace: Namespace, platform: Platform, request: pytest.FixtureReque
 
 
 def remount(point: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(point)], check=True, capture_output=True)
+    filesystems.run_when_free("mount", "-o", f"remount,{options}", point)
 
 
 async def snapshot_state(platform: Platform, workspace_id: UUID, snapshot_id: UUID) -> SnapshotState:
