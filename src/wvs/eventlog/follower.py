@@ -10,7 +10,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from wvs.eventlog.codec import EventMapper, StoredEvent
+from wvs.eventlog.codec import EventMapper, StoredEvent, UnknownEventError
 from wvs.eventlog.codec import Recorded as RecordedEvent
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
@@ -71,9 +71,17 @@ async def read_events(connection: Connection, mapper: EventMapper, after: int, l
     """The events of one page, decoded; raises `UnknownEventError` rather than skip one."""
     page = await read_page(connection, after, limit)
     return [
-        Positioned(position, mapper.to_domain_event(StoredEvent(ws, version, topic, state)), digest)
+        Positioned(position, decode_at(mapper, position, StoredEvent(ws, version, topic, state)), digest)
         for position, ws, version, topic, state, digest in page.rows
     ]
+
+
+def decode_at(mapper: EventMapper, position: int, stored: StoredEvent) -> RecordedEvent:
+    """The event at a position; raises `UnknownEventError`, which names the position."""
+    try:
+        return mapper.to_domain_event(stored)
+    except UnknownEventError as error:
+        raise UnknownEventError(f"position {position}, {error}") from error
 
 
 async def check_sequence(connection: Connection) -> None:

@@ -11,6 +11,7 @@ from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
 from wvs.eventlog.codec import TOPICS, EventMapper, StoredEvent
 from wvs.eventlog.codec import Recorded as RecordedEvent
 from wvs.eventlog.filtered_log import EventRow
+from wvs.eventlog.follower import decode_at
 from wvs.http.positions import PATTERN, format_position
 from wvs.http.views import WorkspaceId
 
@@ -75,8 +76,8 @@ def view_event_in_full(mapper: EventMapper, epoch: int, row: EventRow) -> EventD
 
 
 def _recorded(mapper: EventMapper, row: EventRow) -> RecordedEvent:
-    _, workspace_id, version, topic, state, _ = row
-    return mapper.to_domain_event(StoredEvent(workspace_id, version, topic, state))
+    position, workspace_id, version, topic, state, _ = row
+    return decode_at(mapper, position, StoredEvent(workspace_id, version, topic, state))
 
 
 def _fields(recorded: RecordedEvent, epoch: int, row: EventRow) -> dict[str, Any]:

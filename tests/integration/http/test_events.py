@@ -8,6 +8,8 @@ import pytest
 from tests.integration.http.actors import Client, Executor
 
 from wvs.eventlog import filtered_log
+from wvs.eventlog.codec import EventMapper, UnknownEventError
+from wvs.eventlog.follower import read_events
 from wvs.postgres.pool import Pool
 
 
@@ -141,3 +143,16 @@ async def test_one_event_is_shown_with_the_request_it_came_from(
     assert (response.status_code, response.json()["code"]) == (404, "VERSION_NOT_FOUND")
     response = await client.get("/v1/workspaces/one/events/0")
     assert [error["field"] for error in response.json()["errors"]] == ["version"]
+
+
+async def test_an_event_that_cannot_be_read_stops_the_list_and_its_position_is_told(
+    client: Client, happened: list[dict[str, Any]], pool: Pool
+) -> None:
+    position = int(happened[3]["position"].partition(":")[2])
+    await pool.execute("UPDATE wvs.events SET topic = 'workspace.painted.v1' WHERE notification_id = $1", position)
+    response = await client.get("/v1/events")
+    assert (response.status_code, response.json()["code"]) == (500, "INTERNAL")
+    async with pool.acquire() as connection:
+        assert len(await read_events(connection, EventMapper(), 0, 3)) == 3
+        with pytest.raises(UnknownEventError, match=rf"position {position}, workspace .*painted"):
+            await read_events(connection, EventMapper(), 0, 4)
