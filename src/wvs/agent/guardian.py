@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _RETRY_S = 1.0
+_WRAPPER_FIRST_S = 2.0
+"""While the wrapper is there it ends the standstill itself at that deadline, and may start the command anew."""
 _ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
 
 
@@ -39,7 +41,8 @@ class Guardian:
         rest = b""
         is_open = True
         while is_open or self._deadline is not None:
-            pause = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            late_s = _WRAPPER_FIRST_S if is_open else 0.0
+            pause = None if self._deadline is None else max(0.0, self._deadline + late_s - time.monotonic())
             ready = select.select([source] if is_open else [], [], [], pause)[0]
             if ready:
                 chunk = os.read(source, 65536)

@@ -311,9 +311,9 @@ class Session:
         """What stands still is not let go: it is told to work in the new tree, and nothing of the old one runs on."""
         if path is None:
             raise AgentError("the service names no live tree")
+        self._hooks.on_hold(asyncio.get_running_loop().time() + GRACE_S)
         if not self._stopped:
             self._stopped = True
-            self._hooks.on_hold(asyncio.get_running_loop().time() + GRACE_S)
             await self._hooks.on_freeze()
         self._leave_standstill()
         self._open(Tree(path, epoch))
