@@ -27,6 +27,9 @@ CLOSE_ENOUGH: Final = 500
 """Events that may be left for the swap: some 50 ms in which commands wait."""
 
 _SCHEMA: Final = "wvs_fresh"
+_CHANGED: Final = "WV002"
+"""The SQLSTATE of wvs.finish_rebuild for tables that are not like the live ones any more."""
+
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
 _PAUSE_S: Final = 0.5
 
@@ -51,6 +54,10 @@ class SwapBlockedError(Exception):
     """Something kept the tables locked all the time; what was rebuilt is kept."""
 
 
+class SchemaChangedError(Exception):
+    """A migration changed the read models while they were rebuilt; the next rebuild begins anew."""
+
+
 class Rebuilt(Struct, frozen=True):
     """What a rebuild did: events replayed by this run, the position it began at, and the last one."""
 
@@ -66,8 +73,8 @@ Progress = Callable[[str, int, int], None]
 async def rebuild(url: str, mapper: EventMapper, progress: Progress, *, swap_patience_s: float = 60.0) -> Rebuilt:
     """Replaces the read models by what the log says.
 
-    Raises `PoisonedEventError` at an event that cannot be read, `RebuildRunsError`, `SwapBlockedError`, or what the
-    connection raises: the live tables are then as they were, and the next call goes on where this one ended.
+    Raises `PoisonedEventError` at an event that cannot be read, `RebuildRunsError`, `SwapBlockedError`,
+    `SchemaChangedError`, or what the connection raises: the live tables are then as they were, and the next call goes on where this one ended.
     """
     writer = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
     reader = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
@@ -154,6 +161,12 @@ class _Rebuild:
                         "What was rebuilt is kept; the next rebuild swaps it in."
                     ) from error
                 await asyncio.sleep(_PAUSE_S)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != _CHANGED:
+                    raise
+                raise SchemaChangedError(
+                    "A migration changed the read models during the rebuild. They are as they were; rebuild again."
+                ) from error
             else:
                 return
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import psycopg
 import pytest
 from tests.integration.eventlog.commanding import cancel, snapshot, write_path
 from tests.integration.projections.past import Past, lively_past
@@ -20,7 +21,7 @@ from wvs.postgres.pool import Pool, connect
 from wvs.projections.changes import KEYS
 from wvs.projections.listings import Listings, SnapshotFilter, WorkspaceFilter
 from wvs.projections.readers import Readers
-from wvs.projections.rebuild import RebuildRunsError, SwapBlockedError, rebuild
+from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError, rebuild
 from wvs.projections.replaying import PoisonedEventError
 from wvs.projections.verify import verify
 
@@ -188,6 +189,22 @@ async def test_what_other_code_began_is_not_gone_on_with(
     await pool.execute("UPDATE wvs_fresh.workspaces SET name = 'by other rules'")
     assert (await again(database_url)).began_at == 0
     assert await rows(pool) == before
+
+
+async def test_a_migration_in_between_is_not_undone(pool: Pool, database_url: str, past: Past) -> None:
+    """Tables of an older shape are neither swapped in nor gone on with."""
+
+    def progress(phase: str, _reached: int, _end: int) -> None:
+        if phase == "indexes":
+            with psycopg.connect(database_url, autocommit=True) as other:
+                other.execute("ALTER TABLE wvs.tasks ADD COLUMN colour text DEFAULT 'red'")
+
+    with pytest.raises(SchemaChangedError):
+        await rebuild(database_url, EventMapper(), progress)
+    assert await pool.fetchval("SELECT count(*) FROM wvs.tasks WHERE colour = 'red'") > 0
+    assert (await rebuild(database_url, EventMapper(), silent)).began_at == 0
+    assert await pool.fetchval("SELECT count(*) FROM wvs.tasks WHERE colour IS NULL") > 0
+    await past.ready_snapshot()
 
 
 @pytest.mark.parametrize("topic", ["workspace.painted.v1", "snapshot.requested.v1"])

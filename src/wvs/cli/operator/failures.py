@@ -15,7 +15,7 @@ from wvs.eventlog.follower import SequenceBehindError
 from wvs.executor.sweeping import RestoredDatabaseError
 from wvs.http.server import RemoteAddressError
 from wvs.postgres.errors import DatabaseSetupError
-from wvs.projections.rebuild import RebuildRunsError, SwapBlockedError
+from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError
 from wvs.projections.replaying import PoisonedEventError
 from wvs.settings import InvalidSetting
 
@@ -27,6 +27,7 @@ _OURS = (
     DatabaseSetupError,
     RebuildRunsError,
     RestoredDatabaseError,
+    SchemaChangedError,
     SequenceBehindError,
     SwapBlockedError,
     UnknownEventError,
