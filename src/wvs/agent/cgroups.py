@@ -5,6 +5,7 @@ import errno
 import os
 import select
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Final
@@ -46,9 +47,9 @@ class _Cgroup(Freezer):
             directory.rmdir()
             raise NoFreezer(f"{self.name} cannot be used in {directory.parent} ({error.strerror})") from None
 
+    @abstractmethod
     def _try_out(self) -> None:
         """Raises `OSError` unless this process may move itself in, which needs more than making the directory."""
-        raise NotImplementedError
 
     def _move_in_and_out(self) -> None:
         (self.directory / "cgroup.procs").write_text("0")

@@ -74,7 +74,8 @@ async def rebuild(url: str, mapper: EventMapper, progress: Progress, *, swap_pat
     """Replaces the read models by what the log says.
 
     Raises `PoisonedEventError` at an event that cannot be read, `RebuildRunsError`, `SwapBlockedError`,
-    `SchemaChangedError`, or what the connection raises: the live tables are then as they were, and the next call goes on where this one ended.
+    `SchemaChangedError`, or what the connection raises: the live tables are then as they were, and the next call goes
+    on where this one ended.
     """
     writer = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
     reader = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
