@@ -61,22 +61,27 @@ SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_unti
        reason, registered_at, ended_at
 FROM wvs.sessions WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
 
--- name: renew_session
--- A session was heard of.
-UPDATE wvs.sessions SET lease_until = clock_timestamp() + make_interval(secs => lease_s)
-WHERE id = $1 AND state = 'active'
-
 -- name: directive_of
 -- What a session is to do now.
 SELECT workspace_id, number, kind, "freeze", member, budget_s, epoch, live_tree, reason FROM wvs.directive_of($1)
 
--- name: directive_numbers
--- The numbers of the newest directives of the sessions $1.
-SELECT s.id, d.number FROM unnest($1::uuid[]) AS s (id), LATERAL wvs.directive_of(s.id) d
+-- name: heard_directive
+-- A session was heard of; what it is to do now. The commit is not waited for: the next call makes up for a lost one.
+WITH heard AS (
+    UPDATE wvs.sessions SET lease_until = clock_timestamp() + make_interval(secs => lease_s)
+    WHERE id = $1 AND state = 'active' RETURNING set_config('synchronous_commit', 'off', true))
+SELECT d.workspace_id, d.number, d.kind, d."freeze", d.member, d.budget_s, d.epoch, d.live_tree, d.reason
+FROM wvs.directive_of($1) d LEFT JOIN heard ON true
+
+-- name: directives_after
+-- What those of the sessions $1 are to do now whose directive has another number than the one in $2 that they saw.
+SELECT s.id, d.workspace_id, d.number, d.kind, d."freeze", d.member, d.budget_s, d.epoch, d.live_tree, d.reason
+FROM unnest($1::uuid[], $2::bigint[]) AS s (id, seen), LATERAL wvs.directive_of(s.id) d WHERE d.number <> s.seen
 
 -- name: acknowledge
--- Takes a session's word on a freeze; false if it is stale.
-SELECT wvs.acknowledge($1, $2, $3, $4, $5, $6)
+-- Takes a session's word on a freeze (taken is false if it is stale), and what it is to do now.
+SELECT taken, workspace_id, number, kind, "freeze", member, budget_s, epoch, live_tree, reason
+FROM wvs.acknowledge_and_direct($1, $2, $3, $4, $5, $6)
 
 -- name: session_switched
 -- A session works in the live tree of epoch $2 now.

@@ -218,7 +218,7 @@ class World:
 
     async def poll(self, agent: Agent, *, lost: bool, refuses: bool) -> None:
         """One directive and what the agent makes of it; a word that is lost may still come, later."""
-        told = await self.sessions.directive(agent.id)
+        told = await self.sessions.heard(agent.id)
         match told.kind:
             case DirectiveKind.RUN:
                 if not agent.runs:

@@ -22,7 +22,8 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.states import TaskKind
 from wvs.executor.freeze import Freeze
 from wvs.postgres.pool import create_pool
-from wvs.quiesce.sessions import Sessions, SessionState
+from wvs.quiesce import sessions
+from wvs.quiesce.sessions import SessionState
 from wvs.telemetry.metrics import Metrics
 
 EXAMPLES = int(os.environ.get("WVS_PROPERTY_EXAMPLES", "0")) or 25
@@ -294,7 +295,7 @@ def _without_tokens(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
 
 
 def _with_freezes_that_come_back(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
-    monkeypatch.setattr(Sessions, "directive", Sessions._directive)
+    monkeypatch.setattr("wvs.quiesce.sessions._LAPSED", 2 * sessions._LAPSED)  # pyright: ignore[reportPrivateUsage]
 
 
 def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:

@@ -2,14 +2,14 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from wvs.agent.errors import FreezeRefused
 from wvs.engines.kernel import sync_filesystem
 from wvs.engines.mounts import mount_of
 
-_KEEPS_ITS_OWN_BUFFERS: Final = "fuse.juicefs"
+_JUICEFS: Final = "fuse.juicefs"
 _WRITING: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -29,15 +29,16 @@ class Flusher:
             self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise FreezeRefused(f"{root} cannot be opened, so nothing in it can be flushed: {error.strerror}") from None
+        self._keeps_its_own_buffers: bool | None = None
 
-    def flush(self, pids: Iterable[int]) -> str:
-        """Writes out everything that was written to the tree; `pids` are the frozen writers. Answers `ok`.
+    def flush(self, writers: Callable[[], Iterable[int]]) -> str:
+        """Writes out everything that was written to the tree; `writers` tells the frozen processes. Answers `ok`.
 
         Raises `FreezeRefused` if anything failed, now or in an earlier flush.
         """
         if self._failure is None:
             try:
-                self._flush(pids)
+                self._flush(writers)
             except OSError as error:
                 self._failure = f"{error.strerror or error} ({error.filename or self._root})"
         if self._failure is not None:
@@ -48,10 +49,12 @@ class Flusher:
         """Lets go of the tree."""
         os.close(self._descriptor)
 
-    def _flush(self, pids: Iterable[int]) -> None:
-        if mount_of(self._descriptor).filesystem == _KEEPS_ITS_OWN_BUFFERS:
+    def _flush(self, writers: Callable[[], Iterable[int]]) -> None:
+        if self._keeps_its_own_buffers is None:
+            self._keeps_its_own_buffers = mount_of(self._descriptor).filesystem == _JUICEFS
+        if self._keeps_its_own_buffers:
             device = os.fstat(self._descriptor).st_dev
-            for pid in pids:
+            for pid in writers():
                 for path in _written_by(pid, device):
                     _fsync(path)
         sync_filesystem(self._descriptor)

@@ -280,7 +280,7 @@ class Session:
             raise FreezeRefused("the live tree could not be opened, so nothing can be flushed")
         try:
             async with asyncio.timeout_at(until):
-                words = await in_daemon_thread(lambda: flusher.flush(self._hooks.writers()))
+                words = await in_daemon_thread(lambda: flusher.flush(self._hooks.writers))
         except TimeoutError:
             raise FreezeRefused(f"not flushed within {budget_s:.1f} s") from None
         except OSError as error:
@@ -372,11 +372,15 @@ class Session:
             log.warning("%s: %s", self.id, error)
 
     async def _say(self, kind: str, **fields: Any) -> Directive | None:
-        """Tells the service; its answer is the next directive. None if it did not take it: then it is asked again."""
+        """Tells the service, and waits for what comes next while the agent stands still.
+
+        None if it did not take it: then it is asked again.
+        """
+        wait_s = _FROZEN_WAIT_S if self._stopped else 0.0
         try:
-            limit = asyncio.get_running_loop().time() + _ANSWER_S
+            limit = asyncio.get_running_loop().time() + wait_s + _ANSWER_S
             async with asyncio.timeout_at(min(limit, self._deadline or limit)):
-                path = f"/v1/sessions/{self.id}/acks"
+                path = f"/v1/sessions/{self.id}/acks?after={self._seen}&wait={wait_s:g}"
                 answer = await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
                 self._refused = None
                 return answer

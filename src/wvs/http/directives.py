@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Generator
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import structlog
 
-from wvs.quiesce.sessions import Sessions
+from wvs.quiesce.sessions import Directive, Sessions
 from wvs.telemetry.metrics import Metrics
 
 POLL_S: Final = 1.0
 
 _log = structlog.get_logger("wvs.http")
+
+
+Changed: TypeAlias = asyncio.Future[Directive | None]
+"""The new directive; None where it has to be asked for."""
 
 
 class DirectiveWaiter:
@@ -23,20 +27,23 @@ class DirectiveWaiter:
         self._sessions = sessions
         self._metrics = metrics
         self._poll_s = poll_s
-        self._waiting: dict[asyncio.Future[None], tuple[UUID, int]] = {}
+        self._waiting: dict[Changed, tuple[UUID, int]] = {}
         self._hint = asyncio.Event()
 
     def hint(self) -> None:
         """There may be new directives: look now. Never blocks."""
         self._hint.set()
 
-    async def until_changed(self, session_id: UUID, seen: int) -> None:
-        """Returns once the session's newest directive has another number than `seen`."""
-        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    @contextlib.contextmanager
+    def watching(self, session_id: UUID, seen: int) -> Generator[Changed]:
+        """What is set once the session's newest directive has another number than `seen`.
+
+        Whoever looks for it within the block misses nothing: what changes after that look is told.
+        """
+        changed: Changed = asyncio.get_running_loop().create_future()
         self._waiting[changed] = (session_id, seen)
-        self.hint()  # what changed between the caller's look and now would otherwise wait for the poll
         try:
-            await changed
+            yield changed
         finally:
             self._waiting.pop(changed, None)
 
@@ -65,7 +72,14 @@ class DirectiveWaiter:
                 await asyncio.sleep(self._poll_s)
 
     async def _look(self) -> None:
-        numbers = await self._sessions.numbers(list({session_id for session_id, _ in self._waiting.values()}))
-        for changed, (session_id, seen) in self._waiting.items():
-            if numbers.get(session_id) != seen and not changed.done():
-                changed.set_result(None)
+        # Of two that wait for one session the one that saw less is told of what both have to know.
+        seen: dict[UUID, int] = {}
+        for session_id, number in self._waiting.values():
+            seen[session_id] = min(number, seen.get(session_id, number))
+        found = await self._sessions.changed(seen)
+        for changed, (session_id, number) in self._waiting.items():
+            if changed.done() or session_id not in found:
+                continue
+            directive = found[session_id]
+            if directive is None or directive.number != number:
+                changed.set_result(directive)

@@ -1,11 +1,10 @@
 """Waits that end when the service drains: an answer is due then, however long the caller was willing to wait."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable
 
 
-async def finished_in_time(wait: Coroutine[Any, Any, object], draining: asyncio.Event, timeout_s: float) -> bool:
+async def finished_in_time(wait: Awaitable[object], draining: asyncio.Event, timeout_s: float) -> bool:
     """True once `wait` is done; False if `timeout_s` went by or the service drains first, and `wait` is cancelled then.
 
     Whatever `wait` raises is raised here.

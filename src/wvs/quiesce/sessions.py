@@ -1,5 +1,6 @@
 """Sessions and their directives, as the API serves them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -9,20 +10,20 @@ import msgspec
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.postgres.pool import Pool
+from wvs.postgres.pool import Pool, Record
 from wvs.postgres.queries import sql
 
 _REGISTER: Final = sql("register_session")
 _BY_ID: Final = sql("session_by_id")
 _ACTIVE: Final = sql("sessions_active")
 _ALL: Final = sql("sessions_all")
-_RENEW: Final = sql("renew_session")
+_HEARD: Final = sql("heard_directive")
 _DIRECTIVE: Final = sql("directive_of")
 _LAPSE: Final = sql("lapse_freeze")
 _LAPSED: Final = 1_000_000_000_000
 """What wvs.directive_of adds to the number while there is a freeze whose hold ran out."""
 
-_NUMBERS: Final = sql("directive_numbers")
+_AFTER: Final = sql("directives_after")
 _ACKNOWLEDGE: Final = sql("acknowledge")
 _SWITCHED: Final = sql("session_switched")
 _LEAVE: Final = sql("leave_session")
@@ -133,40 +134,45 @@ class Sessions:
         rows = await self._pool.fetch(_ALL if ended else _ACTIVE, workspace_id, before, limit)
         return msgspec.convert([dict(row) for row in rows], list[Session])
 
-    async def renew(self, session_id: UUID) -> None:
-        """The session was heard of; its lease begins anew."""
-        await self._pool.execute(_RENEW, session_id)
+    async def heard(self, session_id: UUID) -> Directive:
+        """The session was heard of: its lease begins anew. Answers what it is to do now, as `directive`."""
+        return await self._valid(session_id, await self._pool.fetchrow(_HEARD, session_id))
 
     async def directive(self, session_id: UUID) -> Directive:
         """What the session is to do now; refuses `SESSION_NOT_FOUND`."""
-        found = await self._directive(session_id)
+        return await self._valid(session_id, await self._pool.fetchrow(_DIRECTIVE, session_id))
+
+    async def _valid(self, session_id: UUID, row: Record | None) -> Directive:
+        found = _directive(row)
         while found.number >= _LAPSED:
             # Over for good before anybody hears of it: who joined in mid-freeze has no token to tell that it began.
             await self._pool.execute(_LAPSE, found.workspace_id)
-            found = await self._directive(session_id)
+            found = _directive(await self._pool.fetchrow(_DIRECTIVE, session_id))
         return found
 
-    async def _directive(self, session_id: UUID) -> Directive:
-        row = await self._pool.fetchrow(_DIRECTIVE, session_id)
-        if row is None:
-            raise Refused(ErrorCode.SESSION_NOT_FOUND, "There is no such session.", "Register again.")
-        return msgspec.convert(dict(row), Directive)
+    async def changed(self, seen: Mapping[UUID, int]) -> dict[UUID, Directive | None]:
+        """The directives that are others than the ones `seen`, in one query for all who wait.
 
-    async def numbers(self, session_ids: list[UUID]) -> dict[UUID, int]:
-        """The newest directives' numbers, in one query for all who wait."""
-        return {row["id"]: row["number"] for row in await self._pool.fetch(_NUMBERS, session_ids)}
+        None for a session whose freeze has lapsed: it has to ask for its directive.
+        """
+        rows = await self._pool.fetch(_AFTER, list(seen), list(seen.values()))
+        return {row["id"]: None if row["number"] >= _LAPSED else _directive(row) for row in rows}
 
-    async def acknowledge(self, session_id: UUID, word: Acknowledgement) -> None:
-        """Takes a session's word; refuses `FREEZE_STALE` if it is not about the freeze that holds."""
-        taken = await self._pool.fetchval(
+    async def acknowledge(self, session_id: UUID, word: Acknowledgement) -> Directive:
+        """Takes a session's word and answers what it is to do now; refuses `SESSION_NOT_FOUND`, `FREEZE_STALE`.
+
+        The latter if the word is not about the freeze that holds.
+        """
+        row = await self._pool.fetchrow(
             _ACKNOWLEDGE, session_id, word.freeze, word.kind, word.token, word.flush, word.reason
         )
-        if not taken:
+        if row is not None and not row["taken"]:
             raise Refused(
                 ErrorCode.FREEZE_STALE,
                 f"Freeze {word.freeze} does not hold this session, or is not waiting for {word.kind}.",
                 "Ask for the directive and follow that.",
             )
+        return await self._valid(session_id, row)
 
     async def switched(self, session_id: UUID, epoch: int) -> None:
         """The session works in the live tree of `epoch` now."""
@@ -176,3 +182,9 @@ class Sessions:
         """Takes the session out of later freezes; one that left already stays as it left."""
         await self._pool.fetchval(_LEAVE, session_id, state, reason)
         return await self.get(session_id)
+
+
+def _directive(row: Record | None) -> Directive:
+    if row is None:
+        raise Refused(ErrorCode.SESSION_NOT_FOUND, "There is no such session.", "Register again.")
+    return msgspec.convert(dict(row), Directive)

@@ -1,5 +1,6 @@
 """Sessions: register, follow directives, answer to freezes, leave, evict."""
 
+from collections.abc import Awaitable
 from typing import Annotated, Final, TypeAlias, assert_never
 from uuid import UUID
 
@@ -39,6 +40,8 @@ _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
 _ONE: Final = "/v1/sessions/{session:str}"
 
 SessionPath: TypeAlias = Annotated[str, PathParameter(description="Id of a session.")]
+After: TypeAlias = Annotated[int | None, QueryParameter(description="The number that was seen last.")]
+Wait: TypeAlias = Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for another one.")]
 
 
 @post(
@@ -83,22 +86,14 @@ async def list_sessions(
     responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
 )
 async def get_directive(
-    session: SessionPath,
-    service: NamedDependency[Service],
-    after: Annotated[int | None, QueryParameter(description="The number that was seen last.")] = None,
-    wait: Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for another one.")] = 0,
+    session: SessionPath, service: NamedDependency[Service], after: After = None, wait: Wait = 0
 ) -> DirectiveView:
     """What the session is to do now: at once if that is not `after`, else when it changes or `wait` seconds are over.
 
     Every call renews the session's lease.
     """
     session_id = _session_id(session)
-    await service.sessions.renew(session_id)
-    directive = await service.sessions.directive(session_id)
-    if after is not None and directive.number == after and wait > 0:
-        await finished_in_time(service.directives.until_changed(session_id, after), service.draining, wait)
-        directive = await service.sessions.directive(session_id)
-    return _shown(service, directive)
+    return await _answered(service, session_id, after, wait, service.sessions.heard(session_id))
 
 
 @post(
@@ -107,19 +102,28 @@ async def get_directive(
     operation_id="acknowledge",
     responses=problem_responses(ErrorCode.SESSION_NOT_FOUND, ErrorCode.FREEZE_STALE),
 )
-async def acknowledge(session: SessionPath, data: JSONBody[Ack], service: NamedDependency[Service]) -> DirectiveView:
-    """Takes the session's word on a freeze or on a switch, and answers what it is to do next."""
+async def acknowledge(
+    session: SessionPath, data: JSONBody[Ack], service: NamedDependency[Service], after: After = None, wait: Wait = 0
+) -> DirectiveView:
+    """Takes the session's word on a freeze or on a switch, and answers what it is to do next.
+
+    At once if that is not `after`, else when it changes or `wait` seconds are over: the word is taken before the wait.
+    """
     session_id = _session_id(session)
-    await service.sessions.get(session_id)
+    return await _answered(service, session_id, after, wait, _taken(service, session_id, data))
+
+
+async def _taken(service: Service, session_id: UUID, data: Ack) -> Directive:
     match data:
         case Switched():
             await service.sessions.switched(session_id, data.epoch)
+            return await service.sessions.directive(session_id)
         case Frozen() | FreezeRefused() | StillFrozen():
-            await service.sessions.acknowledge(session_id, _word(data))
+            directive = await service.sessions.acknowledge(session_id, _word(data))
             service.on_acknowledged()
+            return directive
         case _:
             assert_never(data)
-    return _shown(service, await service.sessions.directive(session_id))
 
 
 @delete(
@@ -180,6 +184,24 @@ def _session_id(text: str) -> UUID:
         return parse_id(SESSION, text)
     except InvalidId as error:
         raise Refused(ErrorCode.SESSION_NOT_FOUND, str(error)) from None
+
+
+async def _answered(
+    service: Service, session_id: UUID, after: int | None, wait_s: float, look: Awaitable[Directive]
+) -> DirectiveView:
+    """What `look` finds; if that is `after`, what it changes to within `wait_s` seconds."""
+    if after is None or wait_s <= 0:
+        return _shown(service, await look)
+    with service.directives.watching(session_id, after) as changed:
+        directive = await look
+        if directive.number != after:
+            return _shown(service, directive)
+        is_told = await finished_in_time(changed, service.draining, wait_s)
+        if is_told and (newest := changed.result()) is not None:
+            return _shown(service, newest)
+        if not is_told and directive.budget_s is None:
+            return _shown(service, directive)  # nothing in it has aged
+    return _shown(service, await service.sessions.directive(session_id))
 
 
 def _shown(service: Service, directive: Directive) -> DirectiveView:
