@@ -41,6 +41,8 @@ class DirectiveWaiter:
         Whoever looks for it within the block misses nothing: what changes after that look is told.
         """
         changed: Changed = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self.hint()  # with nobody waiting it does not poll
         self._waiting[changed] = (session_id, seen)
         try:
             yield changed

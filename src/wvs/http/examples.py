@@ -340,7 +340,7 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
             "still frozen": StillFrozen(1, "b0f6c0de.1.1"),
             "switched": Switched(2),
         },
-        _OF_SESSION,
+        {**_OF_SESSION, "after": 1, "wait": 1},
     ),
     "endSession": Examples(
         {200: {"ended": replace(_SESSION, state=SessionState.ENDED, ended_at=_at(6, 0))}}, parameters=_OF_SESSION

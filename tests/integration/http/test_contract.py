@@ -75,7 +75,7 @@ def aim(case: Any) -> None:
         if case.path.endswith("/history") and ("at_version" in case.query) == ("at_time" in case.query):
             case.query.pop("at_time", None)  # either of two
             case.query["at_version"] = 1
-        if "directive" in case.path:
+        if "/sessions/" in case.path:
             case.query["wait"] = 0.01
         elif "after" in case.query:
             case.query["after"] = "1:2"  # of the epoch that this log has
