@@ -9,14 +9,15 @@ from tests.integration.engines.conftest import Bench
 from tests.integration.engines.test_fidelity import deepen, deepest, rsync_differences
 from tests.integration.engines.trees import build_everything, make_socket
 
-pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 
+JUICEFS_FILES = int(os.environ.get("WVS_JUICEFS_FILES", "10000"))
+"""On SQLite it takes 2 to 3 ms to make a file: a tree of 100,000 takes the better half of an hour."""
 _SPARSE = 5 << 30
 
 
 def many(bench: Bench) -> int:
-    # JuiceFS on SQLite takes 3 ms to make a file.
-    return 10_000 if bench.volume.engine.name == "juicefs" else 100_000
+    return JUICEFS_FILES if bench.volume.engine.name == "juicefs" else 100_000
 
 
 def fill(root: Path, files: int, directories: int) -> None:

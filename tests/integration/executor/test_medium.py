@@ -1,6 +1,8 @@
 """A medium that fails in the middle of a task: full, read-only, or broken; the code, and the way on, on real ones."""
 
+import errno
 import os
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ from wvs.executor import cloning
 from wvs.failpoints import failpoint
 
 FILES = 150
+_LARGE = {"reflink-on-xfs": 60_000, "copy-in-quota": 3000}
+"""Bytes that even a clone of shared blocks needs for each file."""
 
 
 class Shortage:
@@ -29,17 +33,25 @@ class Shortage:
 
     def __init__(self, namespace: Namespace, kind: str, name: str) -> None:
         self._kind = kind
-        self.seen_by_kernel = kind != "juicefs-on-juicefs"
-        """Not by the check before the clone: JuiceFS itself makes all or nothing."""
+        self.told = "ENOSPC"
+        """What the kernel says; nothing where JuiceFS itself makes all or nothing."""
         match kind:
             case "copy-on-ext4":
                 self.point = filesystems.ext4(namespace, name, 64, "-N", "400")
             case "reflink-on-xfs":
                 self.point = filesystems.xfs(namespace, name, 320)
+            case "btrfs-on-btrfs":
+                self.point = filesystems.btrfs(namespace, name, 128, "--mixed")
+            case "copy-in-quota":
+                self.point = _limited(filesystems.btrfs(namespace, name, 400))
+                self.told = "EDQUOT"
             case "juicefs-on-juicefs":
                 self.point = filesystems.juicefs(namespace, name, limits=("--inodes", "400"))
+                self.told = ""
             case _:
                 raise ValueError(kind)
+        self.leaves_room = kind != "btrfs-on-btrfs"
+        """For what needs less than a clone."""
         self._filler = self.point / "filler"
         self._filler.mkdir()
         self.volume = self.point / "volume"
@@ -52,25 +64,62 @@ class Shortage:
             if self._kind == "copy-on-ext4":
                 # Its other name is elsewhere: reckoned as a hard link that needs no inode, which it does.
                 os.link(live / f"{number}", self._filler / f"other {number}")
-            if self._kind == "reflink-on-xfs":
-                os.setxattr(live / f"{number}", "user.large", bytes(60_000))
-        if self._kind == "reflink-on-xfs":
-            self._take_space(leave=4 << 20)
-        else:
-            for number in range(FILES):
-                (self._filler / f"{number}").touch()
+            if self._kind in _LARGE:
+                os.setxattr(live / f"{number}", "user.large", bytes(_LARGE[self._kind]))
+        match self._kind:
+            case "reflink-on-xfs":
+                self._take_space(leave=4 << 20)
+            case "btrfs-on-btrfs":
+                pass  # before the clone would be too early, see `strike`
+            case "copy-in-quota":
+                subprocess.run(
+                    ["btrfs", "qgroup", "limit", str(self._referenced() + (192 << 10)), self.point], check=True
+                )
+            case _:
+                for number in range(FILES):
+                    (self._filler / f"{number}").touch()
 
     def _take_space(self, leave: int) -> None:
         figures = os.statvfs(self.point)
         with (self._filler / "large").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, figures.f_bavail * figures.f_frsize - leave)
 
+    def strike(self) -> None:
+        """Between the stamp and the clone."""
+        if self._kind == "btrfs-on-btrfs":
+            self._take_all()
+
+    def _take_all(self) -> None:
+        """Data and metadata share their blocks here: without room for data there is none for a snapshot."""
+        size = 1 << 20
+        number = 0
+        while size:
+            try:
+                (self._filler / f"{number}").write_bytes(os.urandom(size))
+                self.free()
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                size //= 4
+            number += 1
+
+    def _referenced(self) -> int:
+        subprocess.run(["btrfs", "filesystem", "sync", self.point], check=True, capture_output=True)
+        shown = subprocess.run(
+            ["btrfs", "qgroup", "show", "--raw", "-f", self.point], check=True, capture_output=True, text=True
+        )
+        return int(shown.stdout.splitlines()[-1].split()[1])
+
     def relieve(self) -> None:
         for path in self._filler.iterdir():
             path.unlink()
+        if self._kind == "copy-in-quota":
+            subprocess.run(["btrfs", "qgroup", "limit", "none", self.point], check=True)
 
     def free(self) -> tuple[int, int]:
         """Bytes, inodes."""
+        if self._kind == "copy-in-quota":
+            return -self._referenced(), 0
         descriptor = os.open(self.point, os.O_RDONLY)
         sync_filesystem(descriptor)
         os.close(descriptor)
@@ -78,7 +127,14 @@ class Shortage:
         return figures.f_bavail * figures.f_frsize, figures.f_favail
 
 
-@pytest.fixture(params=["copy-on-ext4", "reflink-on-xfs", "juicefs-on-juicefs"])
+def _limited(point: Path) -> Path:
+    """A subvolume, to which a limit can be set."""
+    subprocess.run(["btrfs", "-q", "quota", "enable", point], check=True)
+    subprocess.run(["btrfs", "-q", "subvolume", "create", point / "limited"], check=True)
+    return point / "limited"
+
+
+@pytest.fixture(params=["copy-on-ext4", "reflink-on-xfs", "btrfs-on-btrfs", "copy-in-quota", "juicefs-on-juicefs"])
 def shortage(request: pytest.FixtureRequest, namespace: Namespace, platform: Platform) -> Shortage:
     try:
         made = Shortage(namespace, request.param, f"short-{uuid.uuid4().hex[:8]}")
@@ -101,27 +157,34 @@ def disk(namespace: Namespace, platform: Platform) -> Iterator[RecordedDisk]:
 
 
 async def test_no_room_in_mid_clone_fails_the_task_gives_all_back_and_a_retry_works(
-    platform: Platform, shortage: Shortage
+    platform: Platform, shortage: Shortage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with platform.running():
         workspace_id = await platform.create()
         shortage.fill(platform.live(workspace_id))
-        before = shortage.free()
+        before: list[tuple[int, int]] = []
+
+        def strike() -> None:
+            shortage.strike()
+            before.append(shortage.free())
+
+        once_stamped(monkeypatch, strike)
         snapshot_id, task_id = await platform.ask_for_snapshot(workspace_id)
         assert await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED
         error = await platform.error(task_id)
         assert (error.code, bool(error.hint)) == (ErrorCode.VOLUME_FULL, True)
-        assert ("ENOSPC" in error.detail) is shortage.seen_by_kernel, error.detail
+        assert {shortage.told} - {""} == {word for word in ("ENOSPC", "EDQUOT") if word in error.detail}, error.detail
         assert (await platform.workspace(workspace_id)).snapshots[snapshot_id].state is SnapshotState.FAILED
         await platform.until_swept(workspace_id)
 
         async def given_back() -> bool:
             space, inodes = shortage.free()
-            return space >= before[0] - (1 << 20) and inodes >= before[1] - 8
+            return space >= before[0][0] - (1 << 20) and inodes >= before[0][1] - 8
 
         await eventually(given_back, 60)  # some filesystems free inodes a little later
         assert len(read_tree(platform.live(workspace_id))) == FILES
-        (platform.live(workspace_id) / "0").write_text("still writable")
+        if shortage.leaves_room:
+            (platform.live(workspace_id) / "0").write_text("still writable")
 
         shortage.relieve()
         await platform.execute(workspace_id, RetryTask(task_id))
