@@ -29,7 +29,8 @@ from tests.integration.engines.filesystems import Namespace, Unavailable
 from benchmarks.platform import api, cpu_s, database, percentile, scratch, up
 from benchmarks.requests import Client
 from benchmarks.snapshot import grow
-from wvs.agent.session import Hooks, Session, open_session
+from wvs.agent.hooks import Hooks
+from wvs.agent.session import Session, open_session
 from wvs.domain.ids import WORKSPACE, format_id
 
 AGENT = """

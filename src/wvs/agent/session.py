@@ -5,26 +5,21 @@ import contextlib
 import logging
 import os
 import random
-import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from msgspec import Struct
-
 from wvs.agent.errors import AgentError, FreezeRefused, Rejected, Unreachable
-from wvs.agent.flushing import Flusher
+from wvs.agent.hooks import Hooks, nothing
 from wvs.agent.protocol import STALE, UNKNOWN, Directive, DirectiveKind, RegistrationDocument, Tree
+from wvs.agent.standstill import Standstill
 from wvs.agent.threads import in_daemon_thread
 from wvs.agent.transport import Transport
 
 LEASE_S: Final = 30.0
-GRACE_S: Final = 5.0
-"""How long after its budget a freeze without word from the service is undone."""
-
 _ANSWER_S: Final = 5.0
 _FROZEN_WAIT_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.05
@@ -33,30 +28,6 @@ _LEAVE_PATIENCE_S: Final = 30.0
 _LINK_PATIENCE_S: Final = 2.0
 
 log = logging.getLogger("wvs.agent")
-
-
-async def _nothing(*_: object) -> None:
-    """A hook that was not given."""
-
-
-def _own_process() -> list[int]:
-    return [os.getpid()]
-
-
-class Hooks(Struct, frozen=True, kw_only=True):
-    """What the session asks of the agent; see `register`.
-
-    `on_hold` is told before a standstill, and whenever that changes, until when (time.monotonic) it may last at most.
-    """
-
-    on_freeze: Callable[[], Awaitable[object]]
-    on_thaw: Callable[[], Awaitable[object]]
-    on_switch: Callable[[Tree], Awaitable[object]]
-    on_end: Callable[[str], Awaitable[object]] = _nothing
-    on_hold: Callable[[float], None] = lambda _deadline: None
-    still_frozen: Callable[[], bool] = lambda: True
-    writers: Callable[[], Iterable[int]] = _own_process
-    caveat: str = ""
 
 
 class Session:
@@ -68,31 +39,24 @@ class Session:
     def __init__(self, transport: Transport, registration: RegistrationDocument, hooks: Hooks, lease_s: float) -> None:
         self.id: Final = registration.session.id
         self.workspace_id: Final = registration.session.workspace_id
-        self.tree: Tree
         self._transport = transport
         self._hooks = hooks
         self._wait_s = min(20.0, lease_s / 2)
         self._directive = registration.directive
         self._seen: int | None = None
-        self._flusher: Flusher | None = None
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
-        self._stopped = False  # the agent stands still
-        self._freeze: int | None = None  # for this freeze
-        self._acked: int | None = None  # which the service was told
+        self._standstill = Standstill(hooks, _tree(registration.directive))
+        self._acked: int | None = None  # the freeze that the service was told of
         self._refused: tuple[int, str] | None = None  # and why, until the service has taken it
         self._alone = False  # for want of a word from the service
-        self._deadline: float | None = None  # of the standstill, in the loop's time
-        self._incarnation = f"{_boot_id()}-{secrets.token_hex(4)}"
-        self._thaws = 0
         self.end_reason: str | None = None
-        self._enter(registration.directive)
 
     @property
-    def token(self) -> str:
-        """Names this standstill: another one after every boot, start of the agent, and thaw."""
-        return f"{self._incarnation}-{self._thaws}"
+    def tree(self) -> Tree:
+        """The live tree that the agent works in."""
+        return self._standstill.tree
 
     async def __aenter__(self) -> Self:
         self.follow()
@@ -148,9 +112,7 @@ class Session:
                 raise
         finally:
             self._transport.close()
-            if self._flusher is not None:
-                self._flusher.close()
-                self._flusher = None
+            self._standstill.close()
 
     async def _repeat(self, call: Callable[[], Awaitable[object]]) -> None:
         pause = _FIRST_PAUSE_S
@@ -179,21 +141,21 @@ class Session:
             try:
                 return await self._poll()
             except (Unreachable, TimeoutError) as error:
-                if self._is_overdue():
+                if self._standstill.is_overdue:
                     await self._go_on_alone()
                     continue
                 if self._alone:
                     await self._follow_link()
                 log.debug("%s: the service cannot be reached: %s", self.id, error)
             await self._pause(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the callers, protects nothing
-            pause = min(pause * 2, _FROZEN_WAIT_S / 2 if self._stopped else _LONGEST_PAUSE_S)
+            pause = min(pause * 2, _FROZEN_WAIT_S / 2 if self._standstill.is_on else _LONGEST_PAUSE_S)
 
     async def _poll(self) -> Directive:
-        wait_s = _FROZEN_WAIT_S if self._stopped else self._wait_s
+        wait_s = _FROZEN_WAIT_S if self._standstill.is_on else self._wait_s
         query = "" if self._seen is None else f"?after={self._seen}&wait={wait_s:g}"
         limit = asyncio.get_running_loop().time() + wait_s + _ANSWER_S
         try:
-            async with asyncio.timeout_at(min(limit, self._deadline or limit)):
+            async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
                 directive = await self._transport.call("GET", f"/v1/sessions/{self.id}/directive{query}", Directive)
         except Rejected as problem:
             if problem.code != UNKNOWN:
@@ -204,17 +166,15 @@ class Session:
         return directive
 
     async def _pause(self, seconds: float) -> None:
-        if self._deadline is not None:
-            seconds = min(seconds, max(0.0, self._deadline - asyncio.get_running_loop().time()))
+        if self._standstill.deadline is not None:
+            seconds = min(seconds, max(0.0, self._standstill.deadline - asyncio.get_running_loop().time()))
         await asyncio.sleep(seconds)
-
-    def _is_overdue(self) -> bool:
-        return self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline
 
     async def _obey(self, directive: Directive) -> Directive | None:
         self._seen = directive.number
-        if directive.budget_s is not None and self._stopped and directive.freeze == self._freeze:
-            self._extend(directive.budget_s)
+        still = self._standstill
+        if directive.budget_s is not None and still.is_on and directive.freeze == still.number:
+            still.extend(directive.budget_s)
         match directive.kind:
             case DirectiveKind.RUN:
                 await self._run(directive)
@@ -232,11 +192,10 @@ class Session:
 
     async def _run(self, directive: Directive) -> None:
         if not self._started.is_set():
-            self._enter(directive)
-            self._stopped, self._freeze, self._deadline = False, None, None
+            self._standstill.enter(_tree(directive))
             self._started.set()
-        elif self._stopped:
-            await self._thaw()
+        elif self._standstill.is_on:
+            await self._standstill.end()
 
     async def _freeze_for(self, directive: Directive) -> Directive | None:
         number = directive.freeze
@@ -244,95 +203,46 @@ class Session:
             return await self._refuse(*self._refused)
         if not self._started.is_set() or number is None or self._acked == number:
             return None  # nothing runs yet, or it was answered already, if only by a refusal
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (directive.budget_s or 0.0)
         try:
-            words = await self._stand_still(number, directive.budget_s or 0.0, until)
+            words = await self._standstill.begin(number, directive.budget_s or 0.0)
         except FreezeRefused as refusal:
-            await self._thaw()
+            await self._standstill.end()
             return await self._refuse(number, str(refusal)[:900])
         self._acked = number
-        self._deadline = until + GRACE_S
         if not directive.member:
             return None
-        return await self._say("frozen", freeze=number, token=self.token, flush=words)
+        return await self._say("frozen", freeze=number, token=self._standstill.token, flush=words)
 
     async def _refuse(self, number: int, reason: str) -> Directive | None:
         """Said again until the service has taken it, or has gone on without it."""
         self._acked, self._refused = number, (number, reason)
         return await self._say("refused", freeze=number, reason=reason)
 
-    async def _stand_still(self, number: int, budget_s: float, until: float) -> str:
-        """Stops and flushes; raises `FreezeRefused` if that cannot be done in time. The caller thaws then."""
-        self._hooks.on_hold(until + GRACE_S)
-        try:
-            if not self._stopped:
-                self._stopped = True
-                async with asyncio.timeout(budget_s / 2):
-                    await self._hooks.on_freeze()
-        except TimeoutError:
-            raise FreezeRefused(f"not frozen within {budget_s / 2:.1f} s") from None
-        except (AgentError, OSError) as error:
-            raise FreezeRefused(str(error)) from error
-        self._freeze = number
-        flusher = self._flusher
-        if flusher is None:
-            raise FreezeRefused("the live tree could not be opened, so nothing can be flushed")
-        try:
-            async with asyncio.timeout_at(until):
-                words = await in_daemon_thread(lambda: flusher.flush(self._hooks.writers))
-        except TimeoutError:
-            raise FreezeRefused(f"not flushed within {budget_s:.1f} s") from None
-        except OSError as error:
-            raise FreezeRefused(f"the flush failed: {error}") from error
-        if not self._hooks.still_frozen():
-            raise FreezeRefused("it ran again before the flush ended")
-        return f"{words} ({self._hooks.caveat})" if self._hooks.caveat else words
-
     async def _confirm(self, directive: Directive) -> Directive | None:
         """Says the token of the standstill; another one, which breaks the freeze at once, if it did not last."""
-        lasted = self._stopped and self._freeze == directive.freeze and self._acked == directive.freeze
-        if lasted and not self._hooks.still_frozen():
+        still = self._standstill
+        lasted = still.is_on and still.number == directive.freeze and self._acked == directive.freeze
+        if lasted and not still.holds():
             log.warning("%s: somebody else thawed it in freeze %s", self.id, directive.freeze)
-            await self._thaw()
-        return await self._say("still_frozen", freeze=directive.freeze, token=self.token)
+            await still.end()
+        return await self._say("still_frozen", freeze=directive.freeze, token=still.token)
 
     async def _switch(self, directive: Directive) -> Directive | None:
         if not self._started.is_set():
-            self._enter(directive)
+            self._standstill.enter(_tree(directive))
         elif directive.path != self.tree.path:
-            await self._switch_to(directive.path, directive.epoch)
-        elif self._stopped:
-            await self._thaw()
-        self.tree = Tree(self.tree.path, directive.epoch)
+            await self._standstill.move(_tree(directive))
+        elif self._standstill.is_on:
+            await self._standstill.end()
+        self._standstill.tree = Tree(self.tree.path, directive.epoch)
         return await self._say("switched", epoch=directive.epoch)
-
-    async def _switch_to(self, path: str | None, epoch: int | None) -> None:
-        """What stands still is not let go: it is told to work in the new tree, and nothing of the old one runs on."""
-        if path is None:
-            raise AgentError("the service names no live tree")
-        self._hooks.on_hold(asyncio.get_running_loop().time() + GRACE_S)
-        if not self._stopped:
-            self._stopped = True
-            await self._hooks.on_freeze()
-        self._leave_standstill()
-        self._open(Tree(path, epoch))
-        await self._hooks.on_switch(self.tree)
-
-    async def _thaw(self) -> None:
-        self._leave_standstill()
-        await self._hooks.on_thaw()
-
-    def _leave_standstill(self) -> None:
-        self._stopped, self._freeze, self._deadline = False, None, None
-        self._thaws += 1
 
     async def _go_on_alone(self) -> None:
         """The freeze is over for want of a word from the service; its token is never said again."""
-        log.warning("%s: no word from the service in freeze %s; going on by itself", self.id, self._freeze)
+        log.warning("%s: no word from the service in freeze %s; going on by itself", self.id, self._standstill.number)
         self._alone = True
         if not await self._follow_link():
-            await self._thaw()
+            await self._standstill.end()
 
     async def _follow_link(self) -> bool:
         """Goes where the link `current` leads by now; False if that is where the agent is."""
@@ -340,7 +250,7 @@ class Session:
         if link is None or link == self.tree.path:
             return False
         log.warning("%s: the live tree was replaced by %s", self.id, link)
-        await self._switch_to(link, None)
+        await self._standstill.move(Tree(link, None))
         return True
 
     async def _tree_behind_link(self) -> str | None:
@@ -352,34 +262,15 @@ class Session:
         except (OSError, TimeoutError):
             return None
 
-    def _extend(self, budget_s: float) -> None:
-        self._deadline = asyncio.get_running_loop().time() + budget_s + GRACE_S
-        self._hooks.on_hold(self._deadline)
-
-    def _enter(self, directive: Directive) -> None:
-        if directive.path is None:
-            raise AgentError("the workspace has no live tree")
-        self._open(Tree(directive.path, directive.epoch))
-
-    def _open(self, tree: Tree) -> None:
-        if self._flusher is not None:
-            self._flusher.close()
-        self._flusher = None
-        self.tree = tree
-        try:
-            self._flusher = Flusher(tree.path)
-        except FreezeRefused as error:
-            log.warning("%s: %s", self.id, error)
-
     async def _say(self, kind: str, **fields: Any) -> Directive | None:
         """Tells the service, and waits for what comes next while the agent stands still.
 
         None if it did not take it: then it is asked again.
         """
-        wait_s = _FROZEN_WAIT_S if self._stopped else 0.0
+        wait_s = _FROZEN_WAIT_S if self._standstill.is_on else 0.0
         try:
             limit = asyncio.get_running_loop().time() + wait_s + _ANSWER_S
-            async with asyncio.timeout_at(min(limit, self._deadline or limit)):
+            async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
                 path = f"/v1/sessions/{self.id}/acks?after={self._seen}&wait={wait_s:g}"
                 answer = await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
                 self._refused = None
@@ -400,10 +291,10 @@ async def register(
     workspace: str,
     *,
     agent: str,
-    on_freeze: Callable[[], Awaitable[object]] = _nothing,
-    on_thaw: Callable[[], Awaitable[object]] = _nothing,
-    on_switch: Callable[[Tree], Awaitable[object]] = _nothing,
-    on_end: Callable[[str], Awaitable[object]] = _nothing,
+    on_freeze: Callable[[], Awaitable[object]] = nothing,
+    on_thaw: Callable[[], Awaitable[object]] = nothing,
+    on_switch: Callable[[Tree], Awaitable[object]] = nothing,
+    on_end: Callable[[str], Awaitable[object]] = nothing,
     lease_s: float = LEASE_S,
 ) -> Session:
     """Registers an agent that is going to write the live tree of `workspace` (name or id). Use it with `async with`.
@@ -441,5 +332,7 @@ def _end(number: int, reason: str) -> Directive:
     return Directive(number=number, kind=DirectiveKind.END, epoch=0, reason=reason)
 
 
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")
+def _tree(directive: Directive) -> Tree:
+    if directive.path is None:
+        raise AgentError("the service names no live tree")
+    return Tree(directive.path, directive.epoch)

@@ -15,8 +15,9 @@ from wvs.agent.command import Command
 from wvs.agent.errors import AgentError, NotThawed, StillAlive
 from wvs.agent.freezer import Freezer
 from wvs.agent.guarding import Guard
+from wvs.agent.hooks import Hooks
 from wvs.agent.protocol import Tree
-from wvs.agent.session import Hooks, Session, open_session
+from wvs.agent.session import Session, open_session
 from wvs.agent.signals import signals_to
 from wvs.agent.stopping import CooperativeFreezer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, Wrapped, cgroups_of, clear, until, until_heard
 
-from wvs.agent.session import GRACE_S
+from wvs.agent.standstill import GRACE_S
 from wvs.domain.states import TaskState
 
 WRITING = 'echo "$PWD"; i=0; while true; do i=$((i+1)); echo $i > a; done'
