@@ -220,9 +220,9 @@ class Session:
 
     async def _confirm(self, directive: Directive) -> Directive | None:
         """Says the token of the standstill; another one, which breaks the freeze at once, if it did not last."""
+        # Whatever is known of the word before: the service may have taken one whose answer was lost.
         still = self._standstill
-        lasted = still.is_on and still.number == directive.freeze and self._acked == directive.freeze
-        if lasted and not still.holds():
+        if still.is_on and not still.holds():
             log.warning("%s: somebody else thawed it in freeze %s", self.id, directive.freeze)
             await still.end()
         return await self._say("still_frozen", freeze=directive.freeze, token=still.token)

@@ -12,6 +12,7 @@ from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, 
 from tests.integration.agent.cutting import Network
 
 from wvs.agent import FreezeRefused, Unreachable, register
+from wvs.agent.session import Hooks, open_session
 from wvs.agent.transport import Transport
 from wvs.domain.states import TaskState
 from wvs.quiesce import freezes
@@ -188,6 +189,38 @@ async def test_a_thaw_by_somebody_else_during_the_clone_discards_it(service: Ser
     assert state is TaskState.SUCCEEDED  # tried again
     assert await service.attempts_failed() == ["QUIESCE_BROKEN"]
     await writes_on(service.live / "a")
+
+
+async def test_a_thaw_by_somebody_else_is_told_even_if_the_answer_to_the_word_before_was_lost(
+    service: Service, after_the_clone: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands_still = asyncio.Event()
+    real = Transport.call
+
+    async def lossy(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        answered = await real(self, method, path, answer, body)
+        if body is not None and body.get("kind") == "frozen":
+            raise Unreachable("the answer was lost on its way")
+        return answered
+
+    async def on_freeze() -> None:
+        stands_still.set()
+
+    async def on_thaw() -> None:
+        stands_still.clear()
+
+    async def thaw() -> None:
+        stands_still.clear()
+        monkeypatch.setattr(Transport, "call", real)
+
+    after_the_clone(thaw)
+    monkeypatch.setattr(Transport, "call", lossy)
+    hooks = Hooks(
+        on_freeze=on_freeze, on_thaw=on_thaw, on_switch=lambda _tree: on_thaw(), still_frozen=stands_still.is_set
+    )
+    async with await open_session(service.url, service.name, "counter", hooks):
+        await service.snapshot()
+    assert await service.attempts_failed() == ["QUIESCE_BROKEN"]
 
 
 async def test_whoever_comes_during_a_freeze_does_not_begin_before_its_end(
