@@ -240,6 +240,20 @@ async def test_bodies_of_the_sessions_writes_are_refused_by_field(client: Client
     assert [item["state"] for item in (await client.read(sessions))["items"]] == ["active"]
 
 
+@pytest.mark.parametrize("after", [-1, -(10**30), 2**63, 10**30])
+async def test_a_number_that_no_directive_can_have_is_refused_before_all_who_wait_are_looked_for(
+    client: Client, active: dict[str, Any], after: int
+) -> None:
+    """Their numbers go to Postgres in one query, which one of them could fail for all."""
+    body = {"agent": "a", "host": "h"}
+    registered = await client.write("POST", f"/v1/workspaces/{active['id']}/sessions", body)
+    one, query = f"/v1/sessions/{registered.json()['session']['id']}", f"after={after}&wait=0.01"
+    word = {"kind": "switched", "epoch": 1}
+    asked, said = await client.get(f"{one}/directive?{query}"), await client.write("POST", f"{one}/acks?{query}", word)
+    for answer in (asked, said):
+        assert refused(answer, "INVALID_REQUEST")["errors"][0]["field"] == "after"
+
+
 async def test_an_invalid_name_is_explained_in_words(client: Client) -> None:
     problem = refused(await client.write("POST", "/v1/workspaces", {"name": "My Project"}), "INVALID_REQUEST")
     assert problem["detail"] == (

@@ -38,9 +38,19 @@ from wvs.quiesce.sessions import NEWEST, AckKind, Acknowledgement, Directive, Se
 
 _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
 _ONE: Final = "/v1/sessions/{session:str}"
+_GREATEST_NUMBER: Final = 10**15
+"""Above every directive's: the numbers of all who wait go to Postgres in one query, where one could fail it for all."""
 
 SessionPath: TypeAlias = Annotated[str, PathParameter(description="Id of a session.")]
-After: TypeAlias = Annotated[int | None, QueryParameter(description="The number that was seen last.")]
+After: TypeAlias = Annotated[
+    int | None,
+    QueryParameter(
+        ge=0,
+        le=_GREATEST_NUMBER,
+        description="The number that was seen last.",
+        schema_extra={"minimum": 0},  # Litestar takes a 0 for none
+    ),
+]
 Wait: TypeAlias = Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for another one.")]
 
 
