@@ -16,11 +16,14 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _RETRY_S = 1.0
+_LINK_PATIENCE_S = 1.0
 _WRAPPER_FIRST_S = 2.0
 """While the wrapper is there it ends the standstill itself at that deadline, and may start the command anew."""
 _ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
@@ -79,10 +82,16 @@ class Guardian:
         return True
 
     def _is_replaced(self) -> bool:
-        try:
-            return os.path.realpath(self._link, strict=True) != self._tree
-        except OSError:
-            return False
+        """False if that cannot be told in time: on a volume that hangs the question may never be answered."""
+        found: list[bytes] = []
+        asking = threading.Thread(target=self._follow_link, args=(found,), daemon=True)
+        asking.start()
+        asking.join(_LINK_PATIENCE_S)
+        return found not in ([], [self._tree])
+
+    def _follow_link(self, found: list[bytes]) -> None:
+        with suppress(OSError):
+            found.append(os.path.realpath(self._link, strict=True))
 
     def _pids(self) -> Iterator[int]:
         for file in (self._directory / "cgroup.procs", *self._directory.glob("**/*/cgroup.procs")):

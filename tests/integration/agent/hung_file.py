@@ -1,4 +1,7 @@
-"""A file system with one file, `hung`, whose readers wait until they are let go: FUSE by hand (linux/fuse.h)."""
+"""A file system with one file, `hung`, where whoever reads it, or looks for it, waits until it is let go.
+
+FUSE by hand (linux/fuse.h).
+"""
 
 import ctypes
 import errno
@@ -13,7 +16,7 @@ from tests.integration.engines.filesystems import Unavailable
 _ROOT, _FILE = 1, 2
 
 
-class _Asked(IntEnum):
+class Asked(IntEnum):
     LOOKUP = 1
     FORGET = 2
     GETATTR = 3
@@ -34,10 +37,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class HungFile:
     """Mounted at `point` in this process's mount namespace, and served by a thread of it, until `close`."""
 
-    def __init__(self, point: Path) -> None:
+    def __init__(self, point: Path, hangs_at: Asked = Asked.READ) -> None:
         self.path = point / "hung"
         self.read = threading.Event()
         """Somebody waits for an answer."""
+        self._hangs_at = hangs_at
         self._point = str(point).encode()
         self._waiting: list[int] = []
         self._let_go = False
@@ -53,10 +57,10 @@ class HungFile:
         self._thread.start()
 
     def let_go(self) -> None:
-        """Answers every reader, now and from now on."""
+        """Answers everybody, now and from now on."""
         self._let_go = True
         while self._waiting:
-            self._answer(self._waiting.pop(), b"")
+            self._answer(self._waiting.pop(), b"", 0 if self._hangs_at is Asked.READ else errno.EIO)
 
     def close(self) -> None:
         self.let_go()
@@ -77,20 +81,20 @@ class HungFile:
 
     def _handle(self, opcode: int, unique: int, node: int) -> None:
         match opcode:
-            case _Asked.INIT:
-                self._answer(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 65536, 0, 8, 8, 65536, 1, 16, 0, 0))
-            case _Asked.LOOKUP:
-                self._answer(unique, struct.pack("<QQQQII", _FILE, 0, 0, 0, 0, 0) + _attributes(_FILE))
-            case _Asked.GETATTR:
-                self._answer(unique, struct.pack("<QII", 0, 0, 0) + _attributes(node))
-            case _Asked.OPEN:
-                self._answer(unique, struct.pack("<QII", 0, _DIRECT_IO, 0))
-            case _Asked.READ if not self._let_go:
+            case self._hangs_at if not self._let_go:
                 self._waiting.append(unique)
                 self.read.set()
-            case _Asked.READ | _Asked.RELEASE | _Asked.FLUSH:
+            case Asked.INIT:
+                self._answer(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 65536, 0, 8, 8, 65536, 1, 16, 0, 0))
+            case Asked.LOOKUP:
+                self._answer(unique, struct.pack("<QQQQII", _FILE, 0, 0, 0, 0, 0) + _attributes(_FILE))
+            case Asked.GETATTR:
+                self._answer(unique, struct.pack("<QII", 0, 0, 0) + _attributes(node))
+            case Asked.OPEN:
+                self._answer(unique, struct.pack("<QII", 0, _DIRECT_IO, 0))
+            case Asked.READ | Asked.RELEASE | Asked.FLUSH:
                 self._answer(unique, b"")
-            case _Asked.FORGET | _Asked.INTERRUPT:
+            case Asked.FORGET | Asked.INTERRUPT:
                 pass  # nobody waits for an answer to these; and whoever is interrupted has to wait on
             case _:
                 self._answer(unique, b"", errno.ENOSYS)

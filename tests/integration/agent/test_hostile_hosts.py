@@ -4,15 +4,19 @@ import asyncio
 import errno
 import os
 import subprocess
+import sys
+import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import Service, Wrapped, serving, until
-from tests.integration.agent.hung_file import HungFile
+from tests.integration.agent.hung_file import Asked, HungFile
 from tests.integration.engines.filesystems import Namespace, Unavailable, need_program, run
 from tests.integration.executor.platform import Platform, make_volume
 
+from wvs.agent import guardian
 from wvs.domain.states import TaskState
 from wvs.postgres.pool import Pool
 
@@ -91,6 +95,33 @@ async def test_a_process_in_uninterruptible_sleep_is_told_within_the_budget_and_
     hung.let_go()
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
+
+
+async def test_a_guardian_that_cannot_look_at_the_volume_lets_its_command_run_again(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    """Beside a killed wrapper nobody else would; a plain file stands for the cgroup's."""
+    point = tmp_path / "volume"
+    point.mkdir()
+    try:
+        namespace.enter()
+        hung = HungFile(point, Asked.LOOKUP)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    frozen = tmp_path / "cgroup.freeze"
+    frozen.write_text("1")
+    command = [sys.executable, "-I", "-S", guardian.__file__, str(tmp_path), frozen.name, "0"]
+    link, tree = (b64encode(os.fsencode(path)).decode() for path in (hung.path, point))
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdin is not None
+        process.stdin.write(f"freeze {time.monotonic():.6f} {link} {tree}\n".encode())
+        process.stdin.close()
+        await until(lambda: frozen.read_text() == "0")
+        assert hung.read.is_set()
+    finally:
+        hung.close()
+        await process.wait()
 
 
 @pytest.fixture
