@@ -207,7 +207,7 @@ class Session:
             words = await self._standstill.begin(number, directive.budget_s or 0.0)
         except FreezeRefused as refusal:
             await self._standstill.end()
-            return await self._refuse(number, str(refusal)[:900])
+            return await self._refuse(number, _as_text(refusal))
         self._acked = number
         if not directive.member:
             return None
@@ -336,3 +336,8 @@ def _tree(directive: Directive) -> Tree:
     if directive.path is None:
         raise AgentError("the service names no live tree")
     return Tree(directive.path, directive.epoch)
+
+
+def _as_text(error: Exception) -> str:
+    """What JSON and the service take: the name of a file in it may be any bytes."""
+    return str(error).encode(errors="backslashreplace").decode().replace("\0", r"\x00")[:900]

@@ -1,6 +1,7 @@
 """Agents that do not stand still, each for real: nothing is published, and the message names who it was."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,8 @@ from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, 
 from tests.integration.agent.cutting import Network
 
 from wvs.agent import FreezeRefused, Unreachable, register
-from wvs.agent.session import Hooks, open_session
+from wvs.agent.hooks import Hooks
+from wvs.agent.session import open_session
 from wvs.agent.transport import Transport
 from wvs.domain.states import TaskState
 from wvs.quiesce import freezes
@@ -50,6 +52,26 @@ async def test_an_agent_that_refuses_is_named_with_its_reason(service: Service) 
         assert thawed.is_set()
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
+
+
+async def test_a_reason_that_is_no_text_is_told_and_the_agent_follows_on(service: Service) -> None:
+    """Names of files are bytes."""
+    refusing = asyncio.Event()
+    refusing.set()
+
+    async def on_freeze() -> None:
+        if refusing.is_set():
+            raise FreezeRefused("cannot write " + os.fsdecode(b"caf\xe9\0"))
+
+    async with await register(service.url, service.name, agent="writer", on_freeze=on_freeze):
+        _, state = await service.snapshot()
+        assert state is TaskState.FAILED
+        error = await service.failure()
+        assert error["code"] == "QUIESCE_REFUSED"
+        assert r"cannot write caf\udce9\x00" in error["detail"]
+        refusing.clear()
+        _, state = await service.snapshot()
+        assert state is TaskState.SUCCEEDED
 
 
 async def test_a_refusal_whose_answer_is_lost_is_said_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
