@@ -90,8 +90,8 @@ def _is_open_for_writing(pid: int, number: str) -> bool:
 def _is_file_on(path: str, device: int) -> bool:
     try:
         found = os.stat(path)  # noqa: PTH116
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False  # unlinked, and its directory too
     return stat.S_ISREG(found.st_mode) and found.st_dev == device
 
 

@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_what_a_process_can_have_written_is_found_by_descriptor_and_by_mapping(t
             flushing._fsync(path)
     holder.communicate()
     assert list(flushing._written_by(holder.pid, tmp_path.stat().st_dev)) == []
+
+
+def test_a_mapped_file_whose_directory_gave_way_to_a_file_is_gone_and_fails_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    (directory / "shared").write_bytes(bytes(mmap.PAGESIZE))
+    with (directory / "shared").open("r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE):
+        file.close()
+        shutil.rmtree(directory)
+        directory.write_text("a file of that name")
+        found = list(flushing._written_by(os.getpid(), tmp_path.stat().st_dev))
+    assert not any("shared" in path for path in found)
 
 
 def test_a_tree_that_cannot_be_opened_refuses(tmp_path: Path) -> None:
