@@ -18,6 +18,9 @@ from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
 _TOLD_WITHIN_S: Final = 0.012
 """The kernel tells of changes at most every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV), the last one late."""
 
+_LINKS_OF_A_LEAF: Final = 2
+"""A directory of a cgroup filesystem has a link more for each one in it, which spares a look at its forty files."""
+
 
 def kernel_freezer(name: str) -> Freezer:
     """A new cgroup `name` of the better hierarchy that can be used. Raises `NoFreezer`, saying why none can."""
@@ -62,16 +65,15 @@ class _Cgroup(Freezer):
         return sorted(set(self._members()))
 
     def _members(self) -> Iterator[int]:
-        for file in (self.directory / "cgroup.procs", *self.directory.glob("**/*/cgroup.procs")):
+        for directory in _with_inner(self.directory):
             try:
-                yield from map(int, file.read_text().split())
+                yield from map(int, (directory / "cgroup.procs").read_text().split())
             except FileNotFoundError:
                 pass  # a cgroup that the tree made in its own was removed meanwhile
 
     def close(self) -> None:
         os.close(self._procs)
-        inner = [path for path in self.directory.glob("**/*") if path.is_dir()]
-        for directory in (*sorted(inner, reverse=True), self.directory):
+        for directory in sorted(_with_inner(self.directory), reverse=True):
             _remove(directory)
 
 
@@ -206,6 +208,19 @@ class CgroupV1(_Cgroup):
 
     def _is(self, state: str) -> bool:
         return self._state.read_text().strip() == state
+
+
+def _with_inner(directory: Path) -> Iterator[Path]:
+    """A cgroup and those that its processes made in it."""
+    yield directory
+    try:
+        if directory.stat().st_nlink == _LINKS_OF_A_LEAF:
+            return
+        inner = [Path(entry) for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for path in inner:
+        yield from _with_inner(path)
 
 
 def _remove(directory: Path) -> None:

@@ -26,6 +26,7 @@ _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 _LEAVE_PATIENCE_S: Final = 30.0
 _LINK_PATIENCE_S: Final = 2.0
+_SPREAD_S: Final = 0.03
 
 log = logging.getLogger("wvs.agent")
 
@@ -196,6 +197,8 @@ class Session:
             self._started.set()
         elif self._standstill.is_on:
             await self._standstill.end()
+            # Those who were let go together would otherwise come back at once, while others still wait to be let go.
+            await asyncio.sleep(random.uniform(0, _SPREAD_S))  # noqa: S311 - spreads the callers, protects nothing
 
     async def _freeze_for(self, directive: Directive) -> Directive | None:
         number = directive.freeze

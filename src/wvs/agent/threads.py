@@ -1,7 +1,7 @@
 """Blocking calls that may never return, kept off the event loop and off the end of the program."""
 
+import _thread
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -35,5 +35,5 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
 
-    threading.Thread(target=run, name="wvs-agent", daemon=True).start()
+    _thread.start_new_thread(run, ())  # threading.Thread would hold up the loop until the thread has begun
     return await done

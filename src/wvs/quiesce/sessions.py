@@ -99,6 +99,13 @@ class Acknowledgement(Struct, frozen=True):
     reason: str | None = None
 
 
+class Taken(Struct, frozen=True):
+    """A word that was taken: what the session is to do now, and whether the freeze has nobody left to wait for."""
+
+    directive: Directive
+    settled: bool
+
+
 class Sessions:
     """The registry. Refusals are raised as `Refused`; everything is in Postgres, so any API process can answer."""
 
@@ -158,21 +165,19 @@ class Sessions:
         rows = await self._pool.fetch(_AFTER, list(seen), list(seen.values()))
         return {row["id"]: None if row["number"] >= _LAPSED else _directive(row) for row in rows}
 
-    async def acknowledge(self, session_id: UUID, word: Acknowledgement) -> Directive:
-        """Takes a session's word and answers what it is to do now; refuses `SESSION_NOT_FOUND`, `FREEZE_STALE`.
-
-        The latter if the word is not about the freeze that holds.
-        """
+    async def acknowledge(self, session_id: UUID, word: Acknowledgement) -> Taken:
+        """Takes a session's word; refuses `SESSION_NOT_FOUND`, and `FREEZE_STALE` if no freeze waits for it."""
         row = await self._pool.fetchrow(
             _ACKNOWLEDGE, session_id, word.freeze, word.kind, word.token, word.flush, word.reason
         )
-        if row is not None and not row["taken"]:
+        directive = await self._valid(session_id, row)
+        if row is None or not row["taken"]:
             raise Refused(
                 ErrorCode.FREEZE_STALE,
                 f"Freeze {word.freeze} does not hold this session, or is not waiting for {word.kind}.",
                 "Ask for the directive and follow that.",
             )
-        return await self._valid(session_id, row)
+        return Taken(directive, row["settled"])
 
     async def switched(self, session_id: UUID, epoch: int) -> None:
         """The session works in the live tree of `epoch` now."""

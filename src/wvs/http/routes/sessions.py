@@ -129,9 +129,10 @@ async def _taken(service: Service, session_id: UUID, data: Ack) -> Directive:
             await service.sessions.switched(session_id, data.epoch)
             return await service.sessions.directive(session_id)
         case Frozen() | FreezeRefused() | StillFrozen():
-            directive = await service.sessions.acknowledge(session_id, _word(data))
-            service.on_acknowledged()
-            return directive
+            taken = await service.sessions.acknowledge(session_id, _word(data))
+            if taken.settled:
+                service.on_acknowledged()
+            return taken.directive
         case _:
             assert_never(data)
 
