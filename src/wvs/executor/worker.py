@@ -67,7 +67,7 @@ class Executor:
         self._volume_path = volume_path
         self._metrics = metrics
         self._deadlines_s = deadlines_s
-        self._hinter = hints.Hinter(url)
+        self._hinter = hints.Hinter(url, metrics.ignored_failures.labels(where="hint_sender").inc)
         self._stopping = asyncio.Event()
         self._slots: list[Slot] = []
         self.stuck = False
@@ -186,7 +186,9 @@ class Executor:
 
     @contextlib.asynccontextmanager
     async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:
-        listener = hints.Listener(self._url, {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_heard.tell})
+        callbacks = {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_heard.tell}
+        lost = self._metrics.ignored_failures.labels(where="hint_listener")
+        listener = hints.Listener(self._url, callbacks, lost.inc)
         async with self._hinter.running(), listener.running():
             yield
 

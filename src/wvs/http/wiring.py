@@ -57,7 +57,7 @@ async def open_api(
     metrics = metrics or Metrics()
     pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
     try:
-        hinter = Hinter(database_url)
+        hinter = Hinter(database_url, metrics.ignored_failures.labels("hint_sender").inc)
         write_path = WritePath(pool, EventMapper(), metrics, on_commit=hints_through(hinter))
         yield build_api(settings, pool, write_path, hinter, database_url, draining=draining)
     finally:
@@ -116,7 +116,8 @@ def build_api(
         waiter.hint()
         feed.hint()
 
-    listener = Listener(database_url, {EVENTS: events_came, SESSIONS: directives.hint})
+    hints = {EVENTS: events_came, SESSIONS: directives.hint}
+    listener = Listener(database_url, hints, metrics.ignored_failures.labels("hint_listener").inc)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:

@@ -7,7 +7,7 @@ NOTIFY takes a cluster-wide lock at commit, so that sending it within a command'
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -28,11 +28,16 @@ _HINT: Final = sql("hint")
 log = structlog.get_logger(__name__)
 
 
-class Hinter:
-    """Sends hints. `touch` never blocks and never fails; a hint that cannot be sent is dropped."""
+OnLost: TypeAlias = Callable[[], object]
+"""Called when hints were lost for want of a connection: everybody is slowed down to the polls meanwhile."""
 
-    def __init__(self, url: str, coalesce_s: float = COALESCE_S) -> None:
+
+class Hinter:
+    """Sends hints. `touch` never blocks and never fails; a hint that cannot be sent is dropped, and `on_lost` told."""
+
+    def __init__(self, url: str, on_lost: OnLost, coalesce_s: float = COALESCE_S) -> None:
         self._url = url
+        self._on_lost = on_lost
         self._coalesce_s = coalesce_s
         self._wanted: set[str] = set()
         self._wake = asyncio.Event()
@@ -66,7 +71,8 @@ class Hinter:
             # Whatever it is: asyncpg raises its InternalClientError where the server's last word crosses a query, and a
             # sender that ended would slow everybody down to the polls, for good and without a sign.
             except Exception as error:  # noqa: BLE001
-                log.info("hint_not_sent", error=repr(error))
+                log.warning("hint_not_sent", error=repr(error))
+                self._on_lost()
                 self._drop()
                 await asyncio.sleep(_RECONNECT_S)
             await asyncio.sleep(self._coalesce_s)
@@ -102,8 +108,11 @@ class Broadcast:
 class Listener:
     """Listens on channels and calls back; reconnects by itself and calls once after each reconnection."""
 
-    def __init__(self, url: str, callbacks: dict[str, Callable[[], None]], heartbeat_s: float = 10.0) -> None:
+    def __init__(
+        self, url: str, callbacks: dict[str, Callable[[], None]], on_lost: OnLost, heartbeat_s: float = 10.0
+    ) -> None:
         self._url = url
+        self._on_lost = on_lost
         self._callbacks = callbacks
         self._heartbeat_s = heartbeat_s
 
@@ -122,7 +131,8 @@ class Listener:
             try:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 - as above; there is a poll beside every listener
-                log.info("listener_lost", error=repr(error))
+                log.warning("listener_lost", error=repr(error))
+                self._on_lost()
             await asyncio.sleep(_RECONNECT_S)
 
     async def _listen(self) -> None:

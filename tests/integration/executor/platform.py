@@ -58,7 +58,7 @@ class Platform:
         self.url = url
         self.volume = volume
         self.settings = FAST
-        self._hinter = Hinter(url)
+        self._hinter = Hinter(url, lambda: None)
         self.path = WritePath(pool, EventMapper(), Metrics(), lambda _id, _events: self._hinter.touch(TASKS, EVENTS))
 
     def settings_with_volume(self) -> Settings:

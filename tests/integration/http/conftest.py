@@ -35,7 +35,7 @@ async def client(api: Api) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def executor(pool: Pool, database_url: str) -> AsyncIterator[Executor]:
-    hinter = Hinter(database_url)
+    hinter = Hinter(database_url, lambda: None)
     path = WritePath(pool, EventMapper(), Metrics(), on_commit=hints_through(hinter))
     connection = await connect(database_url, application_name="test executor")
     async with hinter.running():

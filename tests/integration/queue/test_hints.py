@@ -34,9 +34,13 @@ async def end_backends(pool: Pool, name: str) -> int:
     return ended
 
 
+def nobody() -> None:
+    """Is told that hints were lost."""
+
+
 async def test_a_burst_of_commits_is_few_hints(database_url: str) -> None:
     heard: list[str] = []
-    async with listening(database_url, heard), Hinter(database_url, coalesce_s=0.05).running() as hinter:
+    async with listening(database_url, heard), Hinter(database_url, nobody, coalesce_s=0.05).running() as hinter:
         for _ in range(200):
             hinter.touch(TASKS)
             await asyncio.sleep(0)
@@ -47,7 +51,7 @@ async def test_a_burst_of_commits_is_few_hints(database_url: str) -> None:
 
 async def test_each_channel_that_was_touched_is_hinted(database_url: str) -> None:
     heard: list[str] = []
-    async with listening(database_url, heard), Hinter(database_url).running() as hinter:
+    async with listening(database_url, heard), Hinter(database_url, nobody).running() as hinter:
         hinter.touch(TASKS, EVENTS)
         await heard_within(heard, 2)
     assert sorted(heard) == sorted([TASKS, EVENTS])
@@ -55,7 +59,7 @@ async def test_each_channel_that_was_touched_is_hinted(database_url: str) -> Non
 
 async def test_a_hinter_whose_connection_was_lost_hints_again(pool: Pool, database_url: str) -> None:
     heard: list[str] = []
-    async with listening(database_url, heard), Hinter(database_url).running() as hinter:
+    async with listening(database_url, heard), Hinter(database_url, nobody).running() as hinter:
         for number in range(6):  # at any moment of the connection: idle, told to end, ended
             before = len(heard)
             async with asyncio.timeout(60):
@@ -67,24 +71,26 @@ async def test_a_hinter_whose_connection_was_lost_hints_again(pool: Pool, databa
 
 
 async def test_a_hint_is_sent_though_nobody_can_be_reached(database_url: str) -> None:
-    """Touching neither waits nor fails."""
-    nowhere = Hinter("postgresql://nobody@127.0.0.1:1/nowhere")
-    async with nowhere.running():
-        for _ in range(3):
-            nowhere.touch(TASKS)
-            await asyncio.sleep(0.05)
+    """Touching neither waits nor fails; that hints are lost is told."""
+    lost = asyncio.Event()
+    nowhere = Hinter("postgresql://nobody@127.0.0.1:1/nowhere", lost.set)
+    async with nowhere.running(), asyncio.timeout(60):
+        nowhere.touch(TASKS)
+        await lost.wait()
 
 
 async def test_a_listener_whose_connection_was_lost_calls_once_more_and_hears_again(
     pool: Pool, database_url: str
 ) -> None:
     called: list[str] = []
-    listener = Listener(database_url, {TASKS: lambda: called.append(TASKS)})
-    async with listener.running(), Hinter(database_url).running() as hinter:
+    lost: list[str] = []
+    listener = Listener(database_url, {TASKS: lambda: called.append(TASKS)}, lambda: lost.append(TASKS))
+    async with listener.running(), Hinter(database_url, nobody).running() as hinter:
         await heard_within(called, 1)
         hinter.touch(TASKS)
         await heard_within(called, 2)
         assert await end_backends(pool, "wvs-listener") == 1
         await heard_within(called, 3)  # something may have been missed meanwhile
+        assert lost == [TASKS]
         hinter.touch(TASKS)
         await heard_within(called, 4)
