@@ -68,6 +68,7 @@ class _Wrapper:
         self._session: Session
         self._command: Command | None = None
         self._is_frozen = False
+        self._thawed = asyncio.Event()
         self._code: int | None = None
         self._turn = asyncio.Lock()
         self._called_off = asyncio.Event()
@@ -102,18 +103,32 @@ class _Wrapper:
         )
 
     async def _work(self) -> int:
-        """The first start waits for a freeze to end, if there is one; a signal meanwhile calls it off."""
         await _first(self._session.until_started(), self._called_off.wait())
+        await self._start_first()
         if self._code is not None:
             return self._code
-        async with self._turn:
-            self._start(self._session.tree)
         done = asyncio.create_task(self._until_done())
         try:
             await _first(asyncio.shield(done), self._session.until_ended())
             return await done
         finally:
             done.cancel()
+
+    async def _start_first(self) -> None:
+        """The first start waits for a freeze to end, if there is one; a signal meanwhile calls it off.
+
+        A freeze may have begun since the session did; a process that joins a frozen cgroup never gets to its exec, and
+        whoever waits for that would never thaw it.
+        """
+        session = self._session
+        while self._code is None:
+            if session.end_reason is not None:
+                raise AgentError(f"the session was ended: {session.end_reason}")
+            async with self._turn:
+                if not self._is_frozen:
+                    self._start(session.tree)
+                    return
+            await _first(self._thawed.wait(), self._called_off.wait(), session.until_ended())
 
     async def _until_done(self) -> int:
         while True:
@@ -149,6 +164,7 @@ class _Wrapper:
 
     async def _freeze(self) -> None:
         self._is_frozen = True
+        self._thawed.clear()
         await self._freezer.freeze()
 
     async def _thaw(self) -> None:
@@ -159,6 +175,7 @@ class _Wrapper:
                 self._assignment.say(f"the command may still be frozen: {error}; trying on")
                 continue
             self._is_frozen = False
+            self._thawed.set()
             if self._guard is not None:
                 self._guard.is_free()
             return
@@ -168,6 +185,7 @@ class _Wrapper:
         async with self._turn:
             command = self._command
             if command is None:
+                await self._thaw()
                 return
             match how:
                 case OnSwitch.SIGNAL:
@@ -247,9 +265,9 @@ def _freezer(session_id: str, *, cooperative: bool) -> Freezer:
     return CooperativeFreezer() if cooperative else kernel_freezer(f"wvs-{session_id}")
 
 
-async def _first(one: Awaitable[object], other: Awaitable[object]) -> None:
-    """Returns when one of two has come, or raises what it raised; the other one is given up."""
-    tasks = {asyncio.ensure_future(one), asyncio.ensure_future(other)}
+async def _first(*awaited: Awaitable[object]) -> None:
+    """Returns when one of them has come, or raises what it raised; the others are given up."""
+    tasks = {asyncio.ensure_future(one) for one in awaited}
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -5,11 +5,32 @@ import os
 import pty
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
-from tests.integration.agent.conftest import Service, until
+from tests.integration.agent.conftest import Service, Wrapped, until
 
 from wvs.domain.states import TaskState
+
+LATE = """
+import asyncio, pathlib, sys
+from wvs.agent import wrapper
+
+real, (url, name, go, gone) = wrapper._first, sys.argv[1:]
+
+async def late(*awaited):
+    await real(*awaited)
+    while not pathlib.Path(go).exists():
+        await asyncio.sleep(0.01)
+    pathlib.Path(gone).touch()
+
+wrapper._first = late
+words = ["sh", "-c", "echo ready; exit 3"]
+assignment = wrapper.Assignment(url=url, workspace=name, words=words, agent="a", say=print)
+sys.exit(asyncio.run(wrapper.run_command(assignment)))
+"""
+"""`wvsctl agent run` on a host so busy that it comes to its command long after it was told to begin."""
 
 
 async def test_a_program_runs_in_the_live_tree_and_its_exit_code_is_passed_on(service: Service) -> None:
@@ -59,6 +80,33 @@ async def test_an_unmodified_program_is_frozen_for_a_snapshot_and_named_in_its_p
     later_id, _ = await service.snapshot()
     (later,) = (await service.document(later_id))["certificate"]["members"]
     assert later["token"] != member["token"]
+
+
+async def test_a_freeze_between_the_beginning_of_the_session_and_that_of_the_program_holds_up_only_the_program(
+    service: Service, tmp_path: Path, after_the_clone: Callable[[Callable[[], Awaitable[None]]], None]
+) -> None:
+    go, gone = tmp_path / "go", tmp_path / "gone"
+    arguments = (sys.executable, "-c", LATE, service.url, service.name, str(go), str(gone))
+    process = await asyncio.create_subprocess_exec(
+        *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    wrapped = Wrapped(process)
+    service.wrapped.append(wrapped)
+    async with asyncio.timeout(60):
+        while not await service.sessions():
+            await asyncio.sleep(0.05)
+
+    async def go_on_while_it_is_frozen() -> None:
+        go.touch()
+        await until(gone.exists)
+        await asyncio.sleep(0.3)
+
+    after_the_clone(go_on_while_it_is_frozen)
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    assert await service.attempts_failed() == []
+    assert await wrapped.line() == "ready"
+    assert (await wrapped.ended())[0] == 3
 
 
 async def test_a_cooperative_wrapper_says_so_in_the_proof(service: Service) -> None:
