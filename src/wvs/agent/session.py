@@ -51,6 +51,7 @@ class Session:
         self._standstill = Standstill(hooks, _tree(registration.directive))
         self._acked: int | None = None  # the freeze that the service was told of
         self._refused: tuple[int, str] | None = None  # and why, until the service has taken it
+        self._asked_at = 0.0  # when the newest directive was asked for, in the loop's time
         self._alone = False  # for want of a word from the service
         self.end_reason: str | None = None
 
@@ -154,7 +155,8 @@ class Session:
     async def _poll(self) -> Directive:
         wait_s = _FROZEN_WAIT_S if self._standstill.is_on else self._wait_s
         query = "" if self._seen is None else f"?after={self._seen}&wait={wait_s:g}"
-        limit = asyncio.get_running_loop().time() + wait_s + _ANSWER_S
+        self._asked_at = asyncio.get_running_loop().time()
+        limit = self._asked_at + wait_s + _ANSWER_S
         try:
             async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
                 directive = await self._transport.call("GET", f"/v1/sessions/{self.id}/directive{query}", Directive)
@@ -175,7 +177,7 @@ class Session:
         self._seen = directive.number
         still = self._standstill
         if directive.budget_s is not None and still.is_on and directive.freeze == still.number:
-            still.extend(directive.budget_s)
+            still.extend(directive.budget_s, self._asked_at)
         match directive.kind:
             case DirectiveKind.RUN:
                 await self._run(directive)
@@ -271,8 +273,9 @@ class Session:
         None if it did not take it: then it is asked again.
         """
         wait_s = _FROZEN_WAIT_S if self._standstill.is_on else 0.0
+        self._asked_at = asyncio.get_running_loop().time()
+        limit = self._asked_at + wait_s + _ANSWER_S
         try:
-            limit = asyncio.get_running_loop().time() + wait_s + _ANSWER_S
             async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
                 path = f"/v1/sessions/{self.id}/acks?after={self._seen}&wait={wait_s:g}"
                 answer = await self._transport.call("POST", path, Directive, {"kind": kind, **fields})

@@ -70,9 +70,9 @@ class Standstill:
         """Whether the agent has not run since `begin`, as far as it can tell."""
         return self._hooks.still_frozen()
 
-    def extend(self, budget_s: float) -> None:
-        """The service lets it last `budget_s` seconds from now."""
-        self.deadline = asyncio.get_running_loop().time() + budget_s + GRACE_S
+    def extend(self, budget_s: float, asked_at: float) -> None:
+        """The service lets it last `budget_s` seconds from when it was asked: its answer may have come late."""
+        self.deadline = asked_at + budget_s + GRACE_S
         self._hooks.on_hold(self.deadline)
 
     async def end(self) -> None:

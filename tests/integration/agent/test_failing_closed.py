@@ -13,8 +13,9 @@ from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, 
 from tests.integration.agent.cutting import Network
 
 from wvs.agent import FreezeRefused, Unreachable, register
-from wvs.agent.hooks import Hooks
+from wvs.agent.hooks import Hooks, nothing
 from wvs.agent.session import open_session
+from wvs.agent.standstill import GRACE_S
 from wvs.agent.transport import Transport
 from wvs.domain.states import TaskState
 from wvs.quiesce import freezes
@@ -172,6 +173,34 @@ async def test_a_host_that_lost_the_network_goes_on_by_itself_and_its_token_is_w
         assert state is TaskState.SUCCEEDED
         wrapped.process.terminate()
         await wrapped.ended()
+
+
+async def test_an_answer_that_was_long_on_its_way_does_not_make_a_standstill_longer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the seconds that were left when it was sent."""
+    latest: list[float] = []
+    held: list[tuple[float, float]] = []
+    real = Transport.call
+
+    async def slow(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        sent = time.monotonic()
+        answered = await real(self, method, path, answer, body)
+        if body is not None and body.get("kind") == "frozen" and answered.budget_s is not None:
+            latest.append(sent + answered.budget_s + GRACE_S)
+            await asyncio.sleep(1)
+        return answered
+
+    def on_hold(deadline: float) -> None:
+        if len(latest) > len(held):
+            held.append((deadline, latest[-1]))
+
+    monkeypatch.setattr(Transport, "call", slow)
+    hooks = Hooks(on_freeze=nothing, on_thaw=nothing, on_switch=nothing, on_hold=on_hold)
+    async with await open_session(service.url, service.name, "counter", hooks):
+        await service.snapshot()
+    assert held
+    assert all(deadline <= allowed for deadline, allowed in held)
 
 
 async def test_without_service_an_agent_whose_tree_was_replaced_starts_again_in_the_new_one(
