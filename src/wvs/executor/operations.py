@@ -181,7 +181,7 @@ async def _require_live_tree(job: Job, tree: str) -> None:
         raise EngineError(
             ErrorCode.TREE_MISSING,
             f"The live tree {job.workspace}/trees/{tree} is missing on the volume.",
-            "Make it afresh from a snapshot: wvsctl current set --reset.",
+            "Make it afresh from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
             retryable=False,
         )
 

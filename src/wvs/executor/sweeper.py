@@ -152,7 +152,7 @@ class _Sweep:
         """Asked again after the disk was read: the live tree may have been replaced in between."""
         workspace = await self._bench.path.load(self._workspace_id)
         if workspace is not None and workspace.live_tree == name:
-            self._found(Action.LIVE_MISSING, name, "wvsctl current set --reset makes it afresh from a snapshot")
+            self._found(Action.LIVE_MISSING, name, "wvsctl current set WORKSPACE SNAPSHOT --reset makes it afresh")
 
     def _found(self, action: Action, name: str, detail: str = "") -> None:
         self.findings.append(Finding(action, self.workspace, name, detail))
