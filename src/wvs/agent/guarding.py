@@ -48,7 +48,8 @@ class Guard:
             self._process.wait(_GONE_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # on a volume that hangs not even that ends it at once
+                self._process.wait(_GONE_WITHIN_S)
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None

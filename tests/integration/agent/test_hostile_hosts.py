@@ -4,9 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
-import sys
 import time
-from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,7 +14,8 @@ from tests.integration.agent.hung_file import Asked, HungFile
 from tests.integration.engines.filesystems import Namespace, Unavailable, need_program, run
 from tests.integration.executor.platform import Platform, make_volume
 
-from wvs.agent import guardian
+from wvs.agent.guarding import Guard
+from wvs.agent.threads import in_daemon_thread
 from wvs.domain.states import TaskState
 from wvs.postgres.pool import Pool
 
@@ -97,31 +96,35 @@ async def test_a_process_in_uninterruptible_sleep_is_told_within_the_budget_and_
     assert state is TaskState.SUCCEEDED
 
 
-async def test_a_guardian_that_cannot_look_at_the_volume_lets_its_command_run_again(
-    namespace: Namespace, tmp_path: Path
-) -> None:
-    """Beside a killed wrapper nobody else would; a plain file stands for the cgroup's."""
-    point = tmp_path / "volume"
-    point.mkdir()
+@pytest.fixture
+def hung_volume(namespace: Namespace) -> Iterator[HungFile]:
     try:
         namespace.enter()
-        hung = HungFile(point, Asked.LOOKUP)
+        (namespace.directory / "volume").mkdir(exist_ok=True)
+        file = HungFile(namespace.directory / "volume", Asked.LOOKUP)
     except Unavailable as reason:
         pytest.skip(str(reason))
+    yield file
+    file.close()
+
+
+async def test_a_guardian_that_cannot_look_at_the_volume_lets_its_command_run_again_and_holds_up_nobody(
+    hung_volume: HungFile, tmp_path: Path
+) -> None:
+    """Beside a killed wrapper nobody else would let it go; a plain file stands for the cgroup's."""
     frozen = tmp_path / "cgroup.freeze"
     frozen.write_text("1")
-    command = [sys.executable, "-I", "-S", guardian.__file__, str(tmp_path), frozen.name, "0"]
-    link, tree = (b64encode(os.fsencode(path)).decode() for path in (hung.path, point))
-    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    guard = Guard(tmp_path, frozen.name, "0")
     try:
-        assert process.stdin is not None
-        process.stdin.write(f"freeze {time.monotonic():.6f} {link} {tree}\n".encode())
-        process.stdin.close()
+        guard.holds_until(time.monotonic(), f"{hung_volume.path.parent}/trees/name/root")
         await until(lambda: frozen.read_text() == "0")
-        assert hung.read.is_set()
+        assert hung_volume.read.is_set()
+        closing = asyncio.create_task(in_daemon_thread(guard.close))
+        async with asyncio.timeout(60):
+            await closing
     finally:
-        hung.close()
-        await process.wait()
+        hung_volume.let_go()
+        guard._process.wait()
 
 
 @pytest.fixture
