@@ -249,34 +249,43 @@ def test_what_is_published_was_frozen_and_everybody_runs_again(bed: Bed, record_
     assert bed.outcomes.get("published", 0) > 0, "nothing was published, so nothing was proven"
 
 
+async def late_joiner(world: World) -> str:
+    """The outcome of a freeze that runs out during the clone, then comes back by the clock; somebody joined meanwhile.
+
+    Who joined has no token: had it been told to run in between, nobody would know.
+    """
+    await world.begin()
+    await world.claim(TaskKind.SNAPSHOT_CREATE)
+    attempt = world.attempt
+    assert attempt is not None
+    async with asyncio.timeout(60):
+        while attempt.began is None:
+            await world.settle()
+    await world.register()
+    (late,) = world.agents
+    assert not late.runs
+    await world.jump(31)
+    await world.poll(late, lost=False, refuses=False)
+    assert late.runs
+    await world.jump(-1000)
+    attempt.clone_may_end.set()
+    async with asyncio.timeout(60):
+        while not attempt.task.done():
+            await world.settle()
+    await world.settle()
+    return "published" if attempt.error is None else str(attempt.error.code)
+
+
 def test_a_freeze_whose_hold_ran_out_stays_over_though_the_clock_jumps_back(bed: Bed) -> None:
-    """Who joined in mid-freeze has no token: had it been told to run meanwhile, nobody would know."""
     world = World(bed.pool, bed.metrics)
-
-    async def story() -> str:
-        await world.begin()
-        await world.claim(TaskKind.SNAPSHOT_CREATE)
-        attempt = world.attempt
-        assert attempt is not None
-        async with asyncio.timeout(60):
-            while attempt.began is None:
-                await world.settle()
-        await world.register()
-        (late,) = world.agents
-        assert not late.runs
-        await world.jump(31)
-        await world.poll(late, lost=False, refuses=False)
-        assert late.runs
-        await world.jump(-1000)
-        attempt.clone_may_end.set()
-        async with asyncio.timeout(60):
-            while not attempt.task.done():
-                await world.settle()
-        await world.settle()
-        return str(attempt.error and attempt.error.code)
-
-    assert bed.run(story()) == "QUIESCE_BROKEN"
+    assert bed.run(late_joiner(world)) == "QUIESCE_BROKEN"
     assert [attempt.published for attempt in world.finished] == [None]
+
+
+def test_it_would_come_back_if_a_look_did_not_end_it(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted here: the machine meets this order of things too rarely (not in 2,000 examples)."""
+    monkeypatch.setattr("wvs.quiesce.sessions._LAPSED", 2 * sessions._LAPSED)
+    assert bed.run(late_joiner(World(bed.pool, bed.metrics))) == "published"
 
 
 async def _ask_nobody(self: Freeze) -> None:
@@ -294,10 +303,6 @@ def _without_tokens(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
     bed.run(bed.pool.execute(changed))
 
 
-def _with_freezes_that_come_back(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
-    monkeypatch.setattr("wvs.quiesce.sessions._LAPSED", 2 * sessions._LAPSED)  # pyright: ignore[reportPrivateUsage]
-
-
 def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
     bed.run(bed.pool.execute("DROP TRIGGER lanes_require_freeze ON wvs.lanes"))
 
@@ -305,7 +310,6 @@ def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) ->
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
     "nobody is asked again": _without_question,
     "tokens are not compared": _without_tokens,
-    "a lapsed freeze comes back": _with_freezes_that_come_back,
     "a tree moves without its freeze": _without_a_freeze_for_the_move,
 }
 
