@@ -206,11 +206,7 @@ class Engine(ABC):
 
     @abstractmethod
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """Stamp A, taken before the clone: first makes sure that every later write changes the stamp."""
-
-    def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """Stamp B, taken after the clone: only looks."""
-        return self.stamp(tree, cancel)
+        """Taken before the clone and after it: every write before it shows in it, every later one in the next."""
 
     def torn(self, before: Stamp, after: Stamp, clone: Stamp | None) -> str | None:
         """Why the clone cannot be trusted, or None if the stamps prove that nothing wrote while it was made."""

@@ -63,7 +63,7 @@ class BtrfsEngine(Engine):
         return CloneResult(None, None, 0, 0.0, stamp=clone)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """Settles the tree, then stamps it.
+        """Settles the tree; answers the transaction id of its last change.
 
         `syncfs` writes all data and ends the running transaction: without it a write before the stamp and one after it
         could carry the same transaction id.
@@ -71,10 +71,6 @@ class BtrfsEngine(Engine):
         cancel.check()
         with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"settling {tree.path}"):
             sync_filesystem(tree.descriptor)
-        return self.restamp(tree, cancel)
-
-    def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """The transaction id of the tree's last change."""
         cancel.check()
         with _failing(ErrorCode.CLONE_FAILED, f"reading {tree.root_path}"), _root(tree) as subvolume:
             info = subvolume_info(subvolume)

@@ -63,10 +63,6 @@ class FileEngine(Engine):
         settle_clock(mount_of(tree.descriptor).filesystem)
         return manifest_stamp(self.name, tree, cancel)
 
-    def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """The manifest stamp."""
-        return manifest_stamp(self.name, tree, cancel)
-
     def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
         """`syncfs`: enough here, because a clone reads the same page cache that the writers write."""
         sync_tree(tree, "flushing")

@@ -107,10 +107,6 @@ class JuicefsEngine(Engine):
         while (left := until - time.monotonic()) > 0:
             cancel.check()
             time.sleep(min(left, _POLL_S))
-        return self.restamp(tree, cancel)
-
-    def restamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """The same without the wait."""
         return manifest_stamp(self.name, tree, cancel, with_content=True)
 
     def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:

@@ -79,14 +79,9 @@ class Volume:
             self.engine.create(tree, owner, mode)
 
     def stamp(self, workspace: str, name: str, cancel: Cancel | None = None) -> Stamp:
-        """Stamp A of a source, before its clone; compared by `engine.torn`."""
+        """The stamp of a source, before its clone or after it; compared by `engine.torn`."""
         with self._workspace(workspace, "stamping a tree") as here, here.tree(name) as tree:
             return self.engine.stamp(tree, cancel or Cancel())
-
-    def restamp(self, workspace: str, name: str, cancel: Cancel | None = None) -> Stamp:
-        """Stamp B of a source, after its clone."""
-        with self._workspace(workspace, "stamping a tree") as here, here.tree(name) as tree:
-            return self.engine.restamp(tree, cancel or Cancel())
 
     def measure(self, workspace: str, name: str, cancel: Cancel | None = None) -> Totals:
         """The size of a tree, by a walk; for engines whose stamps and clones do not count."""
