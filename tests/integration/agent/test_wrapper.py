@@ -3,6 +3,8 @@
 import asyncio
 import os
 import pty
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -187,10 +189,44 @@ async def test_ctrl_z_stops_both_and_the_program_goes_on_when_its_wrapper_does(s
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+async def test_bg_lets_it_go_on_behind_a_shell_that_keeps_the_terminal(service: Service) -> None:
+    script = "echo rea''dy; i=0; while true; do i=$((i+1)); echo $i > a; sleep 0.01; done"
+    run = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
+    pid, terminal = await asyncio.to_thread(
+        _forked, ["env", "LC_ALL=C", "PS1=bash-> ", "bash", "--norc", "--noprofile", "-i"]
+    )
+    seen, loop = b"", asyncio.get_running_loop()
+
+    async def typed(keys: str, answer: bytes) -> None:
+        nonlocal seen
+        seen = b""
+        os.write(terminal, keys.encode())
+        while answer not in seen:
+            seen += await asyncio.wait_for(loop.run_in_executor(None, os.read, terminal, 4096), 60)
+
+    try:
+        await typed(f"{shlex.join([*run, '--', 'sh', '-c', script])}\n", b"ready")
+        await typed("\x1a", b"Stopped")
+        stopped_at = (service.live / "a").read_text()
+        await typed("bg\n", b"&")
+        await until(lambda: (service.live / "a").read_text() not in ("", stopped_at))
+        await typed("echo the shell says $((40 + 2))\n", b"says 42")
+        _, state = await service.snapshot()
+        assert state is TaskState.SUCCEEDED
+        await typed("fg\n", b"agent run")
+        await typed("\x03", b"bash-")
+        await typed("echo it ended with $?\n", b"with 130")
+    finally:
+        os.write(terminal, b"exit\n")
+        await asyncio.to_thread(os.waitpid, pid, 0)
+        os.close(terminal)
+
+
 def _forked(words: list[str]) -> tuple[int, int]:
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(words[0], words)
+        os.execvp(words[0], words)
     return pid, terminal
 
 
