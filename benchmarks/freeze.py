@@ -3,12 +3,14 @@
     python -m benchmarks.freeze [--snapshots 200] [--sessions 500]
 
 Needs root: the volume is a btrfs of its own, in memory. Each agent is a program under `wvsctl agent run` that notes
-when it did not run; the window of a freeze is from the first agent's stop to the last one's going on. Aims: with one
-agent p50 at most 25 ms and p95 at most 50 ms, end to end p50 at most 100 ms; with 20 agents at most twice that.
+when it did not run, and writes a file a hundred times a second; the window of a freeze is from the first agent's stop
+to the last one's going on. Aims: with one agent p50 at most 25 ms and p95 at most 50 ms, end to end p50 at most 100 ms;
+with 20 agents at most twice that. Sessions of one process show what of it is the service and the protocol.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +20,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -30,6 +31,7 @@ from benchmarks.platform import api, cpu_s, database, percentile, scratch, up
 from benchmarks.requests import Client
 from benchmarks.snapshot import grow
 from wvs.agent.hooks import Hooks
+from wvs.agent.protocol import Tree
 from wvs.agent.session import Session, open_session
 from wvs.domain.ids import WORKSPACE, format_id
 
@@ -65,7 +67,7 @@ class Taken(Struct, frozen=True):
     had: float
 
 
-@contextmanager
+@contextlib.contextmanager
 def agents(url: str, workspace: str, live: Path, directory: Path, number: int) -> Iterator[list[Path]]:
     """That many programs under `wvsctl agent run`; where each writes its gaps when it ends."""
     notes = [directory / f"gaps-{n}" for n in range(number)]
@@ -101,9 +103,8 @@ async def take(url: str, workspace: str, snapshots: int) -> list[Taken]:
     return taken[WARM_UP:]
 
 
-def windows_ms(notes: list[Path], taken: list[Taken]) -> list[float]:
+def windows_ms(gaps: list[list[Gap]], taken: list[Taken]) -> list[float]:
     """From the first stop to the last going on within each snapshot; an agent's longest gap there is its standstill."""
-    gaps: list[list[Gap]] = [json.loads(note.read_text()) for note in notes]
     found: list[float] = []
     for snapshot in taken:
         held = [longest(agent, snapshot) for agent in gaps]
@@ -125,10 +126,52 @@ def bench_freeze(directory: Path, snapshots: int, number: int) -> None:
         grow(live, FILES)
         with agents(url, workspace, live, home, number) as notes:
             taken = asyncio.run(take(url, workspace, snapshots + WARM_UP))
-        stood = windows_ms(notes, taken)
+        stood = windows_ms([json.loads(note.read_text()) for note in notes], taken)
     whole = [(snapshot.had - snapshot.asked) * 1e3 for snapshot in taken]
     for name, times in (("freeze window", stood), ("end to end over HTTP", whole)):
         print(f"{number:3} agents  {name:22} p50 {percentile(times, 50):6.1f} ms   p95 {percentile(times, 95):6.1f} ms")
+
+
+class Played:
+    """One session of this very process: when it was frozen and let go, on CLOCK_MONOTONIC."""
+
+    def __init__(self) -> None:
+        self.gaps: list[Gap] = []
+        self._frozen = 0.0
+
+    def hooks(self) -> Hooks:
+        return Hooks(on_freeze=self._freeze, on_thaw=self._thaw, on_switch=self._switch)
+
+    async def _freeze(self) -> None:
+        self._frozen = time.monotonic()
+
+    async def _thaw(self) -> None:
+        self.gaps.append((self._frozen, time.monotonic()))
+
+    async def _switch(self, _tree: Tree) -> None:
+        raise RuntimeError("nobody asked for another live tree")
+
+
+async def take_with_sessions(url: str, workspace: str, snapshots: int, number: int) -> tuple[list[Taken], list[Played]]:
+    played = [Played() for _ in range(number)]
+    async with contextlib.AsyncExitStack() as stack:
+        for each in played:
+            await stack.enter_async_context(await open_session(url, workspace, "played", each.hooks()))
+        return await take(url, workspace, snapshots + WARM_UP), played
+
+
+def bench_protocol(directory: Path, snapshots: int, number: int) -> None:
+    """The same without wrappers and cgroups: what the service and the protocol cost."""
+    volume = directory / "btrfs" / f"volume-played-{number}"
+    with scratch() as home, up(home, WVS_VOLUME=str(volume)) as (url, _pid):
+        workspace, live = asyncio.run(new_workspace(url))
+        grow(live, FILES)
+        taken, played = asyncio.run(take_with_sessions(url, workspace, snapshots, number))
+    stood = windows_ms([each.gaps for each in played], taken)
+    print(
+        f"{number:3} sessions of one process: window    p50 {percentile(stood, 50):6.1f} ms   "
+        f"p95 {percentile(stood, 95):6.1f} ms"
+    )
 
 
 async def new_workspace(url: str) -> tuple[str, Path]:
@@ -195,6 +238,7 @@ def main() -> None:
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; {options.snapshots} snapshots of {FILES} files")
         for number in (1, 20):
             bench_freeze(directory, options.snapshots, number)
+            bench_protocol(directory, options.snapshots, number)
     except Unavailable as reason:
         raise SystemExit(str(reason)) from None
     finally:
