@@ -48,21 +48,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Whether the fresh tables of schema wvs_fresh have the columns of the read models: a migration may have come between.
-CREATE FUNCTION wvs.fresh_tables_fit() RETURNS boolean LANGUAGE sql STABLE AS $$
-    WITH columns AS (
-        SELECT c.relnamespace::regnamespace::text AS schema, c.relname, a.attname, a.atttypid, a.attnotnull
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        WHERE c.relnamespace IN (SELECT n.oid FROM pg_namespace n WHERE n.nspname IN ('wvs', 'wvs_fresh'))
-          AND c.relname = ANY (wvs.read_models()) AND a.attnum > 0 AND NOT a.attisdropped
-    )
-    SELECT NOT EXISTS (
-        SELECT FROM columns GROUP BY relname, attname, atttypid, attnotnull HAVING count(*) <> 2)
-$$;
-
 -- Begins a rebuild in schema wvs_fresh, or goes on with the one that was broken off there, and tells the position that
--- it has come to. Rows that other code made (another fingerprint), of another log (another epoch) or for tables that were
--- changed since are thrown away.
+-- it has come to. Rows that other code made (another fingerprint) or of another log (another epoch) are thrown away.
 CREATE FUNCTION wvs.begin_rebuild(p_fingerprint text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_position bigint;
@@ -71,7 +58,7 @@ BEGIN
     IF to_regclass('wvs_fresh.progress') IS NOT NULL THEN
         SELECT p.position INTO v_position FROM wvs_fresh.progress p JOIN wvs.log_identity i ON i.epoch = p.epoch
         WHERE p.fingerprint = p_fingerprint;
-        IF FOUND AND wvs.fresh_tables_fit() THEN
+        IF FOUND THEN
             RETURN v_position;
         END IF;
     END IF;
@@ -93,9 +80,6 @@ BEGIN
     FOREACH v_table IN ARRAY wvs.read_models() LOOP
         EXECUTE format('LOCK TABLE wvs.%I IN ACCESS EXCLUSIVE MODE', v_table);
     END LOOP;
-    IF NOT wvs.fresh_tables_fit() THEN
-        RAISE EXCEPTION 'the read models were changed during the rebuild' USING ERRCODE = 'WV002';
-    END IF;
     CREATE SCHEMA wvs_retired;
     FOREACH v_table IN ARRAY wvs.read_models() LOOP
         EXECUTE format('ALTER TABLE wvs.%I SET SCHEMA wvs_retired', v_table);
@@ -105,4 +89,4 @@ BEGIN
 END $$;
 
 -- migrate:down
-DROP FUNCTION wvs.finish_rebuild, wvs.begin_rebuild, wvs.fresh_tables_fit, wvs.index_fresh_tables, wvs.make_fresh_tables, wvs.read_models;
+DROP FUNCTION wvs.finish_rebuild, wvs.begin_rebuild, wvs.index_fresh_tables, wvs.make_fresh_tables, wvs.read_models;
