@@ -14,21 +14,32 @@ UPDATE wvs.freezes SET holds_until = clock_timestamp() + make_interval(secs => $
 WHERE workspace_id = $1 AND number = $2 AND phase <> 'over' AND holds_until > clock_timestamp() RETURNING number
 
 -- name: confirm_freeze
--- Asks every member again; null if the freeze is over or its hold ran out. The lane's row is locked first, as everywhere.
-WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
+-- Asks every member again, who may go on right after it has looked if $4; null if the freeze is over or its hold ran out.
+-- The lane's row is locked first, as everywhere. The commit is not waited for: if it is lost, so are the answers.
+WITH lane AS (
+    SELECT l.workspace_id, set_config('synchronous_commit', 'off', true) FROM wvs.lanes l WHERE l.workspace_id = $1
+    FOR UPDATE),
 asked AS (
-    UPDATE wvs.freezes f SET phase = 'confirming', holds_until = clock_timestamp() + make_interval(secs => $3) FROM lane
+    UPDATE wvs.freezes f
+    SET phase = 'confirming', resumes = $4, holds_until = clock_timestamp() + make_interval(secs => $3) FROM lane
     WHERE f.workspace_id = lane.workspace_id AND f.number = $2 AND f.phase = 'freezing'
       AND f.holds_until > clock_timestamp() RETURNING f.number)
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM asked WHERE l.workspace_id = $1 RETURNING asked.number
 
 -- name: close_freeze
--- Ends a freeze with outcome $3; everybody runs again.
+-- Ends a freeze with outcome $3; everybody runs again. There is nothing new for a member that has confirmed a freeze that
+-- resumes; where that is everybody, nobody is told.
 WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
 ended AS (
     UPDATE wvs.freezes f SET phase = 'over', outcome = $3, over_at = clock_timestamp() FROM lane
-    WHERE f.workspace_id = lane.workspace_id AND f.number = $2 AND f.phase <> 'over' RETURNING f.number)
-UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1 RETURNING ended.number
+    WHERE f.workspace_id = lane.workspace_id AND f.number = $2 AND f.phase <> 'over' RETURNING f.number, f.resumes),
+told AS (
+    UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended
+    WHERE l.workspace_id = $1 AND (NOT ended.resumes OR EXISTS (
+        SELECT FROM wvs.sessions s WHERE s.workspace_id = $1 AND s.state = 'active' AND NOT EXISTS (
+            SELECT FROM wvs.freeze_members m
+            WHERE m.workspace_id = $1 AND m.number = $2 AND m.session_id = s.id AND m.state = 'confirmed'))))
+SELECT number FROM ended
 
 -- name: lapse_freeze
 -- Ends a freeze whose hold ran out, before anybody is told to run: a clock that jumps back brings it to life no more.
@@ -61,9 +72,9 @@ SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_unti
        reason, registered_at, ended_at
 FROM wvs.sessions WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
 
--- name: directive_of
+-- name: directive_for
 -- What a session is to do now.
-SELECT workspace_id, number, kind, "freeze", member, budget_s, epoch, live_tree, reason FROM wvs.directive_of($1)
+SELECT workspace_id, number, kind, "freeze", member, resume, budget_s, epoch, live_tree, reason FROM wvs.directive_for($1)
 
 -- name: heard_directive
 -- A session was heard of; what it is to do now. Its lease is renewed once a tenth of it is over, which spares most writes.
@@ -72,18 +83,18 @@ WITH heard AS (
     UPDATE wvs.sessions SET lease_until = clock_timestamp() + make_interval(secs => lease_s)
     WHERE id = $1 AND state = 'active' AND lease_until < clock_timestamp() + make_interval(secs => 0.9 * lease_s)
     RETURNING set_config('synchronous_commit', 'off', true))
-SELECT d.workspace_id, d.number, d.kind, d."freeze", d.member, d.budget_s, d.epoch, d.live_tree, d.reason
-FROM wvs.directive_of($1) d LEFT JOIN heard ON true
+SELECT d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason
+FROM wvs.directive_for($1) d LEFT JOIN heard ON true
 
 -- name: directives_after
 -- What those of the sessions $1 are to do now whose directive has another number than the one in $2 that they saw.
-SELECT s.id, d.workspace_id, d.number, d.kind, d."freeze", d.member, d.budget_s, d.epoch, d.live_tree, d.reason
-FROM unnest($1::uuid[], $2::bigint[]) AS s (id, seen), LATERAL wvs.directive_of(s.id) d WHERE d.number <> s.seen
+SELECT s.id, d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason
+FROM unnest($1::uuid[], $2::bigint[]) AS s (id, seen), LATERAL wvs.directive_for(s.id) d WHERE d.number <> s.seen
 
--- name: acknowledge
--- Takes a session's word on a freeze (taken is false if it is stale), and what it is to do now.
-SELECT taken, settled, workspace_id, number, kind, "freeze", member, budget_s, epoch, live_tree, reason
-FROM wvs.acknowledge_and_direct($1, $2, $3, $4, $5, $6)
+-- name: acknowledge_together
+-- Takes words of sessions of one workspace on freezes (taken is false for a stale one), and tells what each is to do now.
+SELECT word, taken, settled, workspace_id, number, kind, "freeze", member, resume, budget_s, epoch, live_tree, reason
+FROM wvs.acknowledge_together($1, $2, $3, $4, $5, $6)
 
 -- name: session_switched
 -- A session works in the live tree of epoch $2 now.

@@ -21,7 +21,8 @@ from wvs.postgres.pool import Pool
 from wvs.queue.hints import Broadcast
 from wvs.queue.lanes import Claim
 from wvs.quiesce import freezes
-from wvs.quiesce.sessions import AckKind, Acknowledgement, DirectiveKind, Sessions, SessionState
+from wvs.quiesce.sessions import DirectiveKind, Sessions, SessionState
+from wvs.quiesce.words import AckKind, Acknowledgement
 from wvs.telemetry.metrics import Metrics
 
 BUDGET_S = 30.0
@@ -36,6 +37,7 @@ class Agent:
         self.id = session_id
         self.token = 0
         self.acked: int | None = None
+        self.resumed: tuple[int, int] | None = None
         self.has_wrapper = True
         self.is_registered = True
         self.is_evicted = False
@@ -96,7 +98,7 @@ class Attempt:
                 self.began = self._world.tick()
                 await self.clone_may_end.wait()
                 self.ended = self._world.tick()
-                await freeze.confirm()
+                await freeze.confirm(resume=self.kind is TaskKind.SNAPSHOT_CREATE)
                 self.members_confirmed = True
                 if self.kind is TaskKind.CURRENT_SET:
                     await self.commit_may_go.wait()
@@ -228,9 +230,7 @@ class World:
             case DirectiveKind.FREEZE:
                 pass
             case DirectiveKind.CONFIRM:
-                if agent.runs or agent.acked != told.freeze:
-                    agent.token += 1  # somebody thawed it
-                token = agent.token + (1 if agent.lies else 0)
+                token = self._token_for(agent, told.freeze or 0, resume=told.resume) + (1 if agent.lies else 0)
                 await self._say(agent, Acknowledgement(AckKind.STILL_FROZEN, told.freeze or 0, str(token)), lost=lost)
             case DirectiveKind.SWITCH:
                 agent.thaw(self.tick())
@@ -238,6 +238,17 @@ class World:
             case DirectiveKind.END:
                 agent.change(runs=False, now=self.tick())
                 agent.is_registered = False
+
+    def _token_for(self, agent: Agent, freeze: int, *, resume: bool) -> int:
+        if agent.resumed is not None and agent.resumed[0] == freeze:
+            return agent.resumed[1]
+        if agent.runs or agent.acked != freeze:
+            agent.token += 1  # somebody thawed it
+        token = agent.token
+        if resume and not agent.runs:
+            agent.resumed = (freeze, token)
+            agent.thaw(self.tick())
+        return token
 
     async def _stand_still(self, agent: Agent, freeze: int, *, lost: bool, refuses: bool) -> None:
         if refuses:

@@ -20,7 +20,8 @@ class Directive(Struct, frozen=True):
     """What a session is to do now.
 
     `budget_s` are the seconds that freeze number `freeze` still holds; `path` is the live tree's root in `epoch`;
-    `member` is false for a session that joined during the freeze.
+    `member` is false for a session that joined during the freeze. `resume`, with `CONFIRM`: it may go on as soon as it
+    has looked whether it stood still.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Directive(Struct, frozen=True):
     epoch: int
     freeze: int | None = None
     member: bool = False
+    resume: bool = False
     budget_s: float | None = None
     path: str | None = None
     reason: str | None = None

@@ -51,6 +51,7 @@ class Session:
         self._standstill = Standstill(hooks, _tree(registration.directive))
         self._acked: int | None = None  # the freeze that the service was told of
         self._refused: tuple[int, str] | None = None  # and why, until the service has taken it
+        self._resumed: tuple[int, str] | None = None  # the freeze that let it go before its answer, and its token
         self._asked_at = 0.0  # when the newest directive was asked for, in the loop's time
         self._alone = False  # for want of a word from the service
         self.end_reason: str | None = None
@@ -226,11 +227,19 @@ class Session:
     async def _confirm(self, directive: Directive) -> Directive | None:
         """Says the token of the standstill; another one, which breaks the freeze at once, if it did not last."""
         # Whatever is known of the word before: the service may have taken one whose answer was lost.
-        still = self._standstill
+        still, number = self._standstill, directive.freeze
+        if self._resumed is not None and self._resumed[0] == number:
+            return await self._say("still_frozen", freeze=number, token=self._resumed[1])
+        token = still.token
         if still.is_on and not still.holds():
-            log.warning("%s: somebody else thawed it in freeze %s", self.id, directive.freeze)
+            log.warning("%s: somebody else thawed it in freeze %s", self.id, number)
             await still.end()
-        return await self._say("still_frozen", freeze=directive.freeze, token=still.token)
+            token = still.token
+        elif still.is_on and directive.resume and number is not None:
+            # The clone has ended, and it stood still until then: that stays true, whatever it does from now on.
+            self._acked, self._resumed = number, (number, token)
+            await still.end()
+        return await self._say("still_frozen", freeze=number, token=token)
 
     async def _switch(self, directive: Directive) -> Directive | None:
         if not self._started.is_set():
@@ -268,11 +277,11 @@ class Session:
             return None
 
     async def _say(self, kind: str, **fields: Any) -> Directive | None:
-        """Tells the service, and waits for what comes next while the agent stands still.
+        """Tells the service, and waits for what comes next.
 
         None if it did not take it: then it is asked again.
         """
-        wait_s = _FROZEN_WAIT_S if self._standstill.is_on else 0.0
+        wait_s = _FROZEN_WAIT_S if self._standstill.is_on else self._wait_s if kind == "still_frozen" else 0.0
         self._asked_at = asyncio.get_running_loop().time()
         limit = self._asked_at + wait_s + _ANSWER_S
         try:

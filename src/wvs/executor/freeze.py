@@ -61,16 +61,20 @@ class Freeze:
         await self._until(lambda member: member.state in _STOPPED, ErrorCode.QUIESCE_TIMEOUT)
         self.frozen_at = datetime.now(UTC)
 
-    async def confirm(self) -> None:
+    async def confirm(self, *, resume: bool) -> None:
         """Asks again, after the clone ended: every member must still be frozen under the token that it gave.
 
+        With `resume` each member goes on as soon as it has looked, before it answers: that it stood still until after
+        the clone stays true, and what the others answer decides only whether the clone is published.
         Without members, too, the freeze must have held: whoever joined meanwhile has been kept from starting by it.
         """
         gone = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}
         async with self._job.bench.path.pool.acquire() as connection:
-            held = await freezes.confirm(_plain(connection), *self._key, self._budget_s)
+            held = await freezes.confirm(_plain(connection), *self._key, self._budget_s, resume=resume)
         if not held:
             raise self._broken("the freeze ran out of time while the clone was made")
+        if resume:
+            self.resumed_at = datetime.now(UTC)
         if self._wanted:
             self._job.bench.hint_sessions()
         failpoint("freeze.asked_again")

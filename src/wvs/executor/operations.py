@@ -77,7 +77,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
         # are sound for mappings only after a flush, and without a session nobody else has flushed.
         await job.bench.run(volume.flush, job.workspace, source)
         clone = await clone_proven(job, source, "create")
-        await freeze.confirm()
+        await freeze.confirm(resume=True)
     failpoint("create.resumed")
     await _sync(job, "create.syncing")
     failpoint("create.synced")
@@ -106,7 +106,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         failpoint("set.synced")
         await job.bench.run(volume.admit_agents, job.workspace, job.tree)
         failpoint("set.opened")
-        await freeze.confirm()
+        await freeze.confirm(resume=False)
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
         report = report_of(job, clone, freeze, begun, counted)
         job.guard.safe_point()

@@ -17,15 +17,16 @@ _log = structlog.get_logger("wvs.http")
 
 
 Changed: TypeAlias = asyncio.Future[Directive | None]
-"""The new directive; None where it has to be asked for."""
+"""The new directive, None where it has to be asked for; cancelled when the service drains and nobody may wait on."""
 
 
 class DirectiveWaiter:
     """One per process. Five hundred idle sessions cost one query a second, and none of them a connection."""
 
-    def __init__(self, sessions: Sessions, metrics: Metrics, poll_s: float = POLL_S) -> None:
+    def __init__(self, sessions: Sessions, metrics: Metrics, draining: asyncio.Event, poll_s: float = POLL_S) -> None:
         self._sessions = sessions
         self._metrics = metrics
+        self._draining = draining
         self._poll_s = poll_s
         self._waiting: dict[Changed, tuple[UUID, int]] = {}
         self._hint = asyncio.Event()
@@ -44,6 +45,8 @@ class DirectiveWaiter:
         if not self._waiting:
             self.hint()  # with nobody waiting it does not poll
         self._waiting[changed] = (session_id, seen)
+        if self._draining.is_set():
+            changed.cancel()
         try:
             yield changed
         finally:
@@ -52,12 +55,19 @@ class DirectiveWaiter:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Looks while the block lasts."""
-        task = asyncio.create_task(self._run())
+        tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._end_when_draining())]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_when_draining(self) -> None:
+        # One for all of them: a task for each wait would be the greater part of what the wait costs.
+        await self._draining.wait()
+        for changed in self._waiting:
+            changed.cancel()
 
     async def _run(self) -> None:
         while True:

@@ -159,6 +159,7 @@ _DIRECTIVE: Final = DirectiveView(
     kind=DirectiveKind.RUN,
     freeze=None,
     member=False,
+    resume=False,
     budget_s=None,
     epoch=1,
     path=f"/srv/wvs/{_WORKSPACE_ID}/trees/{_TREE}/root",

@@ -91,14 +91,16 @@ class SessionView(Struct, frozen=True, kw_only=True):
 class DirectiveView(Struct, frozen=True, kw_only=True):
     """What a session is to do now.
 
-    `member` is false for one that registered during the freeze. `budget_s` are the seconds that the freeze still holds;
-    `path` is the root of the live tree of `epoch`.
+    `member` is false for one that registered during the freeze. `resume` comes with `confirm`: go on as soon as you
+    have looked whether you stood still, then answer; without it, answer and stand still on. `budget_s` are the seconds
+    that the freeze still holds; `path` is the root of the live tree of `epoch`.
     """
 
     number: int
     kind: DirectiveKind
     freeze: int | None
     member: bool
+    resume: bool
     budget_s: float | None
     epoch: int
     path: str | None
@@ -146,6 +148,7 @@ def directive_view(directive: Directive, volume: Path) -> DirectiveView:
         kind=directive.kind,
         freeze=directive.freeze,
         member=directive.member,
+        resume=directive.resume,
         budget_s=directive.budget_s,
         epoch=directive.epoch,
         path=None if tree is None else str(volume / workspace / "trees" / tree / "root"),

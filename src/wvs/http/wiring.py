@@ -96,7 +96,7 @@ def build_api(
     readers = Readers(pool)
     waiter = TaskWaiter(readers, metrics)
     registry = Sessions(pool)
-    directives = DirectiveWaiter(registry, metrics)
+    directives = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, write_path.mapper, metrics, draining, feed_limits(settings))
     service = Service(
         write_path=write_path,

@@ -68,9 +68,12 @@ async def hold(connection: Connection, workspace_id: UUID, number: int, budget_s
     return await connection.fetchval(_HOLD, workspace_id, number, budget_s) is not None
 
 
-async def confirm(connection: Connection, workspace_id: UUID, number: int, budget_s: float) -> bool:
-    """Asks every member whether it still is frozen; False if the freeze is over."""
-    return await connection.fetchval(_CONFIRM, workspace_id, number, budget_s) is not None
+async def confirm(connection: Connection, workspace_id: UUID, number: int, budget_s: float, *, resume: bool) -> bool:
+    """Asks every member whether it still is frozen; False if the freeze is over.
+
+    With `resume` each of them goes on as soon as it has looked: to be asked only when the clone has ended.
+    """
+    return await connection.fetchval(_CONFIRM, workspace_id, number, budget_s, resume) is not None
 
 
 async def close(connection: Connection, workspace_id: UUID, number: int, outcome: str) -> None:

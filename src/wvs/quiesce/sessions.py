@@ -12,19 +12,19 @@ from msgspec import Struct
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.postgres.pool import Pool, Record
 from wvs.postgres.queries import sql
+from wvs.quiesce.words import Acknowledgement, Words
 
 _REGISTER: Final = sql("register_session")
 _BY_ID: Final = sql("session_by_id")
 _ACTIVE: Final = sql("sessions_active")
 _ALL: Final = sql("sessions_all")
 _HEARD: Final = sql("heard_directive")
-_DIRECTIVE: Final = sql("directive_of")
+_DIRECTIVE: Final = sql("directive_for")
 _LAPSE: Final = sql("lapse_freeze")
 _LAPSED: Final = 1_000_000_000_000
-"""What wvs.directive_of adds to the number while there is a freeze whose hold ran out."""
+"""What wvs.directive_for adds to the number while there is a freeze whose hold ran out."""
 
 _AFTER: Final = sql("directives_after")
-_ACKNOWLEDGE: Final = sql("acknowledge")
 _SWITCHED: Final = sql("session_switched")
 _LEAVE: Final = sql("leave_session")
 
@@ -50,14 +50,6 @@ class DirectiveKind(StrEnum):
     END = "end"
 
 
-class AckKind(StrEnum):
-    """What a session says about a freeze."""
-
-    FROZEN = "frozen"
-    REFUSED = "refused"
-    STILL_FROZEN = "still_frozen"
-
-
 class Session(Struct, frozen=True):
     """One registered agent."""
 
@@ -76,27 +68,21 @@ class Session(Struct, frozen=True):
 
 
 class Directive(Struct, frozen=True):
-    """What a session is to do now; `number` changes whenever the answer may have changed."""
+    """What a session is to do now; `number` changes whenever the answer may have changed.
+
+    `resume`, with `CONFIRM`: it may go on as soon as it has looked, because the clone has ended.
+    """
 
     workspace_id: UUID
     number: int
     kind: DirectiveKind
     freeze: int | None
     member: bool
+    resume: bool
     budget_s: float | None
     epoch: int
     live_tree: str | None
     reason: str | None
-
-
-class Acknowledgement(Struct, frozen=True):
-    """A session's word on freeze `freeze`."""
-
-    kind: AckKind
-    freeze: int
-    token: str | None = None
-    flush: str | None = None
-    reason: str | None = None
 
 
 class Taken(Struct, frozen=True):
@@ -111,6 +97,7 @@ class Sessions:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._words = Words(pool)
 
     async def register(
         self, session_id: UUID, workspace_id: UUID, agent: str, host: str, pid: int | None, lease_s: float
@@ -155,6 +142,7 @@ class Sessions:
             # Over for good before anybody hears of it: who joined in mid-freeze has no token to tell that it began.
             await self._pool.execute(_LAPSE, found.workspace_id)
             found = _directive(await self._pool.fetchrow(_DIRECTIVE, session_id))
+        self._words.remember(session_id, found.workspace_id)
         return found
 
     async def changed(self, seen: Mapping[UUID, int]) -> dict[UUID, Directive | None]:
@@ -167,9 +155,7 @@ class Sessions:
 
     async def acknowledge(self, session_id: UUID, word: Acknowledgement) -> Taken:
         """Takes a session's word; refuses `SESSION_NOT_FOUND`, and `FREEZE_STALE` if no freeze waits for it."""
-        row = await self._pool.fetchrow(
-            _ACKNOWLEDGE, session_id, word.freeze, word.kind, word.token, word.flush, word.reason
-        )
+        row = await self._words.write(session_id, word)
         directive = await self._valid(session_id, row)
         if row is None or not row["taken"]:
             raise Refused(

@@ -1,5 +1,6 @@
 """Sessions: register, follow directives, answer to freezes, leave, evict."""
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Annotated, Final, TypeAlias, assert_never
 from uuid import UUID
@@ -13,7 +14,6 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SESSION, InvalidId, parse_id
 from wvs.eventlog.recorder import Show
 from wvs.http.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
-from wvs.http.draining import finished_in_time
 from wvs.http.openapi import problem_responses
 from wvs.http.routes.answers import OPTIONAL_KEY_PROBLEMS
 from wvs.http.routes.paths import WorkspacePath
@@ -34,7 +34,8 @@ from wvs.http.session_views import (
     session_view,
 )
 from wvs.http.writes import Write
-from wvs.quiesce.sessions import NEWEST, AckKind, Acknowledgement, Directive, SessionState
+from wvs.quiesce.sessions import NEWEST, Directive, SessionState
+from wvs.quiesce.words import AckKind, Acknowledgement
 
 _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
 _ONE: Final = "/v1/sessions/{session:str}"
@@ -208,7 +209,8 @@ async def _answered(
         directive = await look
         if directive.number != after:
             return _shown(service, directive)
-        is_told = await finished_in_time(changed, service.draining, wait_s)
+        await asyncio.wait({changed}, timeout=wait_s)
+        is_told = changed.done() and not changed.cancelled()
         if is_told and (newest := changed.result()) is not None:
             return _shown(service, newest)
         if not is_told and directive.budget_s is None:
