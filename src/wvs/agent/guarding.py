@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from wvs.agent import guardian
 
 _GONE_WITHIN_S: Final = 2.0
+_SLACK_S: Final = 1.0
+"""By less than this a standstill that goes on longer is not told: the guardian gives a wrapper that lives 2 s more."""
 
 
 class Guard:
@@ -26,15 +29,18 @@ class Guard:
             cwd="/",
             start_new_session=True,  # a terminal's keys and hang-up are not for it
         )
+        self._told: tuple[float, str] | None = None
 
     def holds_until(self, deadline: float, tree: str) -> None:
         """The command stands still in `tree`, or is about to, until `deadline` (time.monotonic) at the latest."""
-        link = Path(tree).parents[2] / "current"
-        words = (base64.b64encode(os.fsencode(path)).decode() for path in (link, tree))
-        self._tell(f"freeze {deadline:.6f} {' '.join(words)}\n")
+        if self._told is not None and self._told[1] == tree and 0 <= deadline - self._told[0] < _SLACK_S:
+            return
+        self._told = deadline, tree
+        self._tell(f"freeze {deadline:.6f} {_link_and_tree(tree)}\n")
 
     def is_free(self) -> None:
         """Nothing stands still any more."""
+        self._told = None
         self._tell("free\n")
 
     def close(self) -> None:
@@ -55,3 +61,9 @@ class Guard:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # somebody killed it: what it does is only wanted when we are killed, too
             os.write(self._process.stdin.fileno(), line.encode())
+
+
+@lru_cache(maxsize=4)
+def _link_and_tree(tree: str) -> str:
+    link = Path(tree).parents[2] / "current"
+    return " ".join(base64.b64encode(os.fsencode(path)).decode() for path in (link, tree))

@@ -3,9 +3,15 @@
 import _thread
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+_Inbox: TypeAlias = "SimpleQueue[Callable[[], None]]"
+
+_idle: Final[list[_Inbox]] = []
+"""Threads that wait for work; starting one costs more than all that most calls do. One that hangs is not among them."""
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
@@ -35,5 +41,20 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
 
-    _thread.start_new_thread(run, ())  # threading.Thread would hold up the loop until the thread has begun
+    _inbox().put(run)
     return await done
+
+
+def _inbox() -> _Inbox:
+    try:
+        return _idle.pop()
+    except IndexError:
+        inbox: _Inbox = SimpleQueue()
+        _thread.start_new_thread(_serve, (inbox,))  # threading.Thread would hold up the loop until it has begun
+        return inbox
+
+
+def _serve(inbox: _Inbox) -> None:
+    while True:
+        inbox.get()()
+        _idle.append(inbox)

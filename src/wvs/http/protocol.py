@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol with the bounds it lacks: time and bytes for the headers, bytes for a whole request."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -9,6 +9,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.http import problems
 from wvs.http.boundary import ABORT, Boundary
 from wvs.http.context import read_context
+from wvs.http.corked import CorkedTransport
 
 
 class HeadersTooLargeError(ValueError):
@@ -33,7 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._fault = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", CorkedTransport(transport, self.loop)))
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
