@@ -288,7 +288,7 @@ def test_it_would_come_back_if_a_look_did_not_end_it(bed: Bed, monkeypatch: pyte
     assert bed.run(late_joiner(World(bed.pool, bed.metrics))) == "published"
 
 
-async def _ask_nobody(self: Freeze) -> None:
+async def _ask_nobody(self: Freeze, *, resume: bool) -> None:
     self.outcome = "frozen"
 
 
@@ -307,10 +307,24 @@ def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) ->
     bed.run(bed.pool.execute("DROP TRIGGER lanes_require_freeze ON wvs.lanes"))
 
 
+def _everybody_let_go(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+    real = Freeze.confirm
+
+    async def confirm(self: Freeze, *, resume: bool) -> None:
+        await real(self, resume=True)
+
+    monkeypatch.setattr(Freeze, "confirm", confirm)
+    source = bed.run(bed.pool.fetchval("SELECT pg_get_functiondef('wvs.require_freeze'::regproc)"))
+    changed = source.replace("OR v_freeze.resumes ", "")
+    assert changed != source
+    bed.run(bed.pool.execute(changed))
+
+
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
     "nobody is asked again": _without_question,
     "tokens are not compared": _without_tokens,
     "a tree moves without its freeze": _without_a_freeze_for_the_move,
+    "a tree moves after its agents were let go": _everybody_let_go,
 }
 
 

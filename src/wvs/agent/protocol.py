@@ -21,7 +21,7 @@ class Directive(Struct, frozen=True):
 
     `budget_s` are the seconds that freeze number `freeze` still holds; `path` is the live tree's root in `epoch`;
     `member` is false for a session that joined during the freeze. `resume`, with `CONFIRM`: it may go on as soon as it
-    has looked whether it stood still.
+    has looked whether it stood still, and answers `answer_after_s` seconds later.
     """
 
     number: int
@@ -30,6 +30,7 @@ class Directive(Struct, frozen=True):
     freeze: int | None = None
     member: bool = False
     resume: bool = False
+    answer_after_s: float = 0.0
     budget_s: float | None = None
     path: str | None = None
     reason: str | None = None

@@ -52,6 +52,7 @@ class Session:
         self._acked: int | None = None  # the freeze that the service was told of
         self._refused: tuple[int, str] | None = None  # and why, until the service has taken it
         self._resumed: tuple[int, str] | None = None  # the freeze that let it go before its answer, and its token
+        self._owes_answer = False  # to that freeze
         self._asked_at = 0.0  # when the newest directive was asked for, in the loop's time
         self._alone = False  # for want of a word from the service
         self.end_reason: str | None = None
@@ -107,6 +108,7 @@ class Session:
         """
         try:
             async with asyncio.timeout(patience_s):
+                await self._give_owed_answer()
                 await self._repeat(lambda: self._transport.call("DELETE", f"/v1/sessions/{self.id}", dict[str, Any]))
         except TimeoutError:
             raise Unreachable("the service did not take the end of the session") from None
@@ -116,6 +118,16 @@ class Session:
         finally:
             self._transport.close()
             self._standstill.close()
+
+    async def _give_owed_answer(self) -> None:
+        """That it stood still stays true, though it ended before it could say so; a clone is lost without it."""
+        if not self._owes_answer or self._resumed is None:
+            return
+        number, token = self._resumed
+        word = {"kind": "still_frozen", "freeze": number, "token": token}
+        with contextlib.suppress(Unreachable, Rejected, TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                await self._transport.call("POST", f"/v1/sessions/{self.id}/acks", dict[str, Any], word)
 
     async def _repeat(self, call: Callable[[], Awaitable[object]]) -> None:
         pause = _FIRST_PAUSE_S
@@ -237,8 +249,9 @@ class Session:
             token = still.token
         elif still.is_on and directive.resume and number is not None:
             # The clone has ended, and it stood still until then: that stays true, whatever it does from now on.
-            self._acked, self._resumed = number, (number, token)
+            self._acked, self._resumed, self._owes_answer = number, (number, token), True
             await still.end()
+            await asyncio.sleep(directive.answer_after_s)
         return await self._say("still_frozen", freeze=number, token=token)
 
     async def _switch(self, directive: Directive) -> Directive | None:
@@ -288,13 +301,13 @@ class Session:
             async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
                 path = f"/v1/sessions/{self.id}/acks?after={self._seen}&wait={wait_s:g}"
                 answer = await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
-                self._refused = None
+                self._refused, self._owes_answer = None, False
                 return answer
         except (Unreachable, TimeoutError) as error:
             log.debug("%s: %s was not delivered: %s", self.id, kind, error)
             self._acked = None if kind == "frozen" else self._acked
         except Rejected as problem:
-            self._refused = None
+            self._refused, self._owes_answer = None, False
             if problem.code != STALE:
                 log.warning("%s: %s was not taken: %s [%s]", self.id, kind, problem, problem.code)
         self._seen = None  # ask at once what holds now

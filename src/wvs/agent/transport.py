@@ -98,7 +98,7 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._body = bytearray()
         self._received_bytes = 0
-        self._ends_with_connection = False
+        self._has_length = self._ends_with_connection = False
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body of the answer; raises `OSError`, `BadAnswer` or the parser's error."""
@@ -141,13 +141,19 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """For the parser."""
+        if self._answer is None or self._answer.done():
+            self.is_open = False  # the begin of an answer that nobody asked for: what follows is not to be trusted
         self._body.clear()
-        self._ends_with_connection = True
+        self._has_length = self._ends_with_connection = False
 
     def on_header(self, name: bytes, _value: bytes) -> None:
         """For the parser."""
         if name.lower() in (b"content-length", b"transfer-encoding"):
-            self._ends_with_connection = False
+            self._has_length = True
+
+    def on_headers_complete(self) -> None:
+        """For the parser."""
+        self._ends_with_connection = not self._has_length
 
     def on_body(self, part: bytes) -> None:
         """For the parser."""

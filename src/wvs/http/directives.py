@@ -7,11 +7,15 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 import structlog
+from msgspec.structs import replace
 
 from wvs.quiesce.sessions import Directive, Sessions
 from wvs.telemetry.metrics import Metrics
 
 POLL_S: Final = 1.0
+_ANSWER_S: Final = 0.0003
+"""About what the service needs to take one answer."""
+_LONGEST_PAUSE_S: Final = 0.1
 
 _log = structlog.get_logger("wvs.http")
 
@@ -88,10 +92,25 @@ class DirectiveWaiter:
         seen: dict[UUID, int] = {}
         for session_id, number in self._waiting.values():
             seen[session_id] = min(number, seen.get(session_id, number))
-        found = await self._sessions.changed(seen)
+        found = _spread(await self._sessions.changed(seen))
         for changed, (session_id, number) in self._waiting.items():
             if changed.done() or session_id not in found:
                 continue
             directive = found[session_id]
             if directive is None or directive.number != number:
                 changed.set_result(directive)
+
+
+def _spread(found: dict[UUID, Directive | None]) -> dict[UUID, Directive | None]:
+    """Has those who may go on before they answer do so one after the other, and not before all have gone on.
+
+    An answer costs the processor more than to go on does: who is told last would stand still for the others' answers.
+    """
+    resuming = [session_id for session_id, directive in found.items() if directive is not None and directive.resume]
+    pauses = {session_id: turn * _ANSWER_S for turn, session_id in enumerate(resuming, len(resuming) - 1)}
+    return {
+        session_id: replace(directive, answer_after_s=min(pauses[session_id], _LONGEST_PAUSE_S))
+        if directive is not None and session_id in pauses
+        else directive
+        for session_id, directive in found.items()
+    }

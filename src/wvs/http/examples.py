@@ -160,6 +160,7 @@ _DIRECTIVE: Final = DirectiveView(
     freeze=None,
     member=False,
     resume=False,
+    answer_after_s=0.0,
     budget_s=None,
     epoch=1,
     path=f"/srv/wvs/{_WORKSPACE_ID}/trees/{_TREE}/root",

@@ -93,7 +93,8 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
 
     `member` is false for one that registered during the freeze. `resume` comes with `confirm`: go on as soon as you
     have looked whether you stood still, then answer; without it, answer and stand still on. `budget_s` are the seconds
-    that the freeze still holds; `path` is the root of the live tree of `epoch`.
+    that the freeze still holds. `answer_after_s`, with `resume`: go on at once, but answer only then, because others
+    were asked at the same moment. `path` is the root of the live tree of `epoch`.
     """
 
     number: int
@@ -101,6 +102,7 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
     freeze: int | None
     member: bool
     resume: bool
+    answer_after_s: float
     budget_s: float | None
     epoch: int
     path: str | None
@@ -149,8 +151,9 @@ def directive_view(directive: Directive, volume: Path) -> DirectiveView:
         freeze=directive.freeze,
         member=directive.member,
         resume=directive.resume,
+        answer_after_s=directive.answer_after_s,
         budget_s=directive.budget_s,
         epoch=directive.epoch,
-        path=None if tree is None else str(volume / workspace / "trees" / tree / "root"),
+        path=None if tree is None else f"{volume}/{workspace}/trees/{tree}/root",
         reason=directive.reason,
     )

@@ -70,7 +70,8 @@ class Session(Struct, frozen=True):
 class Directive(Struct, frozen=True):
     """What a session is to do now; `number` changes whenever the answer may have changed.
 
-    `resume`, with `CONFIRM`: it may go on as soon as it has looked, because the clone has ended.
+    `resume`, with `CONFIRM`: it may go on as soon as it has looked, because the clone has ended. `answer_after_s`
+    spreads the answers of those who are told at once.
     """
 
     workspace_id: UUID
@@ -83,6 +84,7 @@ class Directive(Struct, frozen=True):
     epoch: int
     live_tree: str | None
     reason: str | None
+    answer_after_s: float = 0.0
 
 
 class Taken(Struct, frozen=True):

@@ -95,7 +95,46 @@ BEGIN
     RETURN NEW;
 END $$;
 
+-- As 20261123000007_quiesce.sql has it, but that who has confirmed and gone on may end: its proof is given.
+CREATE OR REPLACE FUNCTION wvs.leave_session(p_session uuid, p_state text, p_reason text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_workspace uuid;
+BEGIN
+    SELECT s.workspace_id INTO v_workspace FROM wvs.sessions s WHERE s.id = p_session;
+    PERFORM 1 FROM wvs.lanes l WHERE l.workspace_id = v_workspace FOR UPDATE;
+    UPDATE wvs.sessions s
+    SET state = p_state, reason = p_reason, ended_at = now(), directives = s.directives + 1
+    WHERE s.id = p_session AND s.state = 'active';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE wvs.freeze_members m SET state = CASE p_state WHEN 'ended' THEN 'left' ELSE 'evicted' END
+    FROM wvs.freezes f
+    WHERE f.workspace_id = v_workspace AND f.phase <> 'over'
+      AND m.workspace_id = v_workspace AND m.number = f.number AND m.session_id = p_session
+      AND NOT (f.resumes AND m.state = 'confirmed');
+    RETURN true;
+END $$;
+
 -- migrate:down
+CREATE OR REPLACE FUNCTION wvs.leave_session(p_session uuid, p_state text, p_reason text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_workspace uuid;
+BEGIN
+    SELECT s.workspace_id INTO v_workspace FROM wvs.sessions s WHERE s.id = p_session;
+    PERFORM 1 FROM wvs.lanes l WHERE l.workspace_id = v_workspace FOR UPDATE;
+    UPDATE wvs.sessions s
+    SET state = p_state, reason = p_reason, ended_at = now(), directives = s.directives + 1
+    WHERE s.id = p_session AND s.state = 'active';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE wvs.freeze_members m SET state = CASE p_state WHEN 'ended' THEN 'left' ELSE 'evicted' END
+    FROM wvs.freezes f
+    WHERE f.workspace_id = v_workspace AND f.phase <> 'over'
+      AND m.workspace_id = v_workspace AND m.number = f.number AND m.session_id = p_session;
+    RETURN true;
+END $$;
 CREATE OR REPLACE FUNCTION wvs.require_freeze() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_freeze wvs.freezes;

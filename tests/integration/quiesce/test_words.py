@@ -1,0 +1,246 @@
+"""Words of many sessions at once: each is answered as if it had come alone."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.postgres.pool import Pool
+from wvs.quiesce import freezes
+from wvs.quiesce.sessions import Directive, DirectiveKind, Sessions, SessionState, Taken
+from wvs.quiesce.words import AckKind, Acknowledgement
+
+BUDGET_S = 60.0
+
+
+class Workspace:
+    """One with sessions and an open freeze."""
+
+    def __init__(self, pool: Pool, sessions: Sessions) -> None:
+        self.pool, self.sessions = pool, sessions
+        self.id, self.task_id = uuid.uuid4(), uuid.uuid4()
+        self.members: list[uuid.UUID] = []
+        self.freeze = 0
+
+    async def begin(self, members: int) -> None:
+        await self.pool.execute(
+            "INSERT INTO wvs.workspaces (id, name, state, labels, live_tree, epoch, created_at) "
+            "VALUES ($1, $2, 'active', '{}', 'tree', 1, now())",
+            self.id,
+            f"w-{self.id.hex[:12]}",
+        )
+        await self.pool.execute(
+            "INSERT INTO wvs.lanes (workspace_id, task_id, fence) VALUES ($1, $2, 1)", self.id, self.task_id
+        )
+        for _ in range(members):
+            await self.join()
+
+    async def join(self) -> uuid.UUID:
+        session = await self.sessions.register(uuid.uuid4(), self.id, "a", "h", 1, 30)
+        self.members.append(session.id)
+        await self.sessions.directive(session.id)
+        return session.id
+
+    async def open(self) -> None:
+        number = await self.pool.fetchval(
+            "SELECT number FROM wvs.open_freeze($1, 1, $2, $3)", self.id, self.task_id, BUDGET_S
+        )
+        assert number is not None
+        self.freeze = number
+
+    async def ask_again(self, *, resume: bool) -> None:
+        async with self.pool.acquire() as connection:
+            assert await freezes.confirm(connection, self.id, self.freeze, BUDGET_S, resume=resume)  # pyright: ignore[reportArgumentType]
+
+    async def close(self) -> None:
+        async with self.pool.acquire() as connection:
+            await freezes.close(connection, self.id, self.freeze, "frozen")  # pyright: ignore[reportArgumentType]
+
+    def frozen(self, token: str = "t") -> Acknowledgement:
+        return Acknowledgement(AckKind.FROZEN, self.freeze, token, "ok")
+
+    def still_frozen(self, token: str = "t") -> Acknowledgement:
+        return Acknowledgement(AckKind.STILL_FROZEN, self.freeze, token)
+
+    async def say_all(self, word: Acknowledgement) -> list[Taken]:
+        return await asyncio.gather(*(self.sessions.acknowledge(member, word) for member in self.members))
+
+    async def told(self, session_id: uuid.UUID) -> Directive:
+        return await self.sessions.directive(session_id)
+
+
+@pytest.fixture
+def sessions(pool: Pool) -> Sessions:
+    return Sessions(pool)
+
+
+async def workspace(sessions: Sessions, pool: Pool, members: int) -> Workspace:
+    made = Workspace(pool, sessions)
+    await made.begin(members)
+    await made.open()
+    return made
+
+
+async def outcome(said: Awaitable[Taken]) -> str:
+    try:
+        return str((await said).directive.kind)
+    except Refused as refusal:
+        return refusal.code
+
+
+def counted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many words each statement took."""
+    sizes: list[int] = []
+    real = type(pool).fetch
+
+    async def fetch(self: Any, query: str, *args: Any, **more: Any) -> Any:
+        if "acknowledge_together" in query:
+            sizes.append(len(args[0]))
+        return await real(self, query, *args, **more)
+
+    monkeypatch.setattr(type(pool), "fetch", fetch)
+    return sizes
+
+
+async def test_words_that_come_while_one_is_written_are_written_together(
+    sessions: Sessions, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(pool, monkeypatch)
+    one = await workspace(sessions, pool, 20)
+    taken = await one.say_all(one.frozen())
+    assert len(taken) == 20
+    assert [t.settled for t in taken if t.settled] != [], "nobody would wake the executor"
+    assert sum(sizes) == 20
+    assert len(sizes) <= 3, sizes
+
+
+async def test_each_word_is_judged_by_itself(sessions: Sessions, pool: Pool) -> None:
+    one, other = await workspace(sessions, pool, 5), await workspace(sessions, pool, 1)
+    nobody = uuid.uuid4()
+    said = [
+        one.sessions.acknowledge(one.members[0], one.frozen()),
+        one.sessions.acknowledge(one.members[1], Acknowledgement(AckKind.FROZEN, one.freeze + 7, "t", "ok")),
+        one.sessions.acknowledge(one.members[2], one.still_frozen()),
+        one.sessions.acknowledge(one.members[3], Acknowledgement(AckKind.REFUSED, one.freeze, reason="no")),
+        one.sessions.acknowledge(one.members[4], one.frozen()),
+        one.sessions.acknowledge(one.members[0], one.frozen()),
+        one.sessions.acknowledge(one.members[4], one.frozen("another")),
+        one.sessions.acknowledge(nobody, one.frozen()),
+        one.sessions.acknowledge(other.members[0], other.frozen()),
+    ]
+    stale, unknown = ErrorCode.FREEZE_STALE, ErrorCode.SESSION_NOT_FOUND
+    expected = ["freeze", stale, stale, "freeze", "freeze", "freeze", stale, unknown, "freeze"]
+    assert await asyncio.gather(*map(outcome, said)) == expected
+    states = await pool.fetch(
+        "SELECT state FROM wvs.freeze_members WHERE workspace_id = $1 ORDER BY session_id", one.id
+    )
+    assert sorted(row["state"] for row in states) == ["asked", "asked", "frozen", "frozen", "refused"]
+
+
+async def test_a_word_that_fails_the_statement_fails_alone(sessions: Sessions, pool: Pool) -> None:
+    """No such word comes through the API; here it is one that Postgres cannot take."""
+    one = await workspace(sessions, pool, 4)
+    poison = Acknowledgement(AckKind.FROZEN, one.freeze, "t\0", "ok")
+    words = [one.frozen(), one.frozen(), poison, one.frozen()]
+    said = [one.sessions.acknowledge(member, word) for member, word in zip(one.members, words, strict=True)]
+    found = await asyncio.gather(*said, return_exceptions=True)
+    assert [isinstance(each, Taken) for each in found] == [True, True, False, True]
+    assert isinstance(found[2], asyncpg.PostgresError)
+
+
+async def test_who_stops_waiting_takes_nobody_along(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 3)
+    said = [asyncio.create_task(one.sessions.acknowledge(member, one.frozen())) for member in one.members]
+    await asyncio.sleep(0)
+    said[0].cancel()
+    said[2].cancel()
+    found = await asyncio.gather(*said, return_exceptions=True)
+    assert isinstance(found[1], Taken)
+    assert await outcome(one.sessions.acknowledge(one.members[0], one.frozen())) == "freeze"
+
+
+async def test_who_speaks_was_heard_of(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 2)
+    await pool.execute("UPDATE wvs.sessions SET lease_until = now() - interval '1 s' WHERE workspace_id = $1", one.id)
+    await one.sessions.acknowledge(one.members[0], one.frozen())
+    assert not (await one.sessions.get(one.members[0])).lease_expired
+    assert (await one.sessions.get(one.members[1])).lease_expired
+
+
+async def test_a_member_that_has_confirmed_runs_on_while_the_others_are_asked(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 2)
+    first, second = one.members
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=True)
+    asked = await one.told(first)
+    assert (asked.kind, asked.resume) == (DirectiveKind.CONFIRM, True)
+    taken = await one.sessions.acknowledge(first, one.still_frozen())
+    assert taken.directive.kind is DirectiveKind.RUN
+    assert not taken.settled
+    assert (await one.told(second)).kind is DirectiveKind.CONFIRM
+    assert (await one.sessions.acknowledge(second, one.still_frozen())).settled
+    before = (await one.told(first)).number
+    await one.close()
+    assert (await one.told(first)).number == before, "there is nothing new for anybody"
+
+
+async def test_who_joined_meanwhile_is_told_when_the_freeze_is_over(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 1)
+    await one.say_all(one.frozen())
+    late = await one.join()
+    await one.ask_again(resume=True)
+    await one.sessions.acknowledge(one.members[0], one.still_frozen())
+    waiting = await one.told(late)
+    assert (waiting.kind, waiting.member, waiting.resume) == (DirectiveKind.FREEZE, False, False)
+    await one.close()
+    told = await one.told(late)
+    assert told.kind is DirectiveKind.RUN
+    assert told.number > waiting.number
+
+
+async def test_for_a_new_live_tree_nobody_runs_on_before_it_is_there(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 1)
+    (member,) = one.members
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=False)
+    asked = await one.told(member)
+    assert (asked.kind, asked.resume) == (DirectiveKind.CONFIRM, False)
+    taken = await one.sessions.acknowledge(member, one.still_frozen())
+    assert taken.directive.kind is DirectiveKind.FREEZE
+
+
+@pytest.mark.parametrize("resume", [False, True])
+async def test_the_live_tree_moves_only_under_a_freeze_that_lets_nobody_go(
+    resume: bool, sessions: Sessions, pool: Pool
+) -> None:
+    one = await workspace(sessions, pool, 1)
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=resume)
+    await one.say_all(one.still_frozen())
+    moved = pool.execute("UPDATE wvs.lanes SET link_pending = 2 WHERE workspace_id = $1", one.id)
+    if not resume:
+        await moved
+        return
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await moved
+    assert refused.value.sqlstate == "WV001"
+
+
+@pytest.mark.parametrize("state", [SessionState.ENDED, SessionState.EVICTED])
+@pytest.mark.parametrize(("confirms", "left"), [(True, "confirmed"), (False, None)])
+async def test_who_has_confirmed_and_ends_has_still_confirmed(
+    state: SessionState, confirms: bool, left: str | None, sessions: Sessions, pool: Pool
+) -> None:
+    one = await workspace(sessions, pool, 2)
+    first = one.members[0]
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=True)
+    if confirms:
+        await one.sessions.acknowledge(first, one.still_frozen())
+    await one.sessions.leave(first, state)
+    found = await pool.fetchval("SELECT state FROM wvs.freeze_members WHERE session_id = $1", first)
+    assert found == (left or ("left" if state is SessionState.ENDED else "evicted"))

@@ -1,0 +1,50 @@
+import asyncio
+import threading
+
+import pytest
+
+from wvs.agent.threads import in_daemon_thread
+
+
+async def test_it_answers_what_the_work_returns_or_raises() -> None:
+    def fail() -> None:
+        raise LookupError
+
+    assert await in_daemon_thread(lambda: 7) == 7
+    with pytest.raises(LookupError):
+        await in_daemon_thread(fail)
+
+
+async def test_a_thread_that_is_free_is_used_again_and_one_that_hangs_is_not() -> None:
+    """What hangs may be let go much later: its thread must not be given work that somebody waits for."""
+    hanging, hangs = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang() -> int:
+        loop.call_soon_threadsafe(hangs.set)
+        hanging.wait(60)
+        return threading.get_ident()
+
+    async def used() -> int:
+        found = await in_daemon_thread(threading.get_ident)
+        await asyncio.sleep(0.05)  # until it waits for work again
+        return found
+
+    first = await used()
+    assert await used() == first
+    stuck = asyncio.create_task(in_daemon_thread(hang))
+    await hangs.wait()
+    others = {await used() for _ in range(3)}
+    assert first not in others
+    assert len(others) == 1
+    hanging.set()
+    assert await stuck == first
+
+
+async def test_who_stops_waiting_leaves_the_thread_to_its_work() -> None:
+    hanging = threading.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await in_daemon_thread(lambda: hanging.wait(60))
+    assert await in_daemon_thread(lambda: 7) == 7
+    hanging.set()

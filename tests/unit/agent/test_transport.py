@@ -1,0 +1,174 @@
+"""What may come over an agent's connection instead of the answer that it waits for."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from wvs.agent.errors import AgentError, Rejected, Unreachable
+from wvs.agent.transport import Transport
+
+OK = b'HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{"a":1}'
+
+
+class Server:
+    """Answers each request with the next of `answers`, byte for byte; None closes the connection instead."""
+
+    def __init__(self, *answers: bytes | None) -> None:
+        self._answers = list(answers)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[Transport]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        transport = Transport(f"http://127.0.0.1:{self.port}/behind a proxy/")
+        try:
+            yield transport
+        finally:
+            transport.close()
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while self._answers:
+                self.requests.append(await self._request(reader))
+                answer = self._answers.pop(0)
+                if answer is None:
+                    break
+                for n in range(0, len(answer), 4096):
+                    writer.write(answer[n : n + 4096])
+                    await writer.drain()
+                if b"close" in answer.lower():
+                    break
+        writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader) -> bytes:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Le")), 0)
+        return head + await reader.readexactly(length)
+
+
+async def call(transport: Transport, body: Any = None) -> Any:
+    async with asyncio.timeout(20):
+        return await transport.call("GET" if body is None else "POST", "/v1/x?after=1", dict[str, int], body)
+
+
+async def test_one_connection_serves_one_request_after_the_other() -> None:
+    server = Server(OK, OK)
+    async with server.running() as transport:
+        assert await call(transport) == {"a": 1}
+        assert await call(transport, {"kind": "frozen"}) == {"a": 1}
+    assert server.connections == 1
+    get, post = (request.decode() for request in server.requests)
+    assert get.startswith("GET /behind%20a%20proxy/v1/x?after=1 HTTP/1.1\r\n")
+    assert f"\r\nHost: 127.0.0.1:{server.port}\r\n" in get
+    assert "\r\nContent-Type: application/json\r\nContent-Length: 17\r\n" in post
+    assert post.endswith('\r\n\r\n{"kind":"frozen"}')
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"a\r\n4\r\n":1}\r\n0\r\n\r\n',
+        b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"a":1}',  # its end is the connection's, RFC 9112 §6.3
+        b'HTTP/1.0 200 OK\r\nX: close\r\n\r\n{"a":1}',
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK,
+        OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"),
+    ],
+)
+async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
+    server = Server(answer, OK)
+    async with server.running() as transport:
+        assert await call(transport) == {"a": 1}
+        assert await call(transport) == {"a": 1}
+    assert server.connections == 1 + (b"close" in answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, "closed before an answer came"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 7; close\r\n\r\n{", "HttpParser"),
+        (b'HTTP/1.1 200 OK\r\nX: close\r\nContent-Length: 70\r\n\r\n{"a":1}', "closed before an answer came"),
+        (b"HTTP/1.1 200 OK\r\nX: close", "closed before an answer came"),
+        (b"SSH-2.0-OpenSSH close\r\n", "HttpParser"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "something else answers"),
+        (b"HTTP/1.1 503 Gone\r\nContent-Length: 0\r\n\r\n", "the service answers 503"),
+        (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "something else answers 302"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + 4096 * b" " + b"\r\n", "x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + 2_000_000 * b" ", "does not end"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: " + 2_000_000 * b"x", "does not end"),
+    ],
+)
+async def test_what_is_no_answer_leaves_the_service_unreachable(answer: bytes | None, told: str) -> None:
+    server = Server(answer, OK)
+    async with server.running() as transport:
+        if told == "x":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await transport.call("GET", "/v1/x", dict[str, int])
+        else:
+            with pytest.raises(Unreachable, match=told):
+                await call(transport)
+        assert await call(transport) == {"a": 1}  # on a new connection where the old one is of no use
+
+
+async def test_a_refusal_is_told_with_its_code_and_hint() -> None:
+    problem = b'{"code":"FREEZE_STALE","detail":"over","hint":"ask"}'
+    answer = b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%s" % (len(problem), problem)
+    server = Server(answer, OK)
+    async with server.running() as transport:
+        with pytest.raises(Rejected) as refused:
+            await call(transport)
+        assert (refused.value.status, refused.value.code, refused.value.hint) == (409, "FREEZE_STALE", "ask")
+        assert await call(transport) == {"a": 1}
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("surplus", [OK.replace(b"1}", b"2}"), b"HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\n{", b"H"])
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(surplus: bytes) -> None:
+    server = Server(OK + surplus, OK.replace(b"1}", b"3}"))
+    async with server.running() as transport:
+        assert await call(transport) == {"a": 1}
+        await asyncio.sleep(0.05)
+        assert await call(transport) == {"a": 3}
+
+
+async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -> None:
+    late = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if b"first" in request:
+            await late.wait()
+        writer.write(OK.replace(b"1}", b"8}") if b"first" in request else OK)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    transport = Transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await transport.call("GET", "/first", dict[str, int])
+    late.set()
+    assert await call(transport) == {"a": 1}
+    transport.close()
+    server.close()
+
+
+async def test_where_nobody_listens_the_service_is_unreachable() -> None:
+    with pytest.raises(Unreachable, match="ConnectionRefusedError"):
+        await call(Transport("http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8787", "http://"])
+def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
+    with pytest.raises(AgentError, match="no http or https URL"):
+        Transport(url)

@@ -1,0 +1,65 @@
+"""The order and the number of writes are what a client sees of it."""
+
+import asyncio
+from typing import Any, cast
+
+from wvs.http.corked import CorkedTransport
+
+
+class Recorder:
+    """Stands for the transport below."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def write(self, data: bytes) -> None:
+        self.calls.append(data)
+
+    def close(self) -> None:
+        self.calls.append("closed")
+
+    def abort(self) -> None:
+        self.calls.append("aborted")
+
+    def is_closing(self) -> bool:
+        return "closed" in self.calls
+
+
+def corked() -> tuple[CorkedTransport, Recorder]:
+    below = Recorder()
+    return CorkedTransport(cast("asyncio.Transport", below), asyncio.get_running_loop()), below
+
+
+async def test_what_is_written_in_one_turn_leaves_in_one_piece_in_the_next() -> None:
+    transport, below = corked()
+    transport.write(b"head ")
+    transport.write(b"body")
+    assert below.calls == []
+    await asyncio.sleep(0)
+    assert below.calls == [b"head body"]
+    transport.write(b"next")
+    await asyncio.sleep(0)
+    assert below.calls == [b"head body", b"next"]
+
+
+async def test_closing_sends_first_and_aborting_does_not() -> None:
+    transport, below = corked()
+    transport.write(b"bye")
+    transport.close()
+    await asyncio.sleep(0)
+    assert below.calls == [b"bye", "closed"]
+    assert transport.is_closing()
+    transport, below = corked()
+    transport.write(b"bye")
+    transport.abort()
+    await asyncio.sleep(0)
+    assert below.calls == ["aborted"]
+
+
+async def test_a_long_answer_does_not_gather() -> None:
+    transport, below = corked()
+    for _ in range(3):
+        transport.write(bytes(40_000))
+    assert [len(call) for call in below.calls] == [80_000]
+    await asyncio.sleep(0)
+    assert [len(call) for call in below.calls] == [80_000, 40_000]
