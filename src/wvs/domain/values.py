@@ -50,7 +50,8 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
     """Proof that nothing wrote while a tree was cloned (design §7).
 
     `vacuous` says that no session was registered, so only the stamps prove it. The stamps are the engine's: equal
-    before and after means that the source did not change in between.
+    before and after means that the source did not change in between. From `frozen_at` to `resumed_at` all members stood
+    still together: each stopped before, and went on after.
     """
 
     freeze: int

@@ -69,12 +69,13 @@ class Freeze:
         Without members, too, the freeze must have held: whoever joined meanwhile has been kept from starting by it.
         """
         gone = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}
+        asked_at = datetime.now(UTC)
         async with self._job.bench.path.pool.acquire() as connection:
             held = await freezes.confirm(_plain(connection), *self._key, self._budget_s, resume=resume)
         if not held:
             raise self._broken("the freeze ran out of time while the clone was made")
         if resume:
-            self.resumed_at = datetime.now(UTC)
+            self.resumed_at = asked_at
         if self._wanted:
             self._job.bench.hint_sessions()
         failpoint("freeze.asked_again")
@@ -127,7 +128,7 @@ class Freeze:
 
     @property
     def seconds(self) -> float:
-        """How long agents stood still, until now if they still do."""
+        """How long all agents stood still together, until now if they still do."""
         return ((self.resumed_at or datetime.now(UTC)) - self.frozen_at).total_seconds()
 
     def certificate(self, before: Stamp, after: Stamp, engine: str) -> Certificate:

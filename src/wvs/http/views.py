@@ -46,7 +46,10 @@ class MemberView(Struct, frozen=True):
 
 
 class CertificateView(Struct, frozen=True, kw_only=True):
-    """Proof that nothing wrote while the tree was cloned; `vacuous`: no session was registered."""
+    """Proof that nothing wrote while the tree was cloned; `vacuous`: no session was registered.
+
+    From `frozen_at` to `resumed_at` all members stood still together: each stopped before, and went on after.
+    """
 
     freeze: int
     vacuous: bool

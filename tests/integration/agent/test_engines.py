@@ -117,7 +117,7 @@ async def test_no_published_snapshot_breaks_an_invariant(
     record_property(
         "told",
         f"{site[0]}: {SNAPSHOTS} snapshots under the freeze, 0 broken, 0 false alarms of the stamps; "
-        f"stood still for p50 {median * 1000:.0f} ms, at most {worst * 1000:.0f} ms",
+        f"all stood still for p50 {median * 1000:.0f} ms, at most {worst * 1000:.0f} ms",
     )
 
 
@@ -181,6 +181,6 @@ async def breaches(tree: Path, tmp_path: Path) -> list[str]:
 
 
 async def window_s(service: Service, snapshot_id: uuid.UUID) -> float:
-    """How long the members stood still, as the event tells."""
+    """How long the members stood still together, as the event tells."""
     query = "SELECT report ->> 'freeze_s' FROM wvs.snapshots WHERE id = $1"
     return float(await service.platform.pool.fetchval(query, snapshot_id))
