@@ -73,7 +73,9 @@ class Metrics:
         self.quiesce_duration_seconds = self._histogram(
             "wvs_quiesce_duration_seconds", "From opening a freeze to its proof or failure.", _FREEZE_BUCKETS, "outcome"
         )
-        self.freeze_seconds = self._histogram("wvs_freeze_seconds", "Time that all agents stood still together.", _FREEZE_BUCKETS)
+        self.freeze_seconds = self._histogram(
+            "wvs_freeze_seconds", "Time that all agents stood still together.", _FREEZE_BUCKETS
+        )
         self.sessions = self._gauge("wvs_sessions", "Sessions that have not ended.", "state")
 
     def _describe_clones(self) -> None:
