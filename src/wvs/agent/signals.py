@@ -16,12 +16,18 @@ def signals_to(forward: Callable[[int], None], child_changed: Callable[[], None]
     What is ignored already stays ignored, as under nohup(1).
     """
     loop = asyncio.get_running_loop()
+
+    def on_child(_number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(child_changed)
+
     wanted = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     for number in wanted:
         loop.add_signal_handler(number, forward, number)
-    loop.add_signal_handler(signal.SIGCHLD, child_changed)
+    # Not through the loop: uvloop keeps this signal for the processes that it starts itself.
+    before = signal.signal(signal.SIGCHLD, on_child)
     try:
         yield
     finally:
-        for number in (*wanted, signal.SIGCHLD):
+        signal.signal(signal.SIGCHLD, before)
+        for number in wanted:
             loop.remove_signal_handler(number)

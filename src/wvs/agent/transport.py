@@ -7,7 +7,7 @@ within the same few milliseconds, so that the time of each counts twenty times.
 
 import asyncio
 import ssl
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 import httptools
@@ -116,8 +116,7 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no class of asyncio
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+import uvloop
 
 from wvs.agent.errors import AgentError, Rejected, Unreachable
 from wvs.agent.transport import Transport
@@ -172,3 +173,16 @@ async def test_where_nobody_listens_the_service_is_unreachable() -> None:
 def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
     with pytest.raises(AgentError, match="no http or https URL"):
         Transport(url)
+
+
+def test_it_works_on_the_loop_of_others() -> None:
+    """Whose transports are of no class of asyncio."""
+
+    async def main() -> None:
+        server = Server(OK, OK)
+        async with server.running() as transport:
+            assert await call(transport) == {"a": 1}
+            assert await call(transport, {"kind": "frozen"}) == {"a": 1}
+        assert server.connections == 1
+
+    uvloop.run(main())

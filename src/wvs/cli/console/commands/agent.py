@@ -49,7 +49,7 @@ def run_(
 def _carry_out(
     run: Run, command: tuple[str, ...], workspace: str, on_switch: str, name: str, *, cooperative: bool
 ) -> int:
-    import asyncio  # noqa: PLC0415  # with what follows 0.2 s, which no other command needs
+    import uvloop  # noqa: PLC0415  # with what follows 0.2 s, which no other command needs
 
     from wvs.agent.command import CannotStart  # noqa: PLC0415
     from wvs.agent.errors import AgentError, NoFreezer, Rejected, Unreachable  # noqa: PLC0415
@@ -69,7 +69,7 @@ def _carry_out(
         cooperative=cooperative,
     )
     try:
-        return asyncio.run(run_command(assignment))
+        return uvloop.run(run_command(assignment))
     except CannotStart as failure:
         run.screen.say(f"wvsctl: {failure}")
         return failure.code
