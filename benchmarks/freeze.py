@@ -5,7 +5,8 @@
 Needs root: the volume is a btrfs of its own, in memory. Each agent is a program under `wvsctl agent run` that notes
 when it did not run, and writes a file a hundred times a second; the window of a freeze is from the first agent's stop
 to the last one's going on. Aims: with one agent p50 at most 25 ms and p95 at most 50 ms, end to end p50 at most 100 ms;
-with 20 agents at most twice that. Sessions of one process show what of it is the service and the protocol.
+with 20 agents at most twice that. The last lines compare 20 with one in the same run. Sessions of one process show what
+of it is the service and the protocol.
 """
 
 import argparse
@@ -119,7 +120,7 @@ def longest(gaps: list[Gap], snapshot: Taken) -> Gap:
     return max(inside, key=lambda gap: gap[1] - gap[0])
 
 
-def bench_freeze(directory: Path, snapshots: int, number: int) -> None:
+def bench_freeze(directory: Path, snapshots: int, number: int) -> dict[str, float]:
     volume = directory / "btrfs" / f"volume-{number}"
     with scratch() as home, up(home, WVS_VOLUME=str(volume)) as (url, _pid):
         workspace, live = asyncio.run(new_workspace(url))
@@ -128,8 +129,11 @@ def bench_freeze(directory: Path, snapshots: int, number: int) -> None:
             taken = asyncio.run(take(url, workspace, snapshots + WARM_UP))
         stood = windows_ms([json.loads(note.read_text()) for note in notes], taken)
     whole = [(snapshot.had - snapshot.asked) * 1e3 for snapshot in taken]
+    medians: dict[str, float] = {}
     for name, times in (("freeze window", stood), ("end to end over HTTP", whole)):
         print(f"{number:3} agents  {name:22} p50 {percentile(times, 50):6.1f} ms   p95 {percentile(times, 95):6.1f} ms")
+        medians[name] = percentile(times, 50)
+    return medians
 
 
 class Played:
@@ -236,9 +240,12 @@ def main() -> None:
     try:
         filesystems.btrfs(namespace, "btrfs", 3000)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; {options.snapshots} snapshots of {FILES} files")
+        medians: list[dict[str, float]] = []
         for number in (1, 20):
-            bench_freeze(directory, options.snapshots, number)
+            medians.append(bench_freeze(directory, options.snapshots, number))
             bench_protocol(directory, options.snapshots, number)
+        for name, of_one in medians[0].items():
+            print(f" 20 agents against one: {name:22} {medians[1][name] / of_one:4.1f} x")
     except Unavailable as reason:
         raise SystemExit(str(reason)) from None
     finally:
