@@ -3,9 +3,11 @@
 -- True once the members of a freeze are asked whether they still stand still, and may go on as soon as they have looked:
 -- the clone of their tree has ended. Nobody may before a new live tree is in its place.
 ALTER TABLE wvs.freezes ADD COLUMN resumes boolean NOT NULL DEFAULT false;
+-- True once the answer to its word said that the member runs: nothing is new for it when such a freeze is over.
+ALTER TABLE wvs.freeze_members ADD COLUMN told boolean NOT NULL DEFAULT false;
 
--- What a session is to do now, as wvs.directive_of says it, which has no column for `resume`. A member that has confirmed
--- a freeze that resumes runs already.
+-- What a session is to do now, as wvs.directive_of says it, which has no column for `resume`. Nobody goes on in a live tree
+-- that was replaced: whoever has not switched stands still until it is told to. A disabled workspace is a new number.
 CREATE FUNCTION wvs.directive_for(p_session uuid)
 RETURNS TABLE (
     workspace_id uuid, number bigint, kind text, "freeze" bigint, member boolean, resume boolean,
@@ -13,17 +15,17 @@ RETURNS TABLE (
 ) LANGUAGE sql STABLE AS $$
     SELECT s.workspace_id,
            -- A freeze whose hold ran out changes the answer without a write; the last term lets the number say so.
-           l.directives + s.directives + w.epoch + (CASE WHEN f.number IS NOT NULL AND NOT f.holds THEN 1000000000000 ELSE 0 END),
+           l.directives + s.directives + w.epoch + (w.state = 'disabled')::integer + (CASE WHEN f.number IS NOT NULL AND NOT f.holds THEN 1000000000000 ELSE 0 END),
            CASE
                WHEN s.state <> 'active' OR w.state = 'disabled' THEN 'end'
                WHEN f.holds AND f.phase = 'confirming' AND m.state = 'frozen' THEN 'confirm'
-               WHEN f.holds AND NOT (f.resumes AND coalesce(m.state = 'confirmed', false)) THEN 'freeze'
+               WHEN f.holds AND NOT coalesce(m.told, false) THEN 'freeze'
                WHEN s.epoch < w.epoch THEN 'switch'
                ELSE 'run'
            END,
            CASE WHEN f.holds THEN f.number END,
            m.session_id IS NOT NULL,
-           coalesce(f.holds AND f.resumes AND f.phase = 'confirming' AND m.state = 'frozen', false),
+           coalesce(f.holds AND f.resumes AND f.phase = 'confirming' AND m.state = 'frozen' AND s.epoch = w.epoch, false),
            CASE WHEN f.holds THEN extract(epoch FROM f.holds_until - clock_timestamp())::float8 END,
            w.epoch, w.live_tree,
            CASE WHEN w.state = 'disabled' THEN 'the workspace is disabled' ELSE s.reason END
@@ -60,6 +62,15 @@ BEGIN
     UPDATE wvs.sessions s SET lease_until = clock_timestamp() + make_interval(secs => s.lease_s)
     WHERE s.id = ANY (p_sessions) AND s.state = 'active'
       AND s.lease_until < clock_timestamp() + make_interval(secs => 0.9 * s.lease_s);
+    -- Who has confirmed a freeze that resumes is told to run, which is a new number for it.
+    WITH told AS (
+        UPDATE wvs.freeze_members m SET told = true
+        FROM wvs.freezes f, wvs.sessions s, wvs.workspaces w
+        WHERE f.workspace_id = m.workspace_id AND f.number = m.number AND f.phase = 'confirming' AND f.resumes
+          AND m.session_id = ANY (p_sessions) AND m.state = 'confirmed' AND NOT m.told
+          AND s.id = m.session_id AND w.id = m.workspace_id AND s.epoch = w.epoch
+        RETURNING m.session_id)
+    UPDATE wvs.sessions s SET directives = s.directives + 1 FROM told WHERE s.id = told.session_id;
     RETURN QUERY
     WITH counted AS (
         SELECT m.workspace_id, m.number, bool_or(m.state IN ('refused', 'broken')) AS failed,
@@ -74,6 +85,24 @@ BEGIN
     FROM unnest(p_sessions) WITH ORDINALITY AS w (session_id, n)
     CROSS JOIN LATERAL wvs.directive_for(w.session_id) d
     LEFT JOIN counted c ON c.workspace_id = d.workspace_id AND c.number = p_freezes[w.n];
+END $$;
+
+-- Ends a freeze; everybody runs again, and is told so unless that is nothing new for any session. False: it was over.
+-- The sessions are looked at after the lane is locked: one may register while this waits.
+CREATE FUNCTION wvs.close_freeze(p_workspace uuid, p_number bigint, p_outcome text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM wvs.lanes l WHERE l.workspace_id = p_workspace FOR UPDATE;
+    UPDATE wvs.freezes f SET phase = 'over', outcome = p_outcome, over_at = clock_timestamp()
+    WHERE f.workspace_id = p_workspace AND f.number = p_number AND f.phase <> 'over';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE wvs.lanes l SET directives = l.directives + 1
+    WHERE l.workspace_id = p_workspace AND EXISTS (
+        SELECT FROM wvs.sessions s WHERE s.workspace_id = p_workspace AND s.state = 'active' AND NOT EXISTS (
+            SELECT FROM wvs.freeze_members m
+            WHERE m.workspace_id = p_workspace AND m.number = p_number AND m.session_id = s.id AND m.told));
+    RETURN true;
 END $$;
 
 -- As 20261123000040_freeze_guards_move.sql has it, and never for a freeze whose members may have gone on.
@@ -151,5 +180,6 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-DROP FUNCTION wvs.acknowledge_together, wvs.directive_for;
+DROP FUNCTION wvs.close_freeze, wvs.acknowledge_together, wvs.directive_for;
+ALTER TABLE wvs.freeze_members DROP COLUMN told;
 ALTER TABLE wvs.freezes DROP COLUMN resumes;

@@ -27,19 +27,8 @@ asked AS (
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM asked WHERE l.workspace_id = $1 RETURNING asked.number
 
 -- name: close_freeze
--- Ends a freeze with outcome $3; everybody runs again. There is nothing new for a member that has confirmed a freeze that
--- resumes; where that is everybody, nobody is told.
-WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
-ended AS (
-    UPDATE wvs.freezes f SET phase = 'over', outcome = $3, over_at = clock_timestamp() FROM lane
-    WHERE f.workspace_id = lane.workspace_id AND f.number = $2 AND f.phase <> 'over' RETURNING f.number, f.resumes),
-told AS (
-    UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended
-    WHERE l.workspace_id = $1 AND (NOT ended.resumes OR EXISTS (
-        SELECT FROM wvs.sessions s WHERE s.workspace_id = $1 AND s.state = 'active' AND NOT EXISTS (
-            SELECT FROM wvs.freeze_members m
-            WHERE m.workspace_id = $1 AND m.number = $2 AND m.session_id = s.id AND m.state = 'confirmed'))))
-SELECT number FROM ended
+-- Ends a freeze with outcome $3; everybody runs again. False if it was over.
+SELECT wvs.close_freeze($1, $2, $3)
 
 -- name: lapse_freeze
 -- Ends a freeze whose hold ran out, before anybody is told to run: a clock that jumps back brings it to life no more.

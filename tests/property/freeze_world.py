@@ -33,8 +33,9 @@ Word = Callable[[], Awaitable[object]]
 class Agent:
     """One program with its wrapper, which obeys unless a rule says otherwise."""
 
-    def __init__(self, session_id: UUID, *, runs: bool, now: Tick) -> None:
+    def __init__(self, session_id: UUID, *, runs: bool, epoch: int, now: Tick) -> None:
         self.id = session_id
+        self.epoch = epoch  # of the live tree that it works in
         self.token = 0
         self.acked: int | None = None
         self.resumed: tuple[int, int] | None = None
@@ -143,6 +144,7 @@ class World:
         self.agents: list[Agent] = []
         self.attempt: Attempt | None = None
         self.finished: list[Attempt] = []
+        self.epoch = 1
         self.in_flight: list[Word] = []
         self._now: Tick = 0
 
@@ -199,6 +201,7 @@ class World:
                 "UPDATE wvs.lanes SET link_pending = 2 WHERE workspace_id = $1 AND fence = $2", self.workspace_id, fence
             )
             await connection.execute("UPDATE wvs.workspaces SET epoch = epoch + 1 WHERE id = $1", self.workspace_id)
+        self.epoch += 1
 
     async def jump(self, seconds: float) -> None:
         """The database's clock jumps: on by `seconds`, or back."""
@@ -216,7 +219,7 @@ class World:
         session = await self.sessions.register(uuid.uuid4(), self.workspace_id, "played", "here", 1, 30)
         directive = await self.sessions.directive(session.id)
         runs = directive.kind is not DirectiveKind.FREEZE
-        self.agents.append(Agent(session.id, runs=runs, now=self.tick()))
+        self.agents.append(Agent(session.id, runs=runs, epoch=directive.epoch, now=self.tick()))
 
     async def poll(self, agent: Agent, *, lost: bool, refuses: bool) -> None:
         """One directive and what the agent makes of it; a word that is lost may still come, later."""
@@ -233,6 +236,7 @@ class World:
                 token = self._token_for(agent, told.freeze or 0, resume=told.resume) + (1 if agent.lies else 0)
                 await self._say(agent, Acknowledgement(AckKind.STILL_FROZEN, told.freeze or 0, str(token)), lost=lost)
             case DirectiveKind.SWITCH:
+                agent.epoch = told.epoch
                 agent.thaw(self.tick())
                 await self.sessions.switched(agent.id, told.epoch)
             case DirectiveKind.END:
@@ -274,6 +278,11 @@ class World:
             self.in_flight.append(deliver)
         else:
             await deliver()
+
+    def in_the_old_tree(self) -> list[Agent]:
+        """Who runs where nobody may, and is there to know better."""
+        there = (a for a in self.agents if a.is_registered and not a.is_evicted)
+        return [a for a in there if a.runs and a.epoch != self.epoch]
 
     async def take_out(self, agent: Agent, state: SessionState) -> None:
         await self.sessions.leave(agent.id, state)

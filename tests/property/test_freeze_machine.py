@@ -135,6 +135,7 @@ class FreezeMachine(RuleBasedStateMachine):
         moves = self.world.attempt is not None and self.world.attempt.kind is TaskKind.CURRENT_SET
         if not chance or agent is None or agent.runs or (moves and self.bed.run(self.world.holds())):
             return
+        agent.epoch = self.world.epoch  # it goes where the link leads
         agent.thaw(self.world.tick())
 
     @rule(pick=picks, back=st.booleans())
@@ -207,6 +208,15 @@ class FreezeMachine(RuleBasedStateMachine):
                     self.bed.violations.append(what)
                     raise AssertionError(what)
         self.checked = len(self.world.finished)
+
+    @invariant()
+    def nobody_runs_in_a_tree_that_was_replaced(self) -> None:
+        for agent in self.world.in_the_old_tree():
+            what = (
+                f"{agent.id} runs in the live tree {agent.epoch}, which is {self.world.epoch} by now: {agent.moments}"
+            )
+            self.bed.violations.append(what)
+            raise AssertionError(what)
 
     def teardown(self) -> None:
         """Faults stop: a killed executor's freeze ends by its time, and whoever lives runs."""
@@ -307,6 +317,14 @@ def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) ->
     bed.run(bed.pool.execute("DROP TRIGGER lanes_require_freeze ON wvs.lanes"))
 
 
+def _resumed_in_the_old_tree(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+    for function in ("directive_for", "acknowledge_together"):
+        source = bed.run(bed.pool.fetchval(f"SELECT pg_get_functiondef('wvs.{function}'::regproc)"))
+        changed = source.replace("AND s.epoch = w.epoch", "")
+        assert changed != source
+        bed.run(bed.pool.execute(changed))
+
+
 def _everybody_let_go(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
     real = Freeze.confirm
 
@@ -325,6 +343,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
     "tokens are not compared": _without_tokens,
     "a tree moves without its freeze": _without_a_freeze_for_the_move,
     "a tree moves after its agents were let go": _everybody_let_go,
+    "agents of the old tree are let go": _resumed_in_the_old_tree,
 }
 
 

@@ -207,6 +207,7 @@ class Session:
         return None
 
     async def _run(self, directive: Directive) -> None:
+        self._owes_answer = False
         if not self._started.is_set():
             self._standstill.enter(_tree(directive))
             self._started.set()
@@ -217,6 +218,8 @@ class Session:
 
     async def _freeze_for(self, directive: Directive) -> Directive | None:
         number = directive.freeze
+        if self._resumed is not None and self._resumed[0] != number:
+            self._owes_answer = False  # that freeze is over
         if self._refused is not None and self._refused[0] == number:
             return await self._refuse(*self._refused)
         if not self._started.is_set() or number is None or self._acked == number:
@@ -247,8 +250,9 @@ class Session:
             log.warning("%s: somebody else thawed it in freeze %s", self.id, number)
             await still.end()
             token = still.token
-        elif still.is_on and directive.resume and number is not None:
+        elif still.is_on and directive.resume and number == still.number and directive.path == self.tree.path:
             # The clone has ended, and it stood still until then: that stays true, whatever it does from now on.
+            assert number is not None
             self._acked, self._resumed, self._owes_answer = number, (number, token), True
             await still.end()
             await asyncio.sleep(directive.answer_after_s)
@@ -294,12 +298,17 @@ class Session:
 
         None if it did not take it: then it is asked again.
         """
-        wait_s = _FROZEN_WAIT_S if self._standstill.is_on else self._wait_s if kind == "still_frozen" else 0.0
+        after, wait_s = self._seen, 0.0
+        if self._standstill.is_on:
+            wait_s = _FROZEN_WAIT_S
+        elif kind == "still_frozen" and self._owes_answer and after is not None:
+            # What its word changes, and it knows already, is one number; whatever else is new is told at once.
+            after, wait_s = after + 1, self._wait_s
         self._asked_at = asyncio.get_running_loop().time()
         limit = self._asked_at + wait_s + _ANSWER_S
         try:
             async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
-                path = f"/v1/sessions/{self.id}/acks?after={self._seen}&wait={wait_s:g}"
+                path = f"/v1/sessions/{self.id}/acks?after={after}&wait={wait_s:g}"
                 answer = await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
                 self._refused, self._owes_answer = None, False
                 return answer

@@ -2,6 +2,7 @@
 
 import _thread
 import asyncio
+import os
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, TypeAlias, TypeVar
@@ -12,6 +13,10 @@ _Inbox: TypeAlias = "SimpleQueue[Callable[[], None]]"
 
 _idle: Final[list[_Inbox]] = []
 """Threads that wait for work; starting one costs more than all that most calls do. One that hangs is not among them."""
+
+_MOST_IDLE: Final = 4
+
+os.register_at_fork(after_in_child=_idle.clear)  # the threads stay with the parent
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
@@ -57,4 +62,6 @@ def _inbox() -> _Inbox:
 def _serve(inbox: _Inbox) -> None:
     while True:
         inbox.get()()
+        if len(_idle) >= _MOST_IDLE:
+            return
         _idle.append(inbox)

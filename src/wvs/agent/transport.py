@@ -49,7 +49,7 @@ class Transport:
         """
         try:
             status, content = await self._exchange(method, path, None if body is None else msgspec.json.encode(body))
-        except (OSError, BadAnswer, httptools.HttpParserError) as error:
+        except (OSError, BadAnswer) as error:
             self.close()
             raise Unreachable(f"{type(error).__name__}: {error}") from error
         except BaseException:
@@ -101,7 +101,9 @@ class _Connection(asyncio.Protocol):
         self._has_length = self._ends_with_connection = False
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer; raises `OSError`, `BadAnswer` or the parser's error."""
+        """Status and body of the answer; raises `OSError` or `BadAnswer`."""
+        if self._transport.is_closing():
+            raise BadAnswer("the connection was closed before the question was sent")
         self._answer = asyncio.get_running_loop().create_future()
         self._received_bytes = 0
         self._transport.write(request)
@@ -129,8 +131,8 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(error)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(BadAnswer(f"{type(error).__name__}: {error}"))
 
     def eof_received(self) -> None:
         self._lost(None)
@@ -172,7 +174,8 @@ class _Connection(asyncio.Protocol):
         if error is None and self._ends_with_connection and self._parser.get_status_code() >= 200:
             self._settle()  # without a length the body is what comes before the end (RFC 9112 §6.3)
         else:
-            self._fail(error or BadAnswer("the connection was closed before an answer came"))
+            lost = BadAnswer("the connection was closed before an answer came")
+            self._fail(error if isinstance(error, OSError) else lost)
 
     def _settle(self) -> None:
         assert self._answer is not None

@@ -44,10 +44,11 @@ class CorkedTransport:
 
     def abort(self) -> None:
         """Closes it at once; what was not sent is lost."""
-        self._held.clear()
+        self._held, self._held_bytes = [], 0
         self._transport.abort()
 
     def _send(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
-        if held:
+        # A turn later the client may be gone, and uvloop raises for a transport that it has closed.
+        if held and not self._transport.is_closing():
             self._transport.write(held[0] if len(held) == 1 else b"".join(held))

@@ -90,10 +90,12 @@ class DirectiveWaiter:
     async def _look(self) -> None:
         # Of two that wait for one session the one that saw less is told of what both have to know.
         seen: dict[UUID, int] = {}
-        for session_id, number in self._waiting.values():
+        # Not those who begin to wait during the query: its answer may be older than what they have seen.
+        waiting = dict(self._waiting)
+        for session_id, number in waiting.values():
             seen[session_id] = min(number, seen.get(session_id, number))
         found = _spread(await self._sessions.changed(seen))
-        for changed, (session_id, number) in self._waiting.items():
+        for changed, (session_id, number) in waiting.items():
             if changed.done() or session_id not in found:
                 continue
             directive = found[session_id]
@@ -102,7 +104,7 @@ class DirectiveWaiter:
 
 
 def _spread(found: dict[UUID, Directive | None]) -> dict[UUID, Directive | None]:
-    """Has those who may go on before they answer do so one after the other, and not before all have gone on.
+    """Has those who may go on before they answer wait with that until the others have gone on, for 0.1 s at most.
 
     An answer costs the processor more than to go on does: who is told last would stand still for the others' answers.
     """

@@ -76,19 +76,21 @@ class Words:
     async def _write_all(self, lane: UUID) -> None:
         while waiting := self._waiting[lane]:
             now, self._waiting[lane] = waiting[:_MOST_TOGETHER], waiting[_MOST_TOGETHER:]
-            await self._write(now)
+            await self._write([each for each in now if not each.written.done()])
         del self._waiting[lane]
 
     async def _write(self, spoken: list[_Spoken]) -> None:
+        if not spoken:
+            return
         try:
             rows = await self._pool.fetch(_TOGETHER, *_columns(spoken))
-        except asyncpg.PostgresError as error:
+        except asyncpg.DataError as error:
             # The statement had no effect. What one word is to blame for must not become the others' fault.
-            if len(spoken) > 1:
+            if len(spoken) == 1:
+                _fail(spoken, error)
+            else:
                 for each in spoken:
                     await self._write([each])
-            else:
-                _fail(spoken, error)
         except Exception as error:  # noqa: BLE001 - raised to all who wait for it
             _fail(spoken, error)
         else:

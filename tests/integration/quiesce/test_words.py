@@ -152,6 +152,24 @@ async def test_a_word_that_fails_the_statement_fails_alone(sessions: Sessions, p
     assert isinstance(found[2], asyncpg.PostgresError)
 
 
+async def test_a_connection_that_was_lost_fails_all_at_once(
+    sessions: Sessions, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What became of the words is not known: they are not written again, one by one, while others wait."""
+    sizes: list[int] = []
+
+    async def fetch(self: Any, query: str, *args: Any, **more: Any) -> Any:
+        sizes.append(len(args[0]))
+        raise asyncpg.ConnectionDoesNotExistError("lost")
+
+    one = await workspace(sessions, pool, 5)
+    monkeypatch.setattr(type(pool), "fetch", fetch)
+    said = (one.sessions.acknowledge(member, one.frozen()) for member in one.members)
+    found = await asyncio.gather(*said, return_exceptions=True)
+    assert all(isinstance(each, asyncpg.ConnectionDoesNotExistError) for each in found)
+    assert sum(sizes) == 5
+
+
 async def test_who_stops_waiting_takes_nobody_along(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 3)
     said = [asyncio.create_task(one.sessions.acknowledge(member, one.frozen())) for member in one.members]
@@ -180,12 +198,84 @@ async def test_a_member_that_has_confirmed_runs_on_while_the_others_are_asked(se
     assert (asked.kind, asked.resume) == (DirectiveKind.CONFIRM, True)
     taken = await one.sessions.acknowledge(first, one.still_frozen())
     assert taken.directive.kind is DirectiveKind.RUN
+    assert taken.directive.number > asked.number, "who waits for another number hears of it"
     assert not taken.settled
     assert (await one.told(second)).kind is DirectiveKind.CONFIRM
     assert (await one.sessions.acknowledge(second, one.still_frozen())).settled
     before = (await one.told(first)).number
     await one.close()
     assert (await one.told(first)).number == before, "there is nothing new for anybody"
+
+
+async def test_the_same_word_twice_is_one_change(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 2)
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=True)
+    first = await one.sessions.acknowledge(one.members[0], one.still_frozen())
+    again = await one.sessions.acknowledge(one.members[0], one.still_frozen())
+    assert (again.directive.kind, again.directive.number) == (DirectiveKind.RUN, first.directive.number)
+
+
+async def test_nobody_goes_on_in_a_live_tree_that_was_replaced(sessions: Sessions, pool: Pool) -> None:
+    """A freeze that follows a switch at once finds agents that still stand still in the old tree."""
+    one = await workspace(sessions, pool, 1)
+    (member,) = one.members
+    await pool.execute("UPDATE wvs.workspaces SET epoch = 2, live_tree = 'tree2' WHERE id = $1", one.id)
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=True)
+    asked = await one.told(member)
+    assert (asked.kind, asked.resume) == (DirectiveKind.CONFIRM, False)
+    taken = await one.sessions.acknowledge(member, one.still_frozen())
+    assert taken.directive.kind is DirectiveKind.FREEZE
+    await one.close()
+    told = await one.told(member)
+    assert told.kind is DirectiveKind.SWITCH
+    assert told.number > asked.number
+
+
+async def test_an_answer_that_an_older_api_took_is_told_at_the_end(sessions: Sessions, pool: Pool) -> None:
+    """It calls wvs.acknowledge_and_direct, and tells by wvs.directive_of: nobody goes on before the end there."""
+    one = await workspace(sessions, pool, 1)
+    (member,) = one.members
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=True)
+    old = "SELECT kind, number FROM wvs.acknowledge_and_direct($1, $2, 'still_frozen', 't', NULL, NULL)"
+    answered = await pool.fetchrow(old, member, one.freeze)
+    assert answered is not None
+    assert answered["kind"] == (await one.told(member)).kind == "freeze"
+    await one.close()
+    told = await one.told(member)
+    assert told.kind is DirectiveKind.RUN
+    assert told.number > answered["number"]
+
+
+async def test_who_registers_while_the_end_waits_for_the_lane_is_told_of_it(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 1)
+    await one.say_all(one.frozen())
+    await one.ask_again(resume=True)
+    await one.say_all(one.still_frozen())
+    late = uuid.uuid4()
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.fetchval("SELECT wvs.register_session($1, $2, 'a', 'h', 1, 30)", late, one.id)
+        closing = asyncio.create_task(one.close())
+        await asyncio.sleep(0.3)
+        assert not closing.done()
+        before = await connection.fetchrow("SELECT kind, number FROM wvs.directive_for($1)", late)
+        assert before is not None
+        assert before["kind"] == "freeze"
+    await closing
+    told = await one.told(late)
+    assert told.kind is DirectiveKind.RUN
+    assert told.number > before["number"]
+
+
+async def test_the_end_of_a_workspace_is_a_new_number(sessions: Sessions, pool: Pool) -> None:
+    one = await workspace(sessions, pool, 1)
+    before = await one.told(one.members[0])
+    await pool.execute("UPDATE wvs.workspaces SET state = 'disabled' WHERE id = $1", one.id)
+    told = await one.told(one.members[0])
+    assert told.kind is DirectiveKind.END
+    assert told.number > before.number
 
 
 async def test_who_joined_meanwhile_is_told_when_the_freeze_is_over(sessions: Sessions, pool: Pool) -> None:

@@ -1,5 +1,7 @@
 import asyncio
+import os
 import threading
+import time
 
 import pytest
 
@@ -48,3 +50,17 @@ async def test_who_stops_waiting_leaves_the_thread_to_its_work() -> None:
             await in_daemon_thread(lambda: hanging.wait(60))
     assert await in_daemon_thread(lambda: 7) == 7
     hanging.set()
+
+
+def test_a_child_process_starts_threads_of_its_own() -> None:
+    """Those of its parent are not there after a fork."""
+    assert asyncio.run(in_daemon_thread(lambda: 7)) == 7
+    time.sleep(0.05)  # until that thread waits for work
+    child = os.fork()
+    if child == 0:
+        try:
+            found = asyncio.run(asyncio.wait_for(in_daemon_thread(lambda: 8), 10))
+        except TimeoutError:
+            found = 1
+        os._exit(found)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 8

@@ -105,6 +105,7 @@ async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
         (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "something else answers 302"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + 4096 * b" " + b"\r\n", "x"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + 2_000_000 * b" ", "does not end"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nclose", "HttpParserUpgrade"),
         (b"HTTP/1.1 200 OK\r\nX-Long: " + 2_000_000 * b"x", "does not end"),
     ],
 )

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, cast
 
+import uvloop
+
 from wvs.http.corked import CorkedTransport
 
 
@@ -63,3 +65,29 @@ async def test_a_long_answer_does_not_gather() -> None:
     assert [len(call) for call in below.calls] == [80_000]
     await asyncio.sleep(0)
     assert [len(call) for call in below.calls] == [80_000, 40_000]
+
+
+def test_what_is_written_as_the_client_vanishes_is_dropped_without_a_sound() -> None:
+    """Uvloop raises for a write to a transport that it has closed; asyncio does not."""
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: told.append(context))
+        vanished = asyncio.Event()
+
+        class Served(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                below = cast("asyncio.Transport", transport)
+                loop.call_soon(CorkedTransport(below, loop).write, b"late")
+                below.abort()
+                loop.call_later(0.05, vanished.set)
+
+        server = await loop.create_server(Served, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await vanished.wait()
+        writer.close()
+        server.close()
+
+    uvloop.run(main())
+    assert told == []
