@@ -99,7 +99,8 @@ class DirectiveWaiter:
             if changed.done() or session_id not in found:
                 continue
             directive = found[session_id]
-            if directive is None or directive.number != number:
+            # A lesser one was read before the word was written whose answer is waited on.
+            if directive is None or directive.number > number:
                 changed.set_result(directive)
 
 
