@@ -87,6 +87,34 @@ BEGIN
     LEFT JOIN counted c ON c.workspace_id = d.workspace_id AND c.number = p_freezes[w.n];
 END $$;
 
+-- As 20261123000007_quiesce.sql has it, but with a number that no session can have seen. A crash of the server may lose what
+-- was not waited for, and with it the two numbers that a session has had since the last freeze was opened: one when it was
+-- asked again, one for its answer. It waits for a number other than the last one that it saw.
+CREATE OR REPLACE FUNCTION wvs.open_freeze(p_workspace uuid, p_fence bigint, p_task uuid, p_budget_s double precision)
+RETURNS TABLE (number bigint, members integer) LANGUAGE plpgsql AS $$
+DECLARE
+    v_number bigint;
+    v_members integer;
+BEGIN
+    UPDATE wvs.lanes l SET freezes = l.freezes + 1, directives = l.directives + 3
+    WHERE l.workspace_id = p_workspace AND l.fence = p_fence AND l.task_id = p_task
+    RETURNING l.freezes INTO v_number;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE wvs.freezes f SET phase = 'over', outcome = 'abandoned', over_at = now()
+    WHERE f.workspace_id = p_workspace AND f.phase <> 'over';
+    -- Kept only to look at; the proof of each freeze is with its event.
+    DELETE FROM wvs.freezes f WHERE f.workspace_id = p_workspace AND f.number < v_number - 10;
+    DELETE FROM wvs.freeze_members m WHERE m.workspace_id = p_workspace AND m.number < v_number - 10;
+    INSERT INTO wvs.freezes (workspace_id, number, task_id, fence, phase, holds_until)
+    VALUES (p_workspace, v_number, p_task, p_fence, 'freezing', now() + make_interval(secs => p_budget_s));
+    INSERT INTO wvs.freeze_members (workspace_id, number, session_id)
+    SELECT p_workspace, v_number, s.id FROM wvs.sessions s WHERE s.workspace_id = p_workspace AND s.state = 'active';
+    GET DIAGNOSTICS v_members = ROW_COUNT;
+    RETURN QUERY SELECT v_number, v_members;
+END $$;
+
 -- Ends a freeze; everybody runs again, and is told so unless that is nothing new for any session. False: it was over.
 -- The sessions are looked at after the lane is locked: one may register while this waits.
 CREATE FUNCTION wvs.close_freeze(p_workspace uuid, p_number bigint, p_outcome text) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -146,6 +174,30 @@ BEGIN
 END $$;
 
 -- migrate:down
+CREATE OR REPLACE FUNCTION wvs.open_freeze(p_workspace uuid, p_fence bigint, p_task uuid, p_budget_s double precision)
+RETURNS TABLE (number bigint, members integer) LANGUAGE plpgsql AS $$
+DECLARE
+    v_number bigint;
+    v_members integer;
+BEGIN
+    UPDATE wvs.lanes l SET freezes = l.freezes + 1, directives = l.directives + 1
+    WHERE l.workspace_id = p_workspace AND l.fence = p_fence AND l.task_id = p_task
+    RETURNING l.freezes INTO v_number;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE wvs.freezes f SET phase = 'over', outcome = 'abandoned', over_at = now()
+    WHERE f.workspace_id = p_workspace AND f.phase <> 'over';
+    -- Kept only to look at; the proof of each freeze is with its event.
+    DELETE FROM wvs.freezes f WHERE f.workspace_id = p_workspace AND f.number < v_number - 10;
+    DELETE FROM wvs.freeze_members m WHERE m.workspace_id = p_workspace AND m.number < v_number - 10;
+    INSERT INTO wvs.freezes (workspace_id, number, task_id, fence, phase, holds_until)
+    VALUES (p_workspace, v_number, p_task, p_fence, 'freezing', now() + make_interval(secs => p_budget_s));
+    INSERT INTO wvs.freeze_members (workspace_id, number, session_id)
+    SELECT p_workspace, v_number, s.id FROM wvs.sessions s WHERE s.workspace_id = p_workspace AND s.state = 'active';
+    GET DIAGNOSTICS v_members = ROW_COUNT;
+    RETURN QUERY SELECT v_number, v_members;
+END $$;
 CREATE OR REPLACE FUNCTION wvs.leave_session(p_session uuid, p_state text, p_reason text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_workspace uuid;

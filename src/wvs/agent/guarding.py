@@ -12,7 +12,7 @@ from typing import Final
 from wvs.agent import guardian
 
 _GONE_WITHIN_S: Final = 2.0
-_SLACK_S: Final = 1.0
+_SLACK_S: Final = 0.25
 """By less than this a standstill that goes on longer is not told: the guardian gives a wrapper that lives 2 s more."""
 
 

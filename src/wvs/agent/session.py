@@ -27,6 +27,7 @@ _LONGEST_PAUSE_S: Final = 2.0
 _LEAVE_PATIENCE_S: Final = 30.0
 _LINK_PATIENCE_S: Final = 2.0
 _SPREAD_S: Final = 0.03
+_WAKE_PATIENCE_S: Final = 0.05
 
 log = logging.getLogger("wvs.agent")
 
@@ -219,7 +220,7 @@ class Session:
     async def _freeze_for(self, directive: Directive) -> Directive | None:
         number = directive.freeze
         if self._resumed is not None and self._resumed[0] != number:
-            self._owes_answer = False  # that freeze is over
+            self._resumed, self._owes_answer = None, False  # that freeze is over
         if self._refused is not None and self._refused[0] == number:
             return await self._refuse(*self._refused)
         if not self._started.is_set() or number is None or self._acked == number:
@@ -244,7 +245,7 @@ class Session:
         # Whatever is known of the word before: the service may have taken one whose answer was lost.
         still, number = self._standstill, directive.freeze
         if self._resumed is not None and self._resumed[0] == number:
-            return await self._say("still_frozen", freeze=number, token=self._resumed[1])
+            return await self._say("still_frozen", self._wait_s, freeze=number, token=self._resumed[1])
         token = still.token
         if still.is_on and not still.holds():
             log.warning("%s: somebody else thawed it in freeze %s", self.id, number)
@@ -254,9 +255,23 @@ class Session:
             # The clone has ended, and it stood still until then: that stays true, whatever it does from now on.
             assert number is not None
             self._acked, self._resumed, self._owes_answer = number, (number, token), True
-            await still.end()
-            await asyncio.sleep(directive.answer_after_s)
+            return await self._go_on_and_say(number, token, directive.answer_after_s)
         return await self._say("still_frozen", freeze=number, token=token)
+
+    async def _go_on_and_say(self, number: int, token: str, after_s: float) -> Directive | None:
+        """Lets the agent go on, then says that it stood still; that does not wait for an agent that is slow to wake."""
+        thaw = asyncio.create_task(self._standstill.end())
+        try:
+            await asyncio.sleep(after_s)
+            await asyncio.wait({thaw}, timeout=_WAKE_PATIENCE_S)
+            wait_s = self._wait_s if thaw.done() and thaw.exception() is None else 0.0
+            answer = await self._say("still_frozen", wait_s, freeze=number, token=token)
+        except asyncio.CancelledError:
+            thaw.cancel()
+            await asyncio.gather(thaw, return_exceptions=True)
+            raise
+        await thaw
+        return answer
 
     async def _switch(self, directive: Directive) -> Directive | None:
         if not self._started.is_set():
@@ -293,17 +308,17 @@ class Session:
         except (OSError, TimeoutError):
             return None
 
-    async def _say(self, kind: str, **fields: Any) -> Directive | None:
-        """Tells the service, and waits for what comes next.
+    async def _say(self, kind: str, wait_s: float = 0.0, **fields: Any) -> Directive | None:
+        """Tells the service, and waits for what comes next: while the agent stands still, or for `wait_s` seconds.
 
         None if it did not take it: then it is asked again.
         """
-        after, wait_s = self._seen, 0.0
+        after = self._seen
         if self._standstill.is_on:
             wait_s = _FROZEN_WAIT_S
-        elif kind == "still_frozen" and self._owes_answer and after is not None:
+        elif wait_s and after is not None:
             # What its word changes, and it knows already, is one number; whatever else is new is told at once.
-            after, wait_s = after + 1, self._wait_s
+            after += 1
         self._asked_at = asyncio.get_running_loop().time()
         limit = self._asked_at + wait_s + _ANSWER_S
         try:

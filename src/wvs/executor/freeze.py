@@ -163,7 +163,8 @@ class Freeze:
             if loop.time() >= deadline:
                 raise self._timed_out(waiting, otherwise)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(heard.wait(), min(_POLL_S, max(0.0, deadline - loop.time())))
+                async with asyncio.timeout(min(_POLL_S, max(0.0, deadline - loop.time()))):
+                    await heard.wait()
 
     def _refuse(self, waiting: list[FreezeMember], phase: ErrorCode) -> None:
         for member in waiting:

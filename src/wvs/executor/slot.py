@@ -83,7 +83,8 @@ class Slot:
 
     async def _until_woken(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _until_stopped(self, seconds: float) -> None:
         """Not ended by hints: those come from other connections than the one that failed."""

@@ -75,8 +75,10 @@ class DirectiveWaiter:
 
     async def _run(self) -> None:
         while True:
+            # Not wait_for: before Python 3.12 it takes no notice of a cancellation that comes together with the hint.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), self._poll_s if self._waiting else None)
+                async with asyncio.timeout(self._poll_s if self._waiting else None):
+                    await self._hint.wait()
             self._hint.clear()
             if not self._waiting:
                 continue

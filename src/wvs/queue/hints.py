@@ -146,7 +146,10 @@ class Listener:
                 callback()
             while not lost.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), self._heartbeat_s)
+                    async with asyncio.timeout(
+                        self._heartbeat_s
+                    ):  # wait_for may miss a cancellation, see http/directives.py
+                        await lost.wait()
                 await connection.execute("SELECT 1")  # raises if it was lost, noticed or not
         finally:
             connection.terminate()

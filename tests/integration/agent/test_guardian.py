@@ -1,6 +1,9 @@
 """A wrapper that is killed or stopped while its command stands still: the guardian lets that go in time."""
 
+import asyncio
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, Wrapped, cgroups_of, clear, until, until_heard
 
+from wvs.agent.cgroups import kernel_freezer
 from wvs.agent.standstill import GRACE_S
 from wvs.domain.states import TaskState
 
@@ -124,6 +128,32 @@ async def test_the_guardian_ends_with_its_wrapper(service: Service) -> None:
     await wrapped.ended()
     assert _guardians(session["id"]) == []
     assert cgroups_of(session["id"]) == []
+
+
+async def test_a_guardian_knows_of_a_standstill_that_goes_on_in_small_steps(kernel_holds: None, tmp_path: Path) -> None:
+    """Beside a wrapper that is there it waits 2 s more; a step that is too small to be told must not add up."""
+    tree = tmp_path / "ws" / "trees" / "tree" / "root"
+    tree.mkdir(parents=True)
+    (tmp_path / "ws" / "current").symlink_to(tree)
+    freezer = kernel_freezer(f"wvs-steps-{os.getpid()}")
+    guard = freezer.guard()
+    assert guard is not None
+    process = subprocess.Popen(["sleep", "100"], preexec_fn=freezer.enter)  # noqa: ASYNC220 - to be waited for below
+    try:
+        deadline = time.monotonic() + 0.5
+        guard.holds_until(deadline, str(tree))
+        await freezer.freeze()
+        while time.monotonic() < deadline - 0.5 + 4:
+            await asyncio.sleep(0.05)
+            guard.holds_until(time.monotonic() + 0.5, str(tree))
+        assert freezer.holds(), "let go in mid-clone"
+        await until(lambda: not freezer.holds(), 20)  # and when nobody says any more that it goes on
+    finally:
+        await freezer.kill()
+        process.wait()
+        guard.close()
+        await freezer.thaw()
+        freezer.close()
 
 
 def _guardians(session: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.integration.agent.conftest import Service, until
+from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, cgroups_of, until
 
 from wvs.agent import Unreachable, register
 from wvs.agent.transport import Transport
@@ -105,27 +105,77 @@ async def test_the_token_of_a_standstill_that_was_confirmed_proves_no_later_one(
     assert len(set(answers.tokens)) == 3
 
 
-async def test_many_agents_of_one_workspace_go_on_first_and_answer_one_after_the_other(
+async def test_nobody_stands_still_for_the_answer_of_another(
     service: Service, monkeypatch: pytest.MonkeyPatch, after_the_clone: Arrange
 ) -> None:
-    """Twelve programs under the wrapper, which all run when the last answer is given."""
-    agents = [await service.shell("echo ready; while true; do sleep 0.01; done") for _ in range(12)]
+    """Six programs under the wrapper, and an agent whose answer is long on its way."""
+    answers = Answers(monkeypatch, "late")
+    agents = [await service.shell("echo ready; while true; do sleep 0.01; done") for _ in range(6)]
     for agent in agents:
         assert await agent.line() == "ready"
 
+    async def all_say(word: str) -> bool:
+        cgroups = [cgroup for session in await service.sessions() for cgroup in cgroups_of(session["id"])]
+        return len(cgroups) == 6 and all(word in (cgroup / "cgroup.events").read_text() for cgroup in cgroups)
+
     async def nothing_runs() -> None:
-        for session in await service.sessions():
-            cgroup = await service.cgroup_of(session["id"])
-            assert "frozen 1" in (cgroup / "cgroup.events").read_text()
+        assert await all_say("frozen 1")
 
     after_the_clone(nothing_runs)
-    snapshot_id, state = await service.snapshot()
+    async with await register(service.url, service.name, agent="far away"):
+        taking = asyncio.create_task(service.snapshot())
+        await asyncio.wait_for(answers.on_their_way.wait(), 20)
+        async with asyncio.timeout(20):
+            while not await all_say("frozen 0"):
+                await asyncio.sleep(0.01)
+        assert not taking.done()
+        answers.may_arrive.set()
+        snapshot_id, state = await taking
     assert state is TaskState.SUCCEEDED
-    assert len((await service.document(snapshot_id))["certificate"]["members"]) == 12
-    for session in await service.sessions():
-        cgroup = await service.cgroup_of(session["id"])
-        assert "frozen 0" in (cgroup / "cgroup.events").read_text()
+    assert len((await service.document(snapshot_id))["certificate"]["members"]) == 7
     assert await service.attempts_failed() == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_agent_that_is_slow_to_wake_or_fails_to_costs_no_snapshot(
+    fails: bool, short_freezes: None, service: Service
+) -> None:
+    """Its hook may take longer than the whole budget of a freeze: its answer does not wait for that."""
+
+    async def on_thaw() -> None:
+        if fails:
+            raise LookupError
+        await asyncio.sleep(SHORT_BUDGET_S + 1)
+
+    session = await register(service.url, service.name, agent="slow", on_thaw=on_thaw)
+    session.follow()
+    await session.until_started()
+    _, state = await service.snapshot()
+    assert state is TaskState.SUCCEEDED
+    assert await service.attempts_failed() == []
+    await session.stop_following()
+    await session.leave()
+
+
+async def test_a_freeze_costs_an_agent_two_answers_and_no_other_request(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one waits for the next freeze at once: nothing is new for it when this one is over."""
+    calls: list[str] = []
+    real = Transport.call
+
+    async def call(transport: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        calls.append((body or {}).get("kind", method))
+        return await real(transport, method, path, answer, body)
+
+    async with await register(service.url, service.name, agent="counter"):
+        await service.snapshot()
+        monkeypatch.setattr(Transport, "call", call)
+        for _ in range(3):
+            _, state = await service.snapshot()
+            assert state is TaskState.SUCCEEDED
+        await asyncio.sleep(0.5)
+        assert calls == ["frozen", "still_frozen"] * 3
 
 
 async def test_nobody_runs_on_in_the_old_tree_when_a_snapshot_follows_a_switch_at_once(

@@ -238,3 +238,21 @@ async def test_a_workspace_that_does_not_exist_is_a_plain_refusal(service: Servi
     code, out, err = await (await service.run("echo", "ran")).ended()
     assert (code, out) == (3, "")
     assert "WORKSPACE_NOT_FOUND" in err
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+async def test_closed_descriptors_are_no_harm_and_the_program_finds_them_closed(
+    closed: str, service: Service, tmp_path: Path
+) -> None:
+    found = tmp_path / "found"
+    look = f"for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && echo $n; done > {found}; exit 9"
+    words = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", f'exec "$@" {closed}', "sh", *words, "--", "sh", "-c", look, stdin=asyncio.subprocess.DEVNULL
+    )
+    assert await asyncio.wait_for(process.wait(), 60) == 9
+    closed_numbers = {"<": "0", ">": "1", "2": "2"}
+    left_open = {"0", "1", "2"} - {closed_numbers[word[0]] for word in closed.split()}
+    # The shell's own redirection takes 1 while it looks.
+    assert set(found.read_text().split()) | {"1"} == left_open | {"1"}
+    assert await service.sessions() == []

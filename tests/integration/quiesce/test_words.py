@@ -216,6 +216,26 @@ async def test_the_same_word_twice_is_one_change(sessions: Sessions, pool: Pool)
     assert (again.directive.kind, again.directive.number) == (DirectiveKind.RUN, first.directive.number)
 
 
+async def test_a_crash_that_loses_what_was_not_waited_for_hides_no_freeze(sessions: Sessions, pool: Pool) -> None:
+    """The question and the answer are committed asynchronously; both are taken back here, as a crash would."""
+    one = await workspace(sessions, pool, 1)
+    (member,) = one.members
+    await one.say_all(one.frozen())
+    lane = await pool.fetchval("SELECT directives FROM wvs.lanes WHERE workspace_id = $1", one.id)
+    own = await pool.fetchval("SELECT directives FROM wvs.sessions WHERE id = $1", member)
+    await one.ask_again(resume=True)
+    seen = (await one.sessions.acknowledge(member, one.still_frozen())).directive.number
+    await pool.execute("UPDATE wvs.lanes SET directives = $2 WHERE workspace_id = $1", one.id, lane)
+    await pool.execute("UPDATE wvs.sessions SET directives = $2 WHERE id = $1", member, own)
+    await pool.execute("UPDATE wvs.freezes SET phase = 'freezing', resumes = false WHERE workspace_id = $1", one.id)
+    await pool.execute("UPDATE wvs.freeze_members SET state = 'frozen', told = false WHERE workspace_id = $1", one.id)
+    await one.close()
+    await one.open()
+    now = await one.told(member)
+    assert now.kind is DirectiveKind.FREEZE
+    assert now.number > seen
+
+
 async def test_nobody_goes_on_in_a_live_tree_that_was_replaced(sessions: Sessions, pool: Pool) -> None:
     """A freeze that follows a switch at once finds agents that still stand still in the old tree."""
     one = await workspace(sessions, pool, 1)

@@ -1,5 +1,6 @@
 """`wvsctl agent …`."""
 
+import os
 import signal
 import sys
 from typing import Annotated
@@ -69,6 +70,7 @@ def _carry_out(
         cooperative=cooperative,
     )
     try:
+        _fill_standard_descriptors()
         return uvloop.run(run_command(assignment))
     except CannotStart as failure:
         run.screen.say(f"wvsctl: {failure}")
@@ -87,6 +89,16 @@ def _carry_out(
         ) from error
     except AgentError as error:
         raise ConsoleFailure(str(error)) from error
+
+
+def _fill_standard_descriptors() -> None:
+    """Where 0, 1 or 2 is closed, libuv would get it for a descriptor of its own, and abort when it closes that.
+
+    The command does not inherit what is put there: it finds them closed, as it would without this.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _signal_number(name: str) -> int:

@@ -1,0 +1,80 @@
+"""What a session does with directives that no well-behaved service would send in this order."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from wvs.agent.hooks import Hooks
+from wvs.agent.protocol import Directive, DirectiveKind, RegistrationDocument, SessionDocument
+from wvs.agent.session import Session
+from wvs.agent.transport import Transport
+
+WORD = {"number": 3, "kind": DirectiveKind.CONFIRM, "epoch": 1, "member": True, "budget_s": 10.0}
+
+
+class Script:
+    """In the place of the transport: answers with the next directive, and notes what was said."""
+
+    def __init__(self, *directives: Directive) -> None:
+        self._directives = list(directives)
+        self.said: list[dict[str, Any]] = []
+        self.is_over = asyncio.Event()
+
+    async def call(self, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        if body is not None:
+            self.said.append(body)
+        if method == "DELETE":
+            return {}
+        if not self._directives:
+            self.is_over.set()
+            await asyncio.Event().wait()
+        return self._directives.pop(0)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "goes_on"),
+    [({}, True), ({"path": "another"}, False), ({"freeze": 8}, False), ({"resume": False}, False)],
+)
+async def test_it_goes_on_only_from_the_freeze_and_in_the_tree_that_it_stands_still_in(
+    changes: dict[str, Any], goes_on: bool, tmp_path: Path
+) -> None:
+    root = tmp_path / "ws" / "trees" / "tree" / "root"
+    root.mkdir(parents=True)
+    runs = asyncio.Event()
+    runs.set()
+
+    async def on_freeze() -> None:
+        runs.clear()
+
+    async def on_thaw() -> None:
+        runs.set()
+
+    async def on_switch(_tree: object) -> None:
+        raise AssertionError("nobody switches")
+
+    run = Directive(number=1, kind=DirectiveKind.RUN, epoch=1, path=str(root))
+    freeze = Directive(
+        number=2, kind=DirectiveKind.FREEZE, epoch=1, freeze=7, member=True, budget_s=10.0, path=str(root)
+    )
+    asked = {**WORD, "freeze": 7, "resume": True, "path": str(root), **changes}
+    if asked["path"] == "another":
+        asked["path"] = os.fspath(root.parent.parent / "another" / "root")
+    script = Script(freeze, Directive(**asked))
+    hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch)
+    session = Session(
+        cast("Transport", script), RegistrationDocument(SessionDocument("sess_x", "ws_x"), run), hooks, 30.0
+    )
+    session.follow()
+    async with asyncio.timeout(20):
+        await script.is_over.wait()
+    assert runs.is_set() is goes_on
+    assert [word["kind"] for word in script.said] == ["frozen", "still_frozen"]
+    assert script.said[0]["token"] == script.said[1]["token"]
+    await session.stop_following()
+    await session.leave()

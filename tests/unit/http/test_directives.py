@@ -1,0 +1,111 @@
+"""Who waits for a directive is told of a newer one, once, and of nothing else."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from typing import cast
+from uuid import UUID
+
+from wvs.http.directives import DirectiveWaiter
+from wvs.quiesce.sessions import Directive, DirectiveKind, Sessions
+from wvs.telemetry.metrics import Metrics
+
+
+def directive(number: int, kind: DirectiveKind = DirectiveKind.RUN, *, resume: bool = False) -> Directive:
+    return Directive(uuid.UUID(int=1), number, kind, None, True, resume, None, 1, "tree", None)
+
+
+class Registry:
+    """What the waiter asks; a look lasts until it `may_end`, and answers what there was when it began."""
+
+    def __init__(self) -> None:
+        self.now: dict[UUID, Directive | None] = {}
+        self.looks = 0
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def changed(self, seen: Mapping[UUID, int]) -> dict[UUID, Directive | None]:
+        self.looks += 1
+        found = {s: d for s, d in self.now.items() if s in seen and (d is None or d.number != seen[s])}
+        await self.may_end.wait()
+        return found
+
+
+@contextlib.asynccontextmanager
+async def waiter(registry: Registry, draining: asyncio.Event) -> AsyncGenerator[DirectiveWaiter]:
+    made = DirectiveWaiter(cast("Sessions", registry), Metrics(), draining, poll_s=0.02)
+    async with made.running():
+        yield made
+
+
+async def done(changed: asyncio.Future[Directive | None]) -> Directive | None:
+    async with asyncio.timeout(10):
+        return await changed
+
+
+async def test_a_newer_one_is_told_and_an_older_one_is_not() -> None:
+    """What is read while the word is written whose answer is waited on is older than that answer."""
+    registry, session = Registry(), uuid.uuid4()
+    async with waiter(registry, asyncio.Event()) as directives:
+        registry.now[session] = directive(4, DirectiveKind.CONFIRM)
+        with directives.watching(session, 5) as changed:
+            await asyncio.sleep(0.1)
+            assert registry.looks > 1
+            assert not changed.done()
+            registry.now[session] = directive(6, DirectiveKind.FREEZE)
+            found = await done(changed)
+    assert found == registry.now[session]
+
+
+async def test_who_begins_to_wait_during_a_look_is_told_by_the_next() -> None:
+    registry, first, late = Registry(), uuid.uuid4(), uuid.uuid4()
+    async with waiter(registry, asyncio.Event()) as directives:
+        registry.may_end.clear()
+        with directives.watching(first, 1):
+            while not registry.looks:
+                await asyncio.sleep(0.001)
+            with directives.watching(late, 1) as changed:
+                registry.now[late] = directive(2)
+                await asyncio.sleep(0.05)
+                assert not changed.done()
+                registry.may_end.set()
+                assert await done(changed) == directive(2)
+
+
+async def test_those_who_may_go_on_answer_when_all_have_gone_on() -> None:
+    registry, sessions = Registry(), [uuid.uuid4() for _ in range(20)]
+    other = uuid.uuid4()
+    async with waiter(registry, asyncio.Event()) as directives:
+        with contextlib.ExitStack() as stack:
+            waits = [stack.enter_context(directives.watching(session, 1)) for session in (*sessions, other)]
+            registry.now = {session: directive(2, DirectiveKind.CONFIRM, resume=True) for session in sessions}
+            registry.now[other] = directive(2, DirectiveKind.CONFIRM)
+            told = [await done(wait) for wait in waits]
+    pauses = [each.answer_after_s for each in told if each is not None]
+    assert pauses[-1] == 0, "who stands still on answers at once"
+    spread = sorted(pauses[:-1])
+    assert len(set(spread)) == len(sessions)
+    assert 0 < spread[0] < spread[-1] <= 0.1
+
+
+async def test_one_alone_answers_at_once() -> None:
+    registry, session = Registry(), uuid.uuid4()
+    async with waiter(registry, asyncio.Event()) as directives:
+        with directives.watching(session, 1) as changed:
+            registry.now[session] = directive(2, DirectiveKind.CONFIRM, resume=True)
+            found = await done(changed)
+    assert found is not None
+    assert found.answer_after_s == 0
+
+
+async def test_draining_ends_every_wait_and_begins_none() -> None:
+    draining, session = asyncio.Event(), uuid.uuid4()
+    async with waiter(Registry(), draining) as directives:
+        with directives.watching(session, 1) as changed:
+            draining.set()
+            async with asyncio.timeout(10):
+                await asyncio.wait({changed})
+            assert changed.cancelled()
+        with directives.watching(session, 1) as changed:
+            assert changed.cancelled()
