@@ -28,7 +28,7 @@ from msgspec import Struct
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 
-from benchmarks.platform import api, cpu_s, database, percentile, scratch, up
+from benchmarks.platform import api, cpu_by_program, cpu_s, database, percentile, scratch, up
 from benchmarks.requests import Client
 from benchmarks.snapshot import grow
 from wvs.agent.hooks import Hooks
@@ -126,13 +126,18 @@ def bench_freeze(directory: Path, snapshots: int, number: int) -> dict[str, floa
         workspace, live = asyncio.run(new_workspace(url))
         grow(live, FILES)
         with agents(url, workspace, live, home, number) as notes:
+            before = cpu_by_program(os.getpid())
             taken = asyncio.run(take(url, workspace, snapshots + WARM_UP))
+            used = cpu_by_program(os.getpid())
         stood = windows_ms([json.loads(note.read_text()) for note in notes], taken)
     whole = [(snapshot.had - snapshot.asked) * 1e3 for snapshot in taken]
     medians: dict[str, float] = {}
     for name, times in (("freeze window", stood), ("end to end over HTTP", whole)):
         print(f"{number:3} agents  {name:22} p50 {percentile(times, 50):6.1f} ms   p95 {percentile(times, 95):6.1f} ms")
         medians[name] = percentile(times, 50)
+    for name in ("wrappers", "guardians", "API", "executor", "PostgreSQL"):
+        spent_ms = (used[name] - before[name]) / (snapshots + WARM_UP) * 1e3
+        print(f"{number:3} agents  CPU of a snapshot, {name:12} {spent_ms:6.1f} ms")
     return medians
 
 

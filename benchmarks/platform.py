@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -83,6 +84,29 @@ def cpu_s(pid: int) -> float:
     """Processor seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_by_program(pid: int) -> Counter[str]:
+    """Processor seconds of a process and all below it, by what they are."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    used: Counter[str] = Counter()
+    pending = [pid]
+    while pending:
+        one = pending.pop()
+        pending += children.get(one, ())
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            used[_program_of(one)] += cpu_s(one)
+    return used
+
+
+def _program_of(pid: int) -> str:
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    marks = {"postgres": "PostgreSQL", "guardian": "guardians", "agent run": "wrappers", " api": "API"}
+    marks |= {" executor": "executor"}
+    return next((name for mark, name in marks.items() if mark in words), "others")
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
