@@ -41,7 +41,7 @@ class DirectiveWaiter:
 
     @contextlib.contextmanager
     def watching(self, session_id: UUID, seen: int) -> Generator[Changed]:
-        """What is set once the session's newest directive has another number than `seen`.
+        """What is set once the session's newest directive has a greater number than `seen`.
 
         Whoever looks for it within the block misses nothing: what changes after that look is told.
         """
