@@ -15,7 +15,8 @@ RETURNS TABLE (
 ) LANGUAGE sql STABLE AS $$
     SELECT s.workspace_id,
            -- A freeze whose hold ran out changes the answer without a write; the last term lets the number say so.
-           l.directives + s.directives + w.epoch + (w.state = 'disabled')::integer + (CASE WHEN f.number IS NOT NULL AND NOT f.holds THEN 1000000000000 ELSE 0 END),
+           l.directives + s.directives + w.epoch + (w.state = 'disabled')::integer
+               + (CASE WHEN f.number IS NOT NULL AND NOT f.holds THEN 1000000000000 ELSE 0 END),
            CASE
                WHEN s.state <> 'active' OR w.state = 'disabled' THEN 'end'
                WHEN f.holds AND f.phase = 'confirming' AND m.state = 'frozen' THEN 'confirm'

@@ -31,7 +31,7 @@ class Transport:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not parts.netloc.isascii():
             raise AgentError(f"{url!r} is no http or https URL")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname

@@ -170,7 +170,7 @@ async def test_where_nobody_listens_the_service_is_unreachable() -> None:
         await call(Transport("http://127.0.0.1:1"))
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8787", "http://"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8787", "http://", "http://ünï.example"])
 def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
     with pytest.raises(AgentError, match="no http or https URL"):
         Transport(url)
