@@ -16,8 +16,8 @@ from wvs.eventlog.chain import GENESIS, next_hash
 from wvs.eventlog.codec import EventMapper, Recorded
 from wvs.eventlog.recorder import Outcome, Write, record
 from wvs.postgres.pool import Connection
-from wvs.projections.changes import Change, merged
-from wvs.projections.projector import project
+from wvs.readmodel.changes import Change, merged
+from wvs.readmodel.projector import project
 
 _GONE = TaskError(ErrorCode.LEASE_LOST, "gone", retryable=True)
 _REPORT = CloneReport("copy", 100, 409_600, 0, 0.001, 0.012, 0.02)

@@ -41,8 +41,8 @@ from wvs.eventlog.recorder import (
     settled,
 )
 from wvs.postgres.pool import Pool, acquire
-from wvs.projections.changes import merged
-from wvs.projections.projector import project
+from wvs.readmodel.changes import merged
+from wvs.readmodel.projector import project
 from wvs.telemetry.metrics import Metrics
 
 MAX_CONFLICTS: Final = 50

@@ -20,7 +20,7 @@ from wvs.executor.links import point_to_current
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
-from wvs.projections.tree_states import TreeState
+from wvs.readmodel.tree_states import TreeState
 
 OBSOLETE: Final = frozenset({TreeState.ABANDONED, TreeState.RETIRED, TreeState.REMOVED})
 """What may be removed; everything else is kept."""

@@ -44,8 +44,8 @@ from wvs.http.views import (
     WorkspaceList,
     WorkspaceView,
 )
-from wvs.projections.rows import ProgressRow
 from wvs.quiesce.sessions import DirectiveKind, SessionState
+from wvs.readmodel.rows import ProgressRow
 
 _WORKSPACE_ID: Final = "ws_01kax3y0c8ecf8xg6d2dpjy7xq"
 _SNAPSHOT_ID: Final = "snap_01kax40tvae8ets4x7w4s1x6gp"

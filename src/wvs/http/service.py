@@ -21,8 +21,8 @@ from wvs.http.views import Views
 from wvs.http.waiting import TaskWaiter
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
-from wvs.projections.rows import TaskRow, WorkspaceRow
 from wvs.quiesce.sessions import Sessions
+from wvs.readmodel.rows import TaskRow, WorkspaceRow
 
 _NAME: Final = re.compile(NAME_PATTERN)
 

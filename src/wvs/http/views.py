@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.values import Certificate, TaskError
-from wvs.projections.rows import ProgressRow, SnapshotRow, TaskRow, WorkspaceRow
+from wvs.readmodel.rows import ProgressRow, SnapshotRow, TaskRow, WorkspaceRow
 
 _SUFFIX: Final = "[0-7][0-9a-hjkmnp-tv-z]{25}"
 

@@ -24,7 +24,7 @@ from wvs.http.context import RequestContext
 from wvs.http.request_headers import KEY_PATTERN, parse_idempotency_key, parse_wait, preference_applied
 from wvs.http.service import Service
 from wvs.http.unavailable import is_unavailable
-from wvs.projections.rows import AnswerRows, TaskRow, decode_answer
+from wvs.readmodel.rows import AnswerRows, TaskRow, decode_answer
 
 RETRY_AFTER_S: Final = 1
 """When to look at an accepted task first; most are done by then."""

@@ -26,10 +26,10 @@ from wvs.domain.events import (
 from wvs.eventlog.codec import EventMapper, Recorded, StoredEvent, topics_of
 from wvs.postgres.pool import Connection, Record
 from wvs.postgres.queries import sql
-from wvs.projections.changes import Change, Insert, Table
 from wvs.projections.listings import Slice
-from wvs.projections.projector import project
-from wvs.projections.rows import ProgressRow, SnapshotRow, TaskRow, WorkspaceRow
+from wvs.readmodel.changes import Change, Insert, Table
+from wvs.readmodel.projector import project
+from wvs.readmodel.rows import ProgressRow, SnapshotRow, TaskRow, WorkspaceRow
 
 _PLACE: Final = sql("history_place")
 _VERSION_WHEN: Final = sql("workspace_version_when")

@@ -9,7 +9,7 @@ from msgspec import Struct
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.postgres.pool import Pool, Record, acquire
 from wvs.postgres.queries import sql
-from wvs.projections.rows import (
+from wvs.readmodel.rows import (
     SnapshotRow,
     TaskRow,
     WorkspaceRow,

@@ -9,7 +9,7 @@ import msgspec
 from wvs.eventlog.recorder import Show
 from wvs.postgres.pool import Connection, Pool, acquire
 from wvs.postgres.queries import sql
-from wvs.projections.rows import (
+from wvs.readmodel.rows import (
     AnswerRows,
     SnapshotRow,
     TaskRow,

@@ -15,8 +15,8 @@ from msgspec import Struct
 from wvs.eventlog.codec import EventMapper, StoredEvent, UnknownEventError
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
-from wvs.projections.changes import KEYS, Change, merged
-from wvs.projections.projector import project
+from wvs.readmodel.changes import KEYS, Change, merged
+from wvs.readmodel.projector import project
 
 BATCH: Final = 10_000
 """Events replayed in one go; what bounds the memory."""

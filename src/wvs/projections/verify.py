@@ -14,9 +14,9 @@ from msgspec import Struct
 from wvs.eventlog.codec import EventMapper
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
-from wvs.projections.changes import KEYS, Table
 from wvs.projections.rebuild import Progress
 from wvs.projections.replaying import BATCH, Row, apply, changes_of, tables_of
+from wvs.readmodel.changes import KEYS, Table
 
 MAX_DIFFERENCES: Final = 100
 """Differing rows that are named for each table; all are counted."""

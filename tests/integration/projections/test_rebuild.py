@@ -18,12 +18,12 @@ from tests.integration.projections.past import Past, lively_past
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.write_path import WritePath
 from wvs.postgres.pool import Pool, connect
-from wvs.projections.changes import KEYS
 from wvs.projections.listings import Listings, SnapshotFilter, WorkspaceFilter
 from wvs.projections.readers import Readers
 from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError, rebuild
 from wvs.projections.replaying import PoisonedEventError
 from wvs.projections.verify import verify
+from wvs.readmodel.changes import KEYS
 
 SHAPE = """
 SELECT t.relname, t.reloptions::text, t.relpersistence::text,

@@ -20,8 +20,8 @@ from wvs.domain.values import Metadata
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.chain import GENESIS, next_hash
 from wvs.eventlog.codec import decode
-from wvs.projections.changes import KEYS, Insert, Table, key_of
-from wvs.projections.projector import project
+from wvs.readmodel.changes import KEYS, Insert, Table, key_of
+from wvs.readmodel.projector import project
 
 Row = dict[str, Any]
 

@@ -10,7 +10,7 @@ from tests.property.platform.client import Client
 from tests.property.platform.log_audit import Look
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.http.views import Views
-from wvs.projections.rows import decode_snapshot, decode_task, decode_workspace
+from wvs.readmodel.rows import decode_snapshot, decode_task, decode_workspace
 
 Past = dict[str, Any]
 

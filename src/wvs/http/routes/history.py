@@ -21,7 +21,7 @@ from wvs.http.routes.paths import GREATEST_VERSION, WorkspacePath
 from wvs.http.service import Service
 from wvs.http.views import CurrentView, SnapshotList, TaskList, WorkspaceView
 from wvs.projections.history import History, PastSlice, Place
-from wvs.projections.rows import SnapshotRow, TaskRow, WorkspaceRow
+from wvs.readmodel.rows import SnapshotRow, TaskRow, WorkspaceRow
 
 _Version: TypeAlias = Annotated[
     int | None,

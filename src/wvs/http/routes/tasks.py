@@ -22,7 +22,7 @@ from wvs.http.service import Service, task_id_of
 from wvs.http.views import TaskList, TaskView
 from wvs.http.writes import PreferHeader, Write, accepted, shown, wait_asked_for
 from wvs.projections.listings import TaskFilter
-from wvs.projections.rows import TaskRow
+from wvs.readmodel.rows import TaskRow
 
 _LIST: Final = "/v1/tasks"
 _WorkspaceFilter = Annotated[

@@ -31,8 +31,8 @@ from wvs.domain.events import (
 from wvs.domain.policy import RETRY
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.values import CloneReport, Metadata, TaskError
-from wvs.projections.changes import Change, Insert, Update
-from wvs.projections.tree_states import TreeState
+from wvs.readmodel.changes import Change, Insert, Update
+from wvs.readmodel.tree_states import TreeState
 
 
 def project(workspace_id: UUID, event: Event, metadata: Metadata) -> list[Change]:

@@ -1,0 +1,1 @@
+"""The read models as a pure function of the log: an event in, changed rows out."""
