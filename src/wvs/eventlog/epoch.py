@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from wvs.eventlog.follower import log_epoch
+from wvs.eventlog.reading.follower import log_epoch
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 

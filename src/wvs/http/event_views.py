@@ -10,8 +10,8 @@ from msgspec import Meta, Struct
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
 from wvs.eventlog.codec import TOPICS, EventMapper, StoredEvent
 from wvs.eventlog.codec import Recorded as RecordedEvent
-from wvs.eventlog.filtered_log import EventRow
-from wvs.eventlog.follower import decode_at
+from wvs.eventlog.reading.filtered_log import EventRow
+from wvs.eventlog.reading.follower import decode_at
 from wvs.http.positions import PATTERN, format_position
 from wvs.http.views import WorkspaceId
 

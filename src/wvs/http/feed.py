@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.filtered_log import EventRow
-from wvs.eventlog.follower import Page, last_position, log_epoch, read_page, safe_position
-from wvs.eventlog.workspace_log import read_workspace_page
+from wvs.eventlog.reading.filtered_log import EventRow
+from wvs.eventlog.reading.follower import Page, last_position, log_epoch, read_page, safe_position
+from wvs.eventlog.reading.workspace_log import read_workspace_page
 from wvs.http.event_views import view_event
 from wvs.http.positions import parse_position
 from wvs.http.recent_events import Batch, Entry, RecentEvents, batch_of

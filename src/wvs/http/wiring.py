@@ -12,7 +12,7 @@ from litestar.di import Provide
 
 from wvs.domain.events import Event
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.follower import check_sequence
+from wvs.eventlog.reading.follower import check_sequence
 from wvs.eventlog.write_path import WritePath
 from wvs.http.app import Api, create_app
 from wvs.http.directives import DirectiveWaiter

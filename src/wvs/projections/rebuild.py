@@ -17,7 +17,7 @@ import structlog
 from msgspec import Struct
 
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.follower import Page, read_page, safe_position
+from wvs.eventlog.reading.follower import Page, read_page, safe_position
 from wvs.postgres.locks import REBUILD
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql

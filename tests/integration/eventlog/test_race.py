@@ -22,7 +22,7 @@ from tests.integration.eventlog.race_writers import LATE
 
 from wvs.eventlog.chain import GENESIS, next_hash
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.follower import read_events, read_page
+from wvs.eventlog.reading.follower import read_events, read_page
 from wvs.postgres.pool import Connection, Pool, connect
 
 RACE_S = float(os.environ.get("WVS_RACE_S", "4"))

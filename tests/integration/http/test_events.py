@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.integration.http.actors import Client, Executor
 
-from wvs.eventlog import filtered_log
 from wvs.eventlog.codec import EventMapper, UnknownEventError
-from wvs.eventlog.follower import read_events
+from wvs.eventlog.reading import filtered_log
+from wvs.eventlog.reading.follower import read_events
 from wvs.postgres.pool import Pool
 
 

@@ -11,7 +11,7 @@ from cyclopts import CycloptsError
 from wvs.domain.errors import Refused
 from wvs.engines.errors import EngineError
 from wvs.eventlog.codec import UnknownEventError
-from wvs.eventlog.follower import SequenceBehindError
+from wvs.eventlog.reading.follower import SequenceBehindError
 from wvs.executor.sweeping import RestoredDatabaseError
 from wvs.http.server import RemoteAddressError
 from wvs.postgres.errors import DatabaseSetupError

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
-from wvs.eventlog.follower import log_epoch, safe_position
-from wvs.eventlog.stored_log import FIRST, ChainHead, read_chain, read_heads, read_stored
+from wvs.eventlog.reading.follower import log_epoch, safe_position
+from wvs.eventlog.reading.stored_log import FIRST, ChainHead, read_chain, read_heads, read_stored
 from wvs.http.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
 from wvs.http.event_views import Position
 from wvs.http.openapi import problem_responses

@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 
 from wvs.domain.ids import TASK, InvalidId, parse_id
 from wvs.eventlog.codec import TOPICS
-from wvs.eventlog.filtered_log import EventFilter, FilteredPage
+from wvs.eventlog.reading.filtered_log import EventFilter, FilteredPage
 from wvs.http.cursors import decode_cursor, encode_cursor
 from wvs.http.positions import PATTERN, format_position, is_position, parse_position
 from wvs.http.problems import FieldError, refuse_fields

@@ -8,9 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.eventlog.filtered_log import EventFilter, read_filtered
-from wvs.eventlog.follower import log_epoch
-from wvs.eventlog.workspace_log import read_stored_event
+from wvs.eventlog.reading.filtered_log import EventFilter, read_filtered
+from wvs.eventlog.reading.follower import log_epoch
+from wvs.eventlog.reading.workspace_log import read_stored_event
 from wvs.http.cursors import DEFAULT_LIMIT, Limit
 from wvs.http.event_views import EventDetail, EventList, view_event, view_event_in_full
 from wvs.http.openapi import problem_responses

@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.eventlog.follower import log_epoch
+from wvs.eventlog.reading.follower import log_epoch
 from wvs.http.cursors import DEFAULT_LIMIT, Limit, decode_cursor, encode_cursor
 from wvs.http.event_views import Position
 from wvs.http.openapi import problem_responses

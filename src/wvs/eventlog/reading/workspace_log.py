@@ -3,8 +3,8 @@
 from typing import Final
 from uuid import UUID
 
-from wvs.eventlog.filtered_log import EventRow
-from wvs.eventlog.follower import Page, safe_position
+from wvs.eventlog.reading.filtered_log import EventRow
+from wvs.eventlog.reading.follower import Page, safe_position
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 

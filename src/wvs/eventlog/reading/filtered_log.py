@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from wvs.eventlog.follower import safe_position
+from wvs.eventlog.reading.follower import safe_position
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
