@@ -22,12 +22,12 @@ import uvloop
 from benchmarks.filling import Filler
 from benchmarks.platform import api, cpu_s, database, scratch
 from benchmarks.requests import Client
+from wvs.application import write_path
+from wvs.application.write_path import Origin, Reply, WritePath
 from wvs.domain.commands import CreateSnapshot
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.eventlog import write_path
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import IdempotencyKey, Outcome, Recorded, Show, Write, record
-from wvs.eventlog.write_path import Origin, Reply, WritePath
 from wvs.postgres.pool import Connection, connect, create_pool
 from wvs.telemetry.metrics import Metrics
 

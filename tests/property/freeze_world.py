@@ -18,11 +18,11 @@ from wvs.engines.base import Cancel
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze import frozen
 from wvs.postgres.pool import Pool
-from wvs.queue.hints import Broadcast
 from wvs.queue.lanes import Claim
 from wvs.quiesce import freezes
 from wvs.quiesce.sessions import DirectiveKind, Sessions, SessionState
 from wvs.quiesce.words import AckKind, Acknowledgement
+from wvs.signals.hints import Broadcast
 from wvs.telemetry.metrics import Metrics
 
 BUDGET_S = 30.0

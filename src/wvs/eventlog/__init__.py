@@ -1,1 +1,1 @@
-"""The event log: stored events, the write path, idempotency, aggregates by version, followers."""
+"""The event log: stored events, the recorder, idempotency, aggregates by version, followers."""

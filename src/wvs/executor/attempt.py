@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.domain.commands import Command, FailAttempt, HandBack, StartTask
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.events import CurrentSetSkipped, Event, SnapshotLost, TaskAttemptFailed, TaskCancelled, TaskStarted
@@ -14,7 +15,6 @@ from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
-from wvs.eventlog.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.executor.links import follow
 from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.reports import execute

@@ -14,12 +14,12 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from wvs.application.write_path import CONNECTION_LOST
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SESSION, format_id
 from wvs.domain.values import Certificate, Member
 from wvs.engines.base import Stamp
 from wvs.engines.errors import EngineError
-from wvs.eventlog.write_path import CONNECTION_LOST
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
 from wvs.quiesce import freezes

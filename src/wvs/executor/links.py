@@ -5,10 +5,10 @@ from uuid import UUID
 
 import structlog
 
+from wvs.application.write_path import CONNECTION_LOST
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.errors import EngineError
-from wvs.eventlog.write_path import CONNECTION_LOST
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql

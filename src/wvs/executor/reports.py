@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
+from wvs.application.write_path import Committed, Origin
 from wvs.domain.commands import Command
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.eventlog.write_path import Committed, Origin
 from wvs.executor.workbench import Job
 
 

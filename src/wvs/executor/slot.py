@@ -9,10 +9,10 @@ from typing import Final
 import asyncpg
 import structlog
 
+from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskKind
-from wvs.eventlog.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.executor.attempt import attempt, bind_context, discard
 from wvs.executor.guard import Guard
 from wvs.executor.operations import Leftover

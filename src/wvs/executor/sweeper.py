@@ -12,10 +12,10 @@ from uuid import UUID
 import structlog
 from msgspec import Struct
 
+from wvs.application.write_path import Origin
 from wvs.domain.commands import ReportLost
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.names import is_tree_name
-from wvs.eventlog.write_path import Origin
 from wvs.executor.links import point_to_current
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint

@@ -10,12 +10,12 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.identity import LogPosition
 from wvs.eventlog.reading.follower import log_epoch, safe_position
-from wvs.eventlog.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.executor.sweeper import Action, Finding, sweep_workspace
 from wvs.executor.workbench import Workbench
 from wvs.postgres.locks import SWEEPER

@@ -7,16 +7,16 @@ from typing import ParamSpec, TypeVar
 
 from msgspec import Struct, field
 
+from wvs.application.write_path import WritePath
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import Cancel
 from wvs.engines.names import tree_name
 from wvs.engines.volume import Volume
 from wvs.eventlog.recorder import Hold
-from wvs.eventlog.write_path import WritePath
 from wvs.executor.guard import Guard
-from wvs.queue.hints import Broadcast
 from wvs.queue.lanes import Claim
 from wvs.settings import Settings
+from wvs.signals.hints import Broadcast
 from wvs.telemetry.metrics import Metrics
 
 P = ParamSpec("P")

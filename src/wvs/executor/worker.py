@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from wvs.application.write_path import CONNECTION_LOST, WritePath
 from wvs.domain.events import Event
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Journal
@@ -22,17 +23,16 @@ from wvs.engines.journal import journal_file
 from wvs.engines.opening import open_volume
 from wvs.engines.volume import Volume
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.write_path import CONNECTION_LOST, WritePath
 from wvs.executor.links import point_forgotten
 from wvs.executor.slot import Slot
 from wvs.executor.sweeping import sweep_now_and_then
 from wvs.executor.workbench import Workbench
 from wvs.postgres.pool import Pool, connect, create_pool
 from wvs.postgres.queries import sql
-from wvs.queue import hints
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.quiesce import freezes
 from wvs.settings import Settings
+from wvs.signals import hints
 from wvs.telemetry.metrics import Metrics
 
 _REAP_EVERY_S: Final = 0.7

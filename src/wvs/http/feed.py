@@ -19,7 +19,7 @@ from wvs.http.event_views import view_event
 from wvs.http.positions import parse_position
 from wvs.http.recent_events import Batch, Entry, RecentEvents, batch_of
 from wvs.postgres.pool import Pool, acquire
-from wvs.queue.hints import Broadcast
+from wvs.signals.hints import Broadcast
 from wvs.telemetry.metrics import Metrics
 
 RECENT_BYTES: Final = 4 * 1024 * 1024

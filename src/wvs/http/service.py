@@ -10,10 +10,10 @@ import structlog
 from msgspec import Struct
 from uuid_utils.compat import uuid7
 
+from wvs.application.write_path import WritePath
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import TASK, WORKSPACE, InvalidId, format_id, parse_id
 from wvs.domain.values import NAME_PATTERN
-from wvs.eventlog.write_path import WritePath
 from wvs.http.directives import DirectiveWaiter
 from wvs.http.draining import finished_in_time
 from wvs.http.feed import Feed

@@ -10,10 +10,10 @@ from uuid import UUID
 from litestar import Litestar
 from litestar.di import Provide
 
+from wvs.application.write_path import WritePath
 from wvs.domain.events import Event
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import check_sequence
-from wvs.eventlog.write_path import WritePath
 from wvs.http.app import Api, create_app
 from wvs.http.directives import DirectiveWaiter
 from wvs.http.examples import EXAMPLES
@@ -28,9 +28,9 @@ from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.pool import Pool, create_pool
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
-from wvs.queue.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
 from wvs.quiesce.sessions import Sessions
 from wvs.settings import Settings
+from wvs.signals.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
 from wvs.telemetry.metrics import Metrics
 
 ROUTES: Final = [

@@ -13,13 +13,13 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import HeaderParameter
 from msgspec import Struct
 
+from wvs.application.write_path import Origin, OutcomeUnknownError, Reply
 from wvs.domain.commands import Command
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.events import Event
 from wvs.domain.ids import TASK, format_id
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.recorder import IdempotencyKey, Show
-from wvs.eventlog.write_path import Origin, OutcomeUnknownError, Reply
 from wvs.http.context import RequestContext
 from wvs.http.request_headers import KEY_PATTERN, parse_idempotency_key, parse_wait, preference_applied
 from wvs.http.service import Service

@@ -1,1 +1,1 @@
-"""The queue: lanes that executors claim, the leases they hold them by, and the hints that wake them."""
+"""The queue: lanes that executors claim, and the leases they hold them by."""

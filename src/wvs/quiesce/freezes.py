@@ -1,7 +1,7 @@
 """One freeze as the executor drives it: opened, held, confirmed, closed. Every call names workspace and number."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
-from wvs.queue.lanes import Claim
 
 _OPEN: Final = sql("open_freeze")
 _MEMBERS: Final = sql("freeze_members")
@@ -17,6 +16,19 @@ _HOLD: Final = sql("hold_freeze")
 _CONFIRM: Final = sql("confirm_freeze")
 _CLOSE: Final = sql("close_freeze")
 _ABANDON: Final = sql("abandon_freezes")
+
+
+class Holder(Protocol):
+    """Whoever opens a freeze: a running task of a workspace under a fence, such as a claim of the queue."""
+
+    @property
+    def workspace_id(self) -> UUID: ...
+
+    @property
+    def fence(self) -> int: ...
+
+    @property
+    def task_id(self) -> UUID: ...
 
 
 class MemberState(StrEnum):
@@ -51,9 +63,9 @@ class Opened(Struct, frozen=True):
     members: int
 
 
-async def open_freeze(connection: Connection, claim: Claim, budget_s: float) -> Opened | None:
-    """Opens the next freeze under `claim`; None if the claim holds no longer."""
-    row = await connection.fetchrow(_OPEN, claim.workspace_id, claim.fence, claim.task_id, budget_s)
+async def open_freeze(connection: Connection, holder: Holder, budget_s: float) -> Opened | None:
+    """Opens the next freeze under the holder's fence; None if a newer claim of the workspace exists."""
+    row = await connection.fetchrow(_OPEN, holder.workspace_id, holder.fence, holder.task_id, budget_s)
     return None if row is None else Opened(row["number"], row["members"])
 
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from tests.integration.agent.conftest import Service, until
 
+from wvs.application.write_path import Committed
 from wvs.domain.commands import Command, FinishSetCurrent
 from wvs.domain.states import TaskState
-from wvs.eventlog.write_path import Committed
 from wvs.executor import operations
 from wvs.executor.freeze import Freeze
 from wvs.executor.workbench import Job

@@ -5,6 +5,7 @@ import uuid
 from hashlib import sha256
 from uuid import UUID
 
+from wvs.application.write_path import Committed, Origin, Reply, WritePath
 from wvs.domain.commands import CancelTask, CreateSnapshot, CreateWorkspace, FinishInit, StartTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.events import Event, SnapshotRequested
@@ -12,7 +13,6 @@ from wvs.domain.values import TaskError
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import IdempotencyKey, Show
-from wvs.eventlog.write_path import Committed, Origin, Reply, WritePath
 from wvs.postgres.pool import Pool
 from wvs.telemetry.metrics import Metrics
 

@@ -14,8 +14,8 @@ from uuid import UUID
 from msgspec.structs import replace
 from tests.integration.eventlog.commanding import ORIGIN, cancel, snapshot
 
+from wvs.application.write_path import WritePath
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.write_path import WritePath
 from wvs.postgres.pool import Pool, create_pool
 from wvs.telemetry.metrics import Metrics
 

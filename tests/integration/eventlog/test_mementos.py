@@ -6,11 +6,11 @@ from uuid import UUID
 import pytest
 from tests.integration.eventlog.commanding import activated, cancel, snapshot, write_path
 
+from wvs.application.write_path import WritePath
 from wvs.domain.workspace import SCHEMA_VERSION
 from wvs.eventlog.aggregates import Aggregates, put_memento
 from wvs.eventlog.codec import EventMapper, StoredEvent
 from wvs.eventlog.mementos import MEMENTO_EVERY
-from wvs.eventlog.write_path import WritePath
 from wvs.postgres.pool import Pool
 
 

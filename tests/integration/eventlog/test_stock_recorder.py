@@ -14,11 +14,11 @@ from eventsourcing.utils import Environment
 from psycopg.conninfo import conninfo_to_dict
 from tests.integration.eventlog.commanding import ORIGIN, activated, cancel, now, snapshot, write_path
 
+from wvs.application.write_path import WritePath
 from wvs.domain.commands import DisableWorkspace
 from wvs.domain.evolve import fold
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.codec import EventMapper, Recorded, UnknownEventError
-from wvs.eventlog.write_path import WritePath
 from wvs.postgres.pool import Pool
 
 CATALOG = """

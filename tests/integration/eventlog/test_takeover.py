@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import uuid
 
+from wvs.application.write_path import Origin, WritePath
 from wvs.domain.commands import CreateWorkspace, FinishInit, StartTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.events import TaskAttemptFailed, TaskStarted
@@ -11,7 +12,6 @@ from wvs.domain.states import WorkspaceState
 from wvs.domain.values import TaskError
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import Hold
-from wvs.eventlog.write_path import Origin, WritePath
 from wvs.postgres.pool import Connection, Pool, connect
 from wvs.queue.lanes import Claim, LaneCursor, Order, claim, reap, renew
 from wvs.telemetry.metrics import Metrics

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from wvs.application.write_path import Committed, Origin, Reply, WritePath
 from wvs.domain.commands import CreateSnapshot, CreateWorkspace, FinishInit, StartTask
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.events import Event
@@ -16,7 +17,6 @@ from wvs.domain.values import TaskError
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import Hold, IdempotencyKey, Show
-from wvs.eventlog.write_path import Committed, Origin, Reply, WritePath
 from wvs.postgres.pool import Pool, connect
 from wvs.queue.lanes import Claim, LaneCursor, claim, release
 from wvs.telemetry.metrics import Metrics

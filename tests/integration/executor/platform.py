@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from wvs.application.write_path import Origin, Reply, WritePath
 from wvs.domain.commands import CancelTask, Command, CreateSnapshot, CreateWorkspace, DropSnapshot, SetCurrent
 from wvs.domain.events import Event
 from wvs.domain.ids import WORKSPACE, format_id
@@ -22,13 +23,12 @@ from wvs.engines.names import tree_name
 from wvs.engines.opening import init_volume
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import IdempotencyKey, Show
-from wvs.eventlog.write_path import Origin, Reply, WritePath
 from wvs.executor.worker import Executor
 from wvs.postgres.pool import Pool
 from wvs.postgres.queries import sql
-from wvs.queue.hints import EVENTS, TASKS, Hinter
 from wvs.queue.lanes import DEADLINES_S
 from wvs.settings import Settings
+from wvs.signals.hints import EVENTS, TASKS, Hinter
 from wvs.telemetry.metrics import Metrics
 
 FAST = Settings(lease_s=2.0, lease_renew_s=0.5, poll_s=0.2, drain_grace_s=2.0, executor_slots=2, pool_size=6)

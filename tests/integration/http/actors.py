@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from wvs.application.write_path import Committed, Origin, WritePath
 from wvs.domain.commands import (
     Command,
     FailAttempt,
@@ -24,7 +25,6 @@ from wvs.domain.ids import WORKSPACE, parse_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import Certificate, CloneReport, Member, TaskError
 from wvs.eventlog.recorder import Hold
-from wvs.eventlog.write_path import Committed, Origin, WritePath
 from wvs.http.app import Api
 from wvs.http.wiring import open_api
 from wvs.postgres.pool import OwnConnection

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from tests.integration.http.actors import Client, Executor, client_of, running_api
 
+from wvs.application.write_path import WritePath
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.write_path import WritePath
 from wvs.http.app import Api
 from wvs.http.wiring import hints_through
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import Pool, connect
-from wvs.queue.hints import Hinter
+from wvs.signals.hints import Hinter
 from wvs.telemetry.metrics import Metrics
 
 

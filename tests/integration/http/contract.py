@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.integration.http.actors import BROKEN, VOLUME, Client, Executor, client_of
 
+from wvs.application.write_path import WritePath
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.write_path import WritePath
 from wvs.http.server import listen, serve
 from wvs.http.wiring import open_api
 from wvs.postgres.pool import connect, create_pool

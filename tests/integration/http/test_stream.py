@@ -20,9 +20,9 @@ from tests.integration.eventlog.test_race import HOLD_OPEN
 from tests.integration.http.api_process import ApiProcess
 from tests.integration.http.stream_client import StreamClient, follow
 
+from wvs.application.write_path import WritePath
 from wvs.domain.commands import CreateSnapshot
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.eventlog.write_path import WritePath
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.pool import Pool, create_pool
 

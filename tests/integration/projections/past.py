@@ -6,6 +6,7 @@ from uuid import UUID
 
 from tests.integration.eventlog.commanding import HOLDER_GONE, ORIGIN, activated, cancel, now, snapshot
 
+from wvs.application.write_path import WritePath
 from wvs.domain.commands import (
     Command,
     DisableWorkspace,
@@ -21,7 +22,6 @@ from wvs.domain.commands import (
 from wvs.domain.errors import ErrorCode
 from wvs.domain.events import SnapshotRequested
 from wvs.domain.values import Certificate, CloneReport, TaskError
-from wvs.eventlog.write_path import WritePath
 
 _AT = dt.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=dt.UTC)
 _REPORT = CloneReport("copy", 3, 4096, 1, 0.01, 0.02, 0.05, ("1 socket skipped",))

@@ -15,8 +15,8 @@ import pytest
 from tests.integration.eventlog.commanding import cancel, snapshot, write_path
 from tests.integration.projections.past import Past, lively_past
 
+from wvs.application.write_path import WritePath
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.write_path import WritePath
 from wvs.postgres.pool import Pool, connect
 from wvs.projections.listings import Listings, SnapshotFilter, WorkspaceFilter
 from wvs.projections.readers import Readers

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from wvs.application.write_path import Origin, WritePath
 from wvs.domain.commands import (
     CancelTask,
     Command,
@@ -24,7 +25,6 @@ from wvs.domain.values import TaskError
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import Hold
-from wvs.eventlog.write_path import Origin, WritePath
 from wvs.postgres.pool import OwnConnection, Pool, connect
 from wvs.queue.lanes import DEADLINES_S, Claim, LaneCursor, claim, release
 from wvs.telemetry.metrics import Metrics

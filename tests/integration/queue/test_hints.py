@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from wvs.postgres.pool import Pool, connect
-from wvs.queue.hints import EVENTS, TASKS, Hinter, Listener
+from wvs.signals.hints import EVENTS, TASKS, Hinter, Listener
 
 
 @contextlib.asynccontextmanager

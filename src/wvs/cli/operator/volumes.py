@@ -7,11 +7,11 @@ from pathlib import Path
 
 from uuid_utils.compat import uuid7
 
+from wvs.application.write_path import WritePath
 from wvs.cli.operator.environment import database_url, volume_path
 from wvs.engines.base import EngineName
 from wvs.engines.opening import init_volume, open_volume
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.write_path import WritePath
 from wvs.executor.sweeper import Action, Finding
 from wvs.executor.sweeping import sweep_volume
 from wvs.executor.workbench import Workbench

@@ -1,0 +1,1 @@
+"""The write path: decide on a workspace's state, commit, catch up."""

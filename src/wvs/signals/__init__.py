@@ -1,0 +1,1 @@
+"""Signals between processes: hints over NOTIFY, published and listened to."""
