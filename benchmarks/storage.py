@@ -26,14 +26,14 @@ from tests.integration.engines.filesystems import Namespace, Unavailable
 
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import EngineName, Owner
-from wvs.engines.names import tree_name
-from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.volume.names import tree_name
+from wvs.engines.volume.opening import init_volume, open_volume
 
 FILES = 20_000
 BIG_BYTES = 2 << 30
 MEMORY_PROGRAM = """
 import resource, sys
-from wvs.engines.opening import open_volume
+from wvs.engines.volume.opening import open_volume
 path, workspace, source, target = sys.argv[1:]
 volume = open_volume(path)
 stamp = volume.stamp(workspace, source)

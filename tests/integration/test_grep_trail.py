@@ -15,7 +15,7 @@ import httpx
 import psycopg
 
 from wvs.domain.ids import TASK, parse_id
-from wvs.engines.opening import init_volume
+from wvs.engines.volume.opening import init_volume
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 REQUEST_ID = "trail-0001"

@@ -12,7 +12,6 @@ from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import set_root
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen, sync_filesystem
 from wvs.engines.mounts import mount_of
-from wvs.engines.removal import remove_content
 from wvs.engines.subvolumes import (
     commit_transaction,
     create_snapshot,
@@ -23,6 +22,7 @@ from wvs.engines.subvolumes import (
     set_read_only,
     subvolume_info,
 )
+from wvs.engines.trees.removal import remove_content
 
 
 class BtrfsEngine(Engine):

@@ -4,7 +4,7 @@ import os
 
 from wvs.engines.base import METADATA_PER_FILE, Totals, TreeDir
 from wvs.engines.files import FileEngine, scratch_file
-from wvs.engines.filling import copy_content
+from wvs.engines.trees.filling import copy_content
 
 
 class CopyEngine(FileEngine):

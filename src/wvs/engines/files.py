@@ -20,13 +20,13 @@ from wvs.engines.base import (
     TreeDir,
 )
 from wvs.engines.errors import CODE_OF_ERRNO, from_os_error
-from wvs.engines.fidelity import drop_inherited_acls
-from wvs.engines.filling import Filling
 from wvs.engines.kernel import OPEN_DIRECTORY, sync_filesystem
 from wvs.engines.mounts import mount_of
-from wvs.engines.removal import remove_content
-from wvs.engines.stamps import manifest_stamp, settle_clock
-from wvs.engines.treecopy import TreeCopy
+from wvs.engines.trees.fidelity import drop_inherited_acls
+from wvs.engines.trees.filling import Filling
+from wvs.engines.trees.removal import remove_content
+from wvs.engines.trees.stamps import manifest_stamp, settle_clock
+from wvs.engines.trees.treecopy import TreeCopy
 
 # Their kernels free inodes in the background on the other cores already; a second process only adds contention
 # (20,000 files on XFS: 0.6 s alone, 0.9 to 1.6 s with two; on ext4 0.5 s alone, 0.4 s with two).

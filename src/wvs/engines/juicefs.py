@@ -32,13 +32,13 @@ from wvs.engines.base import (
 )
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import create_directory_root, scratch_file, sync_tree
-from wvs.engines.layout import exists
-from wvs.engines.meter import Meter
+from wvs.engines.kernel import exists
 from wvs.engines.mounts import mount_of
-from wvs.engines.notes import Notes
-from wvs.engines.relinking import relink
-from wvs.engines.removal import remove_content
-from wvs.engines.stamps import manifest_stamp
+from wvs.engines.trees.meter import Meter
+from wvs.engines.trees.notes import Notes
+from wvs.engines.trees.relinking import relink
+from wvs.engines.trees.removal import remove_content
+from wvs.engines.trees.stamps import manifest_stamp
 from wvs.engines.writers import flush_files
 
 _PROGRAM: Final = "juicefs"

@@ -1,4 +1,4 @@
-"""System calls that Python's `os` does not offer. Each raises `OSError`; each lets other threads run meanwhile.
+"""System calls by descriptor, most of which `os` does not offer. Each raises `OSError` and lets other threads run.
 
 `openat2` needs Linux 5.6 and may be filtered by a sandbox; `open_beneath` then does the same by hand.
 """
@@ -154,3 +154,12 @@ def kernel_version() -> tuple[int, int]:
     """Major and minor number of the running kernel."""
     major, minor = platform.release().split(".")[:2]
     return int(major), int("".join(filter(str.isdigit, minor)) or 0)
+
+
+def exists(above: int, name: str) -> bool:
+    """Whether the directory has an entry of that name, a dangling link included."""
+    try:
+        os.stat(name, dir_fd=above, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

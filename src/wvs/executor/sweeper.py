@@ -15,7 +15,7 @@ from msgspec import Struct
 from wvs.application.write_path import Origin
 from wvs.domain.commands import ReportLost
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.engines.names import is_tree_name
+from wvs.engines.volume.names import is_tree_name
 from wvs.executor.links import point_to_current
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint

@@ -14,7 +14,7 @@ from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError
 from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
-from wvs.engines.identity import LogPosition
+from wvs.engines.volume.identity import LogPosition
 from wvs.eventlog.reading.follower import log_epoch, safe_position
 from wvs.executor.sweeper import Action, Finding, sweep_workspace
 from wvs.executor.workbench import Workbench

@@ -10,8 +10,8 @@ from msgspec import Struct, field
 from wvs.application.write_path import WritePath
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import Cancel
-from wvs.engines.names import tree_name
-from wvs.engines.volume import Volume
+from wvs.engines.volume.names import tree_name
+from wvs.engines.volume.volume import Volume
 from wvs.eventlog.recorder import Hold
 from wvs.executor.guard import Guard
 from wvs.queue.lanes import Claim

@@ -19,9 +19,9 @@ from wvs.application.write_path import CONNECTION_LOST, WritePath
 from wvs.domain.events import Event
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Journal
-from wvs.engines.journal import journal_file
-from wvs.engines.opening import open_volume
-from wvs.engines.volume import Volume
+from wvs.engines.volume.journal import journal_file
+from wvs.engines.volume.opening import open_volume
+from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
 from wvs.executor.links import point_forgotten
 from wvs.executor.slot import Slot

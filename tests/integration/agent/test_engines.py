@@ -23,7 +23,7 @@ from tests.integration.executor.platform import Platform
 
 from wvs.domain.states import TaskState
 from wvs.engines.base import Engine, EngineName, Stamp
-from wvs.engines.opening import init_volume
+from wvs.engines.volume.opening import init_volume
 from wvs.postgres.pool import Pool
 
 SNAPSHOTS = int(os.environ.get("WVS_FREEZE_SNAPSHOTS", "3"))

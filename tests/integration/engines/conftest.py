@@ -16,9 +16,9 @@ from tests.integration.engines.filesystems import Namespace, Unavailable
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import EngineName, Owner
 from wvs.engines.errors import EngineError
-from wvs.engines.names import tree_name
-from wvs.engines.opening import init_volume, open_volume
-from wvs.engines.volume import Volume
+from wvs.engines.volume.names import tree_name
+from wvs.engines.volume.opening import init_volume, open_volume
+from wvs.engines.volume.volume import Volume
 
 _numbers = itertools.count(1)
 

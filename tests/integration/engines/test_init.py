@@ -9,7 +9,7 @@ from tests.integration.engines.conftest import Sites
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
-from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.volume.opening import init_volume, open_volume
 
 
 def unavailable(error: pytest.ExceptionInfo[EngineError]) -> str:

@@ -9,11 +9,11 @@ import pytest
 from tests.integration.engines.conftest import Bench
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines import identity
 from wvs.engines.base import Owner
 from wvs.engines.errors import EngineError
-from wvs.engines.identity import LogPosition
-from wvs.engines.layout import Retired
+from wvs.engines.volume import identity
+from wvs.engines.volume.identity import LogPosition
+from wvs.engines.volume.layout import Retired
 
 
 def mode_of(path: Path) -> int:

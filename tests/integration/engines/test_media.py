@@ -18,7 +18,7 @@ from tests.integration.engines.trees import account
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.base import Cancel, EngineName
-from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.volume.opening import init_volume, open_volume
 
 MIB = 1 << 20
 

@@ -9,10 +9,10 @@ import pytest
 from tests.integration.engines.conftest import Bench, Site, attempt
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines import meter
 from wvs.engines.base import Cancel, CloneMark, Progress
-from wvs.engines.journal import journal_file, read_journal
-from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.trees import meter
+from wvs.engines.volume.journal import journal_file, read_journal
+from wvs.engines.volume.opening import init_volume, open_volume
 
 
 def fill(root: Path, files: int, size: int) -> None:

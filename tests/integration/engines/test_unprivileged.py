@@ -12,7 +12,7 @@ _UID = 65534
 SCRIPT = """
 import os, sys, uuid
 sys.path[:0] = sys.argv[3:]
-from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.engines.errors import EngineError
 from tests.integration.engines.conftest import Bench, attempt
 # What Python loads late it must load now: another user may not reach this installation.

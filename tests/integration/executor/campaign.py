@@ -17,7 +17,7 @@ from tests.integration.executor.processes import ExecutorProcess, Executors
 
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskKind, TaskState
-from wvs.engines.opening import open_volume
+from wvs.engines.volume.opening import open_volume
 from wvs.failpoints import NAMES
 
 BTRFS: Final = "btrfs-on-btrfs"

@@ -16,7 +16,7 @@ from tests.integration.executor.platform import Platform, make_volume
 from tests.integration.executor.processes import Executors
 
 from wvs import failpoints
-from wvs.engines.opening import init_volume
+from wvs.engines.volume.opening import init_volume
 from wvs.postgres.pool import Pool
 
 

@@ -19,8 +19,8 @@ from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import RETRYABLE_STATES, TaskKind, TaskState
 from wvs.domain.values import TaskError
 from wvs.domain.workspace import Workspace
-from wvs.engines.names import tree_name
-from wvs.engines.opening import init_volume
+from wvs.engines.volume.names import tree_name
+from wvs.engines.volume.opening import init_volume
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import IdempotencyKey, Show
 from wvs.executor.worker import Executor

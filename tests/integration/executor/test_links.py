@@ -10,7 +10,7 @@ from tests.integration.executor.processes import Executors
 
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskState
-from wvs.engines.opening import open_volume
+from wvs.engines.volume.opening import open_volume
 from wvs.postgres.queries import sql
 from wvs.telemetry.metrics import Metrics
 

@@ -19,7 +19,7 @@ from wvs.domain.commands import RetryTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import SnapshotState, TaskState
 from wvs.engines.kernel import sync_filesystem
-from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.executor import cloning
 from wvs.failpoints import failpoint
 

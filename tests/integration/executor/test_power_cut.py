@@ -22,8 +22,8 @@ from tests.integration.engines.trees import Entry, account
 from tests.integration.executor.platform import Platform
 
 from wvs.domain.states import TaskState
-from wvs.engines.opening import init_volume, open_volume
-from wvs.engines.volume import Volume
+from wvs.engines.volume.opening import init_volume, open_volume
+from wvs.engines.volume.volume import Volume
 from wvs.executor import operations
 from wvs.failpoints import failpoint
 

@@ -11,7 +11,7 @@ from tests.conftest import with_database
 from tests.integration.executor.platform import Platform, eventually, value
 
 from wvs.domain.states import TaskState
-from wvs.engines.opening import open_volume
+from wvs.engines.volume.opening import open_volume
 from wvs.postgres.pool import create_pool
 from wvs.telemetry.metrics import Metrics
 

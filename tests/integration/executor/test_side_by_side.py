@@ -11,7 +11,7 @@ from tests.integration.executor.processes import Executors
 
 from wvs.domain.ids import WORKSPACE, parse_id
 from wvs.domain.states import TaskState
-from wvs.engines.journal import read_journal
+from wvs.engines.volume.journal import read_journal
 
 WORKSPACES = 8
 ROUNDS = 3

@@ -19,8 +19,8 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
-from wvs.engines.identity import LogPosition
-from wvs.engines.opening import open_volume
+from wvs.engines.volume.identity import LogPosition
+from wvs.engines.volume.opening import open_volume
 from wvs.executor.sweeper import Action, Finding
 from wvs.executor.sweeping import _show_life, _sweep_alone, record_seen, sweep_behind, sweep_volume
 from wvs.executor.workbench import Workbench

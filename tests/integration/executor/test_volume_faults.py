@@ -13,7 +13,7 @@ from wvs import failpoints
 from wvs.domain.commands import RetryInit, RetryTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
-from wvs.engines.opening import open_volume
+from wvs.engines.volume.opening import open_volume
 from wvs.telemetry.metrics import Metrics
 
 

@@ -11,7 +11,7 @@ from tests.property.platform.client import Client
 from tests.property.platform.disk_audit import DiskAudit
 from tests.property.platform.log_audit import LogAudit
 from tests.property.platform.processes import Process, Processes
-from wvs.engines.opening import init_volume
+from wvs.engines.volume.opening import init_volume
 
 WAIT_S: Final = 90.0
 """Everything that is waited for takes a few seconds at most; a machine with other work to do gets more."""

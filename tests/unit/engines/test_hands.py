@@ -10,8 +10,8 @@ import pytest
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel
 from wvs.engines.errors import EngineError
-from wvs.engines.hands import Hands
-from wvs.engines.work import Done
+from wvs.engines.trees.jobs import Done
+from wvs.engines.trees.worker_pool import Hands
 
 
 @pytest.fixture

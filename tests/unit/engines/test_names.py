@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from wvs.domain.ids import format_id
 from wvs.engines.errors import EngineError
-from wvs.engines.names import checked_tree, checked_workspace, is_tree_name, is_workspace_name, tree_name
+from wvs.engines.volume.names import checked_tree, checked_workspace, is_tree_name, is_workspace_name, tree_name
 
 
 def as_version_7(number: int) -> uuid.UUID:

@@ -7,10 +7,10 @@ import pytest
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, Progress, Totals
-from wvs.engines.descent import Place
 from wvs.engines.errors import EngineError
-from wvs.engines.hardlinks import HardLinks
-from wvs.engines.meter import Meter
+from wvs.engines.trees.descent import Place
+from wvs.engines.trees.hardlinks import HardLinks
+from wvs.engines.trees.meter import Meter
 
 
 def test_the_first_reason_to_cancel_stands() -> None:

@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 from wvs.cli.operator.environment import child_environment, volume_path
 from wvs.cli.operator.family import PARENT, READY_FD
 from wvs.engines.base import EngineName
-from wvs.engines.opening import init_volume
+from wvs.engines.volume.opening import init_volume
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.postgres.migrate import migrate

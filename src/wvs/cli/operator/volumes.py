@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from wvs.application.write_path import WritePath
 from wvs.cli.operator.environment import database_url, volume_path
 from wvs.engines.base import EngineName
-from wvs.engines.opening import init_volume, open_volume
+from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.eventlog.codec import EventMapper
 from wvs.executor.sweeper import Action, Finding
 from wvs.executor.sweeping import sweep_volume

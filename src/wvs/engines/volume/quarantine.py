@@ -5,9 +5,9 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
-from wvs.engines.identity import SERVICE_DIRECTORY
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
-from wvs.engines.layout import TREES, WorkspaceDir
+from wvs.engines.volume.identity import SERVICE_DIRECTORY
+from wvs.engines.volume.layout import TREES, WorkspaceDir
 
 QUARANTINE: Final = "quarantine"
 

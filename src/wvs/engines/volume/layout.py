@@ -15,8 +15,8 @@ from typing import Final
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import ROOT, TreeDir
 from wvs.engines.errors import EngineError
-from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
-from wvs.engines.names import checked_tree, checked_workspace, is_tree_name
+from wvs.engines.kernel import OPEN_DIRECTORY, exists, open_beneath, rename_noreplace
+from wvs.engines.volume.names import checked_tree, checked_workspace, is_tree_name
 
 TREES: Final = "trees"
 TRASH: Final = "trash"
@@ -201,12 +201,3 @@ def _set_mode(above: int, name: str, mode: int) -> None:
             os.chmod(directory, mode)
     finally:
         os.close(directory)
-
-
-def exists(above: int, name: str) -> bool:
-    """Whether the directory has an entry of that name, a dangling link included."""
-    try:
-        os.stat(name, dir_fd=above, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True

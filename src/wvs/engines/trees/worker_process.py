@@ -1,4 +1,4 @@
-"""The program of a worker process (see `hands`). It imports little: a clone waits for its start."""
+"""The program of a worker process (see `worker_pool`). It imports little: a clone waits for its start."""
 
 import marshal
 import os
@@ -7,7 +7,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from wvs.engines.work import MESSAGE_BYTES, PULSE, run_work
+from wvs.engines.trees.jobs import MESSAGE_BYTES, PULSE, run_work
 
 
 def main() -> None:

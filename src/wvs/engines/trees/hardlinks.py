@@ -3,8 +3,8 @@
 import os
 from typing import Final
 
-from wvs.engines.descent import Place
 from wvs.engines.kernel import OPEN_DIRECTORY
+from wvs.engines.trees.descent import Place
 
 _PATH_LIMIT: Final = 4000
 

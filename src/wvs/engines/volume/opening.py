@@ -11,10 +11,10 @@ from wvs.domain.errors import ErrorCode
 from wvs.engines.base import DEFAULT_WORKERS, EngineName, Journal, TreeDir
 from wvs.engines.choice import Choice, choose, make_engine, require_basics
 from wvs.engines.errors import EngineError, from_os_error
-from wvs.engines.identity import LAYOUT_VERSION, SERVICE_DIRECTORY, VolumeIdentity, read_identity, write_identity
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath
 from wvs.engines.mounts import mount_of
-from wvs.engines.volume import Volume
+from wvs.engines.volume.identity import LAYOUT_VERSION, SERVICE_DIRECTORY, VolumeIdentity, read_identity, write_identity
+from wvs.engines.volume.volume import Volume
 
 # What a fresh filesystem has at its root: ext4's directory, and the virtual files of a JuiceFS mount.
 _NOT_CONTENT = frozenset({"lost+found", ".accesslog", ".config", ".stats", ".control", ".trash", ".jfsSmoke"})

@@ -1,7 +1,7 @@
 """What a clone could not keep, counted."""
 
 from wvs.engines.base import Note
-from wvs.engines.descent import Place
+from wvs.engines.trees.descent import Place
 
 
 class Notes:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from wvs.engines.fidelity import Note, note_attribute, without_set_id
+from wvs.engines.trees.fidelity import Note, note_attribute, without_set_id
 
 
 def make_special(

@@ -12,9 +12,7 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, TreeDir
-from wvs.engines.descent import Place
 from wvs.engines.errors import EngineError, from_os_error
-from wvs.engines.hands import Hands
 from wvs.engines.kernel import (
     FS_APPEND_FL,
     FS_IMMUTABLE_FL,
@@ -24,7 +22,9 @@ from wvs.engines.kernel import (
     open_beneath,
     rename_noreplace,
 )
-from wvs.engines.work import RACED, Done, Failure, take_away, unlink_batch
+from wvs.engines.trees.descent import Place
+from wvs.engines.trees.jobs import RACED, Done, Failure, take_away, unlink_batch
+from wvs.engines.trees.worker_pool import Hands
 
 _BATCH: Final = 64
 _DEEPEST: Final = 64

@@ -9,10 +9,10 @@ import stat
 from typing import Final, Literal, NamedTuple
 
 from wvs.engines.errors import EngineError
-from wvs.engines.fidelity import attributes_of_open
-from wvs.engines.filling import FILLINGS, Fill, Filling, Pulse
 from wvs.engines.kernel import OPEN_FILE, open_beneath
-from wvs.engines.specials import make_special
+from wvs.engines.trees.fidelity import attributes_of_open
+from wvs.engines.trees.filling import FILLINGS, Fill, Filling, Pulse
+from wvs.engines.trees.specials import make_special
 
 PULSE: Final = "pulse"
 MESSAGE_BYTES: Final = 256 * 1024

@@ -8,12 +8,12 @@ from functools import partial
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import ROOT, Cancel, TreeDir
-from wvs.engines.descent import Level, Place, descend, open_subdirectory, unreadable
 from wvs.engines.errors import from_os_error
-from wvs.engines.hardlinks import HardLinks
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
-from wvs.engines.notes import Notes
-from wvs.engines.specials import make_special
+from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
+from wvs.engines.trees.hardlinks import HardLinks
+from wvs.engines.trees.notes import Notes
+from wvs.engines.trees.specials import make_special
 
 
 class _Pair(Level):

@@ -11,16 +11,16 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import ROOT, CloneCall, CloneResult, TreeDir
-from wvs.engines.descent import Level, Place, descend, open_subdirectory, unreadable
 from wvs.engines.errors import EngineError, from_os_error
-from wvs.engines.fidelity import attributes_of_open, drop_inherited_acls
-from wvs.engines.filling import FILLINGS, Filling
-from wvs.engines.hands import Hands
-from wvs.engines.hardlinks import HardLinks
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
-from wvs.engines.meter import Meter
-from wvs.engines.notes import Notes
-from wvs.engines.work import CloneBatch, Done, Failure, Payload, clone_batch
+from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
+from wvs.engines.trees.fidelity import attributes_of_open, drop_inherited_acls
+from wvs.engines.trees.filling import FILLINGS, Filling
+from wvs.engines.trees.hardlinks import HardLinks
+from wvs.engines.trees.jobs import CloneBatch, Done, Failure, Payload, clone_batch
+from wvs.engines.trees.meter import Meter
+from wvs.engines.trees.notes import Notes
+from wvs.engines.trees.worker_pool import Hands
 
 _BATCH: Final = 32
 

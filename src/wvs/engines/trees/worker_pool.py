@@ -21,7 +21,7 @@ import structlog
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel
 from wvs.engines.errors import EngineError
-from wvs.engines.work import MESSAGE_BYTES, PULSE, Done, Failure, Payload, WorkName
+from wvs.engines.trees.jobs import MESSAGE_BYTES, PULSE, Done, Failure, Payload, WorkName
 
 _log: Final = structlog.get_logger("wvs.engines")
 
@@ -37,7 +37,7 @@ class _Hand:
         self.socket, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # -P: a file in the service's working directory must not stand in for a module.
-            command = [sys.executable, "-P", "-m", "wvs.engines.hand", str(far.fileno())]
+            command = [sys.executable, "-P", "-m", "wvs.engines.trees.worker_process", str(far.fileno())]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[far.fileno()])
         except BaseException:
             self.socket.close()

@@ -12,7 +12,6 @@ from typing import Final
 import msgspec
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines import layout
 from wvs.engines.base import (
     ROOT,
     Cancel,
@@ -25,12 +24,13 @@ from wvs.engines.base import (
     Totals,
 )
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
-from wvs.engines.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
 from wvs.engines.kernel import OPEN_DIRECTORY
-from wvs.engines.layout import Retired, WorkspaceDir, make_workspace, open_workspace
-from wvs.engines.names import is_workspace_name
-from wvs.engines.quarantine import quarantine_tree
-from wvs.engines.stamps import Manifest
+from wvs.engines.trees.stamps import Manifest
+from wvs.engines.volume import layout
+from wvs.engines.volume.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
+from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace, open_workspace
+from wvs.engines.volume.names import is_workspace_name
+from wvs.engines.volume.quarantine import quarantine_tree
 
 _SPACE_KEPT_FREE: Final = 1024 * 1024
 

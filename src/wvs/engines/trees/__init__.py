@@ -1,0 +1,1 @@
+"""Work on the content of one tree: walking, copying, linking, stamping, removing, in worker processes."""

@@ -1,0 +1,1 @@
+"""The volume: where trees lie, its identity, and what is moved aside."""
