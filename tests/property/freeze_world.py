@@ -16,12 +16,12 @@ from wvs.domain.errors import Refused
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Cancel
 from wvs.engines.errors import EngineError
-from wvs.executor.freeze import frozen
+from wvs.executor.freeze_driver import frozen
 from wvs.postgres.pool import Pool
 from wvs.queue.lanes import Claim
 from wvs.quiesce import freezes
+from wvs.quiesce.ack_batches import AckKind, Acknowledgement
 from wvs.quiesce.sessions import DirectiveKind, Sessions, SessionState
-from wvs.quiesce.words import AckKind, Acknowledgement
 from wvs.signals.hints import Broadcast
 from wvs.telemetry.metrics import Metrics
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tests.property.freeze_world import Agent, World
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import TaskKind
-from wvs.executor.freeze import Freeze
+from wvs.executor.freeze_driver import Freeze
 from wvs.postgres.pool import create_pool
 from wvs.quiesce import sessions
 from wvs.quiesce.sessions import SessionState

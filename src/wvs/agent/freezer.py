@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
 from wvs.agent.errors import NotThawed, StillAlive
-from wvs.agent.guarding import Guard
+from wvs.agent.guardian_handle import GuardianHandle
 
 _FIRST_POLL_S: Final = 0.0005
 _LONGEST_POLL_S: Final = 0.02
@@ -53,7 +53,7 @@ class Freezer(ABC):
         Raises `StillAlive` if it is not in time; may be called again.
         """
 
-    def guard(self) -> Guard | None:
+    def guard(self) -> GuardianHandle | None:
         """Starts a guardian that ends a standstill when this process cannot; None where only this one can."""
         return None
 

@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from wvs.agent.errors import AgentError, FreezeRefused, Rejected, Unreachable
+from wvs.agent.freeze_state import Standstill
 from wvs.agent.hooks import Hooks, nothing
 from wvs.agent.protocol import STALE, UNKNOWN, Directive, DirectiveKind, RegistrationDocument, Tree
-from wvs.agent.standstill import Standstill
 from wvs.agent.threads import in_daemon_thread
 from wvs.agent.transport import Transport
 

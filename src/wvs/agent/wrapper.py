@@ -10,16 +10,16 @@ from typing import Final, assert_never
 
 from msgspec import Struct
 
-from wvs.agent.cgroups import kernel_freezer
+from wvs.agent.cgroup_freezer import kernel_freezer
 from wvs.agent.command import Command
 from wvs.agent.errors import AgentError, NotThawed, StillAlive
 from wvs.agent.freezer import Freezer
-from wvs.agent.guarding import Guard
+from wvs.agent.guardian_handle import GuardianHandle
 from wvs.agent.hooks import Hooks
 from wvs.agent.protocol import Tree
 from wvs.agent.session import Session, open_session
 from wvs.agent.signals import signals_to
-from wvs.agent.stopping import CooperativeFreezer
+from wvs.agent.sigstop_freezer import CooperativeFreezer
 
 SWITCHED_EXIT: Final = 75
 """EX_TEMPFAIL of sysexits(3): the command was ended because its live tree was replaced; start it again."""
@@ -64,7 +64,7 @@ class _Wrapper:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._freezer: Freezer
-        self._guard: Guard | None = None
+        self._guard: GuardianHandle | None = None
         self._session: Session
         self._command: Command | None = None
         self._is_frozen = False

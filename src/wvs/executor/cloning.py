@@ -9,7 +9,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.values import CloneReport
 from wvs.engines.base import Cancel, CloneResult, OnProgress, Progress, Stamp, Totals
 from wvs.engines.errors import EngineError
-from wvs.executor.freeze import Freeze
+from wvs.executor.freeze_driver import Freeze
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
 

@@ -17,7 +17,7 @@ from wvs.domain.workspace import Task, Workspace
 from wvs.engines.base import Owner
 from wvs.engines.errors import EngineError
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
-from wvs.executor.freeze import frozen
+from wvs.executor.freeze_driver import frozen
 from wvs.executor.links import follow
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job

@@ -14,9 +14,9 @@ from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskKind
 from wvs.executor.attempt import attempt, bind_context, discard
-from wvs.executor.guard import Guard
+from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.operations import Leftover
-from wvs.executor.sweeping import sweep_behind
+from wvs.executor.volume_sweep import sweep_behind
 from wvs.executor.workbench import Job, Workbench
 from wvs.postgres.pool import Connection, connect
 from wvs.queue.lanes import DEADLINES_S, Claim, LaneCursor, claim, park, release
@@ -41,7 +41,7 @@ class Slot:
         self._deadlines_s = deadlines_s
         self._wake = asyncio.Event()
         self._cursor = LaneCursor()
-        self.guard: Guard | None = None
+        self.guard: ClaimWatch | None = None
 
     def wake(self) -> None:
         """There may be work."""
@@ -94,7 +94,7 @@ class Slot:
     async def _hold(self, connection: Connection, claimed: Claim) -> None:
         bench, settings = self._bench, self._bench.settings
         bind_context(claimed, format_id(WORKSPACE, claimed.workspace_id), bench.executor_id)
-        guard = Guard(connection, claimed, settings.lease_s, settings.lease_renew_s, bench.metrics)
+        guard = ClaimWatch(connection, claimed, settings.lease_s, settings.lease_renew_s, bench.metrics)
         job = Job(bench, claimed, guard)
         self.guard = guard
         leftover: Leftover | None = None

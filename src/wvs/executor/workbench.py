@@ -13,7 +13,7 @@ from wvs.engines.base import Cancel
 from wvs.engines.volume.names import tree_name
 from wvs.engines.volume.volume import Volume
 from wvs.eventlog.recorder import Hold
-from wvs.executor.guard import Guard
+from wvs.executor.claim_watch import ClaimWatch
 from wvs.queue.lanes import Claim
 from wvs.settings import Settings
 from wvs.signals.hints import Broadcast
@@ -53,7 +53,7 @@ class Job(Struct, frozen=True):
 
     bench: Workbench
     claim: Claim
-    guard: Guard
+    guard: ClaimWatch
 
     @property
     def workspace(self) -> str:

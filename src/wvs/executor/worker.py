@@ -25,7 +25,7 @@ from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
 from wvs.executor.links import point_forgotten
 from wvs.executor.slot import Slot
-from wvs.executor.sweeping import sweep_now_and_then
+from wvs.executor.volume_sweep import sweep_now_and_then
 from wvs.executor.workbench import Workbench
 from wvs.postgres.pool import Pool, connect, create_pool
 from wvs.postgres.queries import sql

@@ -12,7 +12,7 @@ from msgspec import Struct
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.postgres.pool import Pool, Record
 from wvs.postgres.queries import sql
-from wvs.quiesce.words import Acknowledgement, Words
+from wvs.quiesce.ack_batches import Acknowledgement, Words
 
 _REGISTER: Final = sql("register_session")
 _BY_ID: Final = sql("session_by_id")

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from tests.integration.executor.conftest import Platform, platform
 
-from wvs.agent.cgroups import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent.cgroup_freezer import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
 from wvs.agent.errors import NoFreezer
-from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
 from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id
 from wvs.domain.states import TaskState
 from wvs.executor import operations

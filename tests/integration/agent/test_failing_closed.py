@@ -13,9 +13,9 @@ from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, 
 from tests.integration.agent.cutting import Network
 
 from wvs.agent import FreezeRefused, Unreachable, register
+from wvs.agent.freeze_state import GRACE_S
 from wvs.agent.hooks import Hooks, nothing
 from wvs.agent.session import open_session
-from wvs.agent.standstill import GRACE_S
 from wvs.agent.transport import Transport
 from wvs.domain.states import TaskState
 from wvs.quiesce import freezes

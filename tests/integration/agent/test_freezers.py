@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from tests.integration.agent.conftest import until
 
-from wvs.agent import cgroups
-from wvs.agent.cgroups import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent import cgroup_freezer as cgroups
+from wvs.agent.cgroup_freezer import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
 from wvs.agent.command import Command
 from wvs.agent.errors import NoFreezer
 from wvs.agent.freezer import Freezer
-from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
 
 # Forks all the time and counts in a file; its children leave the process group and the session.
 COUNTING = "i=0; while true; do i=$((i+1)); echo $i > count.new; setsid mv count.new count; done"
@@ -127,7 +127,10 @@ async def test_a_host_without_cgroups_is_told_why(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_process_that_may_not_make_cgroups_is_told_so() -> None:
-    code = "import os\nfrom wvs.agent.cgroups import kernel_freezer\nos.setuid(65534)\nkernel_freezer('wvs-x').close()"
+    code = (
+        "import os\nfrom wvs.agent.cgroup_freezer import kernel_freezer\n"
+        "os.setuid(65534)\nkernel_freezer('wvs-x').close()"
+    )
     if os.getuid() != 0:
         pytest.skip("only root can become nobody")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, Wrapped, cgroups_of, clear, until, until_heard
 
-from wvs.agent.cgroups import kernel_freezer
-from wvs.agent.standstill import GRACE_S
+from wvs.agent.cgroup_freezer import kernel_freezer
+from wvs.agent.freeze_state import GRACE_S
 from wvs.domain.states import TaskState
 
 WRITING = 'echo "$PWD"; i=0; while true; do i=$((i+1)); echo $i > a; done'
@@ -163,6 +163,6 @@ def _guardians(session: str) -> list[str]:
             words = file.read_bytes()
         except OSError:
             continue
-        if b"guardian.py" in words and session.encode() in words:
+        if b"guardian_process.py" in words and session.encode() in words:
             found.append(file.parent.name)
     return found

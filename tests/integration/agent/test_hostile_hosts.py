@@ -14,7 +14,7 @@ from tests.integration.agent.hung_file import Asked, HungFile
 from tests.integration.engines.filesystems import Namespace, Unavailable, need_program, run
 from tests.integration.executor.platform import Platform, make_volume
 
-from wvs.agent.guarding import Guard
+from wvs.agent.guardian_handle import GuardianHandle
 from wvs.agent.threads import in_daemon_thread
 from wvs.domain.states import TaskState
 from wvs.postgres.pool import Pool
@@ -114,7 +114,7 @@ async def test_a_guardian_that_cannot_look_at_the_volume_lets_its_command_run_ag
     """Beside a killed wrapper nobody else would let it go; a plain file stands for the cgroup's."""
     frozen = tmp_path / "cgroup.freeze"
     frozen.write_text("1")
-    guard = Guard(tmp_path, frozen.name, "0")
+    guard = GuardianHandle(tmp_path, frozen.name, "0")
     try:
         guard.holds_until(time.monotonic(), f"{hung_volume.path.parent}/trees/name/root")
         await until(lambda: frozen.read_text() == "0")

@@ -9,7 +9,7 @@ from wvs.application.write_path import Committed
 from wvs.domain.commands import Command, FinishSetCurrent
 from wvs.domain.states import TaskState
 from wvs.executor import operations
-from wvs.executor.freeze import Freeze
+from wvs.executor.freeze_driver import Freeze
 from wvs.executor.workbench import Job
 
 # Reads what the tree holds once, and adds to it for ever.

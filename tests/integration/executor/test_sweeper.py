@@ -21,9 +21,9 @@ from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.opening import open_volume
-from wvs.executor.sweeper import Action, Finding
-from wvs.executor.sweeping import _show_life, _sweep_alone, record_seen, sweep_behind, sweep_volume
+from wvs.executor.volume_sweep import _show_life, _sweep_alone, record_seen, sweep_behind, sweep_volume
 from wvs.executor.workbench import Workbench
+from wvs.executor.workspace_sweep import Action, Finding
 from wvs.postgres.locks import SWEEPER
 from wvs.postgres.pool import connect
 from wvs.postgres.queries import sql

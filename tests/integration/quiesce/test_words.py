@@ -11,8 +11,8 @@ import pytest
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.postgres.pool import Pool
 from wvs.quiesce import freezes
+from wvs.quiesce.ack_batches import AckKind, Acknowledgement
 from wvs.quiesce.sessions import Directive, DirectiveKind, Sessions, SessionState, Taken
-from wvs.quiesce.words import AckKind, Acknowledgement
 
 BUDGET_S = 60.0
 

@@ -12,7 +12,7 @@ from wvs.domain.errors import Refused
 from wvs.engines.errors import EngineError
 from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.reading.follower import SequenceBehindError
-from wvs.executor.sweeping import RestoredDatabaseError
+from wvs.executor.volume_sweep import RestoredDatabaseError
 from wvs.http.server import RemoteAddressError
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError

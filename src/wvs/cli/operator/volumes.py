@@ -12,9 +12,9 @@ from wvs.cli.operator.environment import database_url, volume_path
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.eventlog.codec import EventMapper
-from wvs.executor.sweeper import Action, Finding
-from wvs.executor.sweeping import sweep_volume
+from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Workbench
+from wvs.executor.workspace_sweep import Action, Finding
 from wvs.postgres.pool import create_pool
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics

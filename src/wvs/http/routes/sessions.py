@@ -34,8 +34,8 @@ from wvs.http.session_views import (
     session_view,
 )
 from wvs.http.writes import Write
+from wvs.quiesce.ack_batches import AckKind, Acknowledgement
 from wvs.quiesce.sessions import NEWEST, Directive, SessionState
-from wvs.quiesce.words import AckKind, Acknowledgement
 
 _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
 _ONE: Final = "/v1/sessions/{session:str}"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from wvs.agent.cgroups import kernel_freezer
+from wvs.agent.cgroup_freezer import kernel_freezer
 from wvs.agent.errors import NoFreezer
 from wvs.cli.console.demo.stage import WORKSPACE, Stage
 from wvs.cli.console.demo.telling import NotAsTold

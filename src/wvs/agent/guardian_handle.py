@@ -1,4 +1,4 @@
-"""What the wrapper tells the guardian of its command (see guardian.py), which outlives it."""
+"""What the wrapper tells the guardian of its command (see guardian_process.py), which outlives it."""
 
 import base64
 import os
@@ -9,20 +9,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from wvs.agent import guardian
+from wvs.agent import guardian_process
 
 _GONE_WITHIN_S: Final = 2.0
 _SLACK_S: Final = 0.25
 """By less than this a standstill that goes on longer is not told: the guardian gives a wrapper that lives 2 s more."""
 
 
-class Guard:
+class GuardianHandle:
     """A guardian over one cgroup; told of every standstill, it ends one that outlasts its deadline."""
 
     def __init__(self, directory: Path, file: str, thaw: str) -> None:
         """Starts it. The cgroup thaws when `thaw` is written to its `file`."""
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, directory, file, thaw],
+            [sys.executable, "-I", "-S", guardian_process.__file__, directory, file, thaw],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

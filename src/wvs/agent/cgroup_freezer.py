@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
+from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
 from wvs.agent.errors import NoFreezer
 from wvs.agent.freezer import Freezer, send_all, until, until_dead, until_thawed
-from wvs.agent.guarding import Guard
-from wvs.agent.placement import own_cgroup_v1, own_cgroup_v2
+from wvs.agent.guardian_handle import GuardianHandle
 
 _TOLD_WITHIN_S: Final = 0.012
 """The kernel tells of changes at most every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV), the last one late."""
@@ -121,8 +121,8 @@ class CgroupV2(_Cgroup):
             send_all(self.pids())
         await until_dead(lambda: self._says("populated 0"), self.pids)
 
-    def guard(self) -> Guard:
-        return Guard(self.directory, "cgroup.freeze", "0")
+    def guard(self) -> GuardianHandle:
+        return GuardianHandle(self.directory, "cgroup.freeze", "0")
 
     def close(self) -> None:
         for descriptor in (self._switch, self._events, self._witness):
@@ -186,8 +186,8 @@ class CgroupV1(_Cgroup):
     def holds(self) -> bool:
         return self._before is not None and self._is("FROZEN") and self.pids() == self._before
 
-    def guard(self) -> Guard:
-        return Guard(self.directory, "freezer.state", "THAWED")
+    def guard(self) -> GuardianHandle:
+        return GuardianHandle(self.directory, "freezer.state", "THAWED")
 
     async def kill(self) -> None:
         # Frozen first, or they could fork faster than they are killed; in v1 they die of the signal when they thaw,

@@ -16,8 +16,8 @@ from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.identity import LogPosition
 from wvs.eventlog.reading.follower import log_epoch, safe_position
-from wvs.executor.sweeper import Action, Finding, sweep_workspace
 from wvs.executor.workbench import Workbench
+from wvs.executor.workspace_sweep import Action, Finding, sweep_workspace
 from wvs.postgres.locks import SWEEPER
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql

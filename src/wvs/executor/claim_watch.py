@@ -21,7 +21,7 @@ TICK_S: Final = 0.5
 log = structlog.get_logger(__name__)
 
 
-class Guard:
+class ClaimWatch:
     """Watches over one claim. `cancel` is what the work in threads looks at between two safe points.
 
     `touched` says that a drop has begun: from then on its snapshot cannot become ready again.
@@ -82,7 +82,7 @@ class Guard:
         self.cancel.request(f"the claim was lost: {why}", ErrorCode.LEASE_LOST)
 
     @contextlib.asynccontextmanager
-    async def watching(self) -> AsyncGenerator["Guard"]:
+    async def watching(self) -> AsyncGenerator["ClaimWatch"]:
         """Watches while the block lasts."""
         task = asyncio.create_task(self._watch())
         try:
