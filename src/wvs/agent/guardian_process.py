@@ -1,7 +1,8 @@
 """The guardian of a frozen command: a process beside `wvsctl agent run` that thaws when that cannot any more.
 
-Run as a script of its own, `guardian_process.py DIRECTORY FILE THAW`, with nothing of WVS imported: it has to be small, and to
-outlive whatever kills the wrapper. Its input says until when the command may stand still, and in which tree.
+Run as a script of its own, `guardian_process.py DIRECTORY FILE THAW`. It imports nothing of WVS, because it has to be
+small and to outlive whatever kills the wrapper. Its input says until when the command may stay frozen, and in which
+tree.
 
     freeze DEADLINE LINK TREE      in seconds of CLOCK_MONOTONIC; the paths in base64
     free                           it runs again

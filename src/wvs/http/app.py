@@ -11,17 +11,17 @@ from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
-from wvs.http.admission import QueryParametersOf, admission
-from wvs.http.boundary import Boundary
-from wvs.http.context import RequestContext, context_of
-from wvs.http.document import Examples, describe, query_parameters_of
-from wvs.http.hosts import LOOPBACK_HOSTS, HostRule
-from wvs.http.limits import Limits
-from wvs.http.probes import Probes, Readiness, Refresh, probe_router
-from wvs.http.problems import EXCEPTION_HANDLERS
-from wvs.http.schema_pages import schema_router
-from wvs.http.strict_json import StrictRequest, require_closed_bodies
-from wvs.http.traffic import Traffic
+from wvs.http.edge.boundary import Boundary
+from wvs.http.edge.hosts import LOOPBACK_HOSTS, HostRule
+from wvs.http.edge.limits import Limits
+from wvs.http.edge.traffic import Traffic
+from wvs.http.openapi.document import Examples, describe, query_parameters_of
+from wvs.http.openapi.pages import schema_router
+from wvs.http.problems.problem import EXCEPTION_HANDLERS
+from wvs.http.requests.query import QueryParametersOf, admission
+from wvs.http.requests.strict_json import StrictRequest, require_closed_bodies
+from wvs.http.resources.probes import Probes, Readiness, Refresh, probe_router
+from wvs.http.wire.context import RequestContext, context_of
 from wvs.telemetry.metrics import Metrics
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]

@@ -12,8 +12,8 @@ from wvs.eventlog.codec import TOPICS, EventMapper, StoredEvent
 from wvs.eventlog.codec import Recorded as RecordedEvent
 from wvs.eventlog.reading.filtered_log import EventRow
 from wvs.eventlog.reading.follower import decode_at
-from wvs.http.positions import PATTERN, format_position
-from wvs.http.views import WorkspaceId
+from wvs.http.wire.ids import WorkspaceId
+from wvs.http.wire.positions import PATTERN, format_position
 
 Position = Annotated[str, Meta(pattern=PATTERN, examples=["1:42"])]
 

@@ -13,7 +13,7 @@ import structlog
 import uvicorn
 
 from wvs.http.app import Api
-from wvs.http.protocol import BoundedProtocol
+from wvs.http.edge.protocol import BoundedProtocol
 
 DRAIN_GRACE_S: Final = 30
 

@@ -14,11 +14,11 @@ from wvs.application.write_path import WritePath
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import TASK, WORKSPACE, InvalidId, format_id, parse_id
 from wvs.domain.values import NAME_PATTERN
-from wvs.http.directives import DirectiveWaiter
-from wvs.http.draining import finished_in_time
-from wvs.http.feed import Feed
+from wvs.http.live.directives import DirectiveWaiter
+from wvs.http.live.draining import finished_in_time
+from wvs.http.live.feed import Feed
+from wvs.http.live.tasks import TaskWaiter
 from wvs.http.views import Views
-from wvs.http.waiting import TaskWaiter
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from wvs.domain.ids import SESSION, WORKSPACE, format_id
 from wvs.domain.values import TEXT_PATTERN, Message
-from wvs.http.views import SessionId, WorkspaceId
+from wvs.http.wire.ids import SessionId, WorkspaceId
 from wvs.quiesce.sessions import Directive, DirectiveKind, Session, SessionState
 
 LEASE_S: Final = 30.0

@@ -2,24 +2,15 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
+from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.values import Certificate, TaskError
+from wvs.http.wire.ids import SessionId, SnapshotId, TaskId, WorkspaceId
 from wvs.readmodel.rows import ProgressRow, SnapshotRow, TaskRow, WorkspaceRow
-
-_SUFFIX: Final = "[0-7][0-9a-hjkmnp-tv-z]{25}"
-
-ID_PATTERNS: Final[dict[Prefix, str]] = {kind: f"^{kind}_{_SUFFIX}$" for kind in (WORKSPACE, SNAPSHOT, TASK, SESSION)}
-
-WorkspaceId = Annotated[str, Meta(pattern=ID_PATTERNS[WORKSPACE], examples=["ws_01h455vb4pex5vsknk084sn02q"])]
-SnapshotId = Annotated[str, Meta(pattern=ID_PATTERNS[SNAPSHOT], examples=["snap_01h455vb4pex5vsknk084sn02q"])]
-TaskId = Annotated[str, Meta(pattern=ID_PATTERNS[TASK], examples=["task_01h455vb4pex5vsknk084sn02q"])]
-SessionId = Annotated[str, Meta(pattern=ID_PATTERNS[SESSION], examples=["sess_01h455vb4pex5vsknk084sn02q"])]
 
 
 class WorkspaceView(Struct, frozen=True, kw_only=True):

@@ -15,15 +15,15 @@ from wvs.domain.events import Event
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import check_sequence
 from wvs.http.app import Api, create_app
-from wvs.http.directives import DirectiveWaiter
-from wvs.http.examples import EXAMPLES
-from wvs.http.feed import Feed, FeedLimits
-from wvs.http.limits import Limits
-from wvs.http.routes import chains, current, events, history, sessions, snapshots, stream, tasks, workspaces
+from wvs.http.edge.limits import Limits
+from wvs.http.live.directives import DirectiveWaiter
+from wvs.http.live.feed import Feed, FeedLimits
+from wvs.http.live.tasks import TaskWaiter
+from wvs.http.openapi.examples import EXAMPLES
+from wvs.http.resources import chains, current, events, history, sessions, snapshots, stream, tasks, workspaces
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.views import Views
-from wvs.http.waiting import TaskWaiter
 from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.pool import Pool, create_pool
 from wvs.projections.listings import Listings

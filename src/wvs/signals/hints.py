@@ -148,7 +148,7 @@ class Listener:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(
                         self._heartbeat_s
-                    ):  # wait_for may miss a cancellation, see http/directives.py
+                    ):  # wait_for may miss a cancellation, see http/live/directives.py
                         await lost.wait()
                 await connection.execute("SELECT 1")  # raises if it was lost, noticed or not
         finally:

@@ -12,10 +12,10 @@ from litestar.params import JSONBody
 from litestar.response import Stream
 
 from wvs.http.app import create_app
-from wvs.http.context import RequestContext
-from wvs.http.limits import Limits
-from wvs.http.openapi import problem_responses
+from wvs.http.edge.limits import Limits
+from wvs.http.openapi.responses import problem_responses
 from wvs.http.server import listen, serve
+from wvs.http.wire.context import RequestContext
 from wvs.telemetry.logs import configure_logging
 from wvs.telemetry.metrics import Metrics
 

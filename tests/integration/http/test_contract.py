@@ -20,7 +20,7 @@ from schemathesis.openapi.checks import RejectedPositiveData
 from tests.conftest import private_database
 from tests.integration.http.contract import ServedApi
 
-from wvs.http.problems import ProblemDocument
+from wvs.http.problems.problem import ProblemDocument
 from wvs.http.wiring import document
 
 EXAMPLES = int(os.environ.get("WVS_CONTRACT_EXAMPLES", "8"))

@@ -14,11 +14,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http import probes, problems, server, traffic
+from wvs.http import problems, server
 from wvs.http.app import Api, create_app
-from wvs.http.context import RequestContext
-from wvs.http.cursors import CursorText, Limit
-from wvs.http.openapi import problem_responses
+from wvs.http.edge import traffic
+from wvs.http.openapi.responses import problem_responses
+from wvs.http.resources import probes
+from wvs.http.wire.context import RequestContext
+from wvs.http.wire.cursors import CursorText, Limit
 from wvs.telemetry.metrics import Metrics
 
 

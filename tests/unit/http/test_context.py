@@ -3,7 +3,7 @@ import re
 import pytest
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http.context import ANONYMOUS, read_actor, read_context, wanted_headers
+from wvs.http.wire.context import ANONYMOUS, read_actor, read_context, wanted_headers
 
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
 PARENT = b"b7ad6b7169203331"

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import uvloop
 
-from wvs.http.corked import CorkedTransport
+from wvs.http.edge.corked import CorkedTransport
 
 
 class Recorder:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http.cursors import decode_cursor, encode_cursor
+from wvs.http.wire.cursors import decode_cursor, encode_cursor
 
 Position = tuple[str, int]
 ROUTE = "/v1/tasks"

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import cast
 from uuid import UUID
 
-from wvs.http.directives import DirectiveWaiter
+from wvs.http.live.directives import DirectiveWaiter
 from wvs.quiesce.sessions import Directive, DirectiveKind, Sessions
 from wvs.telemetry.metrics import Metrics
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from wvs.http.draining import finished_in_time
+from wvs.http.live.draining import finished_in_time
 
 
 async def test_a_wait_that_ends_in_time_is_told_so() -> None:

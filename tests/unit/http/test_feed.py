@@ -4,7 +4,7 @@ from uuid import UUID
 from tests.unit.eventlog.test_upcasting import EXAMPLE, old
 
 from wvs.eventlog.codec import EventMapper
-from wvs.http.feed import entry_of
+from wvs.http.live.feed import entry_of
 
 WORKSPACE = UUID("0193a1b2-0000-7000-8000-000000000001")
 

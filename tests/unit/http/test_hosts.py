@@ -1,6 +1,6 @@
 import pytest
 
-from wvs.http.hosts import LOOPBACK_HOSTS, HostRule
+from wvs.http.edge.hosts import LOOPBACK_HOSTS, HostRule
 
 
 @pytest.mark.parametrize(

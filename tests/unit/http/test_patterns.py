@@ -6,10 +6,10 @@ from msgspec import Meta
 
 from wvs.domain.errors import Refused
 from wvs.domain.values import WorkspaceName
-from wvs.http.patterns import in_words
-from wvs.http.routes.current import NewCurrent
-from wvs.http.routes.workspaces import NewWorkspace
-from wvs.http.strict_json import decode_strictly
+from wvs.http.problems.patterns import in_words
+from wvs.http.requests.strict_json import decode_strictly
+from wvs.http.resources.current import NewCurrent
+from wvs.http.resources.workspaces import NewWorkspace
 
 NAME = "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
 KEY = "must be 1 to 63 letters, digits and any of . _ / -, with a letter or digit at either end"

@@ -6,9 +6,9 @@ import pytest
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
-from wvs.http.explanations import EXPLANATIONS
-from wvs.http.openapi import problem_responses
-from wvs.http.problems import RETRY_AFTER_S, FieldError, problem_of, refuse_fields
+from wvs.http.openapi.responses import problem_responses
+from wvs.http.problems.explanations import EXPLANATIONS
+from wvs.http.problems.problem import RETRY_AFTER_S, FieldError, problem_of, refuse_fields
 
 RFC_9457_MEMBERS = {"type", "title", "status", "detail", "code", "hint", "request_id"}
 

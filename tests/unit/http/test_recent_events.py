@@ -3,7 +3,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wvs.http.recent_events import Entry, RecentEvents
+from wvs.http.live.recent_events import Entry, RecentEvents
 
 WORKSPACE = UUID(int=1)
 

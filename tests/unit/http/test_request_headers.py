@@ -1,7 +1,7 @@
 import pytest
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http.request_headers import parse_idempotency_key, parse_if_match, parse_wait, preference_applied
+from wvs.http.requests.headers import parse_idempotency_key, parse_if_match, parse_wait, preference_applied
 
 
 @pytest.mark.parametrize(

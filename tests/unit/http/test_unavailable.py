@@ -5,7 +5,7 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from wvs.http.unavailable import is_unavailable
+from wvs.http.problems.unavailable import is_unavailable
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What holds for every connection and request before routing: bounds, hosts, access log, problems."""

@@ -1,0 +1,75 @@
+"""Reading request bodies: whole, under a limit and a deadline, before the app starts."""
+
+import asyncio
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.http.wire.asgi import Message, Receive
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its body was complete; nobody is left to answer."""
+
+
+async def read_body(receive: Receive, limit_bytes: int, deadline_s: float) -> bytes:
+    """The whole body. Refuses `BODY_TOO_LARGE` past the limit and `INVALID_REQUEST` past the deadline; `ClientGone`.
+
+    Reading before the app starts keeps a slow sender from holding anything but its connection, and a partial body
+    from ever being taken for a whole one.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(deadline_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                part: bytes = message.get("body", b"")
+                size += len(part)
+                if size > limit_bytes:
+                    raise body_too_large(limit_bytes)
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+    except TimeoutError:
+        raise Refused(
+            ErrorCode.INVALID_REQUEST,
+            f"the body did not arrive within {deadline_s:g} s ({size} bytes did); the connection is closed",
+            "Send the whole body at once.",
+        ) from None
+
+
+def body_too_large(limit_bytes: int) -> Refused:
+    """The refusal of a body over the limit."""
+    return Refused(ErrorCode.BODY_TOO_LARGE, f"the body has more than {limit_bytes} bytes", limit_bytes=limit_bytes)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives `body` first, then whatever the server has to tell (the disconnect)."""
+    delivered = False
+
+    async def receive_again() -> Message:
+        nonlocal delivered
+        if delivered:
+            return await receive()
+        delivered = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
+
+
+async def discard(receive: Receive, limit_bytes: int, deadline_s: float) -> None:
+    """Reads and drops what is still sent, within both bounds.
+
+    Closing at once would reset the connection, and a client in the middle of sending would never see its answer
+    (RFC 9112 §9.6). Nothing is kept, so only time is spent, and little of that.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            while limit_bytes > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                limit_bytes -= len(message.get("body", b""))
+    except TimeoutError:
+        return

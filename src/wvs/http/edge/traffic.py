@@ -1,0 +1,70 @@
+"""What the API tells about every request: one line in the access log and one step of each metric."""
+
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from wvs.domain.errors import ErrorCode
+from wvs.http.wire.context import RequestContext
+from wvs.telemetry.metrics import Metrics
+
+UNROUTED: Final = "unrouted"
+# No request line was understood, so there is no method to count under.
+UNPARSED: Final = "unparsed"
+
+_PROBE_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_MAX_LOGGED_KEY: Final = 255
+
+_log = structlog.get_logger("wvs.http")
+
+
+class Traffic:
+    """Counts and logs requests under their route templates, never under paths: those carry ids."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        # Finding a labelled child takes a lock and several dicts. All labels are of finite sets, so this is bounded.
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(
+        self,
+        *,
+        context: RequestContext,
+        route: str,
+        method: str,
+        status: int,
+        duration_s: float,
+        refusal: ErrorCode | None,
+    ) -> None:
+        """One request is over; request id and trace are in the log's context already."""
+        requests, durations = self._of(route, method, status)
+        requests.inc()
+        durations.observe(duration_s)
+        if refusal is not None:
+            self._metrics.refusals.labels(refusal.value).inc()
+        key = context.idempotency_key
+        (_log.debug if route in _PROBE_ROUTES else _log.info)(
+            "http.request",
+            route=route,
+            method=method,
+            status=status,
+            duration_ms=round(duration_s * 1000, 3),
+            code=refusal,
+            idempotency_key=key and key[:_MAX_LOGGED_KEY],
+        )
+
+    def unparsed(self, context: RequestContext, status: int, refusal: ErrorCode, detail: str) -> None:
+        """A connection was closed because what came over it never became a request."""
+        self._metrics.http_requests.labels(UNROUTED, UNPARSED, str(status)).inc()
+        self._metrics.refusals.labels(refusal.value).inc()
+        _log.info("http.connection_refused", request_id=context.request_id, status=status, code=refusal, detail=detail)
+
+    def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        found = self._series.get((route, method, status))
+        if found is None:
+            found = self._series[route, method, status] = (
+                self._metrics.http_requests.labels(route, method, str(status)),
+                self._metrics.http_request_duration_seconds.labels(route, method),
+            )
+        return found

@@ -1,0 +1,1 @@
+"""Everything that waits: event streams, long polls, tasks that finish, draining."""

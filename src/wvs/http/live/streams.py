@@ -1,0 +1,150 @@
+"""One client's stream of events, as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from litestar import Response
+from msgspec import Struct
+
+from wvs.http.edge.boundary import ABORT, IS_HEAD
+from wvs.http.live.feed import Feed, Start
+from wvs.http.wire.asgi import Message, Receive, Scope, Send
+from wvs.http.wire.positions import format_position
+
+MEDIA_TYPE: Final = "text/event-stream"
+
+_RECONNECT_MS: Final = 1000
+_HEADERS: Final = [
+    (b"content-type", MEDIA_TYPE.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+_GONE_S: Final = 5.0
+
+_log = structlog.get_logger("wvs.http")
+
+
+class Wanted(Struct, frozen=True):
+    """Which events a stream shows: of one workspace or of all, of these types or of all."""
+
+    workspace_id: UUID | None = None
+    types: frozenset[str] = frozenset()
+
+
+class EventStream:
+    """An ASGI answer that lasts until the client leaves, the service drains, or the log is replaced.
+
+    A client that takes nothing blocks only this stream: sending waits for its socket, and what it misses meanwhile it
+    gets from the log when it reads on.
+    """
+
+    def __init__(self, feed: Feed, start: Start, wanted: Wanted) -> None:
+        self.sending_since: float | None = None
+        self._feed = feed
+        self._start = start
+        self._wanted = wanted
+        self._position = start.position
+        self._abort: Callable[[], None] | None = None
+        self._stalled = False
+        self._sent_at = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        self._abort = extensions.get(ABORT)
+        with self._feed.joined(self):
+            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+            if extensions.get(IS_HEAD):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            self._feed.metrics.event_stream_ends.labels(await self._live(receive, send)).inc()
+
+    def abort(self) -> None:
+        """Cuts the connection, whatever still waits to be sent."""
+        self._stalled = True
+        if self._abort is not None:
+            self._abort()
+
+    async def _live(self, receive: Receive, send: Send) -> str:
+        """Sends until the end; returns why it came."""
+        leaving = asyncio.create_task(_left(receive))
+        pumping = asyncio.create_task(self._pump(send))
+        try:
+            await asyncio.wait({leaving, pumping}, return_when=asyncio.FIRST_COMPLETED)
+            if pumping.done():
+                pumping.result()
+            if self._stalled:
+                # The server learns of the cut in its next round; before that, it would report a broken answer.
+                await asyncio.wait({leaving}, timeout=_GONE_S)
+                return "stalled"
+            return "left" if leaving.done() else "service"
+        finally:
+            leaving.cancel()
+            pumping.cancel()
+            await asyncio.gather(leaving, pumping, return_exceptions=True)
+
+    async def _pump(self, send: Send) -> None:
+        await self._send(send, b"retry: %d\n%b" % (_RECONNECT_MS, self._sign_of_life()))
+        while not self._feed.is_over(self._start):
+            changed = self._feed.changed.next()
+            before = self._position
+            if text := await self._next_text():
+                await self._send(send, text)
+            elif self._position == before:
+                await self._rest(send, changed)
+        await self._send(send, b": the service ends this stream; go on with Last-Event-ID\n\n", last=True)
+
+    async def _rest(self, send: Send, changed: asyncio.Event) -> None:
+        if asyncio.get_running_loop().time() - self._sent_at >= self._feed.limits.heartbeat_s:
+            await self._send(send, self._sign_of_life())
+        await changed.wait()
+
+    async def _next_text(self) -> bytes:
+        """What comes next, if it is wanted; moves the position in any case."""
+        try:
+            batch = await self._feed.after(self._start, self._position, self._wanted.workspace_id)
+        except Exception as error:  # noqa: BLE001 - an outage: the stream stays, and looks again at the next tick
+            self._feed.metrics.ignored_failures.labels("event_stream").inc()
+            _log.info("http.event_stream_failed", error=f"{type(error).__name__}: {error}")
+            return b""
+        self._position = batch.position
+        wanted = self._wanted
+        return b"".join(
+            entry.text
+            for entry in batch.entries
+            if (wanted.workspace_id in (None, entry.workspace_id)) and (not wanted.types or entry.type in wanted.types)
+        )
+
+    def _sign_of_life(self) -> bytes:
+        # An id without data is no event, but a client that reconnects goes on behind it: with a narrow filter it would
+        # otherwise have to read again whatever was filtered out.
+        return b": alive\nid: %b\n\n" % format_position(self._start.epoch, self._position).encode("ascii")
+
+    async def _send(self, send: Send, body: bytes, *, last: bool = False) -> None:
+        now = asyncio.get_running_loop().time()
+        self.sending_since = now
+        await send({"type": "http.response.body", "body": body, "more_body": not last})
+        self.sending_since = None
+        self._sent_at = now
+
+
+class StreamResponse(Response[bytes]):
+    """Lets a handler answer with a stream; what keeps it from beginning is still a problem."""
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(b"", media_type=MEDIA_TYPE)
+        self._stream = stream
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """The stream itself."""
+        return self._stream
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the client has closed its connection."""
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            return

@@ -1,0 +1,197 @@
+"""Every failure as an RFC 9457 problem: one function says which problem an exception is, one writes it."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.enums import ParamType
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    ValidationException,
+)
+
+from wvs.domain.errors import STATUS, ErrorCode, Refused
+from wvs.http.problems.explanations import EXPLANATIONS
+from wvs.http.problems.patterns import in_words
+from wvs.http.problems.unavailable import is_unavailable
+from wvs.http.wire.context import context_of
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_PREFIX: Final = "/problems/"
+REFUSAL_KEY: Final = "wvs_refusal"
+
+RETRY_AFTER_S: Final[Mapping[ErrorCode, int]] = {
+    ErrorCode.IDEMPOTENCY_IN_FLIGHT: 1,
+    ErrorCode.WORKSPACE_QUEUE_FULL: 5,
+    ErrorCode.UNAVAILABLE: 2,
+}
+
+# Litestar keeps the name `state` of a handler's argument for itself, and tells faults by the names of arguments.
+_RENAMED: Final = {"state_filter": "state", "event_type": "type"}
+_MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '([^']+)'")
+
+_log = structlog.get_logger("wvs.http")
+
+
+class FieldError(msgspec.Struct, frozen=True, rename={"place": "in"}):
+    """One thing that is wrong with a request: where (`body`, `query`, `path`, `header`), which field, and what."""
+
+    place: str
+    field: str
+    problem: str
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every failure (RFC 9457). A code may add fields of its own, such as `blockers` or `errors`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: ErrorCode
+    hint: str
+    request_id: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One failure, before it is written: a code with a status, what happened, what to do, and the values."""
+
+    code: ErrorCode
+    detail: str
+    hint: str = ""
+    fields: Mapping[str, Any] = {}
+
+    @property
+    def status(self) -> int:
+        return STATUS[self.code]
+
+    def headers(self) -> dict[str, str]:
+        """`Retry-After` for what may be repeated, `Allow` for a wrong method; empty for all others."""
+        found: dict[str, str] = {}
+        if self.code in RETRY_AFTER_S:
+            found["retry-after"] = str(self.fields.get("retry_after_s", RETRY_AFTER_S[self.code]))
+        if self.code is ErrorCode.METHOD_NOT_ALLOWED:
+            found["allow"] = ", ".join(self.fields.get("allow", ()))
+        return found
+
+    def body(self, request_id: str) -> bytes:
+        """The JSON document; a field of the refusal never replaces one of RFC 9457."""
+        explanation = EXPLANATIONS[self.code]
+        return msgspec.json.encode(
+            {
+                **self.fields,
+                "type": TYPE_PREFIX + self.code,
+                "title": explanation.title,
+                "status": self.status,
+                "detail": self.detail,
+                "code": self.code,
+                "hint": self.hint or explanation.hint,
+                "request_id": request_id,
+            }
+        )
+
+
+def problem_of(error: Exception) -> Problem:
+    """Which problem `error` is; whatever is not foreseen is `INTERNAL`, and nothing of it is told to the caller."""
+    match error:
+        case Refused() if error.code in STATUS:
+            return Problem(error.code, error.detail, error.hint, error.fields)
+        case ValidationException():
+            return invalid_request(_field_errors(error))
+        case MethodNotAllowedException():
+            return _method_not_allowed(error)
+        case HTTPException() if error.status_code < 500:
+            return _client_error(error)
+        case _ if is_unavailable(error):
+            return Problem(ErrorCode.UNAVAILABLE, "the database cannot be reached or is too busy")
+        case _:
+            return Problem(ErrorCode.INTERNAL, "the service failed; nothing more is told here, the log has the rest")
+
+
+def invalid_request(errors: list[FieldError]) -> Problem:
+    """`INVALID_REQUEST` that names every wrong field, in `errors` for programs and in `detail` for people."""
+    detail = "; ".join(f"{error.place} {error.field}".strip() + f": {error.problem}" for error in errors)
+    return Problem(ErrorCode.INVALID_REQUEST, detail, fields={"errors": errors})
+
+
+def refuse_fields(*errors: FieldError) -> Refused:
+    """The same as a `Refused`, for whoever finds the fault outside of Litestar's own validation."""
+    problem = invalid_request(list(errors))
+    return Refused(problem.code, problem.detail, problem.hint, **problem.fields)
+
+
+def note(error: Exception, state: dict[str, Any]) -> Problem:
+    """The problem of `error`, with its code left in the request's `state` for the access log and the metrics.
+
+    A failure of the service itself is logged here, once and with its traceback. A refusal is none.
+    """
+    problem = problem_of(error)
+    state[REFUSAL_KEY] = problem.code
+    if problem.code is ErrorCode.INTERNAL:
+        _log.error("http.crashed", exc_info=error)
+    elif problem.code is ErrorCode.UNAVAILABLE and not isinstance(error, Refused):
+        _log.warning("http.database_unavailable", error=f"{type(error).__name__}: {error}")
+    return problem
+
+
+def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's handler for every exception of a route and of the router."""
+    problem = note(error, request.scope["state"])
+    return Response(
+        content=problem.body(context_of(request).request_id),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=problem.headers(),
+    )
+
+
+_Handler = Callable[[Request[Any, Any, Any], Exception], Response[bytes]]
+
+EXCEPTION_HANDLERS: Final[Mapping[int | type[Exception], _Handler]] = {
+    Refused: answer_problem,
+    HTTPException: answer_problem,
+    Exception: answer_problem,
+}
+
+
+def _client_error(error: HTTPException) -> Problem:
+    match error.status_code:
+        case 404:
+            return Problem(ErrorCode.ROUTE_NOT_FOUND, "there is no operation under this path")
+        case 413:
+            return Problem(ErrorCode.BODY_TOO_LARGE, error.detail)
+        case 415:
+            return Problem(ErrorCode.UNSUPPORTED_MEDIA_TYPE, error.detail)
+        case _:
+            return Problem(ErrorCode.INVALID_REQUEST, error.detail)
+
+
+def _method_not_allowed(error: MethodNotAllowedException) -> Problem:
+    methods = {name.strip() for name in (error.headers or {}).get("allow", "").split(",") if name.strip()}
+    if "GET" in methods:
+        methods.add("HEAD")
+    allow = sorted(methods)
+    return Problem(ErrorCode.METHOD_NOT_ALLOWED, f"this path takes {', '.join(allow)}", fields={"allow": allow})
+
+
+def _field_errors(error: ValidationException) -> list[FieldError]:
+    found: list[FieldError] = []
+    for item in cast("list[dict[str, Any]]", error.extra or []):
+        place = _place(item.get("source"))
+        if place == "body":
+            # Bodies are judged before (`StrictRequest`); all that is left to Litestar is that there is none.
+            found.append(FieldError("body", "", "a JSON body is required"))
+        else:
+            name: str = item.get("key", "")
+            found.append(FieldError(place, _RENAMED.get(name, name), in_words(item["message"])))
+    if not found and (match := _MISSING_PARAMETER.search(error.detail)):
+        found.append(FieldError(match[1], match[2], "required, and missing"))
+    return found or [FieldError("request", "", error.detail)]
+
+
+def _place(source: str | None) -> str:
+    return source.value if isinstance(source, ParamType) else source or "request"

@@ -1,0 +1,1 @@
+"""Reading a request: headers, query parameters, JSON bodies, filters."""

@@ -1,0 +1,153 @@
+"""Time travel: a workspace as it was at a version or at a time."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeAlias
+from uuid import UUID
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from msgspec import Struct
+
+from wvs.domain.errors import ErrorCode, Refused
+from wvs.eventlog.reading.follower import log_epoch
+from wvs.http.event_views import Position
+from wvs.http.openapi.responses import problem_responses
+from wvs.http.problems.problem import FieldError, refuse_fields
+from wvs.http.requests.event_filters import TIME_SCHEMA, parse_time
+from wvs.http.requests.paths import GREATEST_VERSION, WorkspacePath
+from wvs.http.service import Service
+from wvs.http.views import CurrentView, SnapshotList, TaskList, WorkspaceView
+from wvs.http.wire.cursors import DEFAULT_LIMIT, Limit, decode_cursor, encode_cursor
+from wvs.http.wire.positions import format_position
+from wvs.projections.history import History, PastSlice, Place
+from wvs.readmodel.rows import SnapshotRow, TaskRow, WorkspaceRow
+
+_Version: TypeAlias = Annotated[
+    int | None,
+    QueryParameter(name="at_version", ge=1, le=GREATEST_VERSION, description="As of this event of the workspace."),
+]
+_Time: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="at_time",
+        max_length=40,
+        description="As of this time, RFC 3339 with an offset: `2026-01-31T09:00:00Z`.",
+        schema_extra=TIME_SCHEMA,
+    ),
+]
+
+
+def _cursor_parameter(name: str) -> QueryParameter:
+    return QueryParameter(
+        name=name, max_length=1024, description="Its `next_cursor` of an answer of the same version, for older ones."
+    )
+
+
+_SnapshotsCursor: TypeAlias = Annotated[str | None, _cursor_parameter("snapshots_cursor")]
+_TasksCursor: TypeAlias = Annotated[str | None, _cursor_parameter("tasks_cursor")]
+
+
+class HistoryView(Struct, frozen=True, kw_only=True):
+    """A workspace as it was when its event `version` had occurred and the next one had not.
+
+    Snapshots and tasks are those asked for until then, the last one first, a page of each; dropped snapshots are among
+    them. `live_tree` is the name of the directory that the agents worked in. `latest_version` is the last one now.
+    """
+
+    version: int
+    latest_version: int
+    position: Position
+    occurred_at: datetime
+    hash: str
+    workspace: WorkspaceView
+    current: CurrentView
+    live_tree: str | None
+    snapshots: SnapshotList
+    tasks: TaskList
+
+
+@get(
+    "/v1/workspaces/{workspace:str}/history",
+    operation_id="getWorkspaceHistory",
+    responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.VERSION_NOT_FOUND, ErrorCode.INVALID_CURSOR),
+)
+async def get_history(
+    workspace: WorkspacePath,
+    service: NamedDependency[Service],
+    at_version: _Version = None,
+    at_time: _Time = None,
+    snapshots_cursor: _SnapshotsCursor = None,
+    tasks_cursor: _TasksCursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> HistoryView:
+    """Shows a workspace as it was, replayed from the log: give either `at_version` or `at_time`.
+
+    To page on through its snapshots and tasks, ask for the `version` that the first answer tells.
+    """
+    row = await service.workspace(workspace)
+    async with service.readers.acquire() as connection:
+        history = History(connection, service.write_path.mapper, row.id)
+        place = await _place(history, row, at_version, at_time)
+        epoch = await log_epoch(connection)
+        past = await history.workspace(place.version)
+        pages = _Pages(row.id, place.version)
+        snapshots = await history.snapshots(place.version, pages.start("snapshots", snapshots_cursor), limit)
+        tasks = await history.tasks(place.version, pages.start("tasks", tasks_cursor), limit)
+    views = service.views
+    return HistoryView(
+        version=place.version,
+        latest_version=place.latest,
+        position=format_position(epoch, place.position),
+        occurred_at=place.occurred_at,
+        hash=place.hash.hex(),
+        workspace=views.workspace(past),
+        current=views.current(past),
+        live_tree=past.live_tree,
+        snapshots=SnapshotList([views.snapshot(it) for it in snapshots.rows], pages.next("snapshots", snapshots)),
+        tasks=TaskList([views.task(it) for it in tasks.rows], pages.next("tasks", tasks)),
+    )
+
+
+async def _place(history: History, row: WorkspaceRow, at_version: int | None, at_time: str | None) -> Place:
+    if (at_version is None) == (at_time is None):
+        raise refuse_fields(FieldError("query", "at_version", "give either at_version or at_time, and not both"))
+    version = at_version if at_time is None else await _version_at(history, row, parse_time("at_time", at_time))
+    place = None if version is None else await history.place(version)
+    if place is None:
+        raise Refused(ErrorCode.VERSION_NOT_FOUND, f"workspace {row.name} has not come to version {version}")
+    return place
+
+
+async def _version_at(history: History, row: WorkspaceRow, time: datetime) -> int:
+    if time > datetime.now(UTC):
+        raise Refused(
+            ErrorCode.VERSION_NOT_FOUND, f"{time.isoformat()} has not come yet", "The workspace itself is as of now."
+        )
+    version = await history.version_at(time)
+    if version == 0:
+        raise Refused(
+            ErrorCode.VERSION_NOT_FOUND,
+            f"workspace {row.name} did not exist at {time.isoformat()}",
+            f"It was created at {row.created_at.isoformat()}.",
+        )
+    return version
+
+
+class _Pages:
+    """Cursors of the two lists, bound to the workspace and the version that they show."""
+
+    def __init__(self, workspace_id: UUID, version: int) -> None:
+        self._bound = {"workspace": str(workspace_id), "version": version}
+        self._newest = version + 1
+
+    def start(self, part: str, cursor: str | None) -> int:
+        if cursor is None:
+            return self._newest
+        return decode_cursor(cursor, int, f"history {part}", self._bound)
+
+    def next(self, part: str, page: PastSlice[SnapshotRow] | PastSlice[TaskRow]) -> str | None:
+        return encode_cursor(page.oldest, f"history {part}", self._bound) if page.more else None
+
+
+HANDLERS: Final = [get_history]

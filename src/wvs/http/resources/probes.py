@@ -1,0 +1,147 @@
+"""What is not under /v1: is it alive, is it ready, its metrics, and the explanation of every error code."""
+
+import asyncio
+import html
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+import structlog
+from litestar import MediaType, Request, Response, Router, get
+from litestar.datastructures import ResponseHeader
+from litestar.exceptions import NotFoundException
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
+from litestar.params import FromPath
+
+from wvs.domain.errors import STATUS, ErrorCode, Refused
+from wvs.http.openapi.responses import problem_responses
+from wvs.http.problems.explanations import EXPLANATIONS
+from wvs.telemetry.metrics import CONTENT_TYPE, Metrics
+
+Readiness = Callable[[], Awaitable[Sequence[str]]]
+"""Why the service cannot serve, in words for people (such as "the database cannot be reached"); empty: it can."""
+
+Refresh = Callable[[], Awaitable[None]]
+"""Brings the metrics that are read from elsewhere (such as the queue's depth) up to date."""
+
+PROBE_TIMEOUT_S: Final = 2.0
+
+_log = structlog.get_logger("wvs.http")
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    status: Literal["alive"] = "alive"
+
+
+class Ready(msgspec.Struct, frozen=True):
+    status: Literal["ready"] = "ready"
+
+
+class ExplainedCode(msgspec.Struct, frozen=True):
+    """`status` is null for a code that occurs in `task.error` only."""
+
+    code: ErrorCode
+    status: int | None
+    title: str
+    meaning: str
+    hint: str
+
+
+class Probes(msgspec.Struct, frozen=True):
+    """What the routes of this module ask, each within two seconds."""
+
+    readiness: Readiness
+    draining: asyncio.Event
+    metrics: Metrics
+    refresh: Refresh | None = None
+
+    async def reasons(self) -> Sequence[str]:
+        """Why the service is not ready; a check that fails or hangs is a reason itself."""
+        if self.draining.is_set():
+            return ["the service is draining"]
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return await self.readiness()
+        except Exception as error:  # noqa: BLE001 - whatever keeps the check from answering is a reason
+            self._ignore("readiness", error)
+            return ["the readiness check failed"]
+
+    async def rendered(self) -> bytes:
+        """The metrics' text. A failed refresh leaves old values: the others are wanted most when something broke."""
+        try:
+            if self.refresh is not None:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    await self.refresh()
+        except Exception as error:  # noqa: BLE001 - counted and logged, and shown by the very metrics
+            self._ignore("metrics_refresh", error)
+        return self.metrics.render()
+
+    def _ignore(self, where: str, error: Exception) -> None:
+        self.metrics.ignored_failures.labels(where).inc()
+        _log.warning("http.probe_failed", where=where, error=f"{type(error).__name__}: {error}")
+
+
+def probe_router(probes: Probes) -> Router:
+    """The routes of this module."""
+
+    @get("/livez", operation_id="getLiveness", responses=problem_responses(), sync_to_thread=False)
+    def livez() -> Liveness:
+        """Answers as long as the process does; it asks nobody else."""
+        return Liveness()
+
+    @get("/readyz", operation_id="getReadiness", responses=problem_responses())
+    async def readyz() -> Ready:
+        """200 if the database is reachable and migrated and the service is not draining, else 503."""
+        reasons = await probes.reasons()
+        if reasons:
+            raise Refused(ErrorCode.UNAVAILABLE, "not ready: " + "; ".join(reasons), reasons=list(reasons))
+        return Ready()
+
+    @get("/metrics", operation_id="getMetrics", media_type=MediaType.TEXT, responses=problem_responses())
+    async def prometheus() -> Response[str]:
+        """The metrics in Prometheus' text format."""
+        # Litestar adds the charset to every text.
+        media_type = CONTENT_TYPE.removesuffix("; charset=utf-8")
+        return Response(await probes.rendered(), media_type=media_type)  # pyright: ignore[reportReturnType]
+
+    return Router("/", route_handlers=[livez, readyz, prometheus, explain], tags=["service"])
+
+
+@dataclass
+class _ExplainOperation(Operation):
+    def __post_init__(self) -> None:
+        answer = (self.responses or {}).get("200")
+        if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+            answer.content["text/html"] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+
+@get(
+    "/problems/{code:str}",
+    operation_id="explainProblem",
+    operation_class=_ExplainOperation,
+    responses=problem_responses(),
+    response_headers=[ResponseHeader(name="vary", value="accept", documentation_only=False)],
+    sync_to_thread=False,
+)
+def explain(code: FromPath[str], request: Request[Any, Any, Any]) -> Response[ExplainedCode]:
+    """What an error code means and what to do; as a page for whoever asks for text/html."""
+    try:
+        known = ErrorCode(code)
+    except ValueError:
+        raise NotFoundException from None
+    explanation = EXPLANATIONS[known]
+    answer = ExplainedCode(known, STATUS.get(known), explanation.title, explanation.meaning, explanation.hint)
+    if "text/html" in request.headers.get("accept", ""):
+        return Response(_page(answer), media_type=MediaType.HTML)  # pyright: ignore[reportReturnType]
+    return Response(answer)
+
+
+def _page(explained: ExplainedCode) -> Any:
+    where = f"HTTP status {explained.status}" if explained.status else "found in a task's error"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{explained.code}</title>'
+        f"<h1>{html.escape(explained.title)}</h1><p><code>{explained.code}</code>, {where}</p>"
+        f"<h2>What it means</h2><p>{html.escape(explained.meaning)}</p>"
+        f"<h2>What to do</h2><p>{html.escape(explained.hint)}</p></html>"
+    )

@@ -1,0 +1,82 @@
+"""The live stream of events: server-sent events with positions as ids."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
+from litestar.params import HeaderParameter, QueryParameter
+
+from wvs.domain.errors import ErrorCode
+from wvs.eventlog.codec import TOPICS
+from wvs.http.live.streams import MEDIA_TYPE, EventStream, StreamResponse, Wanted
+from wvs.http.openapi.responses import problem_responses
+from wvs.http.problems.problem import FieldError, refuse_fields
+from wvs.http.service import Service
+from wvs.http.wire.positions import PATTERN
+
+_TYPES: Final = frozenset(TOPICS.values())
+
+
+@dataclass
+class _StreamOperation(Operation):
+    def __post_init__(self) -> None:
+        answer = (self.responses or {}).get("200")
+        if isinstance(answer, OpenAPIResponse):
+            answer.description = "Server-sent events; it ends when the client leaves or the service stops."
+            answer.content = {MEDIA_TYPE: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+
+
+@get(
+    "/v1/events/stream",
+    operation_id="streamEvents",
+    operation_class=_StreamOperation,
+    responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.INVALID_CURSOR),
+)
+async def stream_events(
+    service: NamedDependency[Service],
+    workspace: Annotated[
+        str | None, QueryParameter(max_length=80, description="Id or name: only events of this workspace.")
+    ] = None,
+    event_type: Annotated[
+        list[str] | None,
+        QueryParameter(
+            name="type",
+            max_items=len(_TYPES),
+            description="Only events of this type, or, repeated, of these types.",
+            schema_extra={"items": {"type": "string", "enum": sorted(_TYPES)}},
+        ),
+    ] = None,
+    after: Annotated[
+        str | None,
+        QueryParameter(
+            max_length=40,
+            description="A position: the stream begins behind it, `EPOCH:0`: with the first event. Left out: now.",
+            schema_extra={"pattern": PATTERN},
+        ),
+    ] = None,
+    last_event_id: Annotated[
+        str | None,
+        HeaderParameter(
+            name="Last-Event-ID",
+            required=False,
+            description="The id that was seen last: the stream goes on behind it. It has precedence over `after`.",
+            schema_extra={"pattern": PATTERN},
+        ),
+    ] = None,
+) -> Response[bytes]:
+    """Sends events as they are committed, oldest first, each once; an id that goes on where a stream broke off.
+
+    Every event is `id: POSITION` and `data: EVENT`, the event in the form of `GET /v1/events`. Comments and ids without
+    data are signs of life.
+    """
+    unknown = sorted(set(event_type or ()) - _TYPES)
+    if unknown:
+        raise refuse_fields(FieldError("query", "type", f"{unknown[0][:80]!r} is no type of event"))
+    workspace_id = None if workspace is None else (await service.workspace(workspace)).id
+    start = await service.feed.start(last_event_id or after)
+    return StreamResponse(EventStream(service.feed, start, Wanted(workspace_id, frozenset(event_type or ()))))
+
+
+HANDLERS: Final = [stream_events]
