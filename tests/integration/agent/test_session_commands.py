@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from tests.integration.agent.conftest import Service
-from tests.integration.console.consoles import Result, Wvsctl
+from tests.integration.wvsctl.consoles import Result, Wvsctl
 
 from wvs.agent import register
 

@@ -21,7 +21,7 @@ import msgspec
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x00020000
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["wvs.cli.operator.serving", "wvs.cli.operator.app", __name__])
+_context.set_forkserver_preload(["wvs.cli.wvs.serving", "wvs.cli.wvs.app", __name__])
 
 
 def _execute(environment: dict[str, str], log: Path, mounts: str | None) -> None:
@@ -32,7 +32,7 @@ def _execute(environment: dict[str, str], log: Path, mounts: str | None) -> None
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update(environment)
-    from wvs.cli.operator.app import run  # noqa: PLC0415
+    from wvs.cli.wvs.app import run  # noqa: PLC0415
 
     sys.exit(run(["executor"]))
 

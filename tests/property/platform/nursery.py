@@ -22,9 +22,9 @@ from typing import Any
 import uvloop  # noqa: F401 - imported here so that no child has to
 
 from wvs import failpoints
-from wvs.cli.operator.app import settings_of_environment
-from wvs.cli.operator.serving import run_api, run_executor
-from wvs.cli.operator.volumes import run_check
+from wvs.cli.wvs.app import settings_of_environment
+from wvs.cli.wvs.serving import run_api, run_executor
+from wvs.cli.wvs.volumes import run_check
 
 _PR_SET_PDEATHSIG = 1
 

@@ -14,10 +14,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http import problems, server
+from wvs.http import server
 from wvs.http.app import Api, create_app
 from wvs.http.edge import traffic
 from wvs.http.openapi.responses import problem_responses
+from wvs.http.problems import problem
 from wvs.http.resources import probes
 from wvs.http.wire.context import RequestContext
 from wvs.http.wire.cursors import CursorText, Limit
@@ -131,7 +132,7 @@ async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> "Iterator[list[structlog.typing.EventDict]]":
     """Every log event of the test, with the fields of the log context."""
-    for module in (probes, problems, server, traffic):
+    for module in (probes, problem, server, traffic):
         # A logger that another test has used may have kept that test's configuration.
         monkeypatch.setattr(module, "_log", structlog.get_logger("wvs.http"))
     before = structlog.get_config()

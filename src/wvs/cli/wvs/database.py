@@ -1,0 +1,18 @@
+"""`wvs migrate`."""
+
+import asyncio
+import sys
+
+from wvs.cli.wvs.environment import database_url
+from wvs.postgres.migrate import migrate
+from wvs.settings import Settings
+
+
+def run_migrate(settings: Settings) -> int:
+    """Applies what is pending and prints each migration's name."""
+    applied = asyncio.run(migrate(database_url(settings)))
+    for name in applied:
+        sys.stdout.write(f"applied {name}\n")
+    if not applied:
+        sys.stdout.write("up to date\n")
+    return 0

@@ -1,0 +1,28 @@
+"""`wvs epoch raise`."""
+
+import asyncio
+import sys
+
+from wvs.cli.wvs.environment import database_url
+from wvs.eventlog.epoch import FENCE_LEAP, Raised, raise_epoch
+from wvs.postgres.pool import connect
+from wvs.settings import Settings
+
+
+def run_raise(settings: Settings) -> int:
+    """Begins a new epoch and says what that changes."""
+    raised = asyncio.run(_raise(database_url(settings)))
+    moved = "; its sequence was behind it, and was put right" if raised.sequence_moved else ""
+    sys.stdout.write(
+        f"epoch {raised.epoch} begins behind position {raised.position}{moved}\n"
+        f"every fence is {FENCE_LEAP} higher; positions and cursors of earlier epochs are refused\n"
+    )
+    return 0
+
+
+async def _raise(url: str) -> Raised:
+    connection = await connect(url, application_name="wvs epoch")
+    try:
+        return await raise_epoch(connection)
+    finally:
+        await connection.close()

@@ -1,0 +1,189 @@
+"""`wvs up`: database, migrations, API and executor in one process tree, each in a process of its own.
+
+A child that ends by itself is started again: that is what brings an executor back after a crash. The tree ends as one:
+children drain when this process does, or when it is gone.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+from uuid_utils.compat import uuid7
+
+from wvs.cli.wvs.environment import child_environment, volume_path
+from wvs.cli.wvs.family import PARENT, READY_FD
+from wvs.engines.base import EngineName
+from wvs.engines.volume.opening import init_volume
+from wvs.postgres.embedded import EmbeddedPostgres
+from wvs.postgres.errors import DatabaseSetupError
+from wvs.postgres.migrate import migrate
+from wvs.settings import Settings
+
+_BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_STABLE_S: Final = 30.0
+_READY_TIMEOUT_S: Final = 60.0
+_KILL_AFTER_S: Final = 15.0
+_DATABASE_LOOK_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+def run_up(settings: Settings, engine: EngineName | None) -> int:
+    """Runs the tree until it is told to end; 1 if the API never came up."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with _own_database(settings) as server:
+        url = settings.database_url if server is None else server.url()
+        asyncio.run(migrate(url or ""))
+        _ensure_volume(volume_path(settings), engine)
+        return asyncio.run(_Tree(replace(settings, database_url=url), server).run())
+
+
+@contextlib.contextmanager
+def _own_database(settings: Settings) -> Generator[EmbeddedPostgres | None]:
+    if settings.database_url is not None:
+        yield None
+        return
+    with EmbeddedPostgres(settings.data_dir) as server:
+        yield server
+
+
+def _ensure_volume(path: Path, engine: EngineName | None) -> None:
+    made = init_volume(str(path), uuid7(), engine)
+    if made.choice is not None:
+        log.info("volume_made", path=str(path), engine=made.identity.engine)
+
+
+class _Tree:
+    """The children, and the orders that end them."""
+
+    def __init__(self, settings: Settings, server: EmbeddedPostgres | None) -> None:
+        self._settings = settings
+        self._server = server
+        self._children: set[asyncio.subprocess.Process] = set()
+        self._ending = asyncio.Event()
+        self._environment = {**child_environment(settings), PARENT: str(os.getpid())}
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        reading, writing = os.pipe()
+        os.set_inheritable(writing, True)
+        try:
+            api = asyncio.create_task(self._keep("api", {READY_FD: str(writing)}, (writing,)))
+            executor = asyncio.create_task(self._keep("executor", {}, ()))
+            database = asyncio.create_task(self._keep_database())
+            ready = await self._announce(reading)
+            await self._ending.wait()
+            await asyncio.gather(api, executor, database)
+        finally:
+            os.close(reading)
+            os.close(writing)
+        return 0 if ready else 1
+
+    async def _announce(self, reading: int) -> bool:
+        """Prints `ready URL` once the API serves."""
+        url = asyncio.create_task(_first_line(reading))
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait({url, ending}, timeout=_READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not url.done():
+            url.cancel()
+            if not self._ending.is_set():
+                log.error("api_did_not_come_up", seconds=_READY_TIMEOUT_S)
+                self._ending.set()
+                return False
+            return True
+        sys.stdout.write(f"ready {url.result()}\n")
+        sys.stdout.flush()
+        # A restarted API has to come back where it was.
+        self._environment["WVS_PORT"] = url.result().rsplit(":", 1)[1]
+        return True
+
+    async def _keep(self, command: str, extra: dict[str, str], descriptors: tuple[int, ...]) -> None:
+        """Runs `wvs COMMAND`, and runs it again when it ends although nobody asked for that."""
+        failures = 0
+        while not self._ending.is_set():
+            began = time.monotonic()
+            code = await self._run_once(command, extra, descriptors)
+            if self._ending.is_set():
+                return
+            failures = 0 if time.monotonic() - began > _STABLE_S else failures + 1
+            pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            log.warning("child_ended", command=command, code=code, again_in_s=pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), pause)
+
+    async def _keep_database(self) -> None:
+        """Starts the embedded server again when it ends although nobody asked for that."""
+        while self._server is not None and not self._ending.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), _DATABASE_LOOK_S)
+            if self._server.pid is None and not self._ending.is_set():
+                await self._restart_database(self._server)
+
+    async def _restart_database(self, server: EmbeddedPostgres) -> None:
+        log.error("database_ended", log_file=str(server.log_file))
+        try:
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+        except DatabaseSetupError as error:
+            log.critical("database_not_restarted", error=str(error))
+            return
+        log.warning("database_restarted")
+        if server.url() != self._environment["WVS_DATABASE_URL"]:
+            self._environment["WVS_DATABASE_URL"] = server.url()
+            for child in self._children:
+                child.terminate()
+
+    async def _run_once(self, command: str, extra: dict[str, str], descriptors: tuple[int, ...]) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "wvs.cli.wvs",
+            command,
+            env={**self._environment, **extra},
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=descriptors,
+            # Ctrl-C is for this process, which then tells its children; they must not drain before it knows.
+            start_new_session=True,
+        )
+        log.info("child_started", command=command, pid=process.pid)
+        self._children.add(process)
+        ended = asyncio.create_task(process.wait())
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait({ended, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not ended.done():
+            process.terminate()
+            _, slow = await asyncio.wait({ended}, timeout=self._settings.drain_grace_s * 2 + _KILL_AFTER_S)
+            if slow:
+                log.warning("child_killed", command=command, pid=process.pid)
+                process.kill()
+        self._children.discard(process)
+        return await ended
+
+
+async def _first_line(descriptor: int) -> str:
+    loop = asyncio.get_running_loop()
+    line: asyncio.Future[str] = loop.create_future()
+    collected = bytearray()
+
+    def on_readable() -> None:
+        collected.extend(os.read(descriptor, 1024))
+        if b"\n" in collected and not line.done():
+            line.set_result(collected.split(b"\n", 1)[0].decode())
+
+    loop.add_reader(descriptor, on_readable)
+    try:
+        return await line
+    finally:
+        loop.remove_reader(descriptor)

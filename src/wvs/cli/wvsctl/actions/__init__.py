@@ -1,0 +1,1 @@
+"""What several commands do: one invocation, asynchronous writes, waiting, lists."""

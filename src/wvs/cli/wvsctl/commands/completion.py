@@ -1,0 +1,22 @@
+"""`wvsctl completion`: the script that completes commands and options in a shell."""
+
+from typing import Literal
+
+from cyclopts import App
+
+from wvs.cli.wvsctl.actions.invocation import Run
+
+
+def register(root: App) -> None:
+    """Add the command; it needs the whole program, therefore not a group like the others."""
+
+    @root.command
+    def completion(shell: Literal["bash", "zsh", "fish"], /, *, run: Run) -> None:  # pyright: ignore[reportUnusedFunction]
+        """Print the shell's completion script, e.g. eval "$(wvsctl completion bash)".
+
+        Parameters
+        ----------
+        shell
+            Which shell.
+        """
+        print(root.generate_completion(prog_name="wvsctl", shell=shell), file=run.screen.out)

@@ -1,0 +1,75 @@
+"""`wvsctl task …`."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from wvs.cli.wvsctl.actions.arguments import Task, TaskKindChoice, TaskStateChoice
+from wvs.cli.wvsctl.actions.completing import workspace_names
+from wvs.cli.wvsctl.actions.invocation import Run
+from wvs.cli.wvsctl.actions.listing import Paging, show_list
+from wvs.cli.wvsctl.actions.operations import act_on_task, judge, waiter_of
+from wvs.cli.wvsctl.actions.showing import show_task
+from wvs.cli.wvsctl.api.client import path_of
+from wvs.cli.wvsctl.api.documents import TaskDocument
+from wvs.cli.wvsctl.api.failures import UsageFailure
+from wvs.cli.wvsctl.output.tables import TASKS
+
+app = App(name="task", help="Follow asynchronous operations, retry and cancel them.")
+
+
+@app.command(name="list")
+def list_(
+    *,
+    workspace: Annotated[str | None, Parameter(completer=workspace_names)] = None,
+    state: TaskStateChoice = None,
+    kind: TaskKindChoice = None,
+    paging: Paging = None,
+    run: Run,
+) -> None:
+    """List tasks, newest first.
+
+    Parameters
+    ----------
+    workspace
+        Only those of this workspace (name or id).
+    state
+        Only those in this state.
+    kind
+        Only those of this kind.
+    """
+    filters = (("workspace", workspace), ("state", state), ("kind", kind))
+    show_list(run, path_of("tasks"), filters, TASKS, TaskDocument, paging)
+
+
+@app.command
+def get(task: Task, /, *, run: Run) -> None:
+    """Show a task."""
+    show_task(run, run.client.get(path_of("tasks", task)).body)
+
+
+@app.command
+def wait(task: Task, /, *, run: Run) -> None:
+    """Wait until a task is final: 0 if it succeeded, 6 if not, 7 if --wait-timeout is over first."""
+    if run.options.no_wait:
+        raise UsageFailure("--no-wait makes no sense with task wait", f"look without waiting: wvsctl task get {task}")
+    waiter = waiter_of(run)
+    answer = run.client.get(path_of("tasks", task))
+    document, raw = run.client.decode(answer, TaskDocument), answer.body
+    if not document.is_final:
+        waited = waiter.wait(document)
+        document, raw = waited.task, waited.raw
+    show_task(run, raw)
+    judge(document)
+
+
+@app.command
+def retry(task: Task, /, *, run: Run) -> None:
+    """Queue a failed task again and wait for it."""
+    act_on_task(run, task, "retry")
+
+
+@app.command
+def cancel(task: Task, /, *, run: Run) -> None:
+    """Cancel a queued task, ask a running one to end at its next safe point, or give a failed one up."""
+    act_on_task(run, task, "cancel")

@@ -1,0 +1,118 @@
+"""A service of the demo's own: `wvs up` with an embedded PostgreSQL, in a directory that is gone afterwards."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+from wvs.cli.wvsctl.demo.telling import NotAsTold
+
+READY: Final = "ready "
+_END_S: Final = 30.0
+_TAIL_LINES: Final = 15
+
+
+class Service:
+    """The process tree of one `wvs up`."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self._process = process
+        self.url = url
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def executor(self) -> int | None:
+        """The process id of its executor, if it has one at this moment."""
+        for pid in self.children():
+            with contextlib.suppress(OSError):
+                if b"executor" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    return pid
+        return None
+
+    def children(self) -> list[int]:
+        """Its child processes: API, executor, and the PostgreSQL server."""
+        return _children(self._process.pid)
+
+    def end(self) -> int:
+        """Tell it to drain; its exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Generator[Service]:
+    """`wvs up` below `directory` for the time of the block; raises `NotAsTold` with its log if it does not come up."""
+    log = directory / "wvs.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wvs.cli.wvs", "up", "--data-dir", str(directory / "data"), "--engine", "copy"],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the demo, which then ends the service in order
+        )
+    service = Service(process, "")
+    try:
+        if process.stdout is None or not (line := process.stdout.readline()).startswith(READY):
+            raise NotAsTold(f"wvs up did not come up:\n{tail(log)}")
+        service.url = line.removeprefix(READY).strip()
+        yield service
+    finally:
+        if process.poll() is None:
+            service.end()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def tail(log: Path) -> str:
+    """The last lines of the service's log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+
+
+def is_gone(pid: int, within_s: float = 5.0) -> bool:
+    """Whether the process ended, at the latest `within_s` from now."""
+    deadline = time.monotonic() + within_s
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without settings of another service; one clone worker leaves time to be killed in.
+
+    The budget of a freeze is short, because the story waits for one to run out.
+    """
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
+    return {
+        **others,
+        "WVS_PORT": "0",
+        "WVS_EXECUTOR_METRICS_PORT": "0",
+        "WVS_CLONE_WORKERS": "1",
+        "WVS_FREEZE_BUDGET_S": "4",
+    }
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name in parentheses may hold anything; the parent's id is the second field behind it (proc(5)).
+            fields = status.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                found.append(int(status.parent.name))
+    return found

@@ -1,0 +1,1 @@
+"""Help pages, rendered ahead of time."""

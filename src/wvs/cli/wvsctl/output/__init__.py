@@ -1,0 +1,1 @@
+"""What the console prints: text layout, tables, descriptions, progress, failures."""

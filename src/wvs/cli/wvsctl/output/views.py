@@ -1,0 +1,105 @@
+"""One resource for people: a label and a value per line."""
+
+from collections.abc import Sequence
+
+from wvs.cli.wvsctl.api.documents import (
+    CurrentDocument,
+    ErrorDocument,
+    ProgressDocument,
+    SnapshotDocument,
+    TaskDocument,
+    WorkspaceDocument,
+)
+from wvs.cli.wvsctl.output.layout import NOTHING, moment, number, pairs, size
+from wvs.cli.wvsctl.output.proof import in_words
+
+Rows = Sequence[tuple[str, str]]
+
+
+def workspace_rows(workspace: WorkspaceDocument) -> Rows:
+    """A workspace."""
+    return [
+        ("workspace", workspace.id),
+        ("name", workspace.name),
+        ("state", workspace.state),
+        ("path", workspace.path or NOTHING),
+        ("current", workspace.current_snapshot_id or "none yet"),
+        ("epoch", str(workspace.epoch)),
+        ("labels", pairs(workspace.labels)),
+        ("created", moment(workspace.created_at)),
+        *_if_any("disabled", moment(workspace.disabled_at)),
+        *_error(workspace.error),
+    ]
+
+
+def snapshot_rows(snapshot: SnapshotDocument) -> Rows:
+    """A snapshot, with its certificate in words."""
+    proof = in_words(snapshot.certificate) if snapshot.certificate else []
+    return [
+        ("snapshot", snapshot.id),
+        ("workspace", snapshot.workspace_id),
+        ("state", snapshot.state),
+        ("message", snapshot.message or NOTHING),
+        ("labels", pairs(snapshot.labels)),
+        ("content", f"{number(snapshot.files)} files, {size(snapshot.bytes)}"),
+        ("created", moment(snapshot.created_at)),
+        ("ready", moment(snapshot.ready_at)),
+        *_if_any("deleted", moment(snapshot.deleted_at)),
+        *_error(snapshot.error),
+        *(("proof" if index == 0 else "", line) for index, line in enumerate(proof)),
+    ]
+
+
+def current_rows(current: CurrentDocument, etag: str | None) -> Rows:
+    """The pointer, and the ETag that `current set --if-match` takes."""
+    return [
+        ("current", current.snapshot_id or "none yet"),
+        ("path", current.path or NOTHING),
+        ("epoch", str(current.epoch)),
+        *_if_any("etag", etag or NOTHING),
+    ]
+
+
+def task_rows(task: TaskDocument) -> Rows:
+    """A task."""
+    return [
+        ("task", task.id),
+        ("kind", task.kind),
+        ("state", f"{task.state} (nothing had to be done)" if task.noop else task.state),
+        ("workspace", task.workspace_id),
+        *_if_any("snapshot", task.snapshot_id or NOTHING),
+        ("attempt", f"{task.attempt} of {task.max_attempts}"),
+        *_if_any("progress", progress_in_words(task.progress)),
+        ("created", moment(task.created_at)),
+        ("started", moment(task.started_at)),
+        ("finished", moment(task.finished_at)),
+        *_if_any("next attempt", moment(task.next_attempt_at)),
+        *_error(task.error),
+    ]
+
+
+def progress_in_words(progress: ProgressDocument | None) -> str:
+    """How far a task is, e.g. `clone: 12,000 of 20,761 files, 3.1 MiB of 8.0 MiB`."""
+    if progress is None:
+        return NOTHING
+    parts = [
+        _share(number(progress.files_done), number(progress.files_total), " files") if progress.files_done else "",
+        _share(size(progress.bytes_done), size(progress.bytes_total), "") if progress.bytes_done else "",
+    ]
+    counts = ", ".join(part for part in parts if part)
+    return f"{progress.phase or 'running'}: {counts}" if counts else progress.phase or "running"
+
+
+def _share(done: str, total: str, unit: str) -> str:
+    return f"{done}{unit}" if total in (NOTHING, done) else f"{done} of {total}{unit}"
+
+
+def _if_any(label: str, value: str) -> Rows:
+    return [] if value == NOTHING else [(label, value)]
+
+
+def _error(error: ErrorDocument | None) -> Rows:
+    if error is None:
+        return []
+    hint = [("", error.hint)] if error.hint else []
+    return [("error", f"{error.detail} [{error.code}]"), *hint]

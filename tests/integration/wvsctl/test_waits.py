@@ -1,0 +1,147 @@
+"""Tasks that stay queued because nobody works: waiting, not waiting, giving up, and what follows."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.integration.wvsctl.consoles import Wvsctl, serving, working
+
+from wvs.cli.wvsctl.api.client import Client, path_of
+from wvs.cli.wvsctl.api.transport import Transport
+
+
+def test_no_wait_returns_at_once_and_tells_how_to_wait(idle: Wvsctl, name: Callable[[], str]) -> None:
+    given = name()
+    result = idle.ok("workspace", "create", given, "--no-wait")
+    assert "state      initializing" in result.out
+    task = idle.json("task", "list", "--workspace", given)["items"][0]["id"]
+    assert f"wvsctl task wait {task}" in result.err
+    assert idle.json("workspace", "create", name(), "--no-wait")["task"]["state"] == "queued"
+
+
+def test_a_wait_that_is_over_exits_7_and_the_task_goes_on(
+    idle: Wvsctl, idle_environment: dict[str, str], name: Callable[[], str], tmp_path: Path
+) -> None:
+    given = name()
+    began = time.monotonic()
+    result = idle("workspace", "create", given, "--wait-timeout", "1.5", "--json")
+    assert result.code == 7
+    assert 1.4 < time.monotonic() - began < 6
+    assert "goes on without this console" in result.err
+    assert result.out == ""
+    task = idle.json("task", "list", "--workspace", given, "--state", "queued")["items"][0]["id"]
+    assert f"wvsctl task get {task}" in result.err
+    assert idle("task", "wait", task, "--wait-timeout", "0.2").code == 7
+    with working(idle_environment, tmp_path / "executor.log"):
+        waited = idle.ok("task", "wait", task, "--wait-timeout", "60")
+    assert "state      succeeded" in waited.out
+
+
+def test_a_wait_outlives_a_restart_of_the_api(
+    idle: Wvsctl, idle_environment: dict[str, str], queued: tuple[str, str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    _, task = queued
+    with serving("api", "--port", port, environment=idle_environment, log=tmp_path / "first.log") as url:
+        console = Wvsctl(url).start("task", "wait", task)
+        _read_until(console, task)
+    _read_until(console, "the task goes on, trying again")
+    with (
+        serving("api", "--port", port, environment=idle_environment, log=tmp_path / "second.log"),
+        working(idle_environment, tmp_path / "executor.log"),
+    ):
+        out, err = console.communicate(timeout=60)
+    assert console.returncode == 0, err
+    assert "state      succeeded" in out
+
+
+def test_ctrl_c_while_waiting_exits_130_and_names_the_task_that_goes_on(idle: Wvsctl, queued: tuple[str, str]) -> None:
+    _, task = queued
+    console = idle.start("task", "wait", task)
+    _read_until(console, task)
+    console.send_signal(signal.SIGINT)
+    out, err = console.communicate(timeout=20)
+    assert console.returncode == 130
+    assert out == ""
+    assert "goes on without this console" in err
+    assert f"wvsctl task get {task}" in err
+    assert idle.json("task", "get", task)["state"] == "queued"
+
+
+def test_ctrl_c_before_the_answer_names_the_key_that_tells_what_became_of_it(
+    idle: Wvsctl, name: Callable[[], str]
+) -> None:
+    given = name()
+    with _deaf_server() as url:
+        console = Wvsctl(url).start("workspace", "create", given)
+        key = _read_until(console, "idempotency key: ").split()[-1]
+        time.sleep(0.2)
+        console.send_signal(signal.SIGINT)
+        _, err = console.communicate(timeout=20)
+    assert console.returncode == 130
+    assert f"--idempotency-key {key}" in err
+
+
+@contextlib.contextmanager
+def _deaf_server() -> Iterator[str]:
+    """Accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _read_until(console: subprocess.Popen[str], text: str) -> str:
+    assert console.stderr is not None
+    for line in console.stderr:
+        if text in line:
+            return line
+    raise AssertionError(f"the console ended without a word about {text}")
+
+
+def test_cancel_of_a_queued_task_exits_0_and_whoever_waits_for_it_6(idle: Wvsctl, queued: tuple[str, str]) -> None:
+    given, task = queued
+    waiting = idle.start("task", "wait", task)
+    _read_until(waiting, task)
+    result = idle.ok("task", "cancel", task)
+    assert "state      cancelled" in result.out
+    _, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == 6, err
+    assert "workspace_init cancelled" in err
+    again = idle("task", "cancel", task)
+    assert again.code == 5
+    assert "TASK_NOT_CANCELLABLE" in again.err
+    retried = idle("task", "retry", task)
+    assert retried.code == 5
+    assert "TASK_NOT_RETRYABLE" in retried.err
+    restarted = idle.json("workspace", "retry-init", given, "--no-wait")
+    assert restarted["workspace"]["state"] == "initializing"
+
+
+def test_a_full_queue_is_a_failure(
+    idle: Wvsctl, idle_environment: dict[str, str], queued: tuple[str, str], tmp_path: Path
+) -> None:
+    given, task = queued
+    with working(idle_environment, tmp_path / "executor.log"):
+        idle.ok("task", "wait", task)
+    client = Client(Transport(idle.url), actor=None, say=print)
+    for number in range(100):
+        client.write("POST", path_of("workspaces", given, "snapshots"), {}, key=f"{given}-{number}")
+    result = idle("snapshot", "create", given, "--no-wait")
+    assert result.code == 1
+    assert "WORKSPACE_QUEUE_FULL" in result.err
+    idle.ok("workspace", "disable", given, "--yes")
+
+
+def test_a_workspace_without_a_live_tree_has_no_path(idle: Wvsctl, queued: tuple[str, str]) -> None:
+    result = idle("workspace", "path", queued[0])
+    assert (result.code, result.out) == (1, "")
+    assert "it is initializing" in result.err
+
+
+def test_an_unknown_task_is_not_found(idle: Wvsctl) -> None:
+    for action in ("get", "wait", "retry", "cancel"):
+        assert idle("task", action, "task_00000000000000000000000000").code == 3

@@ -1,0 +1,181 @@
+"""The client against a server that misbehaves on demand."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.unit.wvsctl.scripted_server import ScriptedServer, problem, reply
+
+from wvs.cli.wvsctl.api.client import Client, path_of
+from wvs.cli.wvsctl.api.documents import CurrentDocument
+from wvs.cli.wvsctl.api.exits import Exit
+from wvs.cli.wvsctl.api.failures import ConnectionLost, Foreign, Refusal, Unreachable, UsageFailure
+from wvs.cli.wvsctl.api.transport import Transport
+
+Start = Callable[..., ScriptedServer]
+JSON = {"Content_Type": "application/json"}
+
+
+class Calls:
+    """A client with its sleeps and messages written down."""
+
+    def __init__(self, url: str) -> None:
+        self.slept: list[float] = []
+        self.said: list[str] = []
+        self.client = Client(Transport(url), actor="alice", say=self.said.append, sleep=self.slept.append)
+
+    def write(self) -> int:
+        return self.client.write("POST", path_of("workspaces"), {"name": "a"}, key="k1").status
+
+
+def test_an_unavailable_api_is_asked_again_with_the_same_key_and_request_id_after_its_retry_after(
+    scripted: Start,
+) -> None:
+    server = scripted(problem(503, "UNAVAILABLE", Retry_After="3"), problem(503, "UNAVAILABLE"), reply(202))
+    calls = Calls(server.url)
+    assert calls.write() == 202
+    assert calls.slept == [3.0, 1.0]
+    assert [request.headers["Idempotency-Key"] for request in server.received] == ["k1"] * 3
+    assert len({request.headers["X-Request-Id"] for request in server.received}) == 1
+    assert len(calls.said) == 2
+    assert "trying again in 3 s with the same idempotency key" in calls.said[0]
+
+
+def test_a_retry_after_of_an_hour_is_not_slept_through(scripted: Start) -> None:
+    server = scripted(problem(503, "UNAVAILABLE", Retry_After="3600"), reply(202))
+    calls = Calls(server.url)
+    assert calls.write() == 202
+    assert calls.slept == [30.0]
+
+
+def test_a_lost_connection_is_followed_by_the_same_write(scripted: Start) -> None:
+    server = scripted(None, reply(202))
+    calls = Calls(server.url)
+    assert calls.write() == 202
+    assert [request.body for request in server.received] == [b'{"name":"a"}'] * 2
+
+
+def test_a_first_answer_still_in_flight_is_waited_for(scripted: Start) -> None:
+    calls = Calls(scripted(problem(409, "IDEMPOTENCY_IN_FLIGHT", Retry_After="1"), reply(202)).url)
+    assert calls.write() == 202
+
+
+def test_the_last_failure_stands_when_nothing_helps(scripted: Start) -> None:
+    server = scripted(*[problem(503, "UNAVAILABLE")] * 5)
+    with pytest.raises(Refusal) as refusal:
+        Calls(server.url).write()
+    assert refusal.value.exit is Exit.FAILURE
+    assert len(server.received) == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(409, "SNAPSHOT_IN_USE"), (429, "WORKSPACE_QUEUE_FULL"), (500, "INTERNAL")]
+)
+def test_a_refusal_that_time_does_not_cure_is_final(scripted: Start, status: int, code: str) -> None:
+    server = scripted(problem(status, code))
+    with pytest.raises(Refusal, match="why"):
+        Calls(server.url).write()
+    assert len(server.received) == 1
+
+
+def test_a_write_that_was_never_sent_is_not_repeated(refused_url: str) -> None:
+    calls = Calls(refused_url)
+    with pytest.raises(Unreachable) as failure:
+        calls.write()
+    assert refused_url in failure.value.what
+    assert "wvs up" in failure.value.help[0]
+    assert not calls.slept
+
+
+def test_an_api_that_goes_away_in_the_middle_of_a_write_is_waited_for(scripted: Start) -> None:
+    server = scripted(None)
+    calls = Calls(server.url)
+    closing = calls.slept.append
+
+    def sleep(seconds: float) -> None:
+        closing(seconds)
+        if len(calls.slept) == 1:
+            server.close()
+
+    calls.client._sleep = sleep
+    with pytest.raises(Unreachable):
+        calls.write()
+    assert len(calls.slept) == 4
+
+
+def test_a_read_is_tried_once_more_on_a_new_connection(scripted: Start) -> None:
+    server = scripted(None, reply(200, b"{}", **JSON))
+    assert Calls(server.url).client.get("/v1/tasks").status == 200
+    with pytest.raises(ConnectionLost):
+        Calls(scripted(None, None).url).client.get("/v1/tasks")
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (b"\x16\x03\x01 nonsense\r\n\r\n", "not HTTP"),
+        (reply(404, b"<h1>no</h1>", Content_Type="text/html"), "404 text/html"),
+        (reply(302, Location="http://elsewhere/"), "302"),
+        (reply(500, b'{"oops":1}', **JSON), "500 application/json"),
+        (reply(409, b'{"code":1}', Content_Type="application/problem+json"), "code"),
+    ],
+)
+def test_an_answer_of_something_else_is_told_as_that(scripted: Start, answer: bytes, what: str) -> None:
+    server = scripted(answer)
+    with pytest.raises(Foreign, match="not as the WVS API does") as failure:
+        Calls(server.url).client.get("/v1/tasks")
+    assert what in failure.value.what
+    assert server.url in failure.value.what
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"snapshot_id":1}', b'\xff{"epoch":1}'])
+def test_a_body_that_is_not_the_document_is_told_as_foreign(scripted: Start, body: bytes) -> None:
+    client = Calls(scripted(reply(200, body, **JSON)).url).client
+    with pytest.raises(Foreign):
+        client.decode(client.get("/v1/x"), CurrentDocument)
+
+
+def test_a_body_cut_short_is_a_lost_connection(scripted: Start) -> None:
+    server = scripted(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{}", reply(200, b"{}"))
+    assert Calls(server.url).client.get("/v1/x").status == 200
+    assert len(server.received) == 2
+
+
+def test_every_request_says_who_asks_and_what_it_takes(scripted: Start) -> None:
+    server = scripted(reply(200, b"{}", **JSON))
+    Calls(server.url + "/behind/a/proxy/").client.get("/v1/tasks", [("state", "failed"), ("q", "a&b")], wait_s=7)
+    request = server.received[0]
+    assert request.target == "/behind/a/proxy/v1/tasks?state=failed&q=a%26b"
+    assert request.headers["X-Actor"] == "alice"
+    assert request.headers["Prefer"] == "wait=7"
+    assert request.headers["User-Agent"].startswith("wvsctl/")
+
+
+def test_what_a_person_types_never_becomes_more_than_one_segment() -> None:
+    assert path_of("workspaces", "a%2Fb?c#d\0") == "/v1/workspaces/a%252Fb%3Fc%23d%00"
+    for segment in ("", ".", "..", "a/b"):
+        with pytest.raises(UsageFailure):
+            path_of("workspaces", segment)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8787",
+        "ftp://127.0.0.1",
+        "http://",
+        "http://h:x",
+        "http://h:99999",
+        "http://h/?q=1",
+        "http://u:p@h/",
+        "http://h/\r\nX: y",
+    ],
+)
+def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
+    with pytest.raises(UsageFailure):
+        Transport(url)
+
+
+@pytest.mark.parametrize("key", ["a\r\nX-Actor: root", "schlüssel"])
+def test_a_key_that_no_header_can_carry_is_a_usage_error_before_anything_is_sent(key: str, refused_url: str) -> None:
+    with pytest.raises(UsageFailure, match="Idempotency-Key"):
+        Calls(refused_url).client.write("POST", "/v1/workspaces", {}, key=key)
