@@ -18,6 +18,7 @@ from wvs.agent.hooks import Hooks, nothing
 from wvs.agent.protocol import STALE, UNKNOWN, Directive, DirectiveKind, RegistrationDocument, Tree
 from wvs.agent.threads import in_daemon_thread
 from wvs.agent.transport import Transport
+from wvs.background import stop
 
 LEASE_S: Final = 30.0
 _ANSWER_S: Final = 5.0
@@ -79,8 +80,7 @@ class Session:
     async def stop_following(self) -> None:
         """No hook runs after this."""
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+            await stop(self._following)
 
     async def until_started(self) -> None:
         """Returns once the agent may work. Raises `AgentError` if the session was ended instead, or its hooks fail."""
@@ -267,8 +267,7 @@ class Session:
             wait_s = self._wait_s if thaw.done() and thaw.exception() is None else 0.0
             answer = await self._say("still_frozen", wait_s, freeze=number, token=token)
         except asyncio.CancelledError:
-            thaw.cancel()
-            await asyncio.gather(thaw, return_exceptions=True)
+            await stop(thaw)
             raise
         await thaw
         return answer

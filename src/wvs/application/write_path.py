@@ -40,28 +40,15 @@ from wvs.eventlog.recorder import (
     record,
     settled,
 )
+from wvs.postgres.availability import CONNECTION_LOST, ROLLED_BACK
 from wvs.postgres.pool import Pool, acquire
 from wvs.readmodel.changes import merged
 from wvs.readmodel.projector import project
+from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import Metrics
 
 MAX_CONFLICTS: Final = 50
 _RETRY_SETTLE_S: Final = 0.2
-
-CONNECTION_LOST: Final = (
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # an idle connection that is being ended meets a new query in asyncpg
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    OSError,
-    TimeoutError,
-)
-"""After one of these during a commit its outcome is unknown."""
-
-_ROLLED_BACK: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 log = structlog.get_logger(__name__)
 
@@ -166,8 +153,7 @@ class WritePath:
             async with acquire(self.pool) as connection:
                 await put_memento(connection, workspace_id, memento)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-            self.metrics.ignored_failures.labels("memento").inc()
-            log.warning("memento_not_stored", workspace_id=str(workspace_id), error=repr(error))
+            survived(self.metrics, "memento", error, "memento_not_stored", workspace_id=str(workspace_id))
 
     async def settle(self, write: Write) -> Recorded | None:
         """The answer of a commit that broke off, None if it was not made.
@@ -179,7 +165,7 @@ class WritePath:
             try:
                 async with acquire(self.pool, self._settle_s) as connection:
                     return await settled(connection, write)
-            except (*CONNECTION_LOST, *_ROLLED_BACK) as error:
+            except (*CONNECTION_LOST, *ROLLED_BACK) as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise OutcomeUnknownError("The database went away while the command was committed.") from error
                 await asyncio.sleep(_RETRY_SETTLE_S)
@@ -256,7 +242,7 @@ class _Attempt:
         async with acquire(self._path.pool) as connection:  # outside: what fails here was never sent
             try:
                 recorded = await record(connection, write)
-            except _ROLLED_BACK:
+            except ROLLED_BACK:
                 return None
             except CONNECTION_LOST:
                 recorded = None

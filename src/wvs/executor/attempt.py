@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError
+from wvs.application.write_path import OutcomeUnknownError
 from wvs.domain.commands import Command, FailAttempt, HandBack, StartTask
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.events import CurrentSetSkipped, Event, SnapshotLost, TaskAttemptFailed, TaskCancelled, TaskStarted
@@ -20,7 +20,9 @@ from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import InjectedFault, failpoint
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.queue.lanes import Claim
+from wvs.telemetry.failures import survived
 
 log = structlog.get_logger(__name__)
 
@@ -114,8 +116,9 @@ async def discard(job: Job, tree: str) -> None:
         failpoint("discard.purged")
     except EngineError as error:
         if bench.tidying.reason() is None:
-            bench.metrics.ignored_failures.labels(where="discard").inc()
-        log.warning("tree_not_discarded", tree=tree, code=str(error.code), detail=error.detail)
+            survived(bench.metrics, "discard", error, "tree_not_discarded", tree=tree, code=str(error.code))
+        else:
+            log.warning("tree_not_discarded", tree=tree, code=str(error.code), error=error.detail)
 
 
 def _unexpected(error: Exception, kind: TaskKind) -> TaskError:

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 import structlog
 
+from wvs.background import background
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel
 from wvs.engines.base import Progress as EngineProgress
@@ -84,12 +85,8 @@ class ClaimWatch:
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncGenerator["ClaimWatch"]:
         """Watches while the block lasts."""
-        task = asyncio.create_task(self._watch())
-        try:
+        async with background(self._watch()):
             yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _watch(self) -> None:
         try:

@@ -14,7 +14,6 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from wvs.application.write_path import CONNECTION_LOST
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SESSION, format_id
 from wvs.domain.values import Certificate, Member
@@ -22,8 +21,10 @@ from wvs.engines.base import Stamp
 from wvs.engines.errors import EngineError
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.quiesce import freezes
 from wvs.quiesce.freezes import FreezeMember, MemberState
+from wvs.telemetry.failures import survived
 
 JUICEFS_BUDGET_S: Final = 45.0
 """On JuiceFS every file that is open for writing is uploaded before a session answers."""
@@ -119,8 +120,7 @@ class Freeze:
                 async with self._job.bench.path.pool.acquire() as connection:
                     await freezes.close(_plain(connection), *self._key, self.outcome)
             except CONNECTION_LOST as error:
-                log.warning("freeze_not_closed", freeze=self.number, error=repr(error))
-                self._job.bench.metrics.ignored_failures.labels(where="close_freeze").inc()
+                survived(self._job.bench.metrics, "close_freeze", error, "freeze_not_closed", freeze=self.number)
                 await asyncio.sleep(_POLL_S)
                 continue
             self._job.bench.hint_sessions()

@@ -5,13 +5,14 @@ from uuid import UUID
 
 import structlog
 
-from wvs.application.write_path import CONNECTION_LOST
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.errors import EngineError
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.queries import sql
+from wvs.telemetry.failures import survived
 
 _MOST_ROUNDS: Final = 20
 _FOLLOWS: Final = sql("link_follows")
@@ -49,8 +50,7 @@ async def follow(bench: Workbench, workspace_id: UUID) -> None:
     try:
         await point_to_current(bench, workspace_id)
     except EngineError as error:
-        bench.metrics.ignored_failures.labels(where="link").inc()
-        log.warning("link_not_moved", code=str(error.code), detail=error.detail)
+        survived(bench.metrics, "link", error, "link_not_moved", code=str(error.code))
     else:
         bench.hint()
 
@@ -63,6 +63,5 @@ async def point_forgotten(bench: Workbench) -> None:
                 await follow(bench, row["workspace_id"])
             except CONNECTION_LOST:
                 raise
-            except Exception:
-                bench.metrics.ignored_failures.labels(where="link").inc()
-                log.exception("link_not_moved")
+            except Exception as error:  # noqa: BLE001 - one link that cannot be moved holds up no other
+                survived(bench.metrics, "link", error, "link_not_moved", crashed=True)

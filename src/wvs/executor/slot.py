@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 import structlog
 
-from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError
+from wvs.application.write_path import OutcomeUnknownError
 from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskKind
@@ -18,8 +18,10 @@ from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.operations import Leftover
 from wvs.executor.volume_sweep import sweep_behind
 from wvs.executor.workbench import Job, Workbench
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.pool import Connection, connect
 from wvs.queue.lanes import DEADLINES_S, Claim, LaneCursor, claim, park, release
+from wvs.telemetry.failures import survived
 
 PARKED_S: Final = 30.0
 """Seconds until a task whose executor met an error of its own, not of the task, is taken over."""
@@ -53,13 +55,10 @@ class Slot:
             try:
                 await self._work()
             except (*CONNECTION_LOST, asyncpg.PostgresError, OutcomeUnknownError) as error:
-                self._bench.metrics.ignored_failures.labels(where="slot").inc()
-                log.warning("slot_lost_its_connection", error=repr(error))
+                survived(self._bench.metrics, "slot", error, "slot_lost_its_connection")
                 await self._until_stopped(_RECONNECT_S)
-            except Exception:
-                # asyncpg's InternalClientError among others, where a connection broke at a bad moment.
-                self._bench.metrics.ignored_failures.labels(where="slot").inc()
-                log.exception("slot_crashed")
+            except Exception as error:  # noqa: BLE001 - a slot that ended would take no task any more
+                survived(self._bench.metrics, "slot", error, "slot_crashed", crashed=True)
                 await self._until_stopped(_RECONNECT_S)
             finally:
                 structlog.contextvars.clear_contextvars()
@@ -106,10 +105,8 @@ class Slot:
             await sweep_behind(bench, claimed.workspace_id)
         except (*CONNECTION_LOST, OutcomeUnknownError):
             raise
-        except Exception:
-            # One damaged workspace must not end the executors one after the other.
-            bench.metrics.ignored_failures.labels(where="claim").inc()
-            log.exception("claim_crashed", parked_s=PARKED_S)
+        except Exception as error:  # noqa: BLE001 - one damaged workspace must not end executor after executor
+            survived(bench.metrics, "claim", error, "claim_crashed", crashed=True, parked_s=PARKED_S)
             await park(connection, claimed, PARKED_S)
         finally:
             self.guard = None

@@ -10,7 +10,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError
+from wvs.application.write_path import OutcomeUnknownError
+from wvs.background import background
 from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
@@ -18,9 +19,11 @@ from wvs.engines.volume.identity import LogPosition
 from wvs.eventlog.reading.follower import log_epoch, safe_position
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import Action, Finding, sweep_workspace
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.locks import SWEEPER
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
+from wvs.telemetry.failures import survived
 
 SWEEP_EVERY_S: Final = 60.0
 LOOK_EVERY_S: Final = 5.0
@@ -97,8 +100,7 @@ async def sweep_behind(bench: Workbench, workspace_id: UUID) -> None:
     except RestoredDatabaseError as error:
         log.critical("sweeping_stopped", reason=str(error))
     except _FAILURES as error:
-        bench.metrics.ignored_failures.labels(where="sweep").inc()
-        log.warning("workspace_not_swept", error=repr(error))
+        survived(bench.metrics, "sweep", error, "workspace_not_swept")
 
 
 async def sweep_now_and_then(bench: Workbench, url: str, stopping: asyncio.Event) -> None:
@@ -115,11 +117,9 @@ async def sweep_now_and_then(bench: Workbench, url: str, stopping: asyncio.Event
             bench.metrics.sweeper_trees.labels(action="stopped").inc()
             log.critical("sweeping_stopped", reason=str(error))
         except _FAILURES as error:
-            bench.metrics.ignored_failures.labels(where="sweep").inc()
-            log.warning("sweep_failed", error=repr(error))
-        except Exception:
-            bench.metrics.ignored_failures.labels(where="sweep").inc()
-            log.exception("sweep_crashed")
+            survived(bench.metrics, "sweep", error, "sweep_failed")
+        except Exception as error:  # noqa: BLE001 - the next sweep is due in a minute
+            survived(bench.metrics, "sweep", error, "sweep_crashed", crashed=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _spread(LOOK_EVERY_S))
 
@@ -141,10 +141,9 @@ async def _swept(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[
         return await sweep_workspace(bench, workspace_id, repair=repair)
     except CONNECTION_LOST:
         raise
-    except Exception as error:
-        bench.metrics.ignored_failures.labels(where="sweep").inc()
+    except Exception as error:  # noqa: BLE001 - one damaged workspace holds up no other
         name = format_id(WORKSPACE, workspace_id)
-        log.exception("workspace_not_swept", workspace_id=name)
+        survived(bench.metrics, "sweep", error, "workspace_not_swept", crashed=True, workspace_id=name)
         return [Finding(Action.UNREADABLE, name, "", str(error))]
 
 
@@ -161,12 +160,8 @@ async def _sweep_alone(bench: Workbench, url: str) -> bool:
                 bench.metrics.lease_lost.inc()
                 log.warning("hanging_sweeper_cut_off")
             return False
-        living = asyncio.create_task(_show_life(connection, bench.settings.lease_renew_s))
-        try:
+        async with background(_show_life(connection, bench.settings.lease_renew_s)):
             await sweep_volume(bench)
-        finally:
-            living.cancel()
-            await asyncio.gather(living, return_exceptions=True)
     finally:
         connection.terminate()
     return True

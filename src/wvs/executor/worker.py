@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from wvs.application.write_path import CONNECTION_LOST, WritePath
+from wvs.application.write_path import WritePath
 from wvs.domain.events import Event
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Journal
@@ -27,12 +27,14 @@ from wvs.executor.links import point_forgotten
 from wvs.executor.slot import Slot
 from wvs.executor.volume_sweep import sweep_now_and_then
 from wvs.executor.workbench import Workbench
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.pool import Pool, connect, create_pool
 from wvs.postgres.queries import sql
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.quiesce import freezes
 from wvs.settings import Settings
 from wvs.signals import hints
+from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import Metrics
 
 _REAP_EVERY_S: Final = 0.7
@@ -129,12 +131,10 @@ class Executor:
             try:
                 await self._reap_on_one_connection(bench)
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-                bench.metrics.ignored_failures.labels(where="reaper").inc()
-                log.warning("reaper_lost_its_connection", error=repr(error))
+                survived(bench.metrics, "reaper", error, "reaper_lost_its_connection")
                 await asyncio.sleep(_REAP_EVERY_S)
-            except Exception:
-                bench.metrics.ignored_failures.labels(where="reaper").inc()
-                log.exception("reaper_crashed")
+            except Exception as error:  # noqa: BLE001 - without a reaper, tasks of dead executors wait for ever
+                survived(bench.metrics, "reaper", error, "reaper_crashed", crashed=True)
                 await asyncio.sleep(_REAP_EVERY_S)
 
     async def _reap_on_one_connection(self, bench: Workbench) -> None:

@@ -8,10 +8,12 @@ from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
+from wvs.background import background, stop
 from wvs.domain.states import TaskKind, TaskState
 from wvs.postgres.migrate import pending
 from wvs.postgres.pool import Pool, acquire
 from wvs.postgres.queries import sql
+from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import Metrics
 
 PURGE_EVERY_S: Final = 300.0
@@ -45,8 +47,7 @@ class _OneAtATime(Generic[R]):
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop(self._task)
 
 
 class Upkeep:
@@ -64,12 +65,10 @@ class Upkeep:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Forgets old idempotency keys now and then while the block lasts."""
-        task = asyncio.create_task(self._purge_forever())
         try:
-            yield
+            async with background(self._purge_forever()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             await self.readiness.close()
             await self.refresh_gauges.close()
 
@@ -122,6 +121,5 @@ class Upkeep:
                 if purged:
                     _log.info("http.idempotency_keys_purged", count=purged)
             except Exception as error:  # noqa: BLE001 - counted, logged, and tried again
-                self._metrics.ignored_failures.labels("idempotency_purge").inc()
-                _log.warning("http.purge_failed", error=f"{type(error).__name__}: {error}")
+                survived(self._metrics, "idempotency_purge", error, "http.purge_failed")
             await asyncio.sleep(self._purge_every_s)

@@ -20,10 +20,10 @@ from wvs.domain.events import Event
 from wvs.domain.ids import TASK, format_id
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.recorder import IdempotencyKey, Show
-from wvs.http.problems.unavailable import is_unavailable
 from wvs.http.requests.headers import KEY_PATTERN, parse_idempotency_key, parse_wait, preference_applied
 from wvs.http.service import Service
 from wvs.http.wire.context import RequestContext
+from wvs.postgres.availability import is_unavailable
 from wvs.readmodel.rows import AnswerRows, TaskRow, decode_answer
 
 RETRY_AFTER_S: Final = 1

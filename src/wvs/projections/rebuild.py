@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
+from wvs.background import stop
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import Page, read_page, safe_position
 from wvs.postgres.locks import REBUILD
@@ -133,8 +134,7 @@ class _Rebuild:
                 ahead = asyncio.ensure_future(read_page(self._reader, after, BATCH))
                 yield page
         finally:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+            await stop(ahead)
 
     async def _replay(self, page: Page) -> None:
         await apply(self._writer, self._tables, changes_of(self._mapper, page.rows))

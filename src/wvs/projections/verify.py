@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from wvs.background import stop
 from wvs.eventlog.codec import EventMapper
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
@@ -102,8 +103,7 @@ class _Verification:
                 ahead = asyncio.ensure_future(self._reader.fetch(_PAGE, rows[-1][0], BATCH))
                 yield rows
         finally:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+            await stop(ahead)
 
     async def _compared(self, events: int, position: int) -> Verified:
         rows: dict[Table, int] = {}

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
+from wvs.background import background
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
 
@@ -51,14 +52,11 @@ class Hinter:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Hinter"]:
         """Sends while the block lasts."""
-        task = asyncio.create_task(self._run())
         try:
-            yield self
+            async with background(self._run()):
+                yield self
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            if self._connection is not None:
-                self._connection.terminate()
+            self._drop()
 
     async def _run(self) -> None:
         while True:
@@ -119,12 +117,8 @@ class Listener:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Listener"]:
         """Listens while the block lasts."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with background(self._run()):
             yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

@@ -21,9 +21,9 @@ from tests.integration.agent.writing import broken
 from tests.integration.executor.conftest import volume
 from tests.integration.executor.processes import ExecutorProcess
 
-from wvs.application.write_path import CONNECTION_LOST
 from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskState
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.embedded import EmbeddedPostgres
 
 __all__ = ["volume"]

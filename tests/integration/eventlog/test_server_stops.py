@@ -12,8 +12,9 @@ import msgspec
 import pytest
 from tests.integration.eventlog.commanding import activated, key_of, snapshot, write_path
 
-from wvs.application.write_path import CONNECTION_LOST, OutcomeUnknownError, WritePath
+from wvs.application.write_path import OutcomeUnknownError, WritePath
 from wvs.eventlog.recorder import Recorded, Write
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import Pool, connect, create_pool

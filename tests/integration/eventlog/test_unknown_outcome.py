@@ -10,9 +10,10 @@ import pytest
 from tests.integration.eventlog.commanding import activated, created, key_of, snapshot, write_path
 from tests.integration.eventlog.cutting import Cut, CuttingProxy, cutting_proxy
 
-from wvs.application.write_path import CONNECTION_LOST, Committed, OutcomeUnknownError, WritePath
+from wvs.application.write_path import Committed, OutcomeUnknownError, WritePath
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.eventlog.recorder import IdempotencyKey
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.pool import Pool, create_pool
 
 SLOW_COMMIT = """

@@ -13,8 +13,8 @@ import pytest
 from tests.integration.executor.platform import Platform
 from tests.integration.executor.processes import Executors
 
-from wvs.application.write_path import CONNECTION_LOST
 from wvs.domain.states import TaskState
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import create_pool

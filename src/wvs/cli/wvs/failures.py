@@ -14,6 +14,7 @@ from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.reading.follower import SequenceBehindError
 from wvs.executor.volume_sweep import RestoredDatabaseError
 from wvs.http.server import RemoteAddressError
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError
 from wvs.projections.replaying import PoisonedEventError
@@ -62,7 +63,7 @@ def told(call: Callable[[], Any]) -> int:
         return _tell(str(error), "", EXIT_FAILURE)
     except _SCHEMA_LACKS as error:
         return _tell(f"The database lacks this release's schema ({error}).", "Run wvs migrate.", EXIT_FAILURE)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
         return _tell(
             f"{type(error).__name__}: {error}", "See WVS_DATABASE_URL, and that the server runs.", EXIT_FAILURE
         )

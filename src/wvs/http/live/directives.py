@@ -9,7 +9,9 @@ from uuid import UUID
 import structlog
 from msgspec.structs import replace
 
+from wvs.background import background
 from wvs.quiesce.sessions import Directive, Sessions
+from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import Metrics
 
 POLL_S: Final = 1.0
@@ -59,13 +61,8 @@ class DirectiveWaiter:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Looks while the block lasts."""
-        tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._end_when_draining())]
-        try:
+        async with background(self._run(), self._end_when_draining()):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _end_when_draining(self) -> None:
         # One for all of them: a task for each wait would be the greater part of what the wait costs.
@@ -85,8 +82,7 @@ class DirectiveWaiter:
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001 - a look that failed is repeated; whoever waits has a limit
-                self._metrics.ignored_failures.labels("directive_waiter").inc()
-                _log.warning("http.directive_wait_failed", error=f"{type(error).__name__}: {error}")
+                survived(self._metrics, "directive_waiter", error, "http.directive_wait_failed")
                 await asyncio.sleep(self._poll_s)
 
     async def _look(self) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable
 
+from wvs.background import stop
+
 
 async def finished_in_time(wait: Awaitable[object], draining: asyncio.Event, timeout_s: float) -> bool:
     """True once `wait` is done; False if `timeout_s` went by or the service drains first, and `wait` is cancelled then.
@@ -18,6 +20,4 @@ async def finished_in_time(wait: Awaitable[object], draining: asyncio.Event, tim
         waiting.result()
         return True
     finally:
-        waiting.cancel()
-        drained.cancel()
-        await asyncio.gather(waiting, drained, return_exceptions=True)
+        await stop(waiting, drained)

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from wvs.background import background
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.filtered_log import EventRow
@@ -20,6 +21,7 @@ from wvs.http.live.recent_events import Batch, Entry, RecentEvents, batch_of
 from wvs.http.wire.positions import parse_position
 from wvs.postgres.pool import Pool, acquire
 from wvs.signals.hints import Broadcast
+from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import Metrics
 
 RECENT_BYTES: Final = 4 * 1024 * 1024
@@ -155,13 +157,8 @@ class Feed:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Feed"]:
         """Follows while the block lasts."""
-        tasks = [asyncio.create_task(work()) for work in (self._follow, self._tick, self._end_when_draining)]
-        try:
+        async with background(self._follow(), self._tick(), self._end_when_draining()):
             yield self
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _entries(self, page: Page, epoch: int) -> list[Entry]:
         return [entry_of(self._mapper, epoch, row) for row in page.rows]
@@ -236,7 +233,8 @@ class Feed:
             stream.abort()
 
     def _tell_of(self, error: Exception) -> None:
-        self.metrics.ignored_failures.labels("event_feed").inc()
-        if not self._failing:
-            _log.warning("http.event_feed_failed", error=f"{type(error).__name__}: {error}")
+        if self._failing:  # counted every time, logged once an outage
+            self.metrics.ignored_failures.labels("event_feed").inc()
+        else:
+            survived(self.metrics, "event_feed", error, "http.event_feed_failed")
         self._failing = True

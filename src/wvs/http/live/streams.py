@@ -9,10 +9,12 @@ import structlog
 from litestar import Response
 from msgspec import Struct
 
+from wvs.background import background
 from wvs.http.edge.boundary import ABORT, IS_HEAD
 from wvs.http.live.feed import Feed, Start
 from wvs.http.wire.asgi import Message, Receive, Scope, Send
 from wvs.http.wire.positions import format_position
+from wvs.telemetry.failures import survived
 
 MEDIA_TYPE: Final = "text/event-stream"
 
@@ -69,9 +71,7 @@ class EventStream:
 
     async def _live(self, receive: Receive, send: Send) -> str:
         """Sends until the end; returns why it came."""
-        leaving = asyncio.create_task(_left(receive))
-        pumping = asyncio.create_task(self._pump(send))
-        try:
+        async with background(_left(receive), self._pump(send)) as (leaving, pumping):
             await asyncio.wait({leaving, pumping}, return_when=asyncio.FIRST_COMPLETED)
             if pumping.done():
                 pumping.result()
@@ -80,10 +80,6 @@ class EventStream:
                 await asyncio.wait({leaving}, timeout=_GONE_S)
                 return "stalled"
             return "left" if leaving.done() else "service"
-        finally:
-            leaving.cancel()
-            pumping.cancel()
-            await asyncio.gather(leaving, pumping, return_exceptions=True)
 
     async def _pump(self, send: Send) -> None:
         await self._send(send, b"retry: %d\n%b" % (_RECONNECT_MS, self._sign_of_life()))
@@ -106,8 +102,7 @@ class EventStream:
         try:
             batch = await self._feed.after(self._start, self._position, self._wanted.workspace_id)
         except Exception as error:  # noqa: BLE001 - an outage: the stream stays, and looks again at the next tick
-            self._feed.metrics.ignored_failures.labels("event_stream").inc()
-            _log.info("http.event_stream_failed", error=f"{type(error).__name__}: {error}")
+            survived(self._feed.metrics, "event_stream", error, "http.event_stream_failed")
             return b""
         self._position = batch.position
         wanted = self._wanted

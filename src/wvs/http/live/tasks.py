@@ -8,7 +8,9 @@ from uuid import UUID
 
 import structlog
 
+from wvs.background import background
 from wvs.projections.readers import Readers
+from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import Metrics
 
 POLL_S: Final = 0.5
@@ -44,12 +46,8 @@ class TaskWaiter:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Looks while the block lasts."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with background(self._run()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     def _forget(self, task_id: UUID, final: asyncio.Future[None]) -> None:
         others = self._waiting.get(task_id)
@@ -67,8 +65,7 @@ class TaskWaiter:
             try:
                 found = await self._readers.final_among(list(self._waiting))
             except Exception as error:  # noqa: BLE001 - a look that failed is repeated; whoever waits has a limit
-                self._metrics.ignored_failures.labels("task_waiter").inc()
-                _log.warning("http.task_wait_failed", error=f"{type(error).__name__}: {error}")
+                survived(self._metrics, "task_waiter", error, "http.task_wait_failed")
                 await asyncio.sleep(self._poll_s)
                 continue
             for task_id in found:

@@ -17,8 +17,8 @@ from litestar.exceptions import (
 from wvs.domain.errors import STATUS, ErrorCode, Refused
 from wvs.http.problems.explanations import EXPLANATIONS
 from wvs.http.problems.patterns import in_words
-from wvs.http.problems.unavailable import is_unavailable
 from wvs.http.wire.context import context_of
+from wvs.postgres.availability import is_unavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "/problems/"

@@ -17,6 +17,7 @@ from litestar.params import FromPath
 from wvs.domain.errors import STATUS, ErrorCode, Refused
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.explanations import EXPLANATIONS
+from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import CONTENT_TYPE, Metrics
 
 Readiness = Callable[[], Awaitable[Sequence[str]]]
@@ -78,8 +79,7 @@ class Probes(msgspec.Struct, frozen=True):
         return self.metrics.render()
 
     def _ignore(self, where: str, error: Exception) -> None:
-        self.metrics.ignored_failures.labels(where).inc()
-        _log.warning("http.probe_failed", where=where, error=f"{type(error).__name__}: {error}")
+        survived(self.metrics, where, error, "http.probe_failed")
 
 
 def probe_router(probes: Probes) -> Router:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from wvs.http.problems.unavailable import is_unavailable
+from wvs.postgres.availability import is_unavailable
 
 
 @pytest.mark.parametrize(

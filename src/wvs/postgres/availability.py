@@ -1,20 +1,37 @@
-"""Which failures mean "the service cannot do it now, ask again" instead of "the service is broken"."""
+"""The database is away: the one place that says which failures mean that, and what a caller may conclude from them.
+
+By class, never by message: the texts of PostgreSQL and asyncpg change with releases and languages.
+"""
 
 import socket
 from types import TracebackType
+from typing import Final
 
-import asyncpg  # pyright: ignore[reportMissingTypeStubs]
+import asyncpg
 
-# By class, never by message. 53: out of a resource, 57P0x: the server goes down or comes up, 25006: a standby.
-_UNAVAILABLE = (
+CONNECTION_LOST: Final = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's last message to an idle connection crosses a new query
     asyncpg.PostgresConnectionError,
-    # The server's last word to an idle connection crosses a new query: asyncpg's state machine trips over it.
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
+"""The connection broke. After one of these during a commit, the commit's outcome is unknown."""
+
+ROLLED_BACK: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+"""The server ended the transaction and changed nothing: it may be repeated."""
+
+# 53: out of a resource, 57P0x: the server goes down or comes up, 25006: a standby.
+_UNAVAILABLE: Final = (
+    asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
+    *ROLLED_BACK,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TransactionTimeoutError,
