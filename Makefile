@@ -125,9 +125,11 @@ $(addprefix bench-,$(BENCHMARKS)): bench-%: setup
 	@echo "== $*"; $(BIN)/python -m benchmarks.$*
 
 .PHONY: docs
-docs: setup ## Write the generated pages of docs/ anew
+docs: setup ## Write the generated pages and pictures of docs/
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new
 	mv docs/state-machines.md.new docs/state-machines.md
+	$(BIN)/python docs/architecture.py > docs/architecture.svg.new
+	mv docs/architecture.svg.new docs/architecture.svg
 
 .PHONY: plans
 plans: setup ## Explain every claim and list query on 1,000,000 tasks and 100,000 snapshots

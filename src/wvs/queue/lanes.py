@@ -84,7 +84,10 @@ class Reaped(Struct, frozen=True):
 
 
 class LaneCursor:
-    """Where to begin the next scan of ready lanes: dead index entries of claimed lanes lie below it (facts.md)."""
+    """Where to begin the next scan of ready lanes: dead index entries of claimed lanes lie below it.
+
+    docs/measurements.md#claiming-from-the-queue has what they cost.
+    """
 
     def __init__(self) -> None:
         self._after = _BEGINNING

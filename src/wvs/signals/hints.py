@@ -1,7 +1,8 @@
 """Hints that something was committed: coalesced, on their own connection, and never needed (everyone also polls).
 
-NOTIFY takes a cluster-wide lock at commit, so that sending it within a command's transaction serialises all writers
-(facts.md: 14,719 to 1,841 transactions a second). One hint a few milliseconds later wakes just as well.
+NOTIFY takes a cluster-wide lock at commit, so that sending it within a command's transaction serialises all writers:
+14,719 became 1,841 transactions a second (docs/measurements.md#notify). One hint a few milliseconds later wakes just as
+well.
 """
 
 import asyncio

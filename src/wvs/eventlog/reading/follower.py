@@ -1,8 +1,8 @@
 """Reading the whole log in one growing order, with nothing skipped and no writer made to wait.
 
 Positions are handed out before commits, so a reader of the newest rows can pass an event that commits late. The
-watermark method (facts.md): an appender holds a shared advisory lock on a key below every position it will get; a
-reader goes no further than the least key held.
+watermark method (docs/measurements.md#following-the-log): an appender holds a shared advisory lock on a key below every
+position it will get; a reader goes no further than the least key held.
 """
 
 from typing import Final
@@ -45,7 +45,8 @@ async def safe_position(connection: Connection) -> int:
     """The position up to which the log is complete for readers from now on.
 
     Three statements, each with a snapshot of its own (READ COMMITTED, outside a transaction): in one statement the
-    rows would be read with a snapshot from before the locks, which loses events (facts.md: 138 of 38,640).
+    rows would be read with a snapshot from before the locks, which loses events: 138 of 38,640
+    (docs/measurements.md#following-the-log).
     """
     last: int = await connection.fetchval(_LAST)
     least_key: int | None = await connection.fetchval(_LEAST_KEY)
