@@ -26,10 +26,14 @@ async def test_work_is_cancelled_and_awaited_when_the_block_ends() -> None:
 
 async def test_work_is_stopped_when_the_block_raises() -> None:
     tasks: list[asyncio.Task[object]] = []
-    with pytest.raises(ValueError, match="the block"):
+
+    async def block() -> None:
         async with background(asyncio.sleep(3600), asyncio.sleep(3600)) as started:
-            tasks += started
+            tasks.extend(started)
             raise ValueError("the block")
+
+    with pytest.raises(ValueError, match="the block"):
+        await block()
     assert all(task.cancelled() for task in tasks)
 
 
