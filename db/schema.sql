@@ -236,12 +236,14 @@ SET check_function_bodies = off;
 \ir functions/begin_rebuild.sql
 \ir functions/claim_task.sql
 \ir functions/close_freeze.sql
+\ir functions/command_lock.sql
 \ir functions/commit_command.sql
 \ir functions/directive_for.sql
 \ir functions/directive_of.sql
 \ir functions/event_matches.sql
 \ir functions/finish_rebuild.sql
 \ir functions/fresh_tables_fit.sql
+\ir functions/holder_lock.sql
 \ir functions/index_fresh_tables.sql
 \ir functions/last_of_topic.sql
 \ir functions/leave_session.sql

@@ -1,11 +1,10 @@
--- Claims the lane that has been ready longest and its head task: one round trip, on the executor's own connection.
+-- Claims the lane that has been ready longest, and its head task: one round trip, on the executor's own connection.
 --
--- The session-level advisory lock (0x77767303, lane_no) shows that the holder is alive: it is taken before the claim is
--- visible and vanishes with the connection. A lane whose lock is held is put off a little, and the next one is tried;
--- where its holder hangs on to it past its lease, that connection is ended, and the lane is free at a later call.
--- `p_after` bounds the index scan from below (dead entries of claimed lanes lie there). `took_over` tells that the task
--- was running under an older fence, `overdue` that it was past its deadline, `link_pending` that the link has yet to
--- follow an earlier task.
+-- The session-level advisory lock (wvs.holder_lock(), lane_no) shows that the holder is alive: it is taken before the claim is
+-- visible, and ends with the connection. A lane whose lock is held is put off a little, and the next one is tried. If its
+-- holder keeps the lock beyond its lease, that connection is ended, and a later call can claim the lane.
+-- `p_after` bounds the index scan from below, where dead entries of claimed lanes lie. `took_over`: the task was running
+-- under an older fence. `overdue`: it was past its deadline. `link_pending`: the link has yet to follow an earlier task.
 CREATE OR REPLACE FUNCTION wvs.claim_task(
     p_executor text, p_lease_s double precision, p_deadlines_s jsonb, p_after timestamptz
 ) RETURNS TABLE (
@@ -24,13 +23,13 @@ BEGIN
         IF NOT FOUND THEN
             RETURN;
         END IF;
-        IF NOT pg_try_advisory_lock(2004251395, v_lane.lane_no) THEN
+        IF NOT pg_try_advisory_lock(wvs.holder_lock(), v_lane.lane_no) THEN
             UPDATE wvs.lanes l SET ready_at = now() + interval '100 ms' WHERE l.workspace_id = v_lane.workspace_id;
             IF v_lane.lease_until < now() THEN
                 PERFORM pg_terminate_backend(k.pid) FROM pg_locks k
                 WHERE k.locktype = 'advisory'
                   AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                  AND k.classid = 2004251395 AND k.objid = v_lane.lane_no::oid AND k.objsubid = 2 AND k.granted;
+                  AND k.classid = wvs.holder_lock() AND k.objid = v_lane.lane_no::oid AND k.objsubid = 2 AND k.granted;
             END IF;
             CONTINUE;
         END IF;
@@ -38,7 +37,7 @@ BEGIN
         SELECT * INTO v_head FROM wvs.queue q WHERE q.workspace_id = v_lane.workspace_id ORDER BY q.seq LIMIT 1;
         EXIT WHEN FOUND;
         UPDATE wvs.lanes l SET ready_at = NULL WHERE l.workspace_id = v_lane.workspace_id;
-        PERFORM pg_advisory_unlock(2004251395, v_lane.lane_no);
+        PERFORM pg_advisory_unlock(wvs.holder_lock(), v_lane.lane_no);
     END LOOP;
     UPDATE wvs.queue q SET state = 'running', progress = NULL WHERE q.task_id = v_head.task_id;
     UPDATE wvs.lanes l SET

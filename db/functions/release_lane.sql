@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION wvs.release_lane(p_workspace uuid, p_lane_no integer)
 DECLARE
     v_ready_at timestamptz;
 BEGIN
-    PERFORM pg_advisory_unlock(2004251395, p_lane_no);
+    PERFORM pg_advisory_unlock(wvs.holder_lock(), p_lane_no);
     PERFORM 1 FROM wvs.lanes l WHERE l.workspace_id = p_workspace FOR UPDATE;
     UPDATE wvs.lanes l SET ready_at = (
         SELECT greatest(q.run_at, now()) FROM wvs.queue q WHERE q.workspace_id = p_workspace ORDER BY q.seq LIMIT 1)

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION wvs.settled_hash(p_workspace uuid, p_version bigint, 
 RETURNS bytea LANGUAGE plpgsql AS $$
 BEGIN
     IF p_key IS NOT NULL THEN
-        PERFORM pg_advisory_xact_lock(2004251394, hashtext(p_scope || chr(31) || p_key));
+        PERFORM pg_advisory_xact_lock(wvs.command_lock(), hashtext(p_scope || chr(31) || p_key));
     END IF;
     INSERT INTO wvs.streams VALUES (p_workspace, 0, '') ON CONFLICT DO NOTHING;
     PERFORM 1 FROM wvs.streams s WHERE s.workspace_id = p_workspace FOR UPDATE;

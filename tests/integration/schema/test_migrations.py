@@ -35,7 +35,7 @@ def _rollback(url: str, migrations: Path) -> None:
 
 
 def _dump(url: str) -> str:
-    """Schema and functions, without the comments inside: one landed migration takes back all of a function but those."""
+    """Schema and functions without comments inside: one landed migration takes back all of a function but those."""
     with psycopg.connect(url) as connection:
         text = dump_schema(connection) + "\n".join(routine.definition for routine in routines(connection))
     return re.sub(r"^ *--.*\n", "", text, flags=re.MULTILINE)
