@@ -228,7 +228,6 @@ CREATE INDEX workspaces_with_trees_idx ON wvs.workspaces USING btree (id) WHERE 
 
 SET check_function_bodies = off;
 \ir functions/acknowledge.sql
-\ir functions/acknowledge_and_direct.sql
 \ir functions/acknowledge_together.sql
 \ir functions/answer_rows.sql
 \ir functions/apply_changes.sql
@@ -238,14 +237,15 @@ SET check_function_bodies = off;
 \ir functions/close_freeze.sql
 \ir functions/command_lock.sql
 \ir functions/commit_command.sql
+\ir functions/commit_command_v2.sql
 \ir functions/directive_for.sql
-\ir functions/directive_of.sql
 \ir functions/event_matches.sql
 \ir functions/finish_rebuild.sql
 \ir functions/fresh_tables_fit.sql
 \ir functions/holder_lock.sql
 \ir functions/index_fresh_tables.sql
 \ir functions/last_of_topic.sql
+\ir functions/least_program_migration.sql
 \ir functions/leave_session.sql
 \ir functions/make_fresh_tables.sql
 \ir functions/open_freeze.sql

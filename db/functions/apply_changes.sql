@@ -50,8 +50,7 @@ BEGIN
     END IF;
     IF p_changes ? 'trees_update' THEN
         UPDATE wvs.trees t
-        SET (state, snapshot_id) = (
-            SELECT r.state, r.snapshot_id FROM jsonb_populate_record(t, u.value) r)
+        SET state = (SELECT r.state FROM jsonb_populate_record(t, u.value) r)
         FROM jsonb_array_elements(p_changes -> 'trees_update') u
         WHERE t.workspace_id = (u.value ->> 'workspace_id')::uuid AND t.name = u.value ->> 'name';
     END IF;
