@@ -131,6 +131,14 @@ docs: setup ## Write the generated pages and pictures of docs/
 	$(BIN)/python docs/architecture.py > docs/architecture.svg.new
 	mv docs/architecture.svg.new docs/architecture.svg
 
+.PHONY: schema
+schema: setup ## Write db/schema.sql and db/functions as the migrations make them (TAKE=1: over edits without a migration)
+	$(BIN)/python -m tools.schema write $(if $(TAKE),--take)
+
+.PHONY: migration
+migration: setup ## Make a migration that carries functions of db/functions as they are now (NAME=x FUNCTIONS="a b")
+	$(BIN)/python -m tools.schema migration $(NAME) $(FUNCTIONS)
+
 .PHONY: plans
 plans: setup ## Explain every claim and list query on 1,000,000 tasks and 100,000 snapshots
 	$(BIN)/python -m pytest -m campaign --timeout 1800 tests/integration/plans $(PYTEST_ARGS)

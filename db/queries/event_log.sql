@@ -1,7 +1,6 @@
 -- name: commit_command
 -- The write path of one command; see the function.
-SELECT outcome, version, status, answer FROM wvs.commit_command(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+SELECT outcome, version, status, answer FROM wvs.commit_command_v2($1)
 
 -- name: settled_hash
 -- The hash at a version of a stream once no transaction that may still write it is left; null if nothing is there.

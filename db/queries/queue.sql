@@ -60,8 +60,4 @@ SELECT l.workspace_id FROM wvs.lanes l
 WHERE l.link_pending IS NOT NULL AND (l.lease_until < now() OR NOT EXISTS (
     SELECT FROM pg_locks k
     WHERE k.locktype = 'advisory' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND k.classid = 2004251395 AND k.objid = l.lane_no::oid AND k.objsubid = 2 AND k.granted))
-
--- name: link_is_pending
--- Whether the link of a workspace has yet to follow its live tree.
-SELECT EXISTS (SELECT FROM wvs.lanes WHERE workspace_id = $1 AND link_pending IS NOT NULL)
+      AND k.classid = wvs.holder_lock() AND k.objid = l.lane_no::oid AND k.objsubid = 2 AND k.granted))

@@ -50,11 +50,6 @@ LOCK TABLE wvs.streams IN EXCLUSIVE MODE
 SELECT notification_id, originator_id, originator_version, topic, state, hash FROM wvs.events
 WHERE notification_id > $1 ORDER BY notification_id LIMIT $2
 
--- name: who_blocks
--- The sessions that keep session $1 waiting, with what they are.
-SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float8 AS open_s
-FROM unnest(pg_blocking_pids($1)) b JOIN pg_stat_activity a ON a.pid = b
-
 -- name: export_snapshot
 -- Lets another session see the database as this transaction sees it.
 SELECT pg_export_snapshot()

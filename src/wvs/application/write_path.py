@@ -32,6 +32,7 @@ from wvs.eventlog.mementos import memento_due
 from wvs.eventlog.recorder import (
     Hold,
     IdempotencyKey,
+    NewEvent,
     Outcome,
     Recorded,
     Show,
@@ -254,7 +255,7 @@ class _Attempt:
         match recorded.outcome:
             case Outcome.COMMITTED:
                 if events:
-                    self._path.aggregates.keep(self._workspace_id, Head(after, write.hashes[-1]))
+                    self._path.aggregates.keep(self._workspace_id, Head(after, write.events[-1].hash))
                 return Committed(events, after, write.status, recorded.answer)
             case Outcome.CONFLICT:
                 if (recorded.version or 0) <= write.expected:
@@ -283,27 +284,20 @@ class _Attempt:
 
     def _write(self, head: Head, events: list[Event], after: Workspace) -> Write:
         metadata = Metadata(self._at, **msgspec.structs.asdict(self._origin))
-        topics: list[str] = []
-        states: list[bytes] = []
-        hashes: list[bytes] = []
+        stored_events: list[NewEvent] = []
         previous = head.hash
         for version, event in enumerate(events, head.version + 1):
             recorded = RecordedEvent(self._workspace_id, version, event, metadata)
             stored = self._path.mapper.to_stored_event(recorded)
             previous = next_hash(previous, self._workspace_id, version, stored.topic, stored.state)
-            topics.append(stored.topic)
-            states.append(stored.state)
-            hashes.append(previous)
+            task_id, snapshot_id = getattr(event, "task_id", None), getattr(event, "snapshot_id", None)
+            stored_events.append(NewEvent(stored.topic, stored.state, previous, task_id, snapshot_id))
         status, show = (200, None) if self._reply is None else self._reply.describe(events, after)
         return Write(
             workspace_id=self._workspace_id,
             expected=head.version,
             previous_hash=head.hash,
-            topics=topics,
-            states=states,
-            hashes=hashes,
-            task_ids=[getattr(event, "task_id", None) for event in events],
-            snapshot_ids=[getattr(event, "snapshot_id", None) for event in events],
+            events=stored_events,
             occurred_at=self._at,
             actor=self._origin.actor,
             request_id=self._origin.request_id,

@@ -1,4 +1,4 @@
-"""The recorder: one command's write as one call of `wvs.commit_command`, and what became of a call that broke off."""
+"""The recorder: one command's write as one call of `wvs.commit_command_v2`, and how a call that broke off ended."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -17,11 +17,10 @@ _COMMIT: Final = sql("commit_command")
 _SETTLED: Final = sql("settled_hash")
 _ANSWER: Final = sql("idempotent_answer")
 _SHOWN: Final = sql("shown_rows")
-_EMPTY: Final = b"{}"
 
 
 class Outcome(StrEnum):
-    """What `wvs.commit_command` answers; all but the first wrote nothing."""
+    """What `wvs.commit_command_v2` answers; all but the first wrote nothing."""
 
     COMMITTED = "committed"
     REPLAYED = "replayed"
@@ -54,17 +53,23 @@ class Show(Struct, frozen=True, omit_defaults=True):
     task: UUID | None = None
 
 
+class NewEvent(Struct, frozen=True):
+    """An event as it is stored; its version is its place in the write."""
+
+    topic: str
+    state: bytes
+    hash: bytes
+    task_id: UUID | None
+    snapshot_id: UUID | None
+
+
 class Write(Struct, frozen=True):
-    """Everything that one command writes."""
+    """Everything that one command writes; its JSON is the argument of `wvs.commit_command_v2`."""
 
     workspace_id: UUID
     expected: int
     previous_hash: bytes
-    topics: list[str]
-    states: list[bytes]
-    hashes: list[bytes]
-    task_ids: list[UUID | None]
-    snapshot_ids: list[UUID | None]
+    events: list[NewEvent]
     occurred_at: datetime
     actor: str
     request_id: str
@@ -95,32 +100,8 @@ async def record(connection: Connection, write: Write) -> Recorded:
     Raises `Refused` where a constraint decides, and asyncpg's or the socket's errors; after those of the connection
     the outcome is unknown, and `settled` tells it.
     """
-    key, hold = write.key, write.hold
     try:
-        row = await connection.fetchrow(
-            _COMMIT,
-            write.workspace_id,
-            write.expected,
-            write.previous_hash,
-            write.topics,
-            write.states,
-            write.hashes,
-            write.task_ids,
-            write.snapshot_ids,
-            write.occurred_at,
-            write.actor,
-            write.request_id,
-            write.traceparent,
-            msgspec.json.encode(write.changes) if write.changes else _EMPTY,
-            msgspec.json.encode(write.steps),
-            key and key.scope,
-            key and key.key,
-            key and key.fingerprint,
-            write.status,
-            None if write.show is None else msgspec.json.encode(write.show),
-            hold and hold.fence,
-            hold and hold.task_id,
-        )
+        row = await connection.fetchrow(_COMMIT, msgspec.json.encode(write))
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name != _NAME_CONSTRAINT:
             raise
@@ -130,7 +111,7 @@ async def record(connection: Connection, write: Write) -> Recorded:
             "Choose another name, or find the workspace with wvsctl workspace get NAME.",
         ) from error
     if row is None:
-        raise AssertionError("commit_command returns a row on every path")
+        raise AssertionError("commit_command_v2 returns a row on every path")
     return Recorded(Outcome(row["outcome"]), row["version"], row["status"], row["answer"])
 
 
@@ -139,10 +120,10 @@ async def settled(connection: Connection, write: Write) -> Recorded | None:
 
     The answer of a write without a key was stored nowhere: its rows are shown as they are now.
     """
-    version = write.expected + len(write.topics)
+    version = write.expected + len(write.events)
     key = write.key
     found = await connection.fetchval(_SETTLED, write.workspace_id, version, key and key.scope, key and key.key)
-    if not write.hashes or found != write.hashes[-1]:
+    if not write.events or found != write.events[-1].hash:
         return None
     answer: bytes | None = None
     if key is not None:

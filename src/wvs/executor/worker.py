@@ -28,7 +28,8 @@ from wvs.executor.slot import Slot
 from wvs.executor.volume_sweep import sweep_now_and_then
 from wvs.executor.workbench import Workbench
 from wvs.postgres.availability import CONNECTION_LOST
-from wvs.postgres.pool import Pool, connect, create_pool
+from wvs.postgres.compatibility import check_schema
+from wvs.postgres.pool import Pool, acquire, connect, create_pool
 from wvs.postgres.queries import sql
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.quiesce import freezes
@@ -82,9 +83,11 @@ class Executor:
         self._wake()
 
     async def run(self) -> None:
-        """Works until stopped; raises `EngineError` if the volume cannot be used."""
+        """Works until stopped; raises `EngineError` if the volume cannot be used, `SchemaTooOld`, `SchemaTooNew`."""
         pool = await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
         try:
+            async with acquire(pool) as connection:
+                await check_schema(connection)
             async with self._bench(pool) as bench, self._hints(bench):
                 log.info("executor_started", executor_id=self.executor_id, engine=bench.volume.engine.name)
                 await self._work(bench)

@@ -10,7 +10,8 @@ import structlog
 
 from wvs.background import background, stop
 from wvs.domain.states import TaskKind, TaskState
-from wvs.postgres.migrate import pending
+from wvs.postgres.compatibility import check_schema
+from wvs.postgres.errors import SchemaTooNew, SchemaTooOld
 from wvs.postgres.pool import Pool, acquire
 from wvs.postgres.queries import sql
 from wvs.telemetry.failures import survived
@@ -75,10 +76,12 @@ class Upkeep:
     async def _readiness(self) -> Sequence[str]:
         try:
             async with acquire(self._pool) as connection:
-                missing = await pending(connection)
+                await check_schema(connection)
+        except (SchemaTooOld, SchemaTooNew) as error:
+            return [str(error)]
         except Exception as error:  # noqa: BLE001 - whatever keeps it from answering is the reason
             return [f"the database cannot be reached ({type(error).__name__})"]
-        return [f"the database lacks migrations: {', '.join(missing)}"] if missing else []
+        return []
 
     async def _refresh_gauges(self) -> None:
         await self._count_sessions()

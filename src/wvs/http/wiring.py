@@ -25,7 +25,8 @@ from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.views import Views
 from wvs.http.writes import WRITE_DEPENDENCIES
-from wvs.postgres.pool import Pool, create_pool
+from wvs.postgres.compatibility import check_schema
+from wvs.postgres.pool import Pool, acquire, create_pool
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
@@ -52,11 +53,13 @@ async def open_api(
 ) -> AsyncGenerator[Api, None]:
     """The API on a pool of its own, for `serve`; the pool is closed at the end of the block.
 
-    Raises what `create_pool` raises if the database cannot be reached.
+    Raises what `create_pool` raises if the database cannot be reached, `SchemaTooOld` and `SchemaTooNew`.
     """
     metrics = metrics or Metrics()
     pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
     try:
+        async with acquire(pool) as connection:
+            await check_schema(connection)
         hinter = Hinter(database_url, metrics.ignored_failures.labels("hint_sender").inc)
         write_path = WritePath(pool, EventMapper(), metrics, on_commit=hints_through(hinter))
         yield build_api(settings, pool, write_path, hinter, database_url, draining=draining)

@@ -19,3 +19,11 @@ class InvalidDatabaseUrl(DatabaseSetupError):
 
 class MigrationFailed(DatabaseSetupError):
     """The schema could not be brought up to date; the text carries the failing file and the server's own words."""
+
+
+class SchemaTooOld(DatabaseSetupError):
+    """The schema lacks migrations that this program needs."""
+
+
+class SchemaTooNew(DatabaseSetupError):
+    """The schema does not support a program of this age any more."""

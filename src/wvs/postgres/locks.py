@@ -1,7 +1,8 @@
 """The classes of our advisory locks, all in the two-int key space.
 
 The single-bigint space belongs to the watermark of the event log (`pg_locks.objsubid = 1`): a lock of ours in there
-would hold every follower back.
+would hold every follower back. SQL has two of the numbers, as `wvs.command_lock()` and `wvs.holder_lock()`; a test
+compares them with these.
 """
 
 from typing import Final

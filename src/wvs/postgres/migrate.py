@@ -35,16 +35,21 @@ def migration_files(directory: Path | None = None) -> dict[str, str]:
 
 
 async def pending(connection: Connection, directory: Path | None = None) -> list[str]:
-    """The files that are not applied yet, oldest first; empty means that the schema is ready.
+    """The files that are not applied yet, oldest first.
 
-    Works on a pooled connection too. A schema that is newer than this program has nothing pending.
+    A schema that is newer than this program has nothing pending; `compatibility.check_schema` says whether they fit.
     """
+    applied = await applied_migrations(connection)
+    return [name for version, name in migration_files(directory).items() if version not in applied]
+
+
+async def applied_migrations(connection: Connection) -> set[str]:
+    """The versions that are applied; empty for a database without the schema. Works on a pooled connection too."""
     try:
         rows = await connection.fetch(f"select version from {MIGRATIONS_TABLE}")  # noqa: S608 - a constant
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        rows = []
-    applied = {row["version"] for row in rows}
-    return [name for version, name in migration_files(directory).items() if version not in applied]
+        return set()
+    return {row["version"] for row in rows}
 
 
 async def migrate(url: str, *, directory: Path | None = None, lock_timeout_s: float = 60.0) -> list[str]:

@@ -19,6 +19,7 @@ from msgspec import Struct
 from wvs.background import stop
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import Page, read_page, safe_position
+from wvs.postgres.compatibility import check_schema
 from wvs.postgres.locks import REBUILD
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
@@ -75,12 +76,13 @@ async def rebuild(url: str, mapper: EventMapper, progress: Progress, *, swap_pat
     """Replaces the read models by what the log says.
 
     Raises `PoisonedEventError` at an event that cannot be read, `RebuildRunsError`, `SwapBlockedError`,
-    `SchemaChangedError`, or what the connection raises: the live tables are then as they were, and the next call goes
-    on where this one ended.
+    `SchemaChangedError`, `SchemaTooOld`, `SchemaTooNew`, or what the connection raises: the live tables are then as
+    they were, and the next call goes on where this one ended.
     """
     writer = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
     reader = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
     try:
+        await check_schema(writer)
         if not await writer.fetchval(_TRY_LOCK, REBUILD, 0):
             raise RebuildRunsError("Another rebuild is running on this database; wait for it, or end it.")
         return await _Rebuild(reader, writer, mapper, progress).run(swap_patience_s)

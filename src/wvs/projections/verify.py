@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from wvs.background import stop
 from wvs.eventlog.codec import EventMapper
+from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
 from wvs.projections.rebuild import Progress
@@ -28,6 +29,8 @@ _MAKE: Final = sql("make_replayed_tables")
 _UPDATE: Final = sql("update_replayed_rows")
 _SCHEMA: Final = sql("temporary_schema")
 _EXPORT: Final = sql("export_snapshot")
+_COUNT: Final = {table: sql(f"count_{table}") for table in KEYS}
+_DIFFERING: Final = {table: sql(f"differing_{table}") for table in KEYS}
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
 
@@ -60,6 +63,7 @@ async def verify(url: str, mapper: EventMapper, progress: Progress) -> Verified:
     reader = await connect(url, application_name="wvs-verify", command_timeout_s=None)
     writer = await connect(url, application_name="wvs-verify", command_timeout_s=None)
     try:
+        await check_schema(reader)
         for connection in (reader, writer):
             await connection.execute("SET idle_in_transaction_session_timeout = '10min'")
         return await _Verification(reader, writer, mapper, progress).run()
@@ -111,8 +115,8 @@ class _Verification:
         found: list[Difference] = []
         for number, table in enumerate(KEYS):
             self._progress("compare", number, len(KEYS))
-            rows[table] = await self._writer.fetchval(sql(f"count_{table}"))
-            pairs = await self._writer.fetch(sql(f"differing_{table}"), MAX_DIFFERENCES)
+            rows[table] = await self._writer.fetchval(_COUNT[table])
+            pairs = await self._writer.fetch(_DIFFERING[table], MAX_DIFFERENCES)
             differing[table] = pairs[0]["differing"] if pairs else 0
             found += [_difference(table, pair["live"], pair["log"]) for pair in pairs]
         self._progress("compare", len(KEYS), len(KEYS))

@@ -25,11 +25,12 @@ from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.recorder import IdempotencyKey, Show
 from wvs.executor.worker import Executor
 from wvs.postgres.pool import Pool
-from wvs.postgres.queries import sql
 from wvs.queue.lanes import DEADLINES_S
 from wvs.settings import Settings
 from wvs.signals.hints import EVENTS, TASKS, Hinter
 from wvs.telemetry.metrics import Metrics
+
+LINK_IS_PENDING: Final = "SELECT EXISTS (SELECT FROM wvs.lanes WHERE workspace_id = $1 AND link_pending IS NOT NULL)"
 
 FAST = Settings(lease_s=2.0, lease_renew_s=0.5, poll_s=0.2, drain_grace_s=2.0, executor_slots=2, pool_size=6)
 """Short times, so that a test sees a lease run out."""
@@ -160,7 +161,7 @@ class Platform:
             state = (await self.workspace(workspace_id)).task_state(task_id)
             assert state is not None
             done = state is TaskState.FAILED or state not in RETRYABLE_STATES
-            return state if done and not await self.pool.fetchval(sql("link_is_pending"), workspace_id) else None
+            return state if done and not await self.pool.fetchval(LINK_IS_PENDING, workspace_id) else None
 
         return await eventually(final, seconds)
 

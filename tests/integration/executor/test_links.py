@@ -5,13 +5,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
-from tests.integration.executor.platform import Platform, eventually, value
+from tests.integration.executor.platform import LINK_IS_PENDING, Platform, eventually, value
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskState
 from wvs.engines.volume.opening import open_volume
-from wvs.postgres.queries import sql
 from wvs.telemetry.metrics import Metrics
 
 
@@ -22,7 +21,7 @@ async def with_snapshots(platform: Platform, count: int = 1) -> tuple[UUID, list
 
 
 async def follows(platform: Platform, workspace_id: UUID) -> bool:
-    pending = await platform.pool.fetchval(sql("link_is_pending"), workspace_id)
+    pending = await platform.pool.fetchval(LINK_IS_PENDING, workspace_id)
     workspace = await platform.workspace(workspace_id)
     return not pending and platform.linked_tree(workspace_id) == workspace.live_tree
 
@@ -103,7 +102,7 @@ async def test_a_link_that_cannot_be_moved_fails_no_task_and_is_moved_when_it_ca
         await platform.until(workspace_id, task_id, TaskState.SUCCEEDED)
         _, next_task = await platform.ask_for_snapshot(workspace_id)
         await platform.until(workspace_id, next_task, TaskState.SUCCEEDED)
-        assert await platform.pool.fetchval(sql("link_is_pending"), workspace_id)
+        assert await platform.pool.fetchval(LINK_IS_PENDING, workspace_id)
         assert value(metrics, "wvs_ignored_failures_total", where="link") >= 1
         assert value(metrics, "wvs_task_attempts_total", kind="current_set", outcome="succeeded") == 1
         shutil.rmtree(platform.live(workspace_id))

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from tests.integration.queue.conftest import AGAIN, Lanes, NewHolder
 
+from wvs.postgres.locks import HOLDER
 from wvs.queue.lanes import FULL_SCAN_EVERY, LaneCursor, reap
 
 
@@ -70,7 +71,7 @@ async def test_a_locked_lane_does_not_hide_the_ready_ones_behind_it(lanes: Lanes
     locked, behind = await lanes.workspaces(1, 1)
     lane_no = await lanes.column(locked, "lane_no")
     sitting = await new_holder("sitting")
-    await sitting.connection.execute("SELECT pg_advisory_lock(2004251395, $1)", lane_no)
+    await sitting.connection.execute("SELECT pg_advisory_lock($1, $2)", HOLDER, lane_no)
     holder = await new_holder("one")
     held = await holder.claim()
     assert held is not None

@@ -5,6 +5,7 @@ import sys
 
 from wvs.cli.wvs.environment import database_url
 from wvs.eventlog.epoch import FENCE_LEAP, Raised, raise_epoch
+from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import connect
 from wvs.settings import Settings
 
@@ -23,6 +24,7 @@ def run_raise(settings: Settings) -> int:
 async def _raise(url: str) -> Raised:
     connection = await connect(url, application_name="wvs epoch")
     try:
+        await check_schema(connection)
         return await raise_epoch(connection)
     finally:
         await connection.close()

@@ -22,6 +22,7 @@ from wvs.cli.wvs.environment import child_environment, volume_path
 from wvs.cli.wvs.family import PARENT, READY_FD
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume
+from wvs.postgres.compatibility import check_schema_at
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.postgres.migrate import migrate
@@ -42,6 +43,7 @@ def run_up(settings: Settings, engine: EngineName | None) -> int:
     with _own_database(settings) as server:
         url = settings.database_url if server is None else server.url()
         asyncio.run(migrate(url or ""))
+        asyncio.run(check_schema_at(url or ""))
         _ensure_volume(volume_path(settings), engine)
         return asyncio.run(_Tree(replace(settings, database_url=url), server).run())
 

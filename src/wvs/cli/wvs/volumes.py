@@ -15,7 +15,8 @@ from wvs.eventlog.codec import EventMapper
 from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import Action, Finding
-from wvs.postgres.pool import create_pool
+from wvs.postgres.compatibility import check_schema
+from wvs.postgres.pool import acquire, create_pool
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
 
@@ -57,6 +58,8 @@ async def _check(settings: Settings, *, repair: bool) -> list[Finding]:
     metrics = Metrics()
     pool = await create_pool(database_url(settings), application_name="wvs-volume-check", size=2)
     try:
+        async with acquire(pool) as connection:
+            await check_schema(connection)
         volume = await asyncio.to_thread(open_volume, str(volume_path(settings)))
         with ThreadPoolExecutor(2) as threads:
             path = WritePath(pool, EventMapper(), metrics)

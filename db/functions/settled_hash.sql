@@ -1,0 +1,14 @@
+-- The hash of a version of a stream, once no transaction that may still write it is left; null if nothing is there. Asked
+-- after a commit whose outcome is unknown: both locks are those that a commit holds until its end. The row of a stream that
+-- is being created cannot be seen, but inserting it waits for the transaction that creates it.
+CREATE OR REPLACE FUNCTION wvs.settled_hash(p_workspace uuid, p_version bigint, p_scope text, p_key text)
+RETURNS bytea LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_key IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(wvs.command_lock(), hashtext(p_scope || chr(31) || p_key));
+    END IF;
+    INSERT INTO wvs.streams VALUES (p_workspace, 0, '') ON CONFLICT DO NOTHING;
+    PERFORM 1 FROM wvs.streams s WHERE s.workspace_id = p_workspace FOR UPDATE;
+    DELETE FROM wvs.streams s WHERE s.workspace_id = p_workspace AND s.version = 0;
+    RETURN (SELECT e.hash FROM wvs.events e WHERE e.originator_id = p_workspace AND e.originator_version = p_version);
+END $$;

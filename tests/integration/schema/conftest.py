@@ -1,0 +1,12 @@
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+
+@pytest.fixture
+def migrated(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to a migrated database of this test's own."""
+    with psycopg.connect(database_url) as connection:
+        yield connection

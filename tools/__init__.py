@@ -1,0 +1,1 @@
+"""Programs for those who change WVS; nothing of this is installed with it."""
