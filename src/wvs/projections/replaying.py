@@ -84,8 +84,10 @@ async def apply(connection: Connection, tables: Tables, groups: dict[str, list[d
 async def _copy(
     connection: Connection, schema: str, table: str, columns: list[Column], rows: list[dict[str, Any]]
 ) -> None:
-    empty = dict.fromkeys(column.name for column in columns)
-    json = [column.name for column in columns if column.is_json]
+    # Only what the projector names: a column that a later release added takes its default.
+    named = set[str]().union(*rows)
+    empty = dict.fromkeys(column.name for column in columns if column.name in named)
+    json = [column.name for column in columns if column.is_json and column.name in named]
     record = itemgetter(*empty)
 
     def records() -> Iterable[Any]:
