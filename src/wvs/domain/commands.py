@@ -9,15 +9,20 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from wvs.domain.values import Certificate, CloneReport, TaskError
+from wvs.domain.values import DEFAULT_TENANT, Certificate, CloneReport, TaskError
 
 
 class CreateWorkspace(Struct, frozen=True):
-    """Make a workspace and queue its init task."""
+    """Create a workspace and queue its init task.
+
+    `volume_id` is the identity of the volume that the database is bound to, None while it is bound to none.
+    """
 
     name: str
     labels: dict[str, str]
     task_id: UUID
+    tenant: str = DEFAULT_TENANT
+    volume_id: UUID | None = None
 
 
 class RetryInit(Struct, frozen=True):

@@ -117,7 +117,7 @@ def _create_workspace(command: CreateWorkspace, workspace: Workspace | None) -> 
             "Use 1 to 63 characters of a-z, 0-9 and -, neither first nor last a -.",
         )
     refusals.refuse_bad_labels(command.labels)
-    return [WorkspaceCreated(command.name, command.labels, command.task_id)]
+    return [WorkspaceCreated(command.name, command.labels, command.task_id, command.tenant, command.volume_id)]
 
 
 def _retry_init(command: RetryInit, workspace: Workspace) -> list[Event]:

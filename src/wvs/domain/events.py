@@ -18,12 +18,17 @@ class Fact(Struct, frozen=True, forbid_unknown_fields=True):
     """The base of all events. A stored field that this release does not know is an error, like an unknown name."""
 
 
-class WorkspaceCreated(Fact, frozen=True, tag="workspace.created.v1"):
-    """A workspace was asked for; its init task is queued."""
+class WorkspaceCreated(Fact, frozen=True, tag="workspace.created.v2"):
+    """A client created a workspace; its init task is queued. A name is unique among the workspaces of one tenant.
+
+    `volume_id` is the identity of the volume that holds the workspace's trees, None where the database knew no volume.
+    """
 
     name: str
     labels: dict[str, str]
     task_id: UUID
+    tenant: str
+    volume_id: UUID | None
 
 
 class WorkspaceInitialized(Fact, frozen=True, tag="workspace.initialized.v1"):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from wvs.domain.errors import ErrorCode
 
@@ -14,6 +14,9 @@ NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 LABEL_KEY_PATTERN: Final = r"^[a-zA-Z0-9]([a-zA-Z0-9._/-]{0,61}[a-zA-Z0-9])?$"
 # U+0000 cannot be stored in Postgres text or jsonb, so it is refused at the edge.
 TEXT_PATTERN: Final = r"^[^\u0000]*$"
+
+DEFAULT_TENANT: Final = "default"
+"""The only tenant today, and the tenant of every workspace that was created before events named one."""
 
 WorkspaceName = Annotated[
     str,
@@ -80,8 +83,13 @@ class CloneReport(Struct, frozen=True, forbid_unknown_fields=True):
     notes: tuple[str, ...] = ()
 
 
-class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an event came from; part of the stored bytes, hence of the hash chain."""
+class Metadata(Struct, frozen=True):
+    """Where an event came from; part of the stored bytes, hence of the hash chain.
+
+    Readers ignore fields that they do not know: a newer release may write them before this one is gone. The last three
+    are reserved. No release writes them yet and nothing decides on them; unset, they are left out of the stored bytes.
+    `actor_verified` says whether `issuer` vouched for the actor, `on_behalf_of` names whom the actor acted for.
+    """
 
     occurred_at: datetime
     actor: str
@@ -89,6 +97,9 @@ class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_key: str | None = None
     traceparent: str | None = None
     causation: str | None = None
+    actor_verified: bool | UnsetType = UNSET
+    issuer: str | UnsetType = UNSET
+    on_behalf_of: str | UnsetType = UNSET
 
 
 JsonObject = dict[str, Any]

@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from wvs.domain.values import DEFAULT_TENANT
+
 
 class Upcaster(Struct, frozen=True):
     """One step: `change` is given the stored event's fields without its name, and answers those of `to`."""
@@ -21,8 +23,19 @@ class Upcaster(Struct, frozen=True):
 Upcasters = Mapping[str, Upcaster]
 """By the name that is stored."""
 
-UPCASTERS: Final[Upcasters] = {}
-"""Of this release: every event that was ever stored still has its first shape."""
+
+def _workspace_created_v2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew one tenant, and did not record the volume."""
+    added = {"tenant": DEFAULT_TENANT, "volume_id": None}
+    if early := fields.keys() & added.keys():
+        raise ValueError(f"workspace.created.v1 has no {', '.join(sorted(early))}")
+    return {**fields, **added}
+
+
+UPCASTERS: Final[Upcasters] = {
+    "workspace.created.v1": Upcaster("workspace.created.v2", _workspace_created_v2),
+}
+"""Of this release: every event that was ever stored in another shape than today's."""
 
 _bodies: Final = msgspec.json.Decoder(dict[str, Any])
 

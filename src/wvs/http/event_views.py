@@ -23,6 +23,7 @@ _IDS: Final[dict[str, Prefix]] = {
     "task_id": TASK,
     "session_id": SESSION,
 }
+"""The fields with typed ids. A volume's id has no typed form: it is shown as it is in the volume's identity file."""
 
 
 class EventView(Struct, frozen=True, kw_only=True):
@@ -96,13 +97,13 @@ def _fields(recorded: RecordedEvent, epoch: int, row: EventRow) -> dict[str, Any
 
 
 def typed_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, at every depth, with ids in their typed form."""
+    """The fields, at every depth, with ids in their typed form where they have one."""
     return {name: _typed(name, value) for name, value in fields.items()}
 
 
 def _typed(name: str, value: Any) -> Any:
     if isinstance(value, UUID):
-        return format_id(_IDS[name], value)
+        return format_id(_IDS[name], value) if name in _IDS else str(value)
     if isinstance(value, Struct):
         return typed_ids(msgspec.structs.asdict(value))
     if isinstance(value, tuple):

@@ -253,6 +253,8 @@ class _Projection:
             "error": None,
             "created_at": self._at,
             "disabled_at": None,
+            "tenant": event.tenant,
+            "volume_id": event.volume_id,
         }
         return Insert("workspaces", row)
 

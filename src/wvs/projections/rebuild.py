@@ -178,9 +178,9 @@ class _Rebuild:
 
 
 def _fingerprint() -> str:
-    """Of the code that makes the rows: those that another release began must not be gone on with."""
+    """Identifies the code that makes the rows from the log: a rebuild does not continue rows of another release."""
     digest = sha256()
-    for package in ("wvs.domain", "wvs.projections"):
+    for package in ("wvs.domain", "wvs.eventlog", "wvs.projections"):
         for source in sorted(_sources(files(package)), key=lambda entry: entry.name):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()

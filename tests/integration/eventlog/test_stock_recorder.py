@@ -119,7 +119,7 @@ async def test_reading_creates_and_alters_nothing(pool: Pool, recorder: Postgres
 
 
 async def test_the_stock_recorder_cannot_write_past_the_hash_chain(pool: Pool, database_url: str):
-    event = StoredEvent(uuid.uuid4(), 1, "workspace.created.v1", b"{}")
+    event = StoredEvent(uuid.uuid4(), 1, "workspace.created.v2", b"{}")
     with open_datastore(database_url) as datastore:
         recorder = PostgresApplicationRecorder(datastore, events_table_name="events")
         with pytest.raises(ProgrammingError):

@@ -26,7 +26,7 @@ FOR EACH ROW EXECUTE FUNCTION hold_open();
 """
 
 # The names of events are in no other request than the commit.
-CREATION = b"workspace.created.v1"
+CREATION = b"workspace.created.v2"
 REQUEST = b"snapshot.requested.v1"
 KEYS = [key_of("k1"), None]
 

@@ -30,11 +30,19 @@ from wvs.domain.states import TaskKind, TaskState, WorkspaceState
 
 
 @pytest.mark.parametrize("name", ["a", "0", "agent-7", "a--b", "x" * 63])
-def test_a_good_name_is_taken(name: str) -> None:
+def test_a_good_name_is_accepted(name: str) -> None:
     story = Story()
     task_id = story.new_id()
-    assert story.do(CreateWorkspace(name, {"team": "a"}, task_id)) == [WorkspaceCreated(name, {"team": "a"}, task_id)]
+    created = WorkspaceCreated(name, {"team": "a"}, task_id, tenant="default", volume_id=None)
+    assert story.do(CreateWorkspace(name, {"team": "a"}, task_id)) == [created]
     assert story.workspace.queued == (task_id,)
+
+
+def test_a_workspace_is_created_for_the_tenant_and_the_volume_that_the_command_names() -> None:
+    story = Story()
+    task_id, volume_id = story.new_id(), story.new_id()
+    command = CreateWorkspace("a", {}, task_id, tenant="tenant-1", volume_id=volume_id)
+    assert story.do(command) == [WorkspaceCreated("a", {}, task_id, "tenant-1", volume_id)]
 
 
 @pytest.mark.parametrize(

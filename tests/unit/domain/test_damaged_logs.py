@@ -69,7 +69,7 @@ def _drop_failed_by_cancel() -> Situation:
 
 # After this situation, this event (about its snapshot and task) fits nowhere.
 _DAMAGE: dict[str, tuple[Build, Callable[[Situation], Event]]] = {
-    "created twice": (situations.active, lambda _: WorkspaceCreated("a", {}, NEW)),
+    "created twice": (situations.active, lambda _: WorkspaceCreated("a", {}, NEW, "default", None)),
     "initialized twice": (
         situations.active,
         lambda c: WorkspaceInitialized(c.task, 1, "t", "copy", WorkspaceState.ACTIVE),

@@ -39,7 +39,7 @@ S, T = UUID(int=1), UUID(int=2)
 CREATE = TaskKind.SNAPSHOT_CREATE
 
 _REACTIONS: list[tuple[Event, list[QueueStep]]] = [
-    (WorkspaceCreated("a", {}, T), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
+    (WorkspaceCreated("a", {}, T, "default", None), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
     (WorkspaceInitRetried(T, new_task=True), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
     (WorkspaceInitRetried(T, new_task=False), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
     (SnapshotRequested(S, T, None, {}), [Enqueue(T, CREATE)]),
