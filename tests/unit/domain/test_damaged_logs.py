@@ -167,7 +167,7 @@ def test_a_start_beside_a_running_task_is_refused() -> None:
 
 
 def test_a_log_that_does_not_begin_with_a_creation_is_refused() -> None:
-    with pytest.raises(IllegalStepError, match="no beginning"):
+    with pytest.raises(IllegalStepError, match="cannot be the first event"):
         fold(WORKSPACE_ID, [WorkspaceDisabled(None)])
 
 
