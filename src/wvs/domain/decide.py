@@ -1,6 +1,6 @@
 """`decide`: a command and a workspace in, events out, or `Refused` with one code. One function per command.
 
-Already true returns no events. The executor's commands are decided in `outcomes.py`.
+A command whose effect already holds returns no events. The executor's commands are decided in `outcomes.py`.
 """
 
 import re
@@ -80,8 +80,8 @@ def _create_workspace(command: commands.CreateWorkspace, workspace: Workspace | 
     if not _NAME.fullmatch(command.name):
         raise Refused(
             ErrorCode.INVALID_REQUEST,
-            f"{command.name[:80]!r} is no name for a workspace.",
-            "Use 1 to 63 characters of a-z, 0-9 and -, neither first nor last a -.",
+            f"{command.name[:80]!r} is not a valid workspace name.",
+            "Use 1 to 63 of the characters a-z, 0-9 and -; the first and the last must not be a -.",
         )
     refusals.refuse_bad_labels(command.labels)
     return [WorkspaceCreated(command.name, command.labels, command.task_id, command.tenant, command.volume_id)]
@@ -92,7 +92,7 @@ def _retry_init(command: commands.RetryInit, workspace: Workspace) -> list[Event
     if workspace.state is not WorkspaceState.INIT_FAILED:
         raise Refused(
             ErrorCode.WORKSPACE_NOT_INIT_FAILED,
-            f"The workspace is {workspace.state}; only one whose initialisation failed can be initialised again.",
+            f"The workspace is {workspace.state}; only in state init_failed it can be initialised again.",
         )
     failed = workspace.init_task
     if failed is not None and workspace.task_state(failed) is TaskState.FAILED:
@@ -150,7 +150,7 @@ def _drop_snapshot(command: commands.DropSnapshot, workspace: Workspace) -> list
 
 
 def _failed_drop(snapshot: Snapshot, workspace: Workspace) -> Task | None:
-    """The failed drop whose place a new drop takes (design §2: `drop_failed -> dropping` by a retry or a new drop)."""
+    """The failed drop that a new drop replaces (design §2: `drop_failed -> dropping` by a retry or a new drop)."""
     tasks = (workspace.tasks[t] for t in snapshot.tasks)
     return next((t for t in tasks if t.kind is TaskKind.SNAPSHOT_DROP and t.state is TaskState.FAILED), None)
 
@@ -163,7 +163,7 @@ def _retry_task(command: commands.RetryTask, workspace: Workspace) -> list[Event
     if state is not TaskState.FAILED:
         raise Refused(
             ErrorCode.TASK_NOT_RETRYABLE,
-            f"The task is {state}; only a failed one can be retried.",
+            f"The task is {state}; only a failed task can be retried.",
             "wvsctl task get shows its state.",
         )
     task = workspace.tasks[command.task_id]
@@ -187,8 +187,8 @@ def _cancel_task(command: commands.CancelTask, workspace: Workspace) -> list[Eve
         case TaskState.FAILED:
             return [outcomes.cancelled(workspace, workspace.tasks[command.task_id], "abandoned on request")]
         case TaskState.RUNNING:
-            asked = workspace.tasks[command.task_id].cancel_requested
-            return [] if asked else [TaskCancelRequested(command.task_id)]
+            requested = workspace.tasks[command.task_id].cancel_requested
+            return [] if requested else [TaskCancelRequested(command.task_id)]
         case TaskState.SUCCEEDED | TaskState.CANCELLED:
             raise Refused(ErrorCode.TASK_NOT_CANCELLABLE, f"The task is {state} already; there is nothing to cancel.")
         case _:

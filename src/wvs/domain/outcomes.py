@@ -1,6 +1,6 @@
-"""Decisions on what executors report: every one but `ReportLost` names the fence it holds.
+"""Decisions on what executors report. Every report but `ReportLost` names the fence that its executor holds.
 
-A stale fence is refused with `LEASE_LOST` and changes nothing: its holder has to stop (design §6).
+A stale fence is refused with `LEASE_LOST` and changes nothing: the executor has to stop the attempt (design §6).
 """
 
 from datetime import datetime, timedelta
@@ -47,7 +47,7 @@ _HANDED_BACK: Final = TaskError(
 
 
 def cancelled(workspace: Workspace, task: Task, reason: str) -> TaskCancelled:
-    """The event that ends `task` without its effect, and says what becomes of its snapshot."""
+    """The event that ends `task` without its effect, with the states that its snapshot and workspace change to."""
     uninitialised = task.kind is TaskKind.WORKSPACE_INIT and workspace.state is WorkspaceState.INITIALIZING
     return TaskCancelled(
         task_id=task.id,
@@ -84,7 +84,7 @@ def start(command: StartTask, workspace: Workspace) -> list[Event]:
     task = workspace.tasks[command.task_id]
     if task.state is not TaskState.RUNNING:
         return _begin(command, workspace, task)
-    # The earlier holder is gone without a word: its attempt failed, and only then may another begin.
+    # The earlier holder is gone and reported nothing: its attempt failed, and only then may the next one start.
     ended = _attempt_failed(workspace, _with_touched(task, touched=True), command.previous, command.now, delay_s=0.0)
     if not isinstance(ended[-1], TaskAttemptFailed):
         return ended
@@ -137,7 +137,7 @@ def finish_set_current(command: FinishSetCurrent, workspace: Workspace) -> list[
 
 
 def finish_drop(command: FinishDrop, workspace: Workspace) -> list[Event]:
-    """The snapshot is dropped for good."""
+    """The snapshot is dropped, which is final."""
     task = _held_as(TaskKind.SNAPSHOT_DROP, command, workspace)
     return [SnapshotDropped(target(task), task.id, task.fence, workspace.snapshots[target(task)].tree)]
 
@@ -150,18 +150,18 @@ def target(task: Task) -> UUID:
 
 
 def fail_attempt(command: FailAttempt, workspace: Workspace) -> list[Event]:
-    """The task waits for its next attempt, fails for good, or is cancelled as a client asked."""
+    """The task waits for its next attempt, fails, or is cancelled if a client requested that."""
     task = _held(command.task_id, command.fence, workspace)
     delay_s = RETRY[task.kind].delay_s(task.attempt, command.jitter)
     return _attempt_failed(workspace, _with_touched(task, touched=command.touched), command.error, command.now, delay_s)
 
 
 def hand_back(command: HandBack, workspace: Workspace) -> list[Event]:
-    """The task waits at the head of its lane as before the attempt, or is cancelled as a client asked."""
+    """The task returns to the head of its lane, or is cancelled if a client requested that."""
     task = _with_touched(_held(command.task_id, command.fence, workspace), touched=command.touched)
     if task.cancel_requested:
         return [cancelled(workspace, task, "cancelled on request")]
-    return [_again(task, _HANDED_BACK, command.now, delay_s=0.0, counted=False)]
+    return [_next_attempt(task, _HANDED_BACK, command.now, delay_s=0.0, counted=False)]
 
 
 def _attempt_failed(workspace: Workspace, task: Task, error: TaskError, now: datetime, delay_s: float) -> list[Event]:
@@ -169,12 +169,12 @@ def _attempt_failed(workspace: Workspace, task: Task, error: TaskError, now: dat
     if task.cancel_requested or error.code is ErrorCode.CANCELLED:
         return [*lost, cancelled(workspace, task, "cancelled on request")]
     if error.retryable and task.attempt < RETRY[task.kind].max_attempts:
-        return [*lost, _again(task, error, now, delay_s, counted=True)]
+        return [*lost, _next_attempt(task, error, now, delay_s, counted=True)]
     return [*lost, _failed(task, error)]
 
 
 def _lost_source(workspace: Workspace, task: Task, error: TaskError) -> list[Event]:
-    """A `current_set` that finds no source has found a ready snapshot without its directory."""
+    """A `current_set` whose source is missing reports that a ready snapshot lost its directory."""
     if error.code is not ErrorCode.TREE_MISSING or task.kind is not TaskKind.CURRENT_SET or task.snapshot_id is None:
         return []
     snapshot = workspace.snapshots[task.snapshot_id]
@@ -183,7 +183,7 @@ def _lost_source(workspace: Workspace, task: Task, error: TaskError) -> list[Eve
     return [SnapshotLost(snapshot.id, snapshot.tree, error.detail)]
 
 
-def _again(task: Task, error: TaskError, now: datetime, delay_s: float, *, counted: bool) -> TaskAttemptFailed:
+def _next_attempt(task: Task, error: TaskError, now: datetime, delay_s: float, *, counted: bool) -> TaskAttemptFailed:
     return TaskAttemptFailed(
         task_id=task.id,
         kind=task.kind,
@@ -241,13 +241,14 @@ def _held(task_id: UUID, fence: int, workspace: Workspace) -> Task:
 
 
 def _with_touched(task: Task, *, touched: bool) -> Task:
-    """A drop once begun stays begun, whatever a later attempt says."""
+    """A drop that has begun stays begun, whatever a later attempt reports."""
     return replace(task, touched=task.touched or touched)
 
 
 def _stale(fence: int, workspace: Workspace) -> Refused:
     return Refused(
         ErrorCode.LEASE_LOST,
-        f"Fence {fence} does not hold this task (the workspace is at {workspace.fence}): stop, and commit nothing.",
+        f"Fence {fence} does not hold this task; the workspace is at fence {workspace.fence}.",
+        "Stop this attempt and commit nothing.",
         fence=workspace.fence,
     )

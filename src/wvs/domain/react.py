@@ -1,4 +1,4 @@
-"""`react`: the process manager. A decision's events in, what the queue has to do out; it runs in their transaction."""
+"""`react`: the process manager. The events of a decision in, steps of the queue out, for the same transaction."""
 
 from collections.abc import Sequence
 from typing import TypeAlias, assert_never
@@ -25,19 +25,19 @@ class Reschedule(Struct, frozen=True, tag="reschedule"):
 
 
 class AskToCancel(Struct, frozen=True, tag="ask_to_cancel"):
-    """Tell the holder at its next renewal to end at a safe point."""
+    """Ask the executor that holds the task, at its next renewal, to stop at a safe point."""
 
     task_id: UUID
 
 
 class Remove(Struct, frozen=True, tag="remove"):
-    """The task left the queue; the lane goes on with the next one."""
+    """The task left the queue; the lane continues with the next one."""
 
     task_id: UUID
 
 
 class Relink(Struct, frozen=True, tag="relink"):
-    """The stable link has to follow the live tree of `epoch`; pending until an executor says that it does."""
+    """The stable link has to point to the live tree of `epoch`; pending until an executor confirms it."""
 
     epoch: int
 
