@@ -1,8 +1,7 @@
-"""Reading the log, or one workspace's part of it, through the audit's filters: by type, actor, task and time.
+"""Reads the log, or one workspace's part of it, through the audit's filters: by type, actor, task and time.
 
-One filter leads (a task before a type before an actor) and has its index; what is asked beside it is looked at event by
-event of that index, `WALKED_EVENTS` at most for one page. A page may therefore be short, or empty, and still have a
-next one.
+One filter leads (a task before a type before an actor) and has its index. The other filters are checked on the events
+of that index, on at most `WALKED_EVENTS` for one page. A page may therefore be short or empty, and not the last one.
 """
 
 from datetime import datetime
@@ -62,8 +61,7 @@ class FilteredPage(Struct, frozen=True):
 async def read_filtered(connection: Connection, wanted: EventFilter, after: int, limit: int) -> FilteredPage:
     """Up to `limit` events behind position `after` that pass, in the order of the log.
 
-    Times are those that the hosts' clocks told. Where they differ by more than an hour, a filter by time may miss
-    events.
+    Times come from the hosts' clocks. If clocks differ by more than an hour, a filter by time may miss events.
     """
     after, upto = await _range(connection, wanted, after)
     pages = [await _read(connection, each, after, upto, limit) for each in _by_stored_name(wanted)]

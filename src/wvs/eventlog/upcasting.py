@@ -1,7 +1,7 @@
-"""Old events as new ones: stored bytes are never rewritten, an upcaster changes what is read.
+"""Reads old events as events of their current version. Stored bytes are never rewritten.
 
 To change an event: give it the next name in `wvs.domain.events` (`….v2`), keep the golden file of the old one in
-`tests/unit/eventlog/golden_old`, and add an upcaster here. Each goes one step; a chain of them is followed to its end.
+`tests/unit/eventlog/golden_old`, and add an upcaster here. Each upcaster goes one step; readers follow all of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,14 +14,14 @@ from wvs.domain.values import DEFAULT_TENANT
 
 
 class Upcaster(Struct, frozen=True):
-    """One step: `change` is given the stored event's fields without its name, and answers those of `to`."""
+    """One step: `change` gets the fields of the stored event without its name, and returns those of `to`."""
 
     to: str
     change: Callable[[dict[str, Any]], dict[str, Any]]
 
 
 Upcasters = Mapping[str, Upcaster]
-"""By the name that is stored."""
+"""The upcasters by the name under which an event is stored."""
 
 
 def _workspace_created_v2(fields: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ _bodies: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def upcast(topic: str, state: bytes, upcasters: Upcasters) -> tuple[str, bytes]:
-    """The name and the bytes that an event would be stored with today; its metadata stay as they are.
+    """The name and the bytes that this release would store the event with; its metadata stay unchanged.
 
     Raises `msgspec.DecodeError`, or `ValueError` for bytes that are not those of an event of this name.
     """
@@ -58,6 +58,6 @@ def upcast(topic: str, state: bytes, upcasters: Upcasters) -> tuple[str, bytes]:
 
 
 def names_before(topic: str, upcasters: Upcasters = UPCASTERS) -> list[str]:
-    """The old names under which events may be stored that are read as `topic`."""
+    """The old names of stored events that are read as `topic`."""
     older = [name for name, step in upcasters.items() if step.to == topic]
     return [*older, *(name for old in older for name in names_before(old, upcasters))]

@@ -24,18 +24,17 @@ from wvs.domain.evolve import fold
 from wvs.domain.react import Enqueue, react
 from wvs.domain.values import Metadata
 from wvs.domain.workspace import Workspace
-from wvs.eventlog.aggregates import Aggregates, Head, put_memento
+from wvs.eventlog.aggregates import Aggregates, WorkspaceHead, put_memento
 from wvs.eventlog.chain import next_hash
-from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.codec import EventMapper, RecordedEvent
 from wvs.eventlog.mementos import memento_due
 from wvs.eventlog.recorder import (
+    CommandWrite,
+    CommitResult,
     Hold,
     IdempotencyKey,
     Outcome,
-    Recorded,
     Show,
-    Write,
     idempotent_answer,
     record,
     settled,
@@ -169,7 +168,7 @@ class WritePath:
             self.metrics.ignored_failures.labels("memento").inc()
             log.warning("memento_not_stored", workspace_id=str(workspace_id), error=repr(error))
 
-    async def settle(self, write: Write) -> Recorded | None:
+    async def settle(self, write: CommandWrite) -> CommitResult | None:
         """The answer of a commit that broke off, None if it was not made.
 
         Raises `OutcomeUnknownError` if nobody can tell in time.
@@ -231,7 +230,7 @@ class _Attempt:
             "Repeat the request.",
         )
 
-    async def _head(self, *, fresh: bool) -> Head:
+    async def _head(self, *, fresh: bool) -> WorkspaceHead:
         aggregates = self._path.aggregates
         cached = aggregates.cached(self._workspace_id)
         if cached is not None and not fresh:
@@ -248,7 +247,7 @@ class _Attempt:
             known = await idempotent_answer(connection, key)
         return None if known is None else self._known(known)
 
-    async def _commit(self, head: Head, events: list[Event]) -> Committed | None:
+    async def _commit(self, head: WorkspaceHead, events: list[Event]) -> Committed | None:
         after = fold(self._workspace_id, events, head.workspace)
         if after is None:
             raise AssertionError("every decision is about a workspace that exists after it")
@@ -264,11 +263,13 @@ class _Attempt:
             recorded = await self._path.settle(write)
         return None if recorded is None else self._concluded(recorded, write, events, after)
 
-    def _concluded(self, recorded: Recorded, write: Write, events: list[Event], after: Workspace) -> Committed | None:
+    def _concluded(
+        self, recorded: CommitResult, write: CommandWrite, events: list[Event], after: Workspace
+    ) -> Committed | None:
         match recorded.outcome:
             case Outcome.COMMITTED:
                 if events:
-                    self._path.aggregates.keep(self._workspace_id, Head(after, write.hashes[-1]))
+                    self._path.aggregates.keep(self._workspace_id, WorkspaceHead(after, write.hashes[-1]))
                 return Committed(events, after, write.status, recorded.answer)
             case Outcome.CONFLICT:
                 if (recorded.version or 0) <= write.expected:
@@ -286,7 +287,7 @@ class _Attempt:
             case _:
                 return self._known(recorded)
 
-    def _known(self, recorded: Recorded) -> Committed:
+    def _known(self, recorded: CommitResult) -> Committed:
         if recorded.outcome is Outcome.REUSED:
             raise Refused(
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
@@ -295,7 +296,7 @@ class _Attempt:
             )
         return Committed([], None, recorded.status or 200, recorded.answer, replayed=True)
 
-    def _write(self, head: Head, events: list[Event], after: Workspace) -> Write:
+    def _write(self, head: WorkspaceHead, events: list[Event], after: Workspace) -> CommandWrite:
         metadata = Metadata(self._at, **msgspec.structs.asdict(self._origin))
         topics: list[str] = []
         states: list[bytes] = []
@@ -309,7 +310,7 @@ class _Attempt:
             states.append(stored.state)
             hashes.append(previous)
         status, show = (200, None) if self._reply is None else self._reply.describe(events, after)
-        return Write(
+        return CommandWrite(
             workspace_id=self._workspace_id,
             expected=head.version,
             previous_hash=head.hash,

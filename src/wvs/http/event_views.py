@@ -8,8 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
-from wvs.eventlog.codec import TOPICS, EventMapper, StoredEvent
-from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.codec import TOPICS, EventMapper, RecordedEvent, StoredEvent
 from wvs.eventlog.filtered_log import EventRow
 from wvs.eventlog.follower import decode_at
 from wvs.http.positions import PATTERN, format_position

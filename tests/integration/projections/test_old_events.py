@@ -11,7 +11,7 @@ from tests.integration.eventlog.commanding import ORIGIN, activated, now, snapsh
 from tests.integration.projections.past import lively_past
 
 from wvs.domain.commands import CreateWorkspace
-from wvs.eventlog.codec import EventMapper, Recorded, StoredEvent
+from wvs.eventlog.codec import EventMapper, RecordedEvent, StoredEvent
 from wvs.eventlog.filtered_log import EventFilter, read_filtered
 from wvs.eventlog.write_path import WritePath
 from wvs.postgres.pool import Pool, acquire
@@ -119,7 +119,7 @@ async def test_every_reader_of_the_log_shows_the_event_of_today(pool: Pool, old:
     (row,) = await pool.fetch(
         "SELECT originator_id, originator_version, topic, state FROM wvs.events WHERE topic = $1", OLD
     )
-    recorded = cast("Recorded", EventMapper().to_domain_event(StoredEvent(*row)))
+    recorded = cast("RecordedEvent", EventMapper().to_domain_event(StoredEvent(*row)))
     assert msgspec.to_builtins(recorded.event) | {"task_id": None} == {
         "type": NEW,
         "name": "old",

@@ -1,4 +1,4 @@
-"""The stored bytes of every event are those of its golden file: what is in the log once is read for ever."""
+"""The stored bytes of every event are those of its golden file: what was stored once stays readable for ever."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from tests.unit.eventlog.samples import METADATA, SAMPLES, SNAPSHOT
 from wvs.domain.events import Event
 from wvs.domain.values import Metadata
-from wvs.eventlog.codec import TOPICS, EventMapper, Recorded, UnknownEventError, decode, encode
+from wvs.eventlog.codec import TOPICS, EventMapper, RecordedEvent, UnknownEventError, decode, encode
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -33,13 +33,13 @@ def test_golden_bytes_are_read_as_the_event(event: Event) -> None:
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: TOPICS[type(event)])
 def test_the_mapper_stores_the_golden_bytes_under_the_explicit_name(event: Event) -> None:
-    recorded = Recorded(SNAPSHOT, 3, event, METADATA)
+    recorded = RecordedEvent(SNAPSHOT, 3, event, METADATA)
     stored = EventMapper().to_stored_event(recorded)
     assert (stored.topic, stored.state) == (TOPICS[type(event)], golden(stored.topic))
     assert EventMapper().to_domain_event(stored) == recorded
 
 
-def test_every_event_has_a_sample_and_a_golden_file_and_no_file_is_left_over() -> None:
+def test_samples_and_golden_files_are_exactly_those_of_the_events() -> None:
     classes = set(get_args(Event))
     assert {type(event) for event in SAMPLES} == classes
     assert len(SAMPLES) == len(classes)
@@ -80,7 +80,7 @@ def test_reserved_metadata_follow_the_others_in_the_stored_bytes_and_are_left_ou
 
 @pytest.mark.parametrize("topic", TOPICS.values())
 def test_metadata_fields_that_a_newer_release_wrote_are_ignored(topic: str) -> None:
-    """This release as the old reader of a rolling upgrade. Whether it reads the event decides the event alone."""
+    """This release is the old reader of a rolling upgrade. An unknown type of event stays an error for it."""
     stored = golden(topic)
     newer = stored.removesuffix(b"}}") + b',"approved_by":{"name":"eve","at":[1,2]},"ticket":null}}'
     assert decode(topic, newer) == decode(topic, stored)
