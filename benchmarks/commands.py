@@ -27,7 +27,7 @@ from wvs.application.write_path import Origin, Reply, WritePath
 from wvs.domain.commands import CreateSnapshot
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.recorder import IdempotencyKey, Outcome, Recorded, Show, Write, record
+from wvs.eventlog.recorder import CommandWrite, CommitResult, IdempotencyKey, Outcome, Show, record
 from wvs.postgres.pool import Connection, connect, create_pool
 from wvs.telemetry.metrics import Metrics
 
@@ -64,13 +64,13 @@ async def over_http(url: str, database_url: str, commands: int, connections: int
     return commands / (time.perf_counter() - began)
 
 
-async def decided(url: str, workspaces: list[UUID]) -> dict[UUID, list[Write]]:
+async def decided(url: str, workspaces: list[UUID]) -> dict[UUID, list[CommandWrite]]:
     """What the write path would write for `PER_WORKSPACE` snapshots in each workspace."""
-    writes: dict[UUID, list[Write]] = {workspace: [] for workspace in workspaces}
+    writes: dict[UUID, list[CommandWrite]] = {workspace: [] for workspace in workspaces}
 
-    async def keep(_connection: object, write: Write) -> Recorded:
+    async def keep(_connection: object, write: CommandWrite) -> CommitResult:
         writes[write.workspace_id].append(write)
-        return Recorded(Outcome.COMMITTED, None, write.status, None)
+        return CommitResult(Outcome.COMMITTED, None, write.status, None)
 
     pool = await create_pool(url, application_name="wvs-bench", size=2)
     path = WritePath(pool, EventMapper(), Metrics())

@@ -13,7 +13,7 @@ from wvs.domain.evolve import fold
 from wvs.domain.values import Certificate, CloneReport, Metadata, TaskError
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.chain import GENESIS, next_hash
-from wvs.eventlog.codec import EventMapper, Recorded
+from wvs.eventlog.codec import EventMapper, RecordedEvent
 from wvs.eventlog.recorder import Outcome, Write, record
 from wvs.postgres.pool import Connection
 from wvs.readmodel.changes import Change, merged
@@ -105,7 +105,7 @@ class Filler:
         version = 0 if self._workspace is None else self._workspace.version
         events = decide(command, self._workspace)
         for number, event in enumerate(events, version + 1):
-            stored = self._mapper.to_stored_event(Recorded(self.workspace_id, number, event, metadata))
+            stored = self._mapper.to_stored_event(RecordedEvent(self.workspace_id, number, event, metadata))
             self._hash = next_hash(self._hash, self.workspace_id, number, stored.topic, stored.state)
             self._pending.append((event, stored.topic, stored.state, self._hash))
             self._changes += project(self.workspace_id, event, metadata)

@@ -193,6 +193,8 @@ CREATE TABLE wvs.workspaces (
     error jsonb,
     created_at timestamp with time zone NOT NULL,
     disabled_at timestamp with time zone,
+    tenant text DEFAULT 'default'::text NOT NULL,
+    volume_id uuid,
     CONSTRAINT workspaces_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=80);
 
@@ -222,7 +224,7 @@ CREATE INDEX tasks_workspace_idx ON wvs.tasks USING btree (workspace_id, id);
 CREATE INDEX tasks_workspace_kind_idx ON wvs.tasks USING btree (workspace_id, kind, state, id);
 CREATE INDEX tasks_workspace_state_idx ON wvs.tasks USING btree (workspace_id, state, id);
 CREATE INDEX workspaces_any_name_idx ON wvs.workspaces USING btree (name, id);
-CREATE UNIQUE INDEX workspaces_name_key ON wvs.workspaces USING btree (name) WHERE (state <> 'disabled'::text);
+CREATE UNIQUE INDEX workspaces_name_key ON wvs.workspaces USING btree (name, tenant) WHERE (state <> 'disabled'::text);
 CREATE INDEX workspaces_state_idx ON wvs.workspaces USING btree (state, id);
 CREATE INDEX workspaces_with_trees_idx ON wvs.workspaces USING btree (id) WHERE (live_tree IS NOT NULL);
 

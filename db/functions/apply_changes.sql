@@ -3,7 +3,8 @@ CREATE OR REPLACE FUNCTION wvs.apply_changes(p_changes jsonb) RETURNS void LANGU
 BEGIN
     IF p_changes ? 'workspaces_insert' THEN
         INSERT INTO wvs.workspaces
-        SELECT r.* FROM jsonb_populate_recordset(NULL::wvs.workspaces, p_changes -> 'workspaces_insert') r;
+        SELECT r.* FROM jsonb_populate_recordset(
+            jsonb_populate_record(NULL::wvs.workspaces, '{"tenant": "default"}'), p_changes -> 'workspaces_insert') r;
     END IF;
     IF p_changes ? 'workspaces_update' THEN
         UPDATE wvs.workspaces t

@@ -3,10 +3,11 @@
 SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id = $1
 
 -- name: workspace_by_name
--- The workspace that has this name now, else the newest of the disabled ones that had it.
+-- The workspace of the only tenant that has this name now, else the newest of the disabled ones that had it.
 SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id = coalesce(
-    (SELECT n.id FROM wvs.workspaces n WHERE n.name = $1 AND n.state <> 'disabled'),
-    (SELECT o.id FROM wvs.workspaces o WHERE o.name = ANY (ARRAY[$1]) ORDER BY o.name DESC, o.id DESC LIMIT 1))
+    (SELECT n.id FROM wvs.workspaces n WHERE n.name = $1 AND n.tenant = 'default' AND n.state <> 'disabled'),
+    (SELECT o.id FROM wvs.workspaces o WHERE o.name = ANY (ARRAY[$1]) AND o.tenant = 'default'
+     ORDER BY o.name DESC, o.id DESC LIMIT 1))
 
 -- name: workspaces_all
 -- Up to $2 workspaces older than id $1, newest first.
@@ -23,9 +24,10 @@ SELECT to_jsonb(w) FROM wvs.workspaces w
 WHERE w.name = ANY (ARRAY[$3]) AND w.id < $1 ORDER BY w.name DESC, w.id DESC LIMIT $2
 
 -- name: workspaces_by_name_and_state
--- The one workspace of name $3 and state $4, which is not 'disabled': such a name is unique, and so is its index, which
--- OFFSET 0 has the planner look at for itself.
-SELECT to_jsonb(w) FROM (SELECT * FROM wvs.workspaces n WHERE n.name = $3 AND n.state <> 'disabled' OFFSET 0) w
+-- The one workspace of name $3 and state $4, which is not 'disabled': such a name is unique in its tenant, and so is its
+-- index, which OFFSET 0 has the planner look at for itself.
+SELECT to_jsonb(w) FROM (
+    SELECT * FROM wvs.workspaces n WHERE n.name = $3 AND n.tenant = 'default' AND n.state <> 'disabled' OFFSET 0) w
 WHERE w.state = $4 AND w.id < $1 LIMIT $2
 
 -- name: workspaces_by_name_disabled

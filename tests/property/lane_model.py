@@ -1,4 +1,4 @@
-"""The queue of one workspace as the steps of `react` make it, in a list: what an executor would find."""
+"""The queue of one workspace in a list, as the steps of `react` make it and as an executor would find it."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""The rules of a workspace said a second time, in plain dicts and lists: what executors report."""
+"""The rules of a workspace a second time, in plain dicts and lists: the reports of executors."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""The rules of a workspace said a second time, in plain dicts and lists: what people ask.
+"""The rules of a workspace a second time, in plain dicts and lists: the commands of clients.
 
 Each method is one command. It changes the model and returns the names of the events to expect, or the code that refuses
-the command. Nothing of `wvs` is used here. References, movers and blockers are found by looking at every
-task anew, never by bookkeeping.
+the command. It uses nothing of `wvs`. It finds references, movers and blockers by a look at every task, never by
+bookkeeping.
 """
 
 from typing import Any

@@ -86,11 +86,11 @@ WEIGHTS = {
 MIX = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
 
 campaign: list[str] = []
-"""The answer to each command that was decided, over all examples of this process."""
+"""The expected answer to each command, over all examples of this process."""
 
 
 class DomainMachine(RuleBasedStateMachine):
-    """One workspace and its model. `pick` counts from the newest id backwards; 0 is nobody's id."""
+    """One workspace and its model. `pick` counts from the newest id backwards; 0 is an unknown id."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class DomainMachine(RuleBasedStateMachine):
         return self.head() if self.draw(MOSTLY) else self.a_task()
 
     def held(self) -> UUID:
-        """A task that runs, begun for the purpose where none does, or now and then one that does not."""
+        """A running task, started for the purpose if none runs, or sometimes a task that does not run."""
         if self.model.running() is None and self.draw(MOSTLY):
             self.start_task(self.head(), self.model.fence + 1)
         return self.head_mostly()
@@ -128,7 +128,7 @@ class DomainMachine(RuleBasedStateMachine):
         return self.model.fence if self.draw(MOSTLY) else self.model.fence - 1
 
     def ask(self, command: Command, expected: list[str] | str) -> Refused | None:
-        """One step: the domain must answer as the model did, and the same again when asked again."""
+        """One step: the domain must answer as the model did, and must decide the same a second time."""
         answer = _answer(command, self.workspace)
         campaign.append(expected if isinstance(expected, str) else ", ".join(expected))
         if isinstance(answer, Refused):
@@ -145,7 +145,7 @@ class DomainMachine(RuleBasedStateMachine):
 
     @initialize(begin=st.sampled_from(BEGINNINGS))
     def begin(self, begin: str) -> None:
-        """Most stories begin with an active workspace, some in the midst of its init, a few with none."""
+        """Most stories begin with an active workspace, some during its init, a few without a workspace."""
         if begin != "absent":
             self.create_workspace()
         if begin == "active":
@@ -156,7 +156,7 @@ class DomainMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(MIX), data=st.data())
     def someone_asks(self, name: str, data: st.DataObject) -> None:
-        """One rule for all commands: as rules of their own, most examples would run with half of them switched off."""
+        """One rule for all commands: with one for each, most examples would switch half of them off."""
         self.draw = data.draw
         getattr(self, name)()
 
@@ -220,7 +220,7 @@ class DomainMachine(RuleBasedStateMachine):
         self.ask(finish_of(kind, task, fence), self.model.finish(task, fence, kind))
 
     def run_next(self) -> None:
-        """The next task runs well: without it few examples would get beyond their first snapshot."""
+        """The next task succeeds: without this step few examples would get beyond their first snapshot."""
         task = self.head()
         if self.model.running() is None:
             self.start_task(task, self.model.fence + 1)
@@ -245,7 +245,7 @@ class DomainMachine(RuleBasedStateMachine):
         self.ask(ReportLost(snapshot, "ENOENT"), self.model.report_lost(snapshot))
 
     def load_from_a_memento(self) -> None:
-        """A cold load goes on exactly where the cached workspace was."""
+        """A cold load gives exactly the cached workspace."""
         if self.workspace is not None:
             loaded = asyncio.run(_loaded_again(self.workspace))
             assert loaded == self.workspace
@@ -261,7 +261,7 @@ class DomainMachine(RuleBasedStateMachine):
         invariants.the_queue_knows_what_the_workspace_knows(self.workspace, self.lane)
 
     def teardown(self) -> None:
-        """A replay from nothing, and one that is broken off in the middle, end where the story ended."""
+        """A replay from nothing, and one with a break in the middle, give the workspace of the story."""
         assert fold(WORKSPACE_ID, self.log) == self.workspace
         middle = len(self.log) // 2
         assert fold(WORKSPACE_ID, self.log[middle:], fold(WORKSPACE_ID, self.log[:middle])) == self.workspace

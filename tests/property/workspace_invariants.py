@@ -1,4 +1,4 @@
-"""What holds of a workspace after every step, whatever was asked."""
+"""What is true of a workspace after every step, whatever the command was."""
 
 from collections.abc import Sequence
 

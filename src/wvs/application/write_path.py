@@ -24,19 +24,18 @@ from wvs.domain.evolve import fold
 from wvs.domain.react import Enqueue, react
 from wvs.domain.values import Metadata
 from wvs.domain.workspace import Workspace
-from wvs.eventlog.aggregates import Aggregates, Head, put_memento
+from wvs.eventlog.aggregates import Aggregates, WorkspaceHead, put_memento
 from wvs.eventlog.chain import next_hash
-from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.codec import EventMapper, RecordedEvent
 from wvs.eventlog.mementos import memento_due
 from wvs.eventlog.recorder import (
+    CommandWrite,
+    CommitResult,
     Hold,
     IdempotencyKey,
     NewEvent,
     Outcome,
-    Recorded,
     Show,
-    Write,
     idempotent_answer,
     record,
     settled,
@@ -156,7 +155,7 @@ class WritePath:
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             survived(self.metrics, "memento", error, "memento_not_stored", workspace_id=str(workspace_id))
 
-    async def settle(self, write: Write) -> Recorded | None:
+    async def settle(self, write: CommandWrite) -> CommitResult | None:
         """The answer of a commit that broke off, None if it was not made.
 
         Raises `OutcomeUnknownError` if nobody can tell in time.
@@ -218,7 +217,7 @@ class _Attempt:
             "Repeat the request.",
         )
 
-    async def _head(self, *, fresh: bool) -> Head:
+    async def _head(self, *, fresh: bool) -> WorkspaceHead:
         aggregates = self._path.aggregates
         cached = aggregates.cached(self._workspace_id)
         if cached is not None and not fresh:
@@ -235,7 +234,7 @@ class _Attempt:
             known = await idempotent_answer(connection, key)
         return None if known is None else self._known(known)
 
-    async def _commit(self, head: Head, events: list[Event]) -> Committed | None:
+    async def _commit(self, head: WorkspaceHead, events: list[Event]) -> Committed | None:
         after = fold(self._workspace_id, events, head.workspace)
         if after is None:
             raise AssertionError("every decision is about a workspace that exists after it")
@@ -251,11 +250,13 @@ class _Attempt:
             recorded = await self._path.settle(write)
         return None if recorded is None else self._concluded(recorded, write, events, after)
 
-    def _concluded(self, recorded: Recorded, write: Write, events: list[Event], after: Workspace) -> Committed | None:
+    def _concluded(
+        self, recorded: CommitResult, write: CommandWrite, events: list[Event], after: Workspace
+    ) -> Committed | None:
         match recorded.outcome:
             case Outcome.COMMITTED:
                 if events:
-                    self._path.aggregates.keep(self._workspace_id, Head(after, write.events[-1].hash))
+                    self._path.aggregates.keep(self._workspace_id, WorkspaceHead(after, write.events[-1].hash))
                 return Committed(events, after, write.status, recorded.answer)
             case Outcome.CONFLICT:
                 if (recorded.version or 0) <= write.expected:
@@ -273,7 +274,7 @@ class _Attempt:
             case _:
                 return self._known(recorded)
 
-    def _known(self, recorded: Recorded) -> Committed:
+    def _known(self, recorded: CommitResult) -> Committed:
         if recorded.outcome is Outcome.REUSED:
             raise Refused(
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
@@ -282,7 +283,7 @@ class _Attempt:
             )
         return Committed([], None, recorded.status or 200, recorded.answer, replayed=True)
 
-    def _write(self, head: Head, events: list[Event], after: Workspace) -> Write:
+    def _write(self, head: WorkspaceHead, events: list[Event], after: Workspace) -> CommandWrite:
         metadata = Metadata(self._at, **msgspec.structs.asdict(self._origin))
         stored_events: list[NewEvent] = []
         previous = head.hash
@@ -293,7 +294,7 @@ class _Attempt:
             task_id, snapshot_id = getattr(event, "task_id", None), getattr(event, "snapshot_id", None)
             stored_events.append(NewEvent(stored.topic, stored.state, previous, task_id, snapshot_id))
         status, show = (200, None) if self._reply is None else self._reply.describe(events, after)
-        return Write(
+        return CommandWrite(
             workspace_id=self._workspace_id,
             expected=head.version,
             previous_hash=head.hash,

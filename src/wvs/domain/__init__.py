@@ -1,1 +1,1 @@
-"""The pure core: commands in, events or one error code out. No I/O, clock, randomness or framework in here."""
+"""The pure core: commands in, events or one error code out. No I/O, no clock, no randomness, no framework."""

@@ -1,6 +1,6 @@
-"""The commands: what people and executors ask of one workspace.
+"""The commands that clients and executors send to one workspace.
 
-Time, ids and chance arrive in the command (rule 8), so that a decision can be repeated exactly.
+Times, ids and random numbers come with the command (rule 8), so that a decision can be repeated exactly.
 """
 
 from datetime import datetime
@@ -9,25 +9,30 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from wvs.domain.values import Certificate, CloneReport, TaskError
+from wvs.domain.values import DEFAULT_TENANT, Certificate, CloneReport, TaskError
 
 
 class CreateWorkspace(Struct, frozen=True):
-    """Make a workspace and queue its init task."""
+    """Create a workspace and queue its init task.
+
+    `volume_id` is the identity of the volume that the database is bound to, None while it is bound to none.
+    """
 
     name: str
     labels: dict[str, str]
     task_id: UUID
+    tenant: str = DEFAULT_TENANT
+    volume_id: UUID | None = None
 
 
 class RetryInit(Struct, frozen=True):
-    """Initialise again; `task_id` is used only where the earlier init task was abandoned."""
+    """Initialise the workspace again. `task_id` is for a new task, needed only if the earlier one was abandoned."""
 
     task_id: UUID
 
 
 class DisableWorkspace(Struct, frozen=True):
-    """End the workspace's life; its data stays."""
+    """Disable the workspace for good; its data stays."""
 
     reason: str | None = None
 
@@ -42,7 +47,7 @@ class CreateSnapshot(Struct, frozen=True):
 
 
 class SetCurrent(Struct, frozen=True):
-    """Make the live tree afresh from a snapshot; `if_epochs` are the epochs that the caller's If-Match allows."""
+    """Replace the live tree by a clone of a snapshot. `if_epochs` are the epochs that the client's If-Match allows."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -77,9 +82,9 @@ class EvictSession(Struct, frozen=True):
 
 
 class StartTask(Struct, frozen=True):
-    """An executor claimed the head of the lane under `fence`; `tree` is the directory it intends to make.
+    """An executor claimed the head of the lane under `fence`; `tree` is the directory that it intends to make.
 
-    `previous` is the error of the attempt that it takes over from a holder that is gone, if there was one.
+    `previous` is the error to record for the attempt of a holder that is gone, if the executor takes the task over.
     """
 
     task_id: UUID
@@ -100,7 +105,7 @@ class FinishInit(Struct, frozen=True):
 
 
 class FinishSnapshot(Struct, frozen=True):
-    """The snapshot's tree is durable and proven."""
+    """The snapshot's tree is durable and its consistency is proven."""
 
     task_id: UUID
     fence: int
@@ -110,7 +115,7 @@ class FinishSnapshot(Struct, frozen=True):
 
 
 class FinishSetCurrent(Struct, frozen=True):
-    """The new live tree is durable and proven."""
+    """The new live tree is durable and its consistency is proven."""
 
     task_id: UUID
     fence: int
@@ -127,7 +132,7 @@ class FinishDrop(Struct, frozen=True):
 
 
 class FailAttempt(Struct, frozen=True):
-    """An attempt failed; `touched` says whether a drop had begun, `jitter` in [-1, 1] spreads the retry."""
+    """An attempt failed. `touched` says whether a drop had begun; `jitter` in [-1, 1] spreads the retries."""
 
     task_id: UUID
     fence: int

@@ -1,6 +1,6 @@
 """`decide`: a command and a workspace in, events out, or `Refused` with one code. One function per command.
 
-Already true returns no events. The executor's commands are decided in `outcomes.py`.
+A command whose effect already holds returns no events. The executor's commands are decided in `outcomes.py`.
 """
 
 import re
@@ -8,27 +8,7 @@ from typing import Final, assert_never
 
 from msgspec.structs import replace
 
-from wvs.domain import outcomes, refusals
-from wvs.domain.commands import (
-    CancelTask,
-    Command,
-    CreateSnapshot,
-    CreateWorkspace,
-    DisableWorkspace,
-    DropSnapshot,
-    EvictSession,
-    FailAttempt,
-    FinishDrop,
-    FinishInit,
-    FinishSetCurrent,
-    FinishSnapshot,
-    HandBack,
-    ReportLost,
-    RetryInit,
-    RetryTask,
-    SetCurrent,
-    StartTask,
-)
+from wvs.domain import commands, outcomes, refusals
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.events import (
     CurrentSetRequested,
@@ -51,81 +31,68 @@ from wvs.domain.workspace import Snapshot, Task, Workspace
 _NAME: Final = re.compile(NAME_PATTERN)
 
 
-def decide(command: Command, workspace: Workspace | None) -> list[Event]:
+def decide(command: commands.Command, workspace: Workspace | None) -> list[Event]:
     """The events that `command` causes; raises `Refused` if the rules forbid it. Deterministic (rule 8)."""
-    if isinstance(command, CreateWorkspace):
-        return _create_workspace(command, workspace)
-    if workspace is None:
-        raise Refused(ErrorCode.WORKSPACE_NOT_FOUND, "There is no such workspace.", "wvsctl workspace list")
     match command:
-        case RetryInit() | DisableWorkspace() | EvictSession():
-            return _decide_workspace(command, workspace)
-        case CreateSnapshot() | SetCurrent() | DropSnapshot():
-            return _decide_snapshot(command, workspace)
-        case RetryTask():
-            return _retry_task(command, workspace)
-        case CancelTask():
-            return _cancel_task(command, workspace)
-        case (
-            StartTask()
-            | FinishInit()
-            | FinishSnapshot()
-            | FinishSetCurrent()
-            | FinishDrop()
-            | FailAttempt()
-            | HandBack()
-            | ReportLost()
-        ):
-            return outcomes.decide_outcome(command, workspace)
-        case _:
-            assert_never(command)
-
-
-def _decide_workspace(command: RetryInit | DisableWorkspace | EvictSession, workspace: Workspace) -> list[Event]:
-    match command:
-        case RetryInit():
+        case commands.CreateWorkspace():
+            return _create_workspace(command, workspace)
+        case _ if workspace is None:
+            raise Refused(ErrorCode.WORKSPACE_NOT_FOUND, "There is no such workspace.", "wvsctl workspace list")
+        case commands.RetryInit():
             return _retry_init(command, workspace)
-        case DisableWorkspace():
+        case commands.DisableWorkspace():
             return _disable(command, workspace)
-        case EvictSession():
-            refusals.refuse_disabled(workspace)
-            return [SessionEvicted(command.session_id, command.reason)]
-        case _:
-            assert_never(command)
-
-
-def _decide_snapshot(command: CreateSnapshot | SetCurrent | DropSnapshot, workspace: Workspace) -> list[Event]:
-    refusals.refuse_inactive(workspace)
-    match command:
-        case CreateSnapshot():
+        case commands.CreateSnapshot():
             return _create_snapshot(command, workspace)
-        case SetCurrent():
+        case commands.SetCurrent():
             return _set_current(command, workspace)
-        case DropSnapshot():
+        case commands.DropSnapshot():
             return _drop_snapshot(command, workspace)
+        case commands.RetryTask():
+            return _retry_task(command, workspace)
+        case commands.CancelTask():
+            return _cancel_task(command, workspace)
+        case commands.EvictSession():
+            return _evict_session(command, workspace)
+        case commands.StartTask():
+            return outcomes.start(command, workspace)
+        case commands.FinishInit():
+            return outcomes.finish_init(command, workspace)
+        case commands.FinishSnapshot():
+            return outcomes.finish_snapshot(command, workspace)
+        case commands.FinishSetCurrent():
+            return outcomes.finish_set_current(command, workspace)
+        case commands.FinishDrop():
+            return outcomes.finish_drop(command, workspace)
+        case commands.FailAttempt():
+            return outcomes.fail_attempt(command, workspace)
+        case commands.HandBack():
+            return outcomes.hand_back(command, workspace)
+        case commands.ReportLost():
+            return outcomes.report_lost(command, workspace)
         case _:
             assert_never(command)
 
 
-def _create_workspace(command: CreateWorkspace, workspace: Workspace | None) -> list[Event]:
+def _create_workspace(command: commands.CreateWorkspace, workspace: Workspace | None) -> list[Event]:
     if workspace is not None:
         raise Refused(ErrorCode.WORKSPACE_NAME_TAKEN, "A workspace with this id exists already.")
     if not _NAME.fullmatch(command.name):
         raise Refused(
             ErrorCode.INVALID_REQUEST,
-            f"{command.name[:80]!r} is no name for a workspace.",
-            "Use 1 to 63 characters of a-z, 0-9 and -, neither first nor last a -.",
+            f"{command.name[:80]!r} is not a valid workspace name.",
+            "Use 1 to 63 of the characters a-z, 0-9 and -; the first and the last must not be a -.",
         )
     refusals.refuse_bad_labels(command.labels)
-    return [WorkspaceCreated(command.name, command.labels, command.task_id)]
+    return [WorkspaceCreated(command.name, command.labels, command.task_id, command.tenant, command.volume_id)]
 
 
-def _retry_init(command: RetryInit, workspace: Workspace) -> list[Event]:
+def _retry_init(command: commands.RetryInit, workspace: Workspace) -> list[Event]:
     refusals.refuse_disabled(workspace)
     if workspace.state is not WorkspaceState.INIT_FAILED:
         raise Refused(
             ErrorCode.WORKSPACE_NOT_INIT_FAILED,
-            f"The workspace is {workspace.state}; only one whose initialisation failed can be initialised again.",
+            f"The workspace is {workspace.state}; only in state init_failed it can be initialised again.",
         )
     failed = workspace.init_task
     if failed is not None and workspace.task_state(failed) is TaskState.FAILED:
@@ -133,7 +100,7 @@ def _retry_init(command: RetryInit, workspace: Workspace) -> list[Event]:
     return [WorkspaceInitRetried(command.task_id, new_task=True)]
 
 
-def _disable(command: DisableWorkspace, workspace: Workspace) -> list[Event]:
+def _disable(command: commands.DisableWorkspace, workspace: Workspace) -> list[Event]:
     if workspace.state is WorkspaceState.DISABLED:
         return []
     events: list[Event] = [WorkspaceDisabled(command.reason)]
@@ -144,13 +111,15 @@ def _disable(command: DisableWorkspace, workspace: Workspace) -> list[Event]:
     return events
 
 
-def _create_snapshot(command: CreateSnapshot, workspace: Workspace) -> list[Event]:
+def _create_snapshot(command: commands.CreateSnapshot, workspace: Workspace) -> list[Event]:
+    refusals.refuse_inactive(workspace)
     refusals.refuse_bad_labels(command.labels)
     refusals.refuse_full_queue(workspace)
     return [SnapshotRequested(command.snapshot_id, command.task_id, command.message, command.labels)]
 
 
-def _set_current(command: SetCurrent, workspace: Workspace) -> list[Event]:
+def _set_current(command: commands.SetCurrent, workspace: Workspace) -> list[Event]:
+    refusals.refuse_inactive(workspace)
     snapshot = refusals.existing_snapshot(workspace, command.snapshot_id)
     if command.if_epochs is not None:
         refusals.refuse_changed_current(command.if_epochs, workspace)
@@ -161,7 +130,8 @@ def _set_current(command: SetCurrent, workspace: Workspace) -> list[Event]:
     return [CurrentSetRequested(snapshot.id, command.task_id, command.reset)]
 
 
-def _drop_snapshot(command: DropSnapshot, workspace: Workspace) -> list[Event]:
+def _drop_snapshot(command: commands.DropSnapshot, workspace: Workspace) -> list[Event]:
+    refusals.refuse_inactive(workspace)
     snapshot = refusals.existing_snapshot(workspace, command.snapshot_id)
     superseded = _failed_drop(snapshot, workspace)
     tasks = [t for t in workspace.blockers(snapshot.id) if superseded is None or t != superseded.id]
@@ -180,12 +150,12 @@ def _drop_snapshot(command: DropSnapshot, workspace: Workspace) -> list[Event]:
 
 
 def _failed_drop(snapshot: Snapshot, workspace: Workspace) -> Task | None:
-    """The failed drop whose place a new drop takes (design §2: `drop_failed -> dropping` by a retry or a new drop)."""
+    """The failed drop that a new drop replaces (design §2: `drop_failed -> dropping` by a retry or a new drop)."""
     tasks = (workspace.tasks[t] for t in snapshot.tasks)
     return next((t for t in tasks if t.kind is TaskKind.SNAPSHOT_DROP and t.state is TaskState.FAILED), None)
 
 
-def _retry_task(command: RetryTask, workspace: Workspace) -> list[Event]:
+def _retry_task(command: commands.RetryTask, workspace: Workspace) -> list[Event]:
     refusals.refuse_disabled(workspace)
     state = workspace.task_state(command.task_id)
     if state is None:
@@ -193,7 +163,7 @@ def _retry_task(command: RetryTask, workspace: Workspace) -> list[Event]:
     if state is not TaskState.FAILED:
         raise Refused(
             ErrorCode.TASK_NOT_RETRYABLE,
-            f"The task is {state}; only a failed one can be retried.",
+            f"The task is {state}; only a failed task can be retried.",
             "wvsctl task get shows its state.",
         )
     task = workspace.tasks[command.task_id]
@@ -206,7 +176,7 @@ def _retry_task(command: RetryTask, workspace: Workspace) -> list[Event]:
     return [TaskRetried(task.id, task.kind, snapshot.id)]
 
 
-def _cancel_task(command: CancelTask, workspace: Workspace) -> list[Event]:
+def _cancel_task(command: commands.CancelTask, workspace: Workspace) -> list[Event]:
     refusals.refuse_disabled(workspace)
     state = workspace.task_state(command.task_id)
     match state:
@@ -217,9 +187,14 @@ def _cancel_task(command: CancelTask, workspace: Workspace) -> list[Event]:
         case TaskState.FAILED:
             return [outcomes.cancelled(workspace, workspace.tasks[command.task_id], "abandoned on request")]
         case TaskState.RUNNING:
-            asked = workspace.tasks[command.task_id].cancel_requested
-            return [] if asked else [TaskCancelRequested(command.task_id)]
+            requested = workspace.tasks[command.task_id].cancel_requested
+            return [] if requested else [TaskCancelRequested(command.task_id)]
         case TaskState.SUCCEEDED | TaskState.CANCELLED:
             raise Refused(ErrorCode.TASK_NOT_CANCELLABLE, f"The task is {state} already; there is nothing to cancel.")
         case _:
             assert_never(state)
+
+
+def _evict_session(command: commands.EvictSession, workspace: Workspace) -> list[Event]:
+    refusals.refuse_disabled(workspace)
+    return [SessionEvicted(command.session_id, command.reason)]

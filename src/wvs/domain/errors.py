@@ -88,10 +88,10 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
 
 
 class Refused(Exception):
-    """The one exception of `decide`: the command is refused, nothing happened.
+    """The one exception of `decide`: the command is refused and has no effect.
 
-    `code` decides, `detail` says what and why in a sentence, `hint` names what to do next, `fields` are values that
-    the answer carries beside them (for example `blockers`); they must be JSON-encodable.
+    `code` identifies the reason, `detail` says in a sentence what was refused and why, `hint` says what to do next.
+    `fields` are further values for the answer (for example `blockers`); they must be JSON-encodable.
     """
 
     def __init__(self, code: ErrorCode, detail: str, hint: str = "", **fields: Any) -> None:

@@ -15,15 +15,20 @@ from wvs.domain.values import Certificate, CloneReport, TaskError
 
 
 class Fact(Struct, frozen=True, forbid_unknown_fields=True):
-    """The base of all events. A stored field that this release does not know is an error, like an unknown name."""
+    """The base of all events. A stored field that this release does not know is an error, as an unknown name is."""
 
 
-class WorkspaceCreated(Fact, frozen=True, tag="workspace.created.v1"):
-    """A workspace was asked for; its init task is queued."""
+class WorkspaceCreated(Fact, frozen=True, tag="workspace.created.v2"):
+    """A client created a workspace; its init task is queued. A name is unique among the workspaces of one tenant.
+
+    `volume_id` is the identity of the volume that holds the workspace's trees, None where the database knew no volume.
+    """
 
     name: str
     labels: dict[str, str]
     task_id: UUID
+    tenant: str
+    volume_id: UUID | None
 
 
 class WorkspaceInitialized(Fact, frozen=True, tag="workspace.initialized.v1"):
@@ -37,9 +42,10 @@ class WorkspaceInitialized(Fact, frozen=True, tag="workspace.initialized.v1"):
 
 
 class WorkspaceInitFailed(Fact, frozen=True, tag="workspace.init_failed.v1"):
-    """The init task failed for good, until a person retries it.
+    """The init task failed and is not retried unless a person asks for it.
 
-    The workspace is never disabled here: that asks the task to cancel, and what was asked to cancel ends so.
+    The workspace is never disabled at this point: disabling asks the init task to cancel, and the task then ends as
+    cancelled.
     """
 
     task_id: UUID
@@ -63,7 +69,7 @@ class WorkspaceDisabled(Fact, frozen=True, tag="workspace.disabled.v1"):
 
 
 class SnapshotRequested(Fact, frozen=True, tag="snapshot.requested.v1"):
-    """A snapshot was asked for; its task is queued."""
+    """A client requested a snapshot; its task is queued."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -72,7 +78,7 @@ class SnapshotRequested(Fact, frozen=True, tag="snapshot.requested.v1"):
 
 
 class SnapshotCreated(Fact, frozen=True, tag="snapshot.created.v1"):
-    """The tree is on stable storage and proven consistent."""
+    """The tree is on stable storage and its consistency is proven."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -83,7 +89,7 @@ class SnapshotCreated(Fact, frozen=True, tag="snapshot.created.v1"):
 
 
 class SnapshotFailed(Fact, frozen=True, tag="snapshot.failed.v1"):
-    """The task of this snapshot failed for good, until a person acts."""
+    """The task of this snapshot failed and is not retried unless a person asks for it."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -102,7 +108,7 @@ class SnapshotLost(Fact, frozen=True, tag="snapshot.lost.v1"):
 
 
 class CurrentSetRequested(Fact, frozen=True, tag="current.set_requested.v1"):
-    """The live tree is to be made afresh from a snapshot; the task is queued."""
+    """A client requested that a clone of a snapshot replace the live tree; the task is queued."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -110,9 +116,9 @@ class CurrentSetRequested(Fact, frozen=True, tag="current.set_requested.v1"):
 
 
 class CurrentSetSkipped(Fact, frozen=True, tag="current.set_skipped.v1"):
-    """The snapshot was current already: success without a freeze or a clone (rule 2).
+    """The snapshot was current already: the task succeeded without a freeze or a clone (rule 2).
 
-    `at_request` tells a task that was never queued from one that was decided when it came to run.
+    `at_request` is true for a task that was never queued, false for a task that an executor had started.
     """
 
     snapshot_id: UUID
@@ -134,7 +140,7 @@ class CurrentSet(Fact, frozen=True, tag="current.set.v1"):
 
 
 class CurrentSetFailed(Fact, frozen=True, tag="current.set_failed.v1"):
-    """The task failed for good, until a person acts; the pointer did not move."""
+    """The task failed and is not retried unless a person asks for it; the pointer did not move."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -145,7 +151,7 @@ class CurrentSetFailed(Fact, frozen=True, tag="current.set_failed.v1"):
 
 
 class SnapshotDropRequested(Fact, frozen=True, tag="snapshot.drop_requested.v1"):
-    """No one references the snapshot; from here on it can never become current."""
+    """Nothing references the snapshot; it cannot become current unless this drop is cancelled in time."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -161,7 +167,7 @@ class SnapshotDropped(Fact, frozen=True, tag="snapshot.dropped.v1"):
 
 
 class SnapshotDropFailed(Fact, frozen=True, tag="snapshot.drop_failed.v1"):
-    """The directory may be half gone; a retry or a new drop goes on."""
+    """The drop failed and may have removed a part of the directory; a retry or a new drop removes the rest."""
 
     snapshot_id: UUID
     task_id: UUID
@@ -171,7 +177,7 @@ class SnapshotDropFailed(Fact, frozen=True, tag="snapshot.drop_failed.v1"):
 
 
 class TaskStarted(Fact, frozen=True, tag="task.started.v1"):
-    """An executor took the task. `tree` is the directory it intends to make, named before it exists."""
+    """An executor started the task. `tree` is the directory that it intends to make, named before it exists."""
 
     task_id: UUID
     kind: TaskKind
@@ -182,9 +188,9 @@ class TaskStarted(Fact, frozen=True, tag="task.started.v1"):
 
 
 class TaskAttemptFailed(Fact, frozen=True, tag="task.attempt_failed.v1"):
-    """An attempt failed and the task waits for its next one; `counted` is false where it was only handed back.
+    """An attempt failed and the task waits for its next one. `counted` is false if an executor handed the task back.
 
-    `touched` says whether a drop has begun to remove its directory: only an untouched one can be taken back.
+    `touched` says whether a drop has begun to remove its directory: only before that a cancel keeps the snapshot.
     """
 
     task_id: UUID
@@ -200,7 +206,7 @@ class TaskAttemptFailed(Fact, frozen=True, tag="task.attempt_failed.v1"):
 
 
 class TaskRetried(Fact, frozen=True, tag="task.retried.v1"):
-    """A person queued a failed task again, behind those accepted since; an init task has `WorkspaceInitRetried`."""
+    """A person queued a failed task again, behind the tasks accepted since. Init tasks have `WorkspaceInitRetried`."""
 
     task_id: UUID
     kind: TaskKind
@@ -208,13 +214,13 @@ class TaskRetried(Fact, frozen=True, tag="task.retried.v1"):
 
 
 class TaskCancelRequested(Fact, frozen=True, tag="task.cancel_requested.v1"):
-    """A running task was asked to end at its next safe point."""
+    """A client asked a running task to stop at its next safe point."""
 
     task_id: UUID
 
 
 class TaskCancelled(Fact, frozen=True, tag="task.cancelled.v1"):
-    """The task ended without its effect. The states are what its snapshot and workspace become, where they change."""
+    """The task ended without its effect. The states are the new ones of its snapshot and workspace, or None."""
 
     task_id: UUID
     kind: TaskKind
@@ -226,7 +232,7 @@ class TaskCancelled(Fact, frozen=True, tag="task.cancelled.v1"):
 
 
 class SessionEvicted(Fact, frozen=True, tag="session.evicted.v1"):
-    """A person took a session out of the required set and answers for its silence."""
+    """A person removed a session from those that a freeze waits for, and takes the responsibility for its writes."""
 
     session_id: UUID
     reason: str | None

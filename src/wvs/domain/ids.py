@@ -36,7 +36,7 @@ def suffix_of(value: UUID) -> str:
 
 
 def parse_id(prefix: Prefix, text: str) -> UUID:
-    """The UUID in `text`; raises `InvalidId` if the prefix is another one or the suffix is no canonical base32."""
+    """The UUID in `text`; raises `InvalidId` if the prefix differs or the suffix is not canonical base32."""
     if not text.startswith(prefix + "_") or len(text) != len(prefix) + 1 + SUFFIX_LENGTH:
         raise InvalidId(f"{text[:80]!r} is not an id of the form {prefix}_<26 characters>")
     try:

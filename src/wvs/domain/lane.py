@@ -1,7 +1,8 @@
-"""What events do to the tasks of a workspace and to its lane; each refuses a task that is not in the state it leaves.
+"""How events change the tasks of a workspace and its lane.
 
-`TASK_STEPS` alone is not enough of a guard: `failed -> queued` and `running -> queued` are both in it, but only a
-person causes the first and only an executor the second.
+Each function refuses a task that is not in the state that the event starts from. `TASK_STEPS` alone would let too much
+pass: `failed -> queued` and `running -> queued` are both in it, but only a person causes the first and only an executor
+the second.
 """
 
 from uuid import UUID
@@ -16,30 +17,32 @@ _FINAL = (TaskState.SUCCEEDED, TaskState.CANCELLED)
 
 
 def accepted(workspace: Workspace, task: Task) -> Workspace:
-    """A new task waits at the end of the lane and holds a reference on the snapshot that it names."""
+    """A new task is queued at the end of the lane and holds a reference on the snapshot that it names."""
     refuse_known_task(workspace, task.id)
     return _enqueued(workspace, task)
 
 
 def retried(workspace: Workspace, task_id: UUID) -> Workspace:
-    """A failed task waits again, behind those accepted since, with all its attempts before it."""
+    """A failed task is queued again, behind the tasks accepted since; its attempts start from zero."""
     before = _task_in(workspace, task_id, TaskState.FAILED)
     state = step(TASK_STEPS, before.state, TaskState.QUEUED)
     return _enqueued(workspace, replace(before, state=state, attempt=0, tree=None))
 
 
 def started(workspace: Workspace, event: TaskStarted) -> Workspace:
-    """The head of the lane runs, under a fence that grew."""
+    """The head of the lane runs, under a greater fence than any task before."""
     before = _task_in(workspace, event.task_id, TaskState.QUEUED)
     if workspace.running is not None or workspace.queued[0] != before.id or event.fence <= workspace.fence:
-        raise IllegalStepError("A task starts alone, at the head of its lane, under a fence that grew.")
+        raise IllegalStepError(
+            "A task starts only at the head of its lane, while no other task runs, and under a greater fence."
+        )
     state = step(TASK_STEPS, before.state, TaskState.RUNNING)
     task = replace(before, state=state, attempt=event.attempt, fence=event.fence, tree=event.tree)
     return _with_task(replace(workspace, running=task.id, queued=workspace.queued[1:], fence=event.fence), task)
 
 
 def attempt_failed(workspace: Workspace, event: TaskAttemptFailed) -> Workspace:
-    """The task waits for its next attempt at the head of the lane, so that order is kept."""
+    """The task is queued for its next attempt at the head of the lane, which keeps the order of tasks."""
     before = _task_in(workspace, event.task_id, TaskState.RUNNING)
     task = replace(
         before,
@@ -52,12 +55,12 @@ def attempt_failed(workspace: Workspace, event: TaskAttemptFailed) -> Workspace:
 
 
 def cancel_requested(workspace: Workspace, task_id: UUID) -> Workspace:
-    """The running task is to end at its next safe point."""
+    """The running task has to stop at its next safe point."""
     return _with_task(workspace, replace(_task_in(workspace, task_id, TaskState.RUNNING), cancel_requested=True))
 
 
 def ended(workspace: Workspace, task_id: UUID, state: TaskState) -> Workspace:
-    """The task leaves the lane; a failed one stays known in full, because a person may retry it."""
+    """The task leaves the lane. A failed task is kept in full, because a person may retry it."""
     before = known_task(workspace, task_id)
     task = replace(before, state=step(TASK_STEPS, before.state, state), touched=True)
     left = replace(
@@ -76,7 +79,7 @@ def known_task(workspace: Workspace, task_id: UUID) -> Task:
     """The task, if it can still have an effect; raises `IllegalStepError` for an ended or unknown one."""
     task = workspace.tasks.get(task_id)
     if task is None:
-        raise IllegalStepError(f"Task {task_id} is {workspace.task_state(task_id) or 'unknown'}: nothing follows.")
+        raise IllegalStepError(f"Task {task_id} is {workspace.task_state(task_id) or 'unknown'}: no event can follow.")
     return task
 
 
@@ -87,7 +90,7 @@ def refuse_known_task(workspace: Workspace, task_id: UUID) -> None:
 
 
 def known_snapshot(workspace: Workspace, snapshot_id: UUID) -> Snapshot:
-    """The snapshot; raises `IllegalStepError` if no event asked for it."""
+    """The snapshot; raises `IllegalStepError` if no event requested it."""
     snapshot = workspace.snapshots.get(snapshot_id)
     if snapshot is None:
         raise IllegalStepError(f"Snapshot {snapshot_id} is unknown.")

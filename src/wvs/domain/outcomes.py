@@ -1,6 +1,6 @@
-"""Decisions on what executors report: every one but `ReportLost` names the fence it holds.
+"""Decisions on what executors report. Every report but `ReportLost` names the fence that its executor holds.
 
-A stale fence is refused with `LEASE_LOST` and changes nothing: its holder has to stop (design §6).
+A stale fence is refused with `LEASE_LOST` and changes nothing: the executor has to stop the attempt (design §6).
 """
 
 from datetime import datetime, timedelta
@@ -41,34 +41,13 @@ from wvs.domain.states import IllegalStepError, SnapshotState, TaskKind, TaskSta
 from wvs.domain.values import TaskError
 from wvs.domain.workspace import Task, Workspace
 
-Outcome: TypeAlias = (
-    StartTask | FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop | FailAttempt | HandBack | ReportLost
-)
-
 _HANDED_BACK: Final = TaskError(
     ErrorCode.LEASE_LOST, "The executor shut down and handed the task back.", retryable=True
 )
 
 
-def decide_outcome(command: Outcome, workspace: Workspace) -> list[Event]:
-    """The events of an executor's report; raises `Refused(LEASE_LOST)` where its fence is not the running one."""
-    match command:
-        case StartTask():
-            return _start(command, workspace)
-        case ReportLost():
-            return _report_lost(command, workspace)
-        case FailAttempt():
-            return _fail(command, workspace)
-        case HandBack():
-            return _hand_back(command, workspace)
-        case FinishInit() | FinishSnapshot() | FinishSetCurrent() | FinishDrop():
-            return [_finish(command, workspace)]
-        case _:
-            assert_never(command)
-
-
 def cancelled(workspace: Workspace, task: Task, reason: str) -> TaskCancelled:
-    """The event that ends `task` without its effect, and says what becomes of its snapshot."""
+    """The event that ends `task` without its effect, with the states that its snapshot and workspace change to."""
     uninitialised = task.kind is TaskKind.WORKSPACE_INIT and workspace.state is WorkspaceState.INITIALIZING
     return TaskCancelled(
         task_id=task.id,
@@ -97,14 +76,15 @@ def _snapshot_after_cancel(workspace: Workspace, task: Task) -> SnapshotState | 
             assert_never(task.kind)
 
 
-def _start(command: StartTask, workspace: Workspace) -> list[Event]:
+def start(command: StartTask, workspace: Workspace) -> list[Event]:
+    """The head of the lane starts. If it runs already, its holder is gone: that attempt failed, the next one starts."""
     head = workspace.running or (workspace.queued[0] if workspace.queued else None)
     if head != command.task_id or command.fence <= workspace.fence:
         raise _stale(command.fence, workspace)
     task = workspace.tasks[command.task_id]
     if task.state is not TaskState.RUNNING:
         return _begin(command, workspace, task)
-    # The earlier holder is gone without a word: its attempt failed, and only then may another begin.
+    # The earlier holder is gone and reported nothing: its attempt failed, and only then may the next one start.
     ended = _attempt_failed(workspace, _with_touched(task, touched=True), command.previous, command.now, delay_s=0.0)
     if not isinstance(ended[-1], TaskAttemptFailed):
         return ended
@@ -126,35 +106,24 @@ def _begin(command: StartTask, workspace: Workspace, task: Task) -> list[Event]:
     return [TaskStarted(task.id, task.kind, attempt, fence, command.executor, command.tree)]
 
 
-_ENDS: Final = {
-    FinishInit: TaskKind.WORKSPACE_INIT,
-    FinishSnapshot: TaskKind.SNAPSHOT_CREATE,
-    FinishSetCurrent: TaskKind.CURRENT_SET,
-    FinishDrop: TaskKind.SNAPSHOT_DROP,
-}
+def finish_init(command: FinishInit, workspace: Workspace) -> list[Event]:
+    """The workspace becomes active, unless it was disabled meanwhile."""
+    task = _held_as(TaskKind.WORKSPACE_INIT, command, workspace)
+    disabled = workspace.state is WorkspaceState.DISABLED
+    state = WorkspaceState.DISABLED if disabled else WorkspaceState.ACTIVE
+    return [WorkspaceInitialized(task.id, task.fence, command.tree, command.engine, state)]
 
 
-def _finish(command: FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop, workspace: Workspace) -> Event:
-    task = _held(command.task_id, command.fence, workspace)
-    if _ENDS[type(command)] is not task.kind:
-        raise Refused(ErrorCode.INVALID_REQUEST, f"A {task.kind} cannot end with {type(command).__name__}.")
-    match command:
-        case FinishInit():
-            disabled = workspace.state is WorkspaceState.DISABLED
-            state = WorkspaceState.DISABLED if disabled else WorkspaceState.ACTIVE
-            return WorkspaceInitialized(task.id, task.fence, command.tree, command.engine, state)
-        case FinishSnapshot():
-            return SnapshotCreated(target(task), task.id, task.fence, command.tree, command.report, command.certificate)
-        case FinishSetCurrent():
-            return _current_set(command, task, workspace)
-        case FinishDrop():
-            return SnapshotDropped(target(task), task.id, task.fence, workspace.snapshots[target(task)].tree)
-        case _:
-            assert_never(command)
+def finish_snapshot(command: FinishSnapshot, workspace: Workspace) -> list[Event]:
+    """The snapshot becomes ready."""
+    task = _held_as(TaskKind.SNAPSHOT_CREATE, command, workspace)
+    return [SnapshotCreated(target(task), task.id, task.fence, command.tree, command.report, command.certificate)]
 
 
-def _current_set(command: FinishSetCurrent, task: Task, workspace: Workspace) -> CurrentSet:
-    return CurrentSet(
+def finish_set_current(command: FinishSetCurrent, workspace: Workspace) -> list[Event]:
+    """Pointer, live tree and epoch move together."""
+    task = _held_as(TaskKind.CURRENT_SET, command, workspace)
+    moved = CurrentSet(
         snapshot_id=target(task),
         task_id=task.id,
         fence=task.fence,
@@ -164,6 +133,13 @@ def _current_set(command: FinishSetCurrent, task: Task, workspace: Workspace) ->
         report=command.report,
         certificate=command.certificate,
     )
+    return [moved]
+
+
+def finish_drop(command: FinishDrop, workspace: Workspace) -> list[Event]:
+    """The snapshot is dropped, which is final."""
+    task = _held_as(TaskKind.SNAPSHOT_DROP, command, workspace)
+    return [SnapshotDropped(target(task), task.id, task.fence, workspace.snapshots[target(task)].tree)]
 
 
 def target(task: Task) -> UUID:
@@ -173,17 +149,19 @@ def target(task: Task) -> UUID:
     return task.snapshot_id
 
 
-def _fail(command: FailAttempt, workspace: Workspace) -> list[Event]:
+def fail_attempt(command: FailAttempt, workspace: Workspace) -> list[Event]:
+    """The task waits for its next attempt, fails, or is cancelled if a client requested that."""
     task = _held(command.task_id, command.fence, workspace)
     delay_s = RETRY[task.kind].delay_s(task.attempt, command.jitter)
     return _attempt_failed(workspace, _with_touched(task, touched=command.touched), command.error, command.now, delay_s)
 
 
-def _hand_back(command: HandBack, workspace: Workspace) -> list[Event]:
+def hand_back(command: HandBack, workspace: Workspace) -> list[Event]:
+    """The task returns to the head of its lane, or is cancelled if a client requested that."""
     task = _with_touched(_held(command.task_id, command.fence, workspace), touched=command.touched)
     if task.cancel_requested:
         return [cancelled(workspace, task, "cancelled on request")]
-    return [_again(task, _HANDED_BACK, command.now, delay_s=0.0, counted=False)]
+    return [_next_attempt(task, _HANDED_BACK, command.now, delay_s=0.0, counted=False)]
 
 
 def _attempt_failed(workspace: Workspace, task: Task, error: TaskError, now: datetime, delay_s: float) -> list[Event]:
@@ -191,12 +169,12 @@ def _attempt_failed(workspace: Workspace, task: Task, error: TaskError, now: dat
     if task.cancel_requested or error.code is ErrorCode.CANCELLED:
         return [*lost, cancelled(workspace, task, "cancelled on request")]
     if error.retryable and task.attempt < RETRY[task.kind].max_attempts:
-        return [*lost, _again(task, error, now, delay_s, counted=True)]
+        return [*lost, _next_attempt(task, error, now, delay_s, counted=True)]
     return [*lost, _failed(task, error)]
 
 
 def _lost_source(workspace: Workspace, task: Task, error: TaskError) -> list[Event]:
-    """A `current_set` that finds no source has found a ready snapshot without its directory."""
+    """A `current_set` whose source is missing reports that a ready snapshot lost its directory."""
     if error.code is not ErrorCode.TREE_MISSING or task.kind is not TaskKind.CURRENT_SET or task.snapshot_id is None:
         return []
     snapshot = workspace.snapshots[task.snapshot_id]
@@ -205,7 +183,7 @@ def _lost_source(workspace: Workspace, task: Task, error: TaskError) -> list[Eve
     return [SnapshotLost(snapshot.id, snapshot.tree, error.detail)]
 
 
-def _again(task: Task, error: TaskError, now: datetime, delay_s: float, *, counted: bool) -> TaskAttemptFailed:
+def _next_attempt(task: Task, error: TaskError, now: datetime, delay_s: float, *, counted: bool) -> TaskAttemptFailed:
     return TaskAttemptFailed(
         task_id=task.id,
         kind=task.kind,
@@ -234,7 +212,8 @@ def _failed(task: Task, error: TaskError) -> Event:
             assert_never(task.kind)
 
 
-def _report_lost(command: ReportLost, workspace: Workspace) -> list[Event]:
+def report_lost(command: ReportLost, workspace: Workspace) -> list[Event]:
+    """The snapshot is lost, if it is ready; a report about any other state changes nothing."""
     snapshot = workspace.snapshots.get(command.snapshot_id)
     if snapshot is None:
         raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, "This workspace has no such snapshot.")
@@ -243,7 +222,18 @@ def _report_lost(command: ReportLost, workspace: Workspace) -> list[Event]:
     return [SnapshotLost(snapshot.id, snapshot.tree, command.detail)]
 
 
-def _held(task_id: object, fence: int, workspace: Workspace) -> Task:
+_Finish: TypeAlias = FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop
+
+
+def _held_as(kind: TaskKind, command: _Finish, workspace: Workspace) -> Task:
+    """The running task, which has to be of the kind that the command finishes."""
+    task = _held(command.task_id, command.fence, workspace)
+    if task.kind is not kind:
+        raise Refused(ErrorCode.INVALID_REQUEST, f"A {task.kind} cannot end with {type(command).__name__}.")
+    return task
+
+
+def _held(task_id: UUID, fence: int, workspace: Workspace) -> Task:
     running = workspace.running
     if running is None or running != task_id or workspace.tasks[running].fence != fence:
         raise _stale(fence, workspace)
@@ -251,13 +241,14 @@ def _held(task_id: object, fence: int, workspace: Workspace) -> Task:
 
 
 def _with_touched(task: Task, *, touched: bool) -> Task:
-    """A drop once begun stays begun, whatever a later attempt says."""
+    """A drop that has begun stays begun, whatever a later attempt reports."""
     return replace(task, touched=task.touched or touched)
 
 
 def _stale(fence: int, workspace: Workspace) -> Refused:
     return Refused(
         ErrorCode.LEASE_LOST,
-        f"Fence {fence} does not hold this task (the workspace is at {workspace.fence}): stop, and commit nothing.",
+        f"Fence {fence} does not hold this task; the workspace is at fence {workspace.fence}.",
+        "Stop this attempt and commit nothing.",
         fence=workspace.fence,
     )

@@ -1,4 +1,4 @@
-"""Limits and retry policies: numbers that the domain decides with."""
+"""Limits and retry policies: the numbers that the domain decides with."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,11 +11,11 @@ QUEUE_LIMIT: Final = 100
 """Queued tasks per workspace; one more is refused with `WORKSPACE_QUEUE_FULL`."""
 
 JITTER: Final = 0.25
-"""A retry's delay is spread by up to this share in both directions, so that failed tasks do not come back in step."""
+"""A retry's delay varies by up to this share, so that tasks that failed together are not retried together."""
 
 
 class RetryPolicy(Struct, frozen=True):
-    """How often and how fast one kind of task is tried again by itself, and how long one attempt may take."""
+    """How often and how fast one kind of task is retried automatically, and how long one attempt may take."""
 
     max_attempts: int
     base_s: float

@@ -1,36 +1,12 @@
-"""`react`: the process manager. A decision's events in, what the queue has to do out; it runs in their transaction."""
+"""`react`: the process manager. The events of a decision in, steps of the queue out, for the same transaction."""
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 from uuid import UUID
 
 from msgspec import Struct
 
-from wvs.domain.events import (
-    CurrentSet,
-    CurrentSetFailed,
-    CurrentSetRequested,
-    CurrentSetSkipped,
-    Event,
-    SessionEvicted,
-    SnapshotCreated,
-    SnapshotDropFailed,
-    SnapshotDropped,
-    SnapshotDropRequested,
-    SnapshotFailed,
-    SnapshotLost,
-    SnapshotRequested,
-    TaskAttemptFailed,
-    TaskCancelled,
-    TaskCancelRequested,
-    TaskRetried,
-    TaskStarted,
-    WorkspaceCreated,
-    WorkspaceDisabled,
-    WorkspaceInitFailed,
-    WorkspaceInitialized,
-    WorkspaceInitRetried,
-)
+from wvs.domain import events
 from wvs.domain.states import TaskKind
 
 
@@ -49,19 +25,19 @@ class Reschedule(Struct, frozen=True, tag="reschedule"):
 
 
 class AskToCancel(Struct, frozen=True, tag="ask_to_cancel"):
-    """Tell the holder at its next renewal to end at a safe point."""
+    """Ask the executor that holds the task, at its next renewal, to stop at a safe point."""
 
     task_id: UUID
 
 
 class Remove(Struct, frozen=True, tag="remove"):
-    """The task left the queue; the lane goes on with the next one."""
+    """The task left the queue; the lane continues with the next one."""
 
     task_id: UUID
 
 
 class Relink(Struct, frozen=True, tag="relink"):
-    """The stable link has to follow the live tree of `epoch`; pending until an executor says that it does."""
+    """The stable link has to point to the live tree of `epoch`; pending until an executor confirms it."""
 
     epoch: int
 
@@ -69,53 +45,49 @@ class Relink(Struct, frozen=True, tag="relink"):
 QueueStep: TypeAlias = Enqueue | Reschedule | AskToCancel | Remove | Relink
 
 
-_REQUESTED: Final = {
-    SnapshotRequested: TaskKind.SNAPSHOT_CREATE,
-    CurrentSetRequested: TaskKind.CURRENT_SET,
-    SnapshotDropRequested: TaskKind.SNAPSHOT_DROP,
-}
-
-
-def react(events: Sequence[Event]) -> list[list[QueueStep]]:
+def react(decision: Sequence[events.Event]) -> list[list[QueueStep]]:
     """What each event of one decision means for the queue.
 
-    A takeover ends the dead holder's attempt and begins the next in one decision. Its claim holds the lane already: to
-    put the task up again in between would let a third executor claim what the second is about to do.
+    A failed attempt is rescheduled only where the decision ends with it. A takeover goes on: it ends the attempt of the
+    holder that is gone and starts the next one in the same decision. Its claim already holds the lane; rescheduling the
+    task in between would let a third executor claim it.
     """
-    begun = {event.task_id for event in events if isinstance(event, TaskStarted)}
-    return [[s for s in _react(e) if not isinstance(s, Reschedule) or s.task_id not in begun] for e in events]
+    return [_react(event, is_last=number == len(decision)) for number, event in enumerate(decision, 1)]
 
 
-def _react(event: Event) -> list[QueueStep]:
+def _react(event: events.Event, *, is_last: bool) -> list[QueueStep]:
     match event:
-        case WorkspaceCreated() | WorkspaceInitRetried():
+        case events.WorkspaceCreated() | events.WorkspaceInitRetried():
             return [Enqueue(event.task_id, TaskKind.WORKSPACE_INIT)]
-        case SnapshotRequested() | CurrentSetRequested() | SnapshotDropRequested():
-            return [Enqueue(event.task_id, _REQUESTED[type(event)])]
-        case TaskRetried():
+        case events.SnapshotRequested():
+            return [Enqueue(event.task_id, TaskKind.SNAPSHOT_CREATE)]
+        case events.CurrentSetRequested():
+            return [Enqueue(event.task_id, TaskKind.CURRENT_SET)]
+        case events.SnapshotDropRequested():
+            return [Enqueue(event.task_id, TaskKind.SNAPSHOT_DROP)]
+        case events.TaskRetried():
             return [Enqueue(event.task_id, event.kind)]
-        case TaskAttemptFailed():
-            return [Reschedule(event.task_id, event.delay_s)]
-        case TaskCancelRequested():
+        case events.TaskAttemptFailed():
+            return [Reschedule(event.task_id, event.delay_s)] if is_last else []
+        case events.TaskCancelRequested():
             return [AskToCancel(event.task_id)]
-        case CurrentSetSkipped(at_request=True):
-            return []
-        case WorkspaceInitialized():
+        case events.CurrentSetSkipped():
+            return [] if event.at_request else [Remove(event.task_id)]
+        case events.WorkspaceInitialized():
             return [Remove(event.task_id), Relink(epoch=1)]
-        case CurrentSet():
+        case events.CurrentSet():
             return [Remove(event.task_id), Relink(event.epoch)]
         case (
-            WorkspaceInitFailed()
-            | SnapshotCreated()
-            | SnapshotFailed()
-            | CurrentSetSkipped()
-            | CurrentSetFailed()
-            | SnapshotDropped()
-            | SnapshotDropFailed()
-            | TaskCancelled()
+            events.WorkspaceInitFailed()
+            | events.SnapshotCreated()
+            | events.SnapshotFailed()
+            | events.CurrentSetFailed()
+            | events.SnapshotDropped()
+            | events.SnapshotDropFailed()
+            | events.TaskCancelled()
         ):
             return [Remove(event.task_id)]
-        case TaskStarted() | WorkspaceDisabled() | SnapshotLost() | SessionEvicted():
+        case events.TaskStarted() | events.WorkspaceDisabled() | events.SnapshotLost() | events.SessionEvicted():
             return []
         case _:
             assert_never(event)

@@ -1,4 +1,4 @@
-"""The rules that more than one command refuses by, each with what to do next."""
+"""Refusals that several commands share, each with a hint what to do next."""
 
 import re
 from typing import Final
@@ -15,7 +15,7 @@ _LABEL_KEY: Final = re.compile(LABEL_KEY_PATTERN)
 
 
 def existing_snapshot(workspace: Workspace, snapshot_id: UUID) -> Snapshot:
-    """The snapshot, unless it was never asked for (`SNAPSHOT_NOT_FOUND`) or is gone (`SNAPSHOT_DROPPED`)."""
+    """The snapshot, unless it was never requested (`SNAPSHOT_NOT_FOUND`) or was dropped (`SNAPSHOT_DROPPED`)."""
     snapshot = workspace.snapshots.get(snapshot_id)
     if snapshot is None:
         raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, "This workspace has no such snapshot.", "wvsctl snapshot list")
@@ -57,13 +57,13 @@ def refuse_inactive(workspace: Workspace) -> None:
         raise Refused(
             ErrorCode.WORKSPACE_NOT_ACTIVE,
             f"The workspace is {workspace.state}, not active.",
-            "Wait for its init task, or, if it failed, mend the cause and run wvsctl workspace retry-init.",
+            "Wait for its init task. If that failed, remove the cause and run wvsctl workspace retry-init.",
             state=workspace.state,
         )
 
 
 def refuse_full_queue(workspace: Workspace) -> None:
-    """Raises `WORKSPACE_QUEUE_FULL` where one more queued task would be too many."""
+    """Raises `WORKSPACE_QUEUE_FULL` if no more tasks can be queued."""
     if len(workspace.queued) >= QUEUE_LIMIT:
         raise Refused(
             ErrorCode.WORKSPACE_QUEUE_FULL,
@@ -74,28 +74,28 @@ def refuse_full_queue(workspace: Workspace) -> None:
 
 
 def refuse_bad_labels(labels: dict[str, str]) -> None:
-    """Raises `INVALID_REQUEST` for a key that is none. The `$` of the pattern lets a newline pass, `fullmatch` not."""
+    """Raises `INVALID_REQUEST` for an invalid key. Its `$` lets a trailing newline pass; `fullmatch` does not."""
     bad = next((k for k in labels if not _LABEL_KEY.fullmatch(k)), None)
     if bad is not None:
         raise Refused(
             ErrorCode.INVALID_REQUEST,
-            f"{bad[:80]!r} is no key for a label.",
-            "Use 1 to 63 characters of a-z, A-Z, 0-9, and, between them, . _ / -",
+            f"{bad[:80]!r} is not a valid label key.",
+            "Use 1 to 63 of the characters a-z, A-Z, 0-9, . _ / -; the first and the last must be a letter or a digit.",
         )
 
 
 def refuse_changed_current(allowed: frozenset[int], workspace: Workspace) -> None:
     """Raises `CURRENT_CHANGED` unless the epoch is allowed and no task is about to change it.
 
-    A compare-and-set that waits behind another mover would compare with a value that is about to go.
+    A compare-and-set that waits behind another mover would compare with a value that is about to change.
     """
     if workspace.epoch in allowed and not workspace.movers:
         return
-    why = "is about to be changed by a task" if workspace.epoch in allowed else "was changed"
+    changed = workspace.epoch not in allowed
     raise Refused(
         ErrorCode.CURRENT_CHANGED,
-        f"The current snapshot {why} since it was read.",
-        "Read it again (wvsctl current get), decide anew, and send the new ETag.",
+        "The current snapshot has changed." if changed else "A task is about to change the current snapshot.",
+        "Read it again (wvsctl current get), decide again, and send the new ETag.",
         epoch=workspace.epoch,
         blockers=[task_blocker(t) for t in workspace.movers],
     )

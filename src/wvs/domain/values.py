@@ -1,36 +1,41 @@
 """Values that commands, events and read models share."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from wvs.domain.errors import ErrorCode
 
-# Written for JSON Schema, whose `$` is the end. Python's also matches before a trailing newline, so `decide` asks again
-# with fullmatch.
+# Written for JSON Schema, whose `$` is the end. Python's `$` also matches before a trailing newline, so `decide` checks
+# the name again with fullmatch.
 NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 LABEL_KEY_PATTERN: Final = r"^[a-zA-Z0-9]([a-zA-Z0-9._/-]{0,61}[a-zA-Z0-9])?$"
 # U+0000 cannot be stored in Postgres text or jsonb, so it is refused at the edge.
 TEXT_PATTERN: Final = r"^[^\u0000]*$"
 
+DEFAULT_TENANT: Final = "default"
+"""The only tenant today, and the tenant of every workspace that was created before events named one."""
+
 WorkspaceName = Annotated[
     str,
     Meta(
         pattern=NAME_PATTERN,
-        description="1 to 63 characters: a-z, 0-9 and -, neither first nor last a -.",
+        description="1 to 63 of the characters a-z, 0-9 and -; the first and the last must not be a -.",
         examples=["agent-7"],
     ),
 ]
 LabelKey = Annotated[str, Meta(pattern=LABEL_KEY_PATTERN)]
 LabelValue = Annotated[str, Meta(max_length=255, pattern=TEXT_PATTERN)]
 Labels = Annotated[dict[LabelKey, LabelValue], Meta(max_length=32, description="At most 32 labels.")]
-Message = Annotated[str, Meta(max_length=2000, pattern=TEXT_PATTERN, description="Why, in words.")]
+Message = Annotated[
+    str, Meta(max_length=2000, pattern=TEXT_PATTERN, description="Free text: why the snapshot is taken.")
+]
 
 
 class TaskError(Struct, frozen=True, forbid_unknown_fields=True):
-    """Why an attempt or a task failed. `retryable` says whether WVS tries again by itself while attempts last."""
+    """Why an attempt or a task failed. `retryable` says whether WVS retries automatically while attempts are left."""
 
     code: ErrorCode
     detail: str
@@ -39,7 +44,7 @@ class TaskError(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Member(Struct, frozen=True, forbid_unknown_fields=True):
-    """One session's part in a freeze: the token it froze under and what its flush answered."""
+    """One session's part in a freeze: the token that it froze under and the result of its flush."""
 
     session_id: UUID
     token: str
@@ -49,9 +54,9 @@ class Member(Struct, frozen=True, forbid_unknown_fields=True):
 class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
     """Proof that nothing wrote while a tree was cloned (design §7).
 
-    `vacuous` says that no session was registered, so only the stamps prove it. The stamps are the engine's: equal
-    before and after means that the source did not change in between. From `frozen_at` to `resumed_at` all members stood
-    still together: each stopped before, and went on after.
+    `vacuous` says that no session was registered, so that only the stamps prove it. The engine takes the stamps: equal
+    stamps mean that the source did not change in between. All members were frozen from `frozen_at` to `resumed_at`:
+    each stopped before the first and resumed after the second.
     """
 
     freeze: int
@@ -80,8 +85,13 @@ class CloneReport(Struct, frozen=True, forbid_unknown_fields=True):
     notes: tuple[str, ...] = ()
 
 
-class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an event came from; part of the stored bytes, hence of the hash chain."""
+class Metadata(Struct, frozen=True):
+    """Where an event came from; part of the stored bytes, hence of the hash chain.
+
+    Readers ignore fields that they do not know: a newer release may write them before this one is gone. The last three
+    are reserved. No release writes them yet and nothing decides on them; unset, they are left out of the stored bytes.
+    `actor_verified` says whether `issuer` vouched for the actor, `on_behalf_of` names whom the actor acted for.
+    """
 
     occurred_at: datetime
     actor: str
@@ -89,6 +99,6 @@ class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_key: str | None = None
     traceparent: str | None = None
     causation: str | None = None
-
-
-JsonObject = dict[str, Any]
+    actor_verified: bool | UnsetType = UNSET
+    issuer: str | UnsetType = UNSET
+    on_behalf_of: str | UnsetType = UNSET

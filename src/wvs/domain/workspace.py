@@ -1,7 +1,7 @@
 """The aggregate's state: what `decide` needs to know, and no more.
 
-Snapshots and tasks live in persistent maps, so that one event costs O(log n) and an older state stays valid. Tasks
-that ended are kept as a bare state: a command that names one gets the right answer, at the price of one map entry.
+Snapshots and tasks are kept in persistent maps, so that one event costs O(log n) and an older state stays valid. Of a
+task that ended only its state is kept: a command that names the task is answered correctly, for one map entry.
 """
 
 from uuid import UUID
@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from wvs.domain.states import RETRYABLE_STATES, SnapshotState, TaskKind, TaskState, WorkspaceState
 
 SCHEMA_VERSION = 1
-"""Of the memento's layout: one with another number is discarded and the log is replayed instead."""
+"""The version of the memento's layout. A memento of another version is discarded and the log is replayed instead."""
 
 
 class Task(Struct, frozen=True, gc=False, array_like=True):
@@ -31,7 +31,7 @@ class Task(Struct, frozen=True, gc=False, array_like=True):
 
 
 class Snapshot(Struct, frozen=True, gc=False, array_like=True):
-    """A snapshot. `before_drop` is where a drop came from; `tasks` are the retryable tasks that reference it."""
+    """A snapshot. `before_drop` is its state before a drop; `tasks` are the retryable tasks that reference it."""
 
     id: UUID
     state: SnapshotState
@@ -63,7 +63,7 @@ class Workspace(Struct, frozen=True):
     ended: Map[UUID, TaskState] = field(default_factory=Map[UUID, TaskState])
 
     def task_state(self, task_id: UUID) -> TaskState | None:
-        """The state of a task of this workspace, ended ones included; None if it never had one by this id."""
+        """The state of a task of this workspace, ended ones included; None if it never had a task with this id."""
         task = self.tasks.get(task_id)
         return task.state if task is not None else self.ended.get(task_id)
 

@@ -1,7 +1,7 @@
 """Workspaces by version: cached, fast-forwarded, and loaded from a memento where they are cold.
 
-A command therefore costs the same at 10 and at 100,000 snapshots. The cache is bounded by the entries that its
-workspaces hold (snapshots and tasks), not by their number.
+A command therefore costs the same at 10 and at 100,000 snapshots. The cache is bounded by the number of snapshots and
+tasks that its workspaces hold, not by the number of workspaces.
 """
 
 from collections import OrderedDict
@@ -20,10 +20,10 @@ from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
 CACHE_ENTRIES: Final = 500_000
-"""Snapshots and tasks that are kept in memory, some 450 bytes each."""
+"""Snapshots and tasks that the cache holds at most, some 450 bytes each."""
 
 _BATCH: Final = 500
-"""Events folded in one go: about 10 ms in which the event loop serves nobody else."""
+"""Events folded at a time: about 10 ms in which the event loop does no other work."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ _MEMENTO_GET: Final = sql("memento_get")
 _MEMENTO_PUT: Final = sql("memento_put")
 
 
-class Head(Struct, frozen=True):
+class WorkspaceHead(Struct, frozen=True):
     """A workspace as of its last known event; `workspace` is None and the hash is genesis before the first."""
 
     workspace: Workspace | None = None
@@ -52,25 +52,25 @@ class Memento(Struct, frozen=True):
 
 
 class Aggregates:
-    """The cache. Its answers may be old; the commit checks the version, and `forward` catches up."""
+    """The cache. A cached head may be outdated; the commit checks its version, and `forward` catches up."""
 
     def __init__(self, mapper: EventMapper, max_entries: int = CACHE_ENTRIES) -> None:
         self._mapper = mapper
-        self._heads: OrderedDict[UUID, Head] = OrderedDict()
+        self._heads: OrderedDict[UUID, WorkspaceHead] = OrderedDict()
         self._entries = 0
         self._max_entries = max_entries
 
-    def cached(self, workspace_id: UUID) -> Head | None:
-        """The head as last seen here, without asking Postgres."""
+    def cached(self, workspace_id: UUID) -> WorkspaceHead | None:
+        """The head that was cached last; does not ask Postgres."""
         head = self._heads.get(workspace_id)
         if head is not None:
             self._heads.move_to_end(workspace_id)
         return head
 
-    async def load(self, connection: Connection, workspace_id: UUID) -> Head:
+    async def load(self, connection: Connection, workspace_id: UUID) -> WorkspaceHead:
         """The head as Postgres has it now: from the cache or a memento, then forward.
 
-        Where that took a long replay, a memento is left for the next one.
+        After a long replay this stores a memento.
         """
         known = self.cached(workspace_id)
         if known is not None:
@@ -83,21 +83,21 @@ class Aggregates:
                 await put_memento(connection, workspace_id, memento)
         return head
 
-    async def forward(self, connection: Connection, workspace_id: UUID, head: Head) -> Head:
-        """`head` with every event that was committed since."""
+    async def forward(self, connection: Connection, workspace_id: UUID, head: WorkspaceHead) -> WorkspaceHead:
+        """`head` with every event that was committed after it."""
         while rows := await connection.fetch(_EVENTS_AFTER, workspace_id, head.version, _BATCH):
             workspace = head.workspace
             for version, topic, state, _ in rows:
                 stored = StoredEvent(workspace_id, version, topic, state)
                 workspace = evolve(workspace_id, workspace, self._mapper.to_domain_event(stored).event)
-            head = Head(workspace, rows[-1]["hash"])
+            head = WorkspaceHead(workspace, rows[-1]["hash"])
             if len(rows) < _BATCH:
                 break
         self.keep(workspace_id, head)
         return head
 
-    def keep(self, workspace_id: UUID, head: Head) -> None:
-        """Remembers `head`, unless a later one is known, and forgets the longest unused beyond the bound."""
+    def keep(self, workspace_id: UUID, head: WorkspaceHead) -> None:
+        """Caches `head`, unless a later one is cached, and evicts the least recently used heads beyond the bound."""
         if head.workspace is None:
             return
         known = self._heads.get(workspace_id)
@@ -111,7 +111,7 @@ class Aggregates:
             self._entries -= _entries(dropped)
 
     def forget(self, workspace_id: UUID) -> None:
-        """Drops what is cached of a workspace, so that the next load asks Postgres."""
+        """Evicts a workspace, so that its next load asks Postgres."""
         self._entries -= _entries(self._heads.pop(workspace_id, None))
 
     async def memento(self, workspace_id: UUID) -> Memento | None:
@@ -121,28 +121,32 @@ class Aggregates:
             return None
         return Memento(head.version, head.hash, await encode_memento(head.workspace))
 
-    async def _from_memento(self, connection: Connection, workspace_id: UUID) -> Head:
+    async def _from_memento(self, connection: Connection, workspace_id: UUID) -> WorkspaceHead:
         row = await connection.fetchrow(_MEMENTO_GET, workspace_id, SCHEMA_VERSION)
         if row is None:
-            return Head()
+            return WorkspaceHead()
         try:
             workspace = await decode_memento(row["state"])
         except DamagedMementoError as error:
-            # A memento is never the truth: one that cannot be read costs a replay, nothing else.
+            # The log is the truth: a memento that cannot be read costs a replay, nothing else.
             log.warning("memento_discarded", workspace_id=str(workspace_id), error=str(error))
-            return Head()
+            return WorkspaceHead()
         if (workspace.id, workspace.version) != (workspace_id, row["version"]):
-            log.warning("memento_discarded", workspace_id=str(workspace_id), error="It is of another state.")
-            return Head()
-        return Head(workspace, row["hash"])
+            log.warning(
+                "memento_discarded",
+                workspace_id=str(workspace_id),
+                error="the memento is of another workspace or version",
+            )
+            return WorkspaceHead()
+        return WorkspaceHead(workspace, row["hash"])
 
 
 async def put_memento(connection: Connection, workspace_id: UUID, memento: Memento) -> None:
-    """Stores the memento of a workspace, unless a later one is there."""
+    """Stores the memento of a workspace, unless a later one is stored."""
     await connection.execute(_MEMENTO_PUT, workspace_id, memento.version, SCHEMA_VERSION, memento.hash, memento.state)
 
 
-def _entries(head: Head | None) -> int:
+def _entries(head: WorkspaceHead | None) -> int:
     if head is None or head.workspace is None:
         return 0
     workspace = head.workspace

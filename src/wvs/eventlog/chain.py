@@ -1,7 +1,7 @@
 """The hash chain: each event's hash covers its predecessor's hash, its place, its name and its stored bytes.
 
-Whoever edits, removes, inserts or reorders an event has to rewrite every later hash of that workspace; a head kept
-elsewhere then still shows it.
+To edit, remove, insert or reorder an event, an attacker has to rewrite every later hash of that workspace. A copy of
+its last hash, kept elsewhere, still reveals it.
 """
 
 from hashlib import sha256
@@ -15,7 +15,7 @@ GENESIS: Final = bytes(32)
 def next_hash(previous: bytes, workspace_id: UUID, version: int, topic: str, state: bytes) -> bytes:
     """SHA-256 over the previous hash and everything that is stored of the event.
 
-    Every part has a fixed length or is preceded by its length, so that no two events share one input.
+    Every part has a fixed length or is preceded by its length, so that no two events have the same input.
     """
     name = topic.encode()
     digest = sha256(previous)

@@ -1,7 +1,7 @@
 """Events as stored bytes: one JSON object of `event` and `metadata`, under an explicit topic.
 
 The `eventsourcing` library's `Mapper` is the frame (its compressor and cipher hooks, its errors); the transcoding is
-msgspec's. The topic equals the tag within the bytes, so that neither can be exchanged for another unseen.
+msgspec's. The topic equals the tag within the bytes, so that a reader notices if either was replaced.
 """
 
 from typing import Any, Final, cast, get_args
@@ -23,8 +23,8 @@ from wvs.domain.values import Metadata
 from wvs.eventlog.upcasting import UPCASTERS, Upcasters, names_before, upcast
 
 
-class Recorded(Struct, frozen=True):
-    """An event in its place: of which workspace, as which version, from where."""
+class RecordedEvent(Struct, frozen=True):
+    """An event with its place in the log, workspace and version, and with its metadata."""
 
     originator_id: UUID
     originator_version: int
@@ -47,7 +47,7 @@ TOPICS: Final[dict[type[Struct], str]] = {
 
 
 def topics_of(*classes: type[Struct]) -> list[str]:
-    """Every name under which events of these classes are stored, old ones included."""
+    """Every name under which events of these classes are stored, older names included."""
     return [name for cls in classes for name in (TOPICS[cls], *names_before(TOPICS[cls]))]
 
 
@@ -61,24 +61,24 @@ def encode(event: Event, metadata: Metadata) -> bytes:
 
 
 def decode(topic: str, state: bytes, upcasters: Upcasters = UPCASTERS) -> tuple[Event, Metadata]:
-    """What `encode` was given, an old event as what it is today.
+    """The event and the metadata that `encode` was given, an old event upcast to its current version.
 
-    Raises `UnknownEventError` on an unknown name, another shape, or a wrong topic.
+    Raises `UnknownEventError` on an unknown name, another shape, or a topic that is not that of the bytes.
     """
     try:
-        today, state = upcast(topic, state, upcasters)
+        current, state = upcast(topic, state, upcasters)
         body = _decoder.decode(state)
-    except (ValueError, LookupError, TypeError) as error:  # msgspec's errors are ValueErrors; upcasters miss fields
+    except (ValueError, LookupError, TypeError) as error:  # msgspec raises ValueErrors, an upcaster KeyErrors
         raise UnknownEventError(f"Stored event with topic {topic!r} cannot be read: {error}") from error
-    if TOPICS[type(body.event)] != today:
+    if TOPICS[type(body.event)] != current:
         raise UnknownEventError(f"Stored event with topic {topic!r} holds a {TOPICS[type(body.event)]!r}.")
     return body.event, body.metadata
 
 
 class EventMapper(Mapper[UUID]):
-    """Maps `Recorded` to the library's `StoredEvent` and back, through its compressor and cipher where given.
+    """Maps `RecordedEvent` to the library's `StoredEvent` and back, through its compressor and cipher where given.
 
-    What was stored under an old name is read through `upcasters`.
+    It reads events with old names through `upcasters`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class EventMapper(Mapper[UUID]):
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
         """The stored form; its `state` is what the hash chain covers."""
-        recorded = cast("Recorded", domain_event)
+        recorded = cast("RecordedEvent", domain_event)
         state = encode(recorded.event, recorded.metadata)
         if self.compressor:
             state = self.compressor.compress(state)
@@ -114,4 +114,4 @@ class EventMapper(Mapper[UUID]):
             place = f"workspace {stored_event.originator_id}, version {stored_event.originator_version}"
             raise UnknownEventError(f"{place}: {error}") from error
         originator_id = cast("UUID", stored_event.originator_id)
-        return Recorded(originator_id, stored_event.originator_version, event, metadata)
+        return RecordedEvent(originator_id, stored_event.originator_version, event, metadata)

@@ -1,4 +1,4 @@
-"""After a restore: the log begins a new epoch, and no number of the lost part is given out again."""
+"""After a restore the log begins a new epoch, and no number of its lost part is assigned again."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
 FENCE_LEAP: Final = 1_000_000
-"""More claims than one workspace can have had between a backup and the end of what was lost."""
+"""More than the claims that one workspace can have had between the backup and the loss of the database."""
 
 _EPOCH: Final = sql("raise_epoch")
 _FENCES: Final = sql("raise_fences")
@@ -18,7 +18,7 @@ _MAX: Final = sql("log_max_position")
 
 
 class Raised(Struct, frozen=True):
-    """The new epoch, the log's last position, and whether the sequence had to be put behind it."""
+    """The new epoch, the log's last position, and whether the sequence of positions had to be advanced to it."""
 
     epoch: int
     position: int
@@ -26,7 +26,7 @@ class Raised(Struct, frozen=True):
 
 
 async def raise_epoch(connection: Connection) -> Raised:
-    """Begins a new epoch, in one transaction. Meant for a restored database that nobody works on."""
+    """Begins a new epoch, in one transaction. Call it for a restored database while no API and no executor uses it."""
     async with connection.transaction():
         await connection.execute(_FENCES, FENCE_LEAP)
         moved = await connection.fetchval(_SEQUENCE) is not None

@@ -1,7 +1,7 @@
-"""Mementos: a folded workspace as bytes, made and read a slice at a time.
+"""Mementos: a workspace's state as bytes, encoded and decoded a slice at a time.
 
-At 100,000 snapshots one takes a third of a second to make; the event loop serves others between the slices. A state
-is immutable, so that it cannot change under the one who makes its memento.
+Encoding 100,000 snapshots takes a third of a second; between the slices the event loop does other work. A state is
+immutable, so that it cannot change meanwhile.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from wvs.domain.states import TaskState, WorkspaceState
 from wvs.domain.workspace import Snapshot, Task, Workspace
 
 MEMENTO_EVERY: Final = 500
-"""Events between two mementos of a workspace, as long as it is small."""
+"""Events between two mementos of a small workspace."""
 
 _SLICE: Final = 1_000
 _REPLAYED_SHARE: Final = 16
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class DamagedMementoError(Exception):
-    """The bytes are not those of a memento of this release's `SCHEMA_VERSION`, or not all of them are."""
+    """The bytes are not a complete memento of this release's `SCHEMA_VERSION`."""
 
 
 class _Header(Struct, frozen=True):
@@ -62,9 +62,9 @@ _ended: Final = msgspec.msgpack.Decoder(dict[UUID, TaskState])
 
 
 def memento_due(before: int, after: int) -> bool:
-    """Whether events from version `before` to `after` are to be followed by a memento.
+    """Whether to store a memento after the events from version `before` to `after`.
 
-    Its size grows with the workspace, therefore the distance to the next one grows too: what mementos cost is then in
+    A memento grows with its workspace, therefore the distance to the next one grows too. The cost of mementos stays in
     proportion to the events, and a cold load replays at most `MEMENTO_EVERY` events or an eighth of all.
     """
     step = MEMENTO_EVERY

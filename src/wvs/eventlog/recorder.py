@@ -1,4 +1,4 @@
-"""The recorder: one command's write as one call of `wvs.commit_command_v2`, and how a call that broke off ended."""
+"""The recorder: one command's write is one call of `wvs.commit_command_v2`; `settled` finds how a broken call ended."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -63,7 +63,7 @@ class NewEvent(Struct, frozen=True):
     snapshot_id: UUID | None
 
 
-class Write(Struct, frozen=True):
+class CommandWrite(Struct, frozen=True):
     """Everything that one command writes; its JSON is the argument of `wvs.commit_command_v2`."""
 
     workspace_id: UUID
@@ -82,8 +82,8 @@ class Write(Struct, frozen=True):
     hold: Hold | None
 
 
-class Recorded(Struct, frozen=True):
-    """The answer of one call; `answer` is a JSON object of rows, where rows were asked for."""
+class CommitResult(Struct, frozen=True):
+    """The result of one call; `answer` is a JSON object of the rows that `Show` names."""
 
     outcome: Outcome
     version: int | None
@@ -94,11 +94,11 @@ class Recorded(Struct, frozen=True):
 _NAME_CONSTRAINT: Final = "workspaces_name_key"
 
 
-async def record(connection: Connection, write: Write) -> Recorded:
-    """Commits `write`, or says why not.
+async def record(connection: Connection, write: CommandWrite) -> CommitResult:
+    """Commits `write`, or returns the outcome that prevents it.
 
-    Raises `Refused` where a constraint decides, and asyncpg's or the socket's errors; after those of the connection
-    the outcome is unknown, and `settled` tells it.
+    Raises `Refused` where a constraint decides, and the errors of asyncpg and of the socket. After an error of the
+    connection the outcome is unknown; `settled` finds it.
     """
     try:
         row = await connection.fetchrow(_COMMIT, msgspec.json.encode(write))
@@ -112,13 +112,13 @@ async def record(connection: Connection, write: Write) -> Recorded:
         ) from error
     if row is None:
         raise AssertionError("commit_command_v2 returns a row on every path")
-    return Recorded(Outcome(row["outcome"]), row["version"], row["status"], row["answer"])
+    return CommitResult(Outcome(row["outcome"]), row["version"], row["status"], row["answer"])
 
 
-async def settled(connection: Connection, write: Write) -> Recorded | None:
-    """What was answered to `write`, once nothing of it can be under way any more; None if it was not committed.
+async def settled(connection: Connection, write: CommandWrite) -> CommitResult | None:
+    """The result of `write`, once no transaction of it can be running any more; None if it was not committed.
 
-    The answer of a write without a key was stored nowhere: its rows are shown as they are now.
+    The answer to a write without a key is not stored; it is built from the rows as they are now.
     """
     version = write.expected + len(write.events)
     key = write.key
@@ -131,13 +131,13 @@ async def settled(connection: Connection, write: Write) -> Recorded | None:
         answer = None if known is None else known.answer
     elif write.show is not None:
         answer = await connection.fetchval(_SHOWN, msgspec.json.encode(write.show))
-    return Recorded(Outcome.COMMITTED, version, write.status, answer)
+    return CommitResult(Outcome.COMMITTED, version, write.status, answer)
 
 
-async def idempotent_answer(connection: Connection, key: IdempotencyKey) -> Recorded | None:
-    """What was answered to `key` before: replayed or reused; None if the key is new."""
+async def idempotent_answer(connection: Connection, key: IdempotencyKey) -> CommitResult | None:
+    """The stored answer to `key`, replayed or reused; None if the key is new."""
     row = await connection.fetchrow(_ANSWER, key.scope, key.key)
     if row is None:
         return None
     outcome = Outcome.REPLAYED if row["fingerprint"] == key.fingerprint else Outcome.REUSED
-    return Recorded(outcome, None, row["status"], row["answer"])
+    return CommitResult(outcome, None, row["status"], row["answer"])

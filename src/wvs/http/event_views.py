@@ -8,8 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
-from wvs.eventlog.codec import TOPICS, EventMapper, StoredEvent
-from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.codec import TOPICS, EventMapper, RecordedEvent, StoredEvent
 from wvs.eventlog.reading.filtered_log import EventRow
 from wvs.eventlog.reading.follower import decode_at
 from wvs.http.wire.ids import WorkspaceId
@@ -23,6 +22,7 @@ _IDS: Final[dict[str, Prefix]] = {
     "task_id": TASK,
     "session_id": SESSION,
 }
+"""The fields with typed ids. A volume's id has no typed form: it is shown as it is in the volume's identity file."""
 
 
 class EventView(Struct, frozen=True, kw_only=True):
@@ -96,13 +96,13 @@ def _fields(recorded: RecordedEvent, epoch: int, row: EventRow) -> dict[str, Any
 
 
 def typed_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, at every depth, with ids in their typed form."""
+    """The fields, at every depth, with ids in their typed form where they have one."""
     return {name: _typed(name, value) for name, value in fields.items()}
 
 
 def _typed(name: str, value: Any) -> Any:
     if isinstance(value, UUID):
-        return format_id(_IDS[name], value)
+        return format_id(_IDS[name], value) if name in _IDS else str(value)
     if isinstance(value, Struct):
         return typed_ids(msgspec.structs.asdict(value))
     if isinstance(value, tuple):

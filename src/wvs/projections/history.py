@@ -1,7 +1,7 @@
-"""A workspace as it was: the read models' rows at a past version, made by the projector from the log alone.
+"""The past of a workspace: its rows of the read models at an earlier version, projected from the log alone.
 
-A row is a fold of the few events that are about it, which an index finds. That costs the same at 10 and at 100,000
-events and needs no stored states of the past (ADR 0032).
+A row is a fold of the few events that concern it, which an index finds. That costs the same at 10 and at 100,000 events
+and needs no stored states of the past (ADR 0032).
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from wvs.domain.events import (
     WorkspaceInitialized,
     WorkspaceInitRetried,
 )
-from wvs.eventlog.codec import EventMapper, Recorded, StoredEvent, topics_of
+from wvs.eventlog.codec import EventMapper, RecordedEvent, StoredEvent, topics_of
 from wvs.postgres.pool import Connection, Record
 from wvs.postgres.queries import sql
 from wvs.projections.listings import Slice
@@ -45,13 +45,13 @@ _WORKSPACE_TOPICS: Final = topics_of(
 _POINTER_TOPICS: Final = topics_of(CurrentSet)
 _SNAPSHOT_TOPICS: Final = topics_of(SnapshotRequested)
 _TASK_TOPICS: Final = topics_of(WorkspaceCreated, SnapshotRequested, SnapshotDropRequested, CurrentSetRequested)
-_PERHAPS_TASK_TOPICS: Final = topics_of(WorkspaceInitRetried, CurrentSetSkipped)
+_MAYBE_NEW_TASK_TOPICS: Final = topics_of(WorkspaceInitRetried, CurrentSetSkipped)
 
 T = TypeVar("T", bound=Struct)
 
 
-class Place(Struct, frozen=True):
-    """A version of a workspace: where and when its event stands in the log, and the workspace's last version."""
+class PlaceInLog(Struct, frozen=True):
+    """A version of a workspace: position, time and hash of its event, and the workspace's last version."""
 
     version: int
     latest: int
@@ -61,28 +61,28 @@ class Place(Struct, frozen=True):
 
 
 class PastSlice(Slice[T], frozen=True):
-    """Rows, the newest first; `oldest` is the version that made the last of them, where an older page goes on."""
+    """Rows, the newest first. `oldest` is the version that created the last of them; the next page is older than it."""
 
     oldest: int
 
 
 class History:
-    """One workspace's past, on one connection. Everything up to a version is final, so no transaction is needed."""
+    """One workspace's past, read on one connection. Past versions never change, so no transaction is needed."""
 
     def __init__(self, connection: Connection, mapper: EventMapper, workspace_id: UUID) -> None:
         self._connection = connection
         self._mapper = mapper
         self._workspace_id = workspace_id
 
-    async def place(self, version: int) -> Place | None:
-        """Where `version` stands; None if the workspace has not come so far."""
+    async def place(self, version: int) -> PlaceInLog | None:
+        """The place of `version` in the log; None if the workspace has no such version yet."""
         row = await self._connection.fetchrow(_PLACE, self._workspace_id, version)
         if row is None or row["position"] is None:
             return None
-        return Place(version, row["latest"], row["position"], row["occurred_at"], row["hash"])
+        return PlaceInLog(version, row["latest"], row["position"], row["occurred_at"], row["hash"])
 
     async def version_at(self, time: datetime) -> int:
-        """The version whose event had occurred at `time` and whose successor had not; 0 before the first."""
+        """The version of the last event that had occurred at `time`; 0 before the first event."""
         return await self._connection.fetchval(_VERSION_WHEN, self._workspace_id, time)
 
     async def workspace(self, version: int) -> WorkspaceRow:
@@ -93,21 +93,21 @@ class History:
         return self._folded(rows, "workspaces", WorkspaceRow)[self._workspace_id]
 
     async def snapshots(self, version: int, before: int, limit: int) -> PastSlice[SnapshotRow]:
-        """Up to `limit` snapshots as of `version` that were asked for before version `before`, dropped ones too."""
-        asked = await self._connection.fetch(_SNAPSHOT_IDS, self._workspace_id, before, _SNAPSHOT_TOPICS, limit + 1)
-        rows = await self._connection.fetch(_OF_SNAPSHOTS, version, _ids(asked, limit))
-        return _slice(asked, self._folded(rows, "snapshots", SnapshotRow), limit)
+        """Up to `limit` snapshots as of `version` requested before version `before`, dropped ones included."""
+        requested = await self._connection.fetch(_SNAPSHOT_IDS, self._workspace_id, before, _SNAPSHOT_TOPICS, limit + 1)
+        rows = await self._connection.fetch(_OF_SNAPSHOTS, version, _ids(requested, limit))
+        return _slice(requested, self._folded(rows, "snapshots", SnapshotRow), limit)
 
     async def tasks(self, version: int, before: int, limit: int) -> PastSlice[TaskRow]:
-        """The same for tasks. How far a running one had come is not in the log."""
-        begun = await self._connection.fetch(
-            _TASK_IDS, self._workspace_id, before, _TASK_TOPICS, limit + 1, _PERHAPS_TASK_TOPICS
+        """Up to `limit` tasks as of `version` created before version `before`. The log holds no progress."""
+        created = await self._connection.fetch(
+            _TASK_IDS, self._workspace_id, before, _TASK_TOPICS, limit + 1, _MAYBE_NEW_TASK_TOPICS
         )
-        rows = await self._connection.fetch(_OF_TASKS, version, _ids(begun, limit))
-        return _slice(begun, self._folded(rows, "tasks", TaskRow), limit)
+        rows = await self._connection.fetch(_OF_TASKS, version, _ids(created, limit))
+        return _slice(created, self._folded(rows, "tasks", TaskRow), limit)
 
     def _folded(self, rows: Iterable[Record], table: Table, kind: type[T]) -> dict[UUID, T]:
-        """The rows of `table` after these events, of those that begin in them."""
+        """The rows of `table` that these events create, as the events leave them."""
         columns: dict[UUID, dict[str, Any]] = {}
         for change in self._changes(rows):
             if change.table != table:
@@ -122,7 +122,7 @@ class History:
     def _changes(self, rows: Iterable[Record]) -> Iterable[Change]:
         for version, topic, state in rows:
             stored = StoredEvent(self._workspace_id, version, topic, state)
-            recorded = cast("Recorded", self._mapper.to_domain_event(stored))
+            recorded = cast("RecordedEvent", self._mapper.to_domain_event(stored))
             yield from project(self._workspace_id, recorded.event, recorded.metadata)
 
 

@@ -1,4 +1,4 @@
-"""Reading the read models: single rows, and rows as they are after a wait. Lists are in `listings.py`."""
+"""Reads single rows of the read models, and rows after a wait. Lists are in `listings.py`."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -37,7 +37,7 @@ class Readers:
         self._pool = pool
 
     def acquire(self) -> AbstractAsyncContextManager[Connection]:
-        """A pooled connection for a read of more than one statement."""
+        """A pooled connection, for a read of several statements."""
         return acquire(self._pool)
 
     async def workspace(self, workspace_id: UUID) -> WorkspaceRow | None:
@@ -46,7 +46,7 @@ class Readers:
         return None if row is None else decode_workspace(row)
 
     async def workspace_named(self, name: str) -> WorkspaceRow | None:
-        """The workspace that has the name now, else the newest disabled one that had it."""
+        """The workspace that has the name now, otherwise the newest disabled one that had it."""
         row = await self._value(_WORKSPACE_BY_NAME, name)
         return None if row is None else decode_workspace(row)
 

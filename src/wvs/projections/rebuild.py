@@ -1,8 +1,8 @@
-"""`wvs projections rebuild`: the read models made anew from the log beside the live ones, and swapped in.
+"""`wvs projections rebuild`: builds the read models from the log beside the live tables, and swaps them in.
 
-Commands and readers go on all the while. Only the swap stops commands, for as long as the events of the last moments
-take to replay; readers wait for the renaming alone. Each batch is committed with the position it leads to, so that a
-rebuild that was killed goes on where it was.
+Commands and readers continue meanwhile. Only the swap stops commands, while it replays the last events; readers wait
+for the renaming alone. Each batch is committed together with the position that it leads to, so that a rebuild that was
+killed continues there.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from wvs.postgres.queries import sql
 from wvs.projections.replaying import BATCH, Tables, apply, changes_of, tables_of
 
 CLOSE_ENOUGH: Final = 500
-"""Events that may be left for the swap: some 50 ms in which commands wait."""
+"""Events that the swap may have to replay: some 50 ms in which commands wait."""
 
 _SCHEMA: Final = "wvs_fresh"
 _CHANGED: Final = "WV002"
-"""The SQLSTATE of wvs.finish_rebuild for tables that are not like the live ones any more."""
+"""The SQLSTATE of wvs.finish_rebuild for tables whose columns differ from the live ones."""
 
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
 _PAUSE_S: Final = 0.5
@@ -49,42 +49,42 @@ log = structlog.get_logger(__name__)
 
 
 class RebuildRunsError(Exception):
-    """Another rebuild is at work on this database."""
+    """Another rebuild is running on this database."""
 
 
 class SwapBlockedError(Exception):
-    """Something kept the tables locked all the time; what was rebuilt is kept."""
+    """Other sessions kept the tables locked for too long; the rebuilt rows are kept."""
 
 
 class SchemaChangedError(Exception):
-    """A migration changed the read models while they were rebuilt; the next rebuild begins anew."""
+    """A migration changed the read models during the rebuild; the next rebuild starts from the beginning."""
 
 
 class Rebuilt(Struct, frozen=True):
-    """What a rebuild did: events replayed by this run, the position it began at, and the last one."""
+    """What a rebuild did: the events that it replayed, its first position, and its last one."""
 
     events: int
     began_at: int
     position: int
 
 
-Progress = Callable[[str, int, int], None]
-"""Told the phase, the position that was reached, and the one to reach."""
+ReportProgress = Callable[[str, int, int], None]
+"""Called with the phase, the position that was reached, and the one to reach."""
 
 
-async def rebuild(url: str, mapper: EventMapper, progress: Progress, *, swap_patience_s: float = 60.0) -> Rebuilt:
-    """Replaces the read models by what the log says.
+async def rebuild(url: str, mapper: EventMapper, progress: ReportProgress, *, swap_patience_s: float = 60.0) -> Rebuilt:
+    """Replaces the read models by rows that are projected from the log.
 
     Raises `PoisonedEventError` at an event that cannot be read, `RebuildRunsError`, `SwapBlockedError`,
-    `SchemaChangedError`, `SchemaTooOld`, `SchemaTooNew`, or what the connection raises: the live tables are then as
-    they were, and the next call goes on where this one ended.
+    `SchemaChangedError`, `SchemaTooOld`, `SchemaTooNew`, or what the connection raises. The live tables are then
+    unchanged, and the next call continues where this one ended.
     """
     writer = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
     reader = await connect(url, application_name="wvs-rebuild", command_timeout_s=None)
     try:
         await check_schema(writer)
         if not await writer.fetchval(_TRY_LOCK, REBUILD, 0):
-            raise RebuildRunsError("Another rebuild is running on this database; wait for it, or end it.")
+            raise RebuildRunsError("Another rebuild is running on this database. Wait until it ends, or stop it.")
         return await _Rebuild(reader, writer, mapper, progress).run(swap_patience_s)
     finally:
         await writer.close(timeout=5)
@@ -92,7 +92,7 @@ async def rebuild(url: str, mapper: EventMapper, progress: Progress, *, swap_pat
 
 
 class _Rebuild:
-    def __init__(self, reader: Connection, writer: Connection, mapper: EventMapper, progress: Progress) -> None:
+    def __init__(self, reader: Connection, writer: Connection, mapper: EventMapper, progress: ReportProgress) -> None:
         self._reader = reader
         self._writer = writer
         self._mapper = mapper
@@ -113,7 +113,7 @@ class _Rebuild:
         return Rebuilt(self._events, began_at, self._position)
 
     async def _catch_up(self, phase: str) -> None:
-        """Replays until fewer than `CLOSE_ENOUGH` events are left."""
+        """Replays events until fewer than `CLOSE_ENOUGH` are left."""
         end = await safe_position(self._reader)
         async for page in self._pages():
             if page.rows or page.safe > self._position:
@@ -123,7 +123,7 @@ class _Rebuild:
             self._progress(phase, self._position, end)
 
     async def _pages(self) -> AsyncGenerator[Page]:
-        """One page while the next is being read."""
+        """Yields one page while the next is being read."""
         after = self._position
         ahead = asyncio.ensure_future(read_page(self._reader, after, BATCH))
         try:
@@ -160,29 +160,29 @@ class _Rebuild:
                 log.info("rebuild_swap_waits", error=str(error))
                 if asyncio.get_running_loop().time() > ends:
                     raise SwapBlockedError(
-                        f"The read models were locked by others for {patience_s:g} s (a dump, or an open transaction). "
-                        "What was rebuilt is kept; the next rebuild swaps it in."
+                        f"Other sessions locked the read models for {patience_s:g} s (a dump, or an open transaction). "
+                        "The rebuilt rows are kept: end those sessions and rebuild again, which swaps them in."
                     ) from error
                 await asyncio.sleep(_PAUSE_S)
             except asyncpg.PostgresError as error:
                 if error.sqlstate != _CHANGED:
                     raise
                 raise SchemaChangedError(
-                    "A migration changed the read models during the rebuild. They are as they were; rebuild again."
+                    "A migration changed the read models meanwhile. The live tables are unchanged: rebuild again."
                 ) from error
             else:
                 return
 
     async def _rest(self) -> Page:
-        """All that is left: no command is under way, so that every event there will be before the swap is visible."""
+        """The events that are left. No command is running, so that all events before the swap are visible."""
         rows = [tuple(row) for row in await self._writer.fetch(_PAGE, self._position, None)]
         return Page(rows, rows[-1][0] if rows else self._position)
 
 
 def _fingerprint() -> str:
-    """Of the code that makes the rows: those that another release began must not be gone on with."""
+    """Identifies the code that makes the rows from the log: a rebuild does not continue rows of another release."""
     digest = sha256()
-    for package in ("wvs.domain", "wvs.readmodel", "wvs.projections"):
+    for package in ("wvs.domain", "wvs.eventlog", "wvs.readmodel", "wvs.projections"):
         for source in sorted(_sources(files(package)), key=lambda entry: entry.name):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""The log replayed into tables like the read models: what a rebuild and a verification have in common.
+"""Replays the log into tables like the read models, for a rebuild and for a verification.
 
-A batch of events becomes at most one change per row. New rows are copied in, changes of older rows are applied by the
-function that commands use. Changes go first: a name that an old workspace gives up may be a new one's in that batch.
+A batch of events becomes at most one change per row. New rows are copied; changes of older rows are applied by the
+function that commands use. Changes come first: a workspace of the batch may have the name of one that it disables.
 """
 
 from collections.abc import Iterable
@@ -19,21 +19,21 @@ from wvs.readmodel.changes import KEYS, Change, merged
 from wvs.readmodel.projector import project
 
 BATCH: Final = 10_000
-"""Events replayed in one go; what bounds the memory."""
+"""Events that are replayed at a time; bounds the memory."""
 
 Row = tuple[int, UUID, int, str, bytes, bytes]
 _COLUMNS: Final = sql("fresh_columns")
 
 
 class PoisonedEventError(Exception):
-    """An event of the log cannot be read by this release: nothing behind it can be replayed."""
+    """This release cannot read an event of the log, and therefore replays nothing behind it."""
 
     def __init__(self, position: int, cause: UnknownEventError) -> None:
         super().__init__(f"The event at position {position} cannot be read: {cause}")
         self.position = position
 
 
-class Column(Struct, frozen=True):
+class ReadModelColumn(Struct, frozen=True):
     """A column of a read model."""
 
     name: str
@@ -41,25 +41,25 @@ class Column(Struct, frozen=True):
 
 
 class Tables(Struct, frozen=True):
-    """Where to replay to: a schema with its tables' columns, and the query that applies changes there."""
+    """The target of a replay: a schema with its tables' columns, and the query that applies changes there."""
 
     schema: str
-    columns: dict[str, list[Column]]
+    columns: dict[str, list[ReadModelColumn]]
     apply_changes: str
 
 
 async def tables_of(connection: Connection, schema: str, apply_changes: str) -> Tables:
     """The read models' tables in `schema`."""
-    columns: dict[str, list[Column]] = {}
+    columns: dict[str, list[ReadModelColumn]] = {}
     for row in await connection.fetch(_COLUMNS, schema):
-        columns.setdefault(row["table_name"], []).append(Column(row["column_name"], row["is_json"]))
+        columns.setdefault(row["table_name"], []).append(ReadModelColumn(row["column_name"], row["is_json"]))
     if columns.keys() != KEYS.keys():
-        raise AssertionError(f"schema {schema} has other tables than the projector writes: {sorted(columns)}")
+        raise AssertionError(f"schema {schema} does not have the tables that the projector writes: {sorted(columns)}")
     return Tables(schema, columns, apply_changes)
 
 
 def changes_of(mapper: EventMapper, rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
-    """What the events change, one change per row; raises `PoisonedEventError` with the first that cannot be read."""
+    """The changes that the events cause, one per row; raises `PoisonedEventError` at the first unreadable event."""
     changes: list[Change] = []
     for position, workspace_id, version, topic, state, _ in rows:
         try:
@@ -71,7 +71,7 @@ def changes_of(mapper: EventMapper, rows: Iterable[Row]) -> dict[str, list[dict[
 
 
 async def apply(connection: Connection, tables: Tables, groups: dict[str, list[dict[str, Any]]]) -> None:
-    """Writes the changes; the caller's transaction makes them one with whatever says how far it came."""
+    """Writes the changes in the caller's transaction, which also records the position that was reached."""
     updates = {name: rows for name, rows in groups.items() if name.endswith("_update")}
     if updates:
         await connection.execute(tables.apply_changes, msgspec.json.encode(updates))
@@ -82,10 +82,12 @@ async def apply(connection: Connection, tables: Tables, groups: dict[str, list[d
 
 
 async def _copy(
-    connection: Connection, schema: str, table: str, columns: list[Column], rows: list[dict[str, Any]]
+    connection: Connection, schema: str, table: str, columns: list[ReadModelColumn], rows: list[dict[str, Any]]
 ) -> None:
-    empty = dict.fromkeys(column.name for column in columns)
-    json = [column.name for column in columns if column.is_json]
+    # Only what the projector names: a column that a later release added takes its default.
+    named = set[str]().union(*rows)
+    empty = dict.fromkeys(column.name for column in columns if column.name in named)
+    json = [column.name for column in columns if column.is_json and column.name in named]
     record = itemgetter(*empty)
 
     def records() -> Iterable[Any]:

@@ -1,7 +1,7 @@
-"""`wvs projections verify`: the log replayed, and compared with the live read models row by row.
+"""`wvs projections verify`: replays the log and compares the result with the live read models row by row.
 
-Log and rows are of one snapshot of the database, so that commands may go on meanwhile. The replayed rows are in
-temporary tables, which keeps the memory flat however long the log is; the snapshot holds vacuum back while it lasts.
+Both are read in one snapshot of the database, so that commands may continue meanwhile. The replayed rows are in
+temporary tables: the memory does not grow with the log. The snapshot holds vacuum back while it lasts.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from wvs.eventlog.codec import EventMapper
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Connection, connect
 from wvs.postgres.queries import sql
-from wvs.projections.rebuild import Progress
+from wvs.projections.rebuild import ReportProgress
 from wvs.projections.replaying import BATCH, Row, apply, changes_of, tables_of
 from wvs.readmodel.changes import KEYS, Table
 
 MAX_DIFFERENCES: Final = 100
-"""Differing rows that are named for each table; all are counted."""
+"""Differing rows that are listed for each table; all are counted."""
 
 _PAGE: Final = sql("log_page")
 _LAST: Final = sql("log_max_position")
@@ -35,7 +35,7 @@ _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
 
 class Difference(Struct, frozen=True):
-    """A row that is not what the log says; `live` or `log` is None where there is no such row, else what differs."""
+    """A live row that differs from the log: the differing columns of both, or None where there is no such row."""
 
     table: Table
     key: dict[str, Any]
@@ -44,7 +44,7 @@ class Difference(Struct, frozen=True):
 
 
 class Verified(Struct, frozen=True):
-    """What a verification found. `differing` counts rows of each table; `differences` names the first ones."""
+    """The result of a verification. `differing` counts the rows of each table; `differences` lists the first ones."""
 
     events: int
     position: int
@@ -54,12 +54,12 @@ class Verified(Struct, frozen=True):
 
     @property
     def equal(self) -> bool:
-        """Whether every row is what the log says."""
+        """Whether every row agrees with the log."""
         return not any(self.differing.values())
 
 
-async def verify(url: str, mapper: EventMapper, progress: Progress) -> Verified:
-    """Compares; raises `PoisonedEventError` at an event that cannot be read, or what the connection raises."""
+async def verify(url: str, mapper: EventMapper, progress: ReportProgress) -> Verified:
+    """Compares log and rows; raises `PoisonedEventError` at an unreadable event, or what the connection raises."""
     reader = await connect(url, application_name="wvs-verify", command_timeout_s=None)
     writer = await connect(url, application_name="wvs-verify", command_timeout_s=None)
     try:
@@ -73,7 +73,7 @@ async def verify(url: str, mapper: EventMapper, progress: Progress) -> Verified:
 
 
 class _Verification:
-    def __init__(self, reader: Connection, writer: Connection, mapper: EventMapper, progress: Progress) -> None:
+    def __init__(self, reader: Connection, writer: Connection, mapper: EventMapper, progress: ReportProgress) -> None:
         self._reader = reader
         self._writer = writer
         self._mapper = mapper
@@ -100,7 +100,7 @@ class _Verification:
         return events, position
 
     async def _pages(self) -> AsyncGenerator[list[Row]]:
-        """One page while the next is being read."""
+        """Yields one page while the next is being read."""
         ahead = asyncio.ensure_future(self._reader.fetch(_PAGE, 0, BATCH))
         try:
             while rows := [tuple(row) for row in await ahead]:

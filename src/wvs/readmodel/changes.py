@@ -1,4 +1,4 @@
-"""Changes of rows, as data: made by the projector, applied by SQL in the event's own transaction."""
+"""Changes of rows as data. The projector makes them, SQL applies them in the transaction of their event."""
 
 from collections.abc import Callable, Iterable
 from operator import itemgetter
@@ -32,11 +32,6 @@ class Update(Struct, frozen=True):
 
 
 Change: TypeAlias = Insert | Update
-
-
-def key_of(change: Change) -> tuple[Any, ...]:
-    """The table and the primary key of the row that `change` is about."""
-    return (change.table, *(change.row[k] for k in KEYS[change.table]))
 
 
 _KEY_OF: Final[dict[Table, Callable[[dict[str, Any]], Any]]] = {

@@ -1,6 +1,6 @@
 """Rows of the read models, decoded from the JSON that Postgres makes of them.
 
-One form for all: a stored idempotent answer and a fresh read are decoded alike. Nulls may be absent.
+Stored idempotent answers and fresh reads have the same form. Nulls may be absent.
 """
 
 from datetime import datetime
@@ -48,7 +48,7 @@ class SnapshotRow(Struct, frozen=True, kw_only=True):
 
 
 class ProgressRow(Struct, frozen=True):
-    """How far a task is; a total is None until it is known, everything is where the engine does not look at files."""
+    """The progress of a task. A total is None until it is known; all are None if the engine does not look at files."""
 
     phase: str
     files_done: int | None = None
@@ -93,12 +93,12 @@ _decode_task: Final = msgspec.json.Decoder(TaskRow).decode
 
 
 def decode_task(row: bytes, running_progress: bytes | None) -> TaskRow:
-    """The task, with the queue's progress where it runs."""
+    """The task, with the progress from the queue while it runs."""
     return with_progress(_decode_task(row), running_progress)
 
 
 def with_progress(task: TaskRow, running_progress: bytes | None) -> TaskRow:
-    """`task` with another progress, if there is one."""
+    """`task` with the progress from the queue, if there is any."""
     if running_progress is None:
         return task
     return msgspec.structs.replace(task, progress=_progress.decode(running_progress))

@@ -1,10 +1,10 @@
-"""What the log says of a directory: the sweeper may only touch what is abandoned, retired or removed."""
+"""The states of a directory according to the log. The sweeper may touch abandoned, retired and removed ones only."""
 
 from enum import StrEnum
 
 
 class TreeState(StrEnum):
-    """`intended` was named by a task that started; it becomes live or a snapshot, or is abandoned with its attempt."""
+    """A task that starts names an `intended` directory, which becomes live, a snapshot, or abandoned."""
 
     INTENDED = "intended"
     LIVE = "live"

@@ -1,4 +1,4 @@
-"""Workspaces made and written through the write path alone: no executor, no claims, no directories."""
+"""Workspaces created and changed through the write path alone: no executor, no claims, no directories."""
 
 import datetime as dt
 import uuid
@@ -59,7 +59,7 @@ async def activated(path: WritePath, name: str) -> UUID:
 async def snapshot(
     path: WritePath, workspace_id: UUID, key: IdempotencyKey | None = None, origin: Origin = ORIGIN
 ) -> Committed:
-    """One more snapshot asked for; the answer shows it and its task."""
+    """Requests one more snapshot; the answer shows it and its task."""
     snapshot_id, task_id = uuid.uuid4(), uuid.uuid4()
 
     def describe(_events: list[Event], _workspace: Workspace) -> tuple[int, Show]:
@@ -70,7 +70,7 @@ async def snapshot(
 
 
 async def cancel(path: WritePath, workspace_id: UUID, asked: Committed, origin: Origin = ORIGIN) -> Committed:
-    """Cancels the snapshot that was asked for."""
+    """Cancels the requested snapshot."""
     (event,) = asked.events
     assert isinstance(event, SnapshotRequested)
     return await path.execute(workspace_id, CancelTask(event.task_id), at=now(), origin=origin)

@@ -1,4 +1,4 @@
-"""A proxy between a client and its PostgreSQL that cuts the connection in the middle of the request one names."""
+"""A proxy between a client and its PostgreSQL that cuts the connection in the middle of a request of your choice."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ class Cut(StrEnum):
 
     BEFORE_THE_REQUEST = "before the request"
     WITHIN_THE_REQUEST = "within the request"
-    BEHIND_THE_REQUEST = "behind the request"  # the server is at it, nobody will hear of it
+    BEHIND_THE_REQUEST = "behind the request"  # the server works on it, its answer is lost
     BEFORE_THE_ANSWER = "before the answer"  # the server is done
 
 
 class CuttingProxy:
-    """Passes bytes on until a request holds the marker that `cut` was given."""
+    """Forwards bytes until a request holds the marker that `cut` was given."""
 
     def __init__(self, server_url: str, directory: Path) -> None:
         self._server = urlsplit(server_url)
@@ -37,7 +37,7 @@ class CuttingProxy:
         self._marker, self._how = marker, how
 
     def refuse(self) -> None:
-        """Lets nobody in any more."""
+        """Accepts no more connections."""
         self._refusing = True
 
     def _user(self) -> str:

@@ -24,7 +24,7 @@ LATE = "late"
 
 
 async def write(pool: Pool, workspaces: list[UUID], until: float, actor: str, seed: int) -> Counter[str]:
-    """Asks for snapshots and cancels them until the clock says so, with a cache of its own."""
+    """Requests snapshots and cancels them until its time is over, with a cache of its own."""
     chance = random.Random(seed)
     origin = replace(ORIGIN, actor=actor)
     committed: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Mementos on a real Postgres: written as the log grows, they bound a cold load, and none of them is ever the truth."""
+"""Mementos on a real Postgres: they are written as the log grows, bound a cold load, and never replace the log."""
 
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ async def replayed(pool: Pool, workspace_id: UUID) -> int:
 
 
 async def grown(path: WritePath, workspace_id: UUID, version: int) -> None:
-    """Snapshots asked for and cancelled until the workspace has at least `version` events."""
+    """Requests and cancels snapshots until the workspace has at least `version` events."""
     while True:
         cancelled = await cancel(path, workspace_id, await snapshot(path, workspace_id))
         assert cancelled.workspace is not None
@@ -95,7 +95,7 @@ async def test_a_memento_that_is_damaged_or_of_another_schema_is_discarded(damag
     await snapshot(fresh, workspace_id)
 
 
-async def test_whoever_had_to_replay_for_long_leaves_a_memento_for_the_next(path: WritePath, pool: Pool):
+async def test_a_process_that_replayed_many_events_stores_a_memento(path: WritePath, pool: Pool):
     workspace_id = await activated(path, "one")
     await grown(path, workspace_id, MEMENTO_EVERY + 10)
     await path.close()
@@ -115,7 +115,7 @@ async def test_an_older_memento_never_replaces_a_later_one(path: WritePath, pool
     assert await replayed(pool, workspace_id) == 0
 
 
-async def test_the_cache_is_bounded_by_entries_and_forgets_the_longest_unused(path: WritePath, pool: Pool):
+async def test_the_cache_is_bounded_by_entries_and_evicts_the_least_recently_used(path: WritePath, pool: Pool):
     ids = [await activated(path, f"ws-{n}") for n in range(5)]
     for workspace_id in ids:
         await grown(path, workspace_id, 23)
@@ -127,7 +127,7 @@ async def test_the_cache_is_bounded_by_entries_and_forgets_the_longest_unused(pa
     assert [workspace_id for workspace_id in ids if small.cached(workspace_id)] == [ids[0], ids[3], ids[4]]
 
 
-async def test_one_workspace_beyond_the_bound_is_still_kept(path: WritePath, pool: Pool):
+async def test_a_single_workspace_beyond_the_bound_stays_cached(path: WritePath, pool: Pool):
     workspace_id = await activated(path, "one")
     await grown(path, workspace_id, 23)
     tiny = Aggregates(EventMapper(), max_entries=5)
@@ -136,7 +136,7 @@ async def test_one_workspace_beyond_the_bound_is_still_kept(path: WritePath, poo
     assert tiny.cached(workspace_id) is not None
 
 
-async def test_a_cache_that_is_ahead_of_a_restored_database_is_given_up(path: WritePath, pool: Pool):
+async def test_a_cached_workspace_that_is_ahead_of_a_restored_database_is_evicted(path: WritePath, pool: Pool):
     workspace_id = await activated(path, "one")
     kept = await pool.fetchrow("SELECT version, hash FROM wvs.streams")
     assert kept is not None

@@ -1,4 +1,4 @@
-"""Many writers in two processes and followers beside them: nothing skipped, nothing twice, order kept.
+"""Many writers in two processes, and followers that read each event once and in order.
 
 Some commits come late: a deferred trigger holds the transaction open after its positions were handed out. A follower
 that only asks for positions above its own has to lose events in that run, or the run proves nothing.
@@ -19,10 +19,11 @@ import pytest
 from msgspec import Struct
 from tests.integration.eventlog.commanding import activated, write_path
 from tests.integration.eventlog.race_writers import LATE
+from tests.integration.eventlog.reading import read_events
 
 from wvs.eventlog.chain import GENESIS, next_hash
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.reading.follower import read_events, read_page
+from wvs.eventlog.reading.follower import read_page
 from wvs.postgres.pool import Connection, Pool, connect
 
 RACE_S = float(os.environ.get("WVS_RACE_S", "4"))

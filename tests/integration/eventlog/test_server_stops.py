@@ -1,4 +1,4 @@
-"""PostgreSQL goes away under load, in three ways: callers who repeat with their key get each effect exactly once."""
+"""PostgreSQL stops under load, in three ways: callers that repeat with their key get each effect exactly once."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import pytest
 from tests.integration.eventlog.commanding import activated, key_of, snapshot, write_path
 
 from wvs.application.write_path import OutcomeUnknownError, WritePath
-from wvs.eventlog.recorder import Recorded, Write
+from wvs.eventlog.recorder import CommandWrite, CommitResult
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.migrate import migrate
@@ -34,12 +34,12 @@ FOR EACH ROW EXECUTE FUNCTION hold_open();
 """
 
 Outage = Callable[[EmbeddedPostgres, Pool], Awaitable[str]]
-"""Answers what there is to tell of it."""
+"""Stops the server, and returns a remark for the output of the test."""
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server of this test's own."""
+    """A server for this test alone."""
     binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
     tmp_path.chmod(0o755)
     with EmbeddedPostgres(tmp_path, durable=False, binaries=Path(binaries) if binaries else None) as server:
@@ -89,7 +89,7 @@ async def server_killed(server: EmbeddedPostgres, pool: Pool) -> str:
 
 
 @pytest.mark.parametrize("outage", [stopped_and_started, backend_killed, server_killed])
-async def test_what_is_repeated_with_its_key_through_an_outage_happens_once(
+async def test_a_command_that_is_repeated_with_its_key_through_an_outage_happens_once(
     server: EmbeddedPostgres,
     outage: Outage,
     monkeypatch: pytest.MonkeyPatch,
@@ -98,9 +98,9 @@ async def test_what_is_repeated_with_its_key_through_an_outage_happens_once(
     await migrate(server.url())
     pool = await create_pool(server.url(), application_name="outage", size=WRITERS)
     path = write_path(pool, settle_s=20)
-    unsettled: list[Write] = []
+    unsettled: list[CommandWrite] = []
 
-    async def settle(write: Write) -> Recorded | None:
+    async def settle(write: CommandWrite) -> CommitResult | None:
         unsettled.append(write)
         return await WritePath.settle(path, write)
 

@@ -18,7 +18,7 @@ from wvs.application.write_path import WritePath
 from wvs.domain.commands import DisableWorkspace
 from wvs.domain.evolve import fold
 from wvs.domain.workspace import Workspace
-from wvs.eventlog.codec import EventMapper, Recorded, UnknownEventError
+from wvs.eventlog.codec import EventMapper, RecordedEvent, UnknownEventError
 from wvs.postgres.pool import Pool
 
 CATALOG = """
@@ -83,7 +83,7 @@ async def test_every_workspace_reads_back_as_the_state_that_the_write_path_has(
     assert len(workspaces) == 3
     for workspace in workspaces:
         stored = recorder.select_events(workspace.id)
-        recorded: list[Recorded] = [mapper.to_domain_event(event) for event in stored]
+        recorded: list[RecordedEvent] = [mapper.to_domain_event(event) for event in stored]
         assert [r.originator_version for r in recorded] == list(range(1, workspace.version + 1))
         assert fold(workspace.id, [r.event for r in recorded]) == workspace
         assert recorded == list(EventStore(mapper, recorder).get(workspace.id))
@@ -114,12 +114,12 @@ async def test_reading_creates_and_alters_nothing(pool: Pool, recorder: Postgres
     assert recorder.select_events(workspace.id)
     assert recorder.select_notifications(1, limit=10)
     assert await pool.fetch(CATALOG) == before
-    with pytest.raises(InternalError, match="read-only"):  # the guard is there: it could not have
+    with pytest.raises(InternalError, match="read-only"):  # the server refuses: the recorder could not have written
         recorder.create_table()
 
 
 async def test_the_stock_recorder_cannot_write_past_the_hash_chain(pool: Pool, database_url: str):
-    event = StoredEvent(uuid.uuid4(), 1, "workspace.created.v1", b"{}")
+    event = StoredEvent(uuid.uuid4(), 1, "workspace.created.v2", b"{}")
     with open_datastore(database_url) as datastore:
         recorder = PostgresApplicationRecorder(datastore, events_table_name="events")
         with pytest.raises(ProgrammingError):
@@ -127,7 +127,7 @@ async def test_the_stock_recorder_cannot_write_past_the_hash_chain(pool: Pool, d
     assert await pool.fetchval("SELECT count(*) FROM wvs.events") == 0
 
 
-async def test_what_was_encrypted_is_refused_without_its_key_and_never_skipped(pool: Pool, database_url: str):
+async def test_an_encrypted_event_is_refused_without_its_key_and_never_skipped(pool: Pool, database_url: str):
     (workspace, *_) = await written(write_path(pool, MAPPERS["aes"]))
     for stranger in (EventMapper(), EventMapper(cipher=aes()), EventMapper(compressor=ZlibCompressor())):
         with pytest.raises(UnknownEventError, match=f"workspace {workspace.id}, version 1:"):

@@ -1,4 +1,4 @@
-"""A holder that is gone is replaced in one decision, and its successor keeps the lane that it claimed."""
+"""One decision replaces a holder that is gone, and its successor keeps the lane that it claimed."""
 
 import asyncio
 import datetime as dt

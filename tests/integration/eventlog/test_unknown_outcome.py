@@ -1,4 +1,4 @@
-"""A connection that ends in the middle of a commit: the write path finds out what became of it, and does it once."""
+"""A connection ends in the middle of a commit: the write path finds its outcome, and the command has effect once."""
 
 import asyncio
 import uuid
@@ -27,7 +27,7 @@ FOR EACH ROW EXECUTE FUNCTION hold_open();
 """
 
 # The names of events are in no other request than the commit.
-CREATION = b"workspace.created.v1"
+CREATION = b"workspace.created.v2"
 REQUEST = b"snapshot.requested.v1"
 KEYS = [key_of("k1"), None]
 
@@ -58,7 +58,7 @@ async def assert_written_once(path: WritePath, pool: Pool, workspace_id: UUID, c
     cached = path.aggregates.cached(workspace_id)
     assert cached is not None
     assert cached.workspace == committed.workspace == await write_path(pool).load(workspace_id)
-    await snapshot(path, workspace_id)  # whoever comes next finds everything in order
+    await snapshot(path, workspace_id)  # the next command finds everything in order
 
 
 @pytest.mark.parametrize("how", Cut)
@@ -97,7 +97,7 @@ async def test_a_workspace_is_created_once_wherever_the_connection_is_cut(
 
 
 @pytest.mark.parametrize("key", KEYS, ids=["keyed", "unkeyed"])
-async def test_a_commit_that_is_still_under_way_is_waited_for(
+async def test_the_write_path_waits_for_a_commit_that_is_still_running(
     key: IdempotencyKey | None, path: WritePath, pool: Pool, proxy: CuttingProxy
 ):
     workspace_id = await activated(path, "one")
@@ -110,7 +110,7 @@ async def test_a_commit_that_is_still_under_way_is_waited_for(
 
 
 @pytest.mark.parametrize("key", KEYS, ids=["keyed", "unkeyed"])
-async def test_a_creation_that_is_still_under_way_is_waited_for(
+async def test_the_write_path_waits_for_a_creation_that_is_still_running(
     key: IdempotencyKey | None, path: WritePath, pool: Pool, proxy: CuttingProxy
 ):
     await created(path, "another")
@@ -124,7 +124,7 @@ async def test_a_creation_that_is_still_under_way_is_waited_for(
     assert await pool.fetchval("SELECT count(*) FROM wvs.events") == 2
 
 
-async def test_a_commit_whose_session_is_ended_by_the_server_is_done_again(path: WritePath, pool: Pool):
+async def test_a_commit_whose_session_the_server_ends_is_repeated(path: WritePath, pool: Pool):
     workspace_id = await activated(path, "one")
     await pool.execute(SLOW_COMMIT)
     asked = asyncio.create_task(snapshot(path, workspace_id, key_of("k1")))
@@ -153,9 +153,7 @@ async def test_a_refusal_whose_answer_is_lost_is_refused_again(path: WritePath, 
     assert await pool.fetchval("SELECT count(*) FROM wvs.streams") == 1
 
 
-async def test_an_outcome_that_nobody_can_tell_is_said_to_be_unknown_and_its_key_tells_later(
-    pool: Pool, database_url: str
-):
+async def test_an_outcome_that_cannot_be_found_is_unknown_and_its_key_gives_it_later(pool: Pool, database_url: str):
     async with cutting_proxy(database_url) as proxy:
         behind = await create_pool(proxy.url, application_name="behind the proxy", size=1)
         path = write_path(behind, settle_s=0.3)
@@ -173,7 +171,7 @@ async def test_an_outcome_that_nobody_can_tell_is_said_to_be_unknown_and_its_key
     assert await pool.fetchval("SELECT id FROM wvs.snapshots") == shown(later, "snapshot")
 
 
-async def test_a_command_that_never_reached_the_database_is_not_called_unknown(database_url: str):
+async def test_a_command_that_never_reached_the_database_has_no_unknown_outcome(database_url: str):
     async with cutting_proxy(database_url) as proxy:
         behind = await create_pool(proxy.url, application_name="behind the proxy", size=1)
         path = write_path(behind)

@@ -140,7 +140,7 @@ async def _claim_soon(connection: object) -> Claim:
     raise AssertionError("nothing to claim within 2 s")
 
 
-async def test_two_processes_that_decide_on_one_version_both_get_in(pool: Pool, database_url: str) -> None:
+async def test_two_processes_that_decide_on_one_version_both_commit(pool: Pool, database_url: str) -> None:
     one, two = write_path(pool), write_path(pool)
     workspace_id = await active(one, database_url)
     await two.load(workspace_id)

@@ -5,11 +5,11 @@ from itertools import product
 from typing import Any
 
 import pytest
+from tests.integration.eventlog.reading import read_events
 from tests.integration.http.actors import Client, Executor
 
 from wvs.eventlog.codec import EventMapper, UnknownEventError
 from wvs.eventlog.reading import filtered_log
-from wvs.eventlog.reading.follower import read_events
 from wvs.postgres.pool import Pool
 
 

@@ -116,7 +116,7 @@ async def test_filters_by_workspace_and_type_leave_out_all_others(start: Start, 
     async with (
         StreamClient(api.url, after="1:0", workspace="one") as by_name,
         StreamClient(api.url, workspace=format_id(WORKSPACE, two)) as by_id,
-        StreamClient(api.url, after="1:0", type="workspace.created.v1") as born,
+        StreamClient(api.url, after="1:0", type="workspace.created.v2") as born,
         StreamClient(api.url, after="1:0", workspace="two", **asked) as both,
     ):
         for workspace_id in (one, two, one):

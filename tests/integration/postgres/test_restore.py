@@ -14,10 +14,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from tests.integration.eventlog.commanding import activated, created, key_of, snapshot, write_path
+from tests.integration.eventlog.reading import read_events
 from tests.integration.http.actors import client_of, running_api
 
 from wvs.eventlog.codec import EventMapper
-from wvs.eventlog.reading.follower import check_sequence, log_epoch, read_events, safe_position
+from wvs.eventlog.reading.follower import check_sequence, log_epoch, safe_position
 from wvs.postgres.embedded import EmbeddedPostgres, embedded_binaries
 from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import Pool, connect, create_pool

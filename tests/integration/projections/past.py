@@ -33,7 +33,7 @@ def certificate(number: int) -> Certificate:
 
 
 class Past:
-    """One workspace and what became of it."""
+    """One workspace and the commands of its life."""
 
     def __init__(self, path: WritePath, workspace_id: UUID) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class Past:
 
 
 async def lively_past(path: WritePath, name: str) -> Past:
-    """A workspace in whose past something of everything happened, with nothing queued.
+    """A workspace with every kind of change in its past, and nothing queued.
 
     An older one of its name was disabled, and in a third one tasks wait.
     """

@@ -1,4 +1,4 @@
-"""A rebuild makes the same tables, row for row and index for index, while commands and readers go on."""
+"""A rebuild makes the same tables, row for row and index for index, while commands and readers continue."""
 
 import asyncio
 import signal
@@ -91,7 +91,7 @@ async def test_a_rebuild_makes_the_same_rows_and_the_same_tables(pool: Pool, dat
     assert (await verify(database_url, EventMapper(), silent)).equal
 
 
-async def test_a_rebuild_mends_what_was_tampered_with(pool: Pool, database_url: str, past: Past) -> None:
+async def test_a_rebuild_restores_rows_that_were_tampered_with(pool: Pool, database_url: str, past: Past) -> None:
     before = await rows(pool)
     await pool.execute("UPDATE wvs.workspaces SET name = 'other' WHERE id = $1", past.workspace_id)
     await pool.execute("DELETE FROM wvs.trees")
@@ -101,7 +101,7 @@ async def test_a_rebuild_mends_what_was_tampered_with(pool: Pool, database_url: 
     assert await rows(pool) == before
 
 
-async def test_commands_and_readers_go_on_at_full_load(
+async def test_commands_and_readers_continue_at_full_load(
     pool: Pool, database_url: str, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On connections whose prepared statements were planned for the old tables."""
@@ -148,7 +148,7 @@ async def test_commands_and_readers_go_on_at_full_load(
 
 
 @pytest.mark.parametrize(("phase", "number"), [("replay", 2), ("indexes", 1), ("swap", 1)])
-async def test_a_killed_rebuild_leaves_the_live_tables_and_goes_on_where_it_was(
+async def test_a_killed_rebuild_leaves_the_live_tables_and_the_next_one_continues_it(
     pool: Pool, database_url: str, past: Past, phase: str, number: int
 ) -> None:
     before = await rows(pool)
@@ -178,7 +178,7 @@ async def again(url: str) -> Any:
             await asyncio.sleep(0.1)
 
 
-async def test_what_other_code_began_is_not_gone_on_with(
+async def test_a_rebuild_that_other_code_began_is_not_continued(
     pool: Pool, database_url: str, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = await rows(pool)
@@ -192,7 +192,7 @@ async def test_what_other_code_began_is_not_gone_on_with(
 
 
 async def test_a_migration_in_between_is_not_undone(pool: Pool, database_url: str, past: Past) -> None:
-    """Tables of an older shape are neither swapped in nor gone on with."""
+    """Tables of an older shape are neither swapped in nor filled further."""
 
     def progress(phase: str, _reached: int, _end: int) -> None:
         if phase == "indexes":
@@ -201,14 +201,15 @@ async def test_a_migration_in_between_is_not_undone(pool: Pool, database_url: st
 
     with pytest.raises(SchemaChangedError):
         await rebuild(database_url, EventMapper(), progress)
-    assert await pool.fetchval("SELECT count(*) FROM wvs.tasks WHERE colour = 'red'") > 0
+    tasks = await pool.fetchval("SELECT count(*) FROM wvs.tasks")
+    await pool.execute("UPDATE wvs.tasks SET colour = 'blue'")
     assert (await rebuild(database_url, EventMapper(), silent)).began_at == 0
-    assert await pool.fetchval("SELECT count(*) FROM wvs.tasks WHERE colour IS NULL") > 0
+    assert await pool.fetchval("SELECT count(*) FROM wvs.tasks WHERE colour = 'red'") == tasks > 0
     await past.ready_snapshot()
 
 
 @pytest.mark.parametrize("topic", ["workspace.painted.v1", "snapshot.requested.v1"])
-async def test_an_event_that_cannot_be_read_stops_with_its_position(
+async def test_an_event_that_cannot_be_read_stops_the_rebuild_and_is_named_by_its_position(
     pool: Pool, database_url: str, past: Past, topic: str
 ) -> None:
     position = await pool.fetchval(
@@ -252,21 +253,30 @@ async def test_a_second_rebuild_is_refused(database_url: str, past: Past) -> Non
     await other.close()
 
 
-async def test_a_swap_that_others_keep_waiting_gives_up_and_stops_nobody(
+async def test_a_swap_that_locks_keep_waiting_gives_up_and_blocks_no_command(
     pool: Pool, database_url: str, past: Past
 ) -> None:
-    """A dump holds its locks for long; whoever queued behind a waiting swap would wait as long."""
+    """A dump holds its locks for long; commands that queued behind a waiting swap would wait as long."""
     dump = await connect(database_url, application_name="a dump")
     async with dump.transaction():
         await dump.execute("LOCK TABLE wvs.tasks IN ACCESS SHARE MODE")
         blocked = asyncio.ensure_future(rebuild(database_url, EventMapper(), silent, swap_patience_s=3))
         while not blocked.done():
             await past.ready_snapshot()
-        with pytest.raises(SwapBlockedError, match="is kept"):
+        with pytest.raises(SwapBlockedError, match="are kept"):
             await blocked
     await dump.close()
     done = await rebuild(database_url, EventMapper(), silent)
     assert done.began_at > 0
+    assert (await verify(database_url, EventMapper(), silent)).equal
+
+
+async def test_a_column_that_a_later_release_added_takes_its_default(pool: Pool, database_url: str, past: Past) -> None:
+    for table in KEYS:
+        await pool.execute(f"ALTER TABLE wvs.{table} ADD COLUMN later text NOT NULL DEFAULT 'unset'")
+    before = await rows(pool)
+    await rebuild(database_url, EventMapper(), silent)
+    assert await rows(pool) == before
     assert (await verify(database_url, EventMapper(), silent)).equal
 
 

@@ -1,4 +1,4 @@
-"""A verification names every row that is not what the log says, and only those."""
+"""A verification names every row that differs from the log, and only those."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ async def test_a_changed_value_is_named_with_both_sides(
     assert difference.live[column] != difference.log[column]
 
 
-async def test_a_missing_row_and_one_of_nobody_are_named(pool: Pool, database_url: str, past: Past) -> None:
+async def test_a_missing_row_and_a_row_without_events_are_named(pool: Pool, database_url: str, past: Past) -> None:
     gone = await pool.fetchval("DELETE FROM wvs.tasks WHERE ctid = (SELECT min(ctid) FROM wvs.tasks) RETURNING id")
     await pool.execute("INSERT INTO wvs.snapshot_labels VALUES ($1, 'made=up', gen_random_uuid())", past.workspace_id)
     found = await verified(database_url)
@@ -93,7 +93,7 @@ async def test_all_differing_rows_are_counted_though_only_some_are_named(
     assert len(found.differences) == 2
 
 
-async def test_commands_may_go_on_meanwhile(pool: Pool, database_url: str, past: Past) -> None:
+async def test_commands_may_continue_meanwhile(pool: Pool, database_url: str, past: Past) -> None:
     """Log and rows are of one moment: what is committed during the work is in neither."""
     asked = asyncio.Event()
 
@@ -138,6 +138,6 @@ async def program(url: str, *options: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout[:7] if ended.stdout.startswith("equal") else ended.stdout
 
 
-async def test_a_snapshot_asked_for_is_in_the_rows_before_it_is_made(database_url: str, past: Past) -> None:
+async def test_a_requested_snapshot_is_in_the_rows_before_it_is_created(database_url: str, past: Past) -> None:
     await snapshot(past.path, past.workspace_id)
     assert (await verified(database_url)).equal

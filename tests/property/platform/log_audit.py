@@ -20,7 +20,7 @@ from wvs.domain.values import Metadata
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.chain import GENESIS, next_hash
 from wvs.eventlog.codec import decode
-from wvs.readmodel.changes import KEYS, Insert, Table, key_of
+from wvs.readmodel.changes import KEYS, Change, Insert, Table
 from wvs.readmodel.projector import project
 
 Row = dict[str, Any]
@@ -142,9 +142,14 @@ def _follow(history: History, stored: Row) -> None:
     for change in project(history.id, event, metadata):
         row = msgspec.json.decode(msgspec.json.encode(change.row))
         if isinstance(change, Insert):
-            history.tables[key_of(change)] = row
+            history.tables[_row_key(change)] = row
         else:
-            history.tables[key_of(change)].update(row)
+            history.tables[_row_key(change)].update(row)
+
+
+def _row_key(change: Change) -> tuple[Any, ...]:
+    """The table and the primary key of the row that `change` is about."""
+    return (change.table, *(change.row[column] for column in KEYS[change.table]))
 
 
 def _note_effect(history: History, metadata: Metadata) -> None:

@@ -38,7 +38,7 @@ Rows = dict[tuple[str, str], str]
 
 
 def written(name: str) -> Rows:
-    """The rows of a table as they are written down; a pair that occurs twice is an error."""
+    """The rows of a table as written; a pair that occurs twice is an error."""
     rows: Rows = {}
     situation = ""
     for line in (_TABLES / f"{name}.txt").read_text().splitlines():
@@ -53,7 +53,7 @@ def written(name: str) -> Rows:
 
 
 def outcome(table: Table, situation: str, order: str) -> str:
-    """What the domain really does with this pair, in the words of the table."""
+    """What the domain does with this pair, in the notation of the table."""
     case = table.situations[situation]()
     before = _states(case)
     try:

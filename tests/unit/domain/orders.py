@@ -101,7 +101,7 @@ def _named(*classes: str) -> dict[str, Order]:
 
 
 def _plain() -> dict[str, Order]:
-    """One order of each class: what the workspace's state makes of it does not depend on the variant."""
+    """One order of each class: its result in a workspace's state does not depend on the variant."""
     return {name: order for name, order in ALL.items() if "," not in name or name == "FailAttempt, final"}
 
 

@@ -1,4 +1,4 @@
-"""A workspace told by commands alone: states under test are reached the way that people and executors reach them."""
+"""A workspace driven by commands alone: tests reach states as clients and executors reach them."""
 
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -29,7 +29,7 @@ from wvs.domain.workspace import Snapshot, Task, Workspace
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 WORKSPACE_ID = UUID(int=1)
 NOBODY = UUID(int=2)
-"""An id that no story gives to anything."""
+"""An id that no story uses."""
 
 RETRYABLE = TaskError(ErrorCode.CLONE_FAILED, "EIO", retryable=True)
 FINAL = TaskError(ErrorCode.VOLUME_FULL, "ENOSPC")
@@ -161,7 +161,7 @@ def tree_of(task_id: UUID, fence: int) -> str:
 
 
 def finish_of(kind: TaskKind, task_id: UUID, fence: int) -> FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop:
-    """The command that ends a task of this kind well."""
+    """The command that finishes a task of this kind with success."""
     tree = tree_of(task_id, fence)
     match kind:
         case TaskKind.WORKSPACE_INIT:

@@ -41,7 +41,7 @@ def test_only_the_head_of_the_lane_starts() -> None:
     only(story.start(second), TaskStarted)
 
 
-def test_a_fence_that_did_not_grow_starts_nothing() -> None:
+def test_a_fence_that_is_not_greater_starts_nothing() -> None:
     case = situations.create_queued()
     fence = case.story.workspace.fence
     refused = case.story.refusal(StartTask(case.task, fence, "executor-1", None, NOW, HOLDER_GONE))
@@ -49,7 +49,7 @@ def test_a_fence_that_did_not_grow_starts_nothing() -> None:
     assert refused.fields == {"fence": fence}
 
 
-def test_a_dead_holders_attempt_ends_before_the_next_begins_under_a_higher_fence() -> None:
+def test_the_attempt_of_a_dead_holder_fails_before_the_next_one_starts_under_a_greater_fence() -> None:
     case = situations.create_running()
     old = case.story.workspace.fence
     events = case.story.start(case.task)
@@ -94,7 +94,7 @@ def test_a_holder_that_dies_on_its_last_attempt_is_not_replaced() -> None:
     ]
 
 
-def test_a_task_that_was_taken_over_is_not_tried_more_often_than_its_kind_allows() -> None:
+def test_takeovers_do_not_add_attempts_to_those_that_the_kind_allows() -> None:
     case = situations.create_queued()
     starts = 0
     while case.story.workspace.task_state(case.task) in (TaskState.QUEUED, TaskState.RUNNING):
@@ -103,7 +103,7 @@ def test_a_task_that_was_taken_over_is_not_tried_more_often_than_its_kind_allows
     assert isinstance(case.story.log[-1], SnapshotFailed)
 
 
-def test_a_retryable_error_waits_exponentially_longer_until_the_attempts_are_exhausted() -> None:
+def test_retries_wait_exponentially_longer_until_no_attempts_are_left() -> None:
     case = situations.create_queued()
     delays: list[float] = []
     for attempt in range(1, MAX_ATTEMPTS):
@@ -130,7 +130,7 @@ def test_an_error_that_is_not_retryable_fails_the_task_at_once() -> None:
     assert case.story.snapshot(case.snapshot).state is SnapshotState.FAILED
 
 
-def test_a_task_that_waits_for_its_retry_keeps_the_head_of_its_lane() -> None:
+def test_a_task_that_waits_for_its_retry_stays_at_the_head_of_its_lane() -> None:
     story = situations.active().story
     _, first = story.request_snapshot()
     _, second = story.request_snapshot()
@@ -141,7 +141,7 @@ def test_a_task_that_waits_for_its_retry_keeps_the_head_of_its_lane() -> None:
     assert only(story.start(first), TaskStarted).attempt == 2
 
 
-def test_a_task_retried_by_a_person_goes_behind_those_accepted_since_and_has_all_its_attempts() -> None:
+def test_a_task_that_a_person_retries_is_queued_last_and_has_all_its_attempts_again() -> None:
     case = situations.on_last_attempt(situations.create_queued())
     case.story.fail(case.task)
     _, later = case.story.request_snapshot()
@@ -153,7 +153,7 @@ def test_a_task_retried_by_a_person_goes_behind_those_accepted_since_and_has_all
     assert only(case.story.start(case.task), TaskStarted).attempt == 1
 
 
-def test_a_task_handed_back_loses_no_attempt_and_its_place_neither() -> None:
+def test_a_task_that_is_handed_back_keeps_its_attempt_and_its_place() -> None:
     case = situations.on_last_attempt(situations.create_queued())
     _, later = case.story.request_snapshot()
     back = only(case.story.do(HandBack(case.task, case.story.workspace.fence, NOW)), TaskAttemptFailed)
@@ -164,7 +164,7 @@ def test_a_task_handed_back_loses_no_attempt_and_its_place_neither() -> None:
     only(case.story.finish(case.task), SnapshotCreated)
 
 
-def test_a_task_asked_to_cancel_ends_when_it_is_handed_back() -> None:
+def test_a_task_with_a_cancel_request_is_cancelled_when_it_is_handed_back() -> None:
     case = situations.cancelling(situations.create_queued())
     only(case.story.do(HandBack(case.task, case.story.workspace.fence, NOW)), TaskCancelled)
 
@@ -182,7 +182,7 @@ def test_a_cancelled_attempt_names_the_tree_that_is_left_over() -> None:
     assert only(case.story.fail(case.task, error), TaskCancelled).tree == tree_of(case.task, fence)
 
 
-def test_the_queue_takes_a_hundred_tasks_and_not_one_more() -> None:
+def test_the_queue_holds_at_most_a_hundred_tasks() -> None:
     case = situations.ready()
     for _ in range(QUEUE_LIMIT):
         case.story.request_snapshot()
@@ -194,7 +194,7 @@ def test_the_queue_takes_a_hundred_tasks_and_not_one_more() -> None:
     assert all(refused.fields == {"limit": QUEUE_LIMIT} for refused in refusals.values())
 
 
-def test_a_running_task_takes_no_room_in_the_queue_and_keeps_its_place_when_it_must_wait() -> None:
+def test_a_running_task_does_not_count_as_queued_and_returns_even_to_a_full_queue() -> None:
     story = situations.active().story
     _, running = story.request_snapshot()
     story.start(running)
@@ -205,7 +205,7 @@ def test_a_running_task_takes_no_room_in_the_queue_and_keeps_its_place_when_it_m
     assert story.workspace.queued[0] == running
 
 
-def test_a_retry_by_hand_needs_room_in_the_queue() -> None:
+def test_a_retry_by_a_person_is_refused_while_the_queue_is_full() -> None:
     case = situations.failed(situations.create_queued())
     for _ in range(QUEUE_LIMIT):
         case.story.request_snapshot()

@@ -30,11 +30,19 @@ from wvs.domain.states import TaskKind, TaskState, WorkspaceState
 
 
 @pytest.mark.parametrize("name", ["a", "0", "agent-7", "a--b", "x" * 63])
-def test_a_good_name_is_taken(name: str) -> None:
+def test_a_good_name_is_accepted(name: str) -> None:
     story = Story()
     task_id = story.new_id()
-    assert story.do(CreateWorkspace(name, {"team": "a"}, task_id)) == [WorkspaceCreated(name, {"team": "a"}, task_id)]
+    created = WorkspaceCreated(name, {"team": "a"}, task_id, tenant="default", volume_id=None)
+    assert story.do(CreateWorkspace(name, {"team": "a"}, task_id)) == [created]
     assert story.workspace.queued == (task_id,)
+
+
+def test_a_workspace_is_created_for_the_tenant_and_the_volume_that_the_command_names() -> None:
+    story = Story()
+    task_id, volume_id = story.new_id(), story.new_id()
+    command = CreateWorkspace("a", {}, task_id, tenant="tenant-1", volume_id=volume_id)
+    assert story.do(command) == [WorkspaceCreated("a", {}, task_id, "tenant-1", volume_id)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,7 @@ def test_initialisation_makes_the_live_tree_and_epoch_one() -> None:
     assert (workspace.state, workspace.epoch, workspace.current) == (WorkspaceState.ACTIVE, 1, None)
 
 
-def test_a_failed_initialisation_says_why() -> None:
+def test_a_failed_initialisation_keeps_its_error() -> None:
     story = Story()
     task_id = story.create()
     story.start(task_id)
@@ -90,7 +98,7 @@ def test_a_failed_initialisation_says_why() -> None:
 
 
 @pytest.mark.parametrize("command", [RetryTask, lambda _: RetryInit(NOBODY)])
-def test_retrying_the_init_task_and_the_init_are_the_same(command) -> None:
+def test_retrying_the_init_task_is_the_same_as_retrying_the_init(command) -> None:
     story = Story()
     task_id = story.create()
     story.run_to_failure(task_id)
@@ -102,7 +110,7 @@ def test_retrying_the_init_task_and_the_init_are_the_same(command) -> None:
 
 
 @pytest.mark.parametrize("abandoned_while", ["queued", "failed"])
-def test_after_an_abandoned_init_a_retry_brings_a_new_task(abandoned_while: str) -> None:
+def test_a_retry_after_an_abandoned_init_creates_a_new_task(abandoned_while: str) -> None:
     story = Story()
     first, second = story.create(), story.new_id()
     if abandoned_while == "failed":
@@ -117,7 +125,7 @@ def test_after_an_abandoned_init_a_retry_brings_a_new_task(abandoned_while: str)
     assert story.workspace.epoch == 1
 
 
-def test_a_workspace_that_never_was_active_names_its_state() -> None:
+def test_a_refusal_by_a_workspace_that_is_not_active_names_its_state() -> None:
     story = Story()
     story.create()
     refused = story.refusal(CreateSnapshot(NOBODY, NOBODY, None, {}))
@@ -133,7 +141,7 @@ def test_an_eviction_is_recorded_with_its_reason_and_changes_no_state() -> None:
     assert story.workspace.queued == before.queued
 
 
-def test_a_report_of_another_kind_than_the_task_is_refused_by_name() -> None:
+def test_a_finish_that_does_not_fit_the_kind_of_the_task_is_refused_by_name() -> None:
     case = situations.create_running()
     refused = case.story.refusal(FinishDrop(case.task, case.story.workspace.fence))
     assert refused.code is ErrorCode.INVALID_REQUEST

@@ -1,4 +1,4 @@
-"""Replaying refuses every event that no decision could have put there: a damaged log is found, never folded in."""
+"""A replay refuses every event that no decision could have produced: it never folds a damaged log."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -69,7 +69,7 @@ def _drop_failed_by_cancel() -> Situation:
 
 # After this situation, this event (about its snapshot and task) fits nowhere.
 _DAMAGE: dict[str, tuple[Build, Callable[[Situation], Event]]] = {
-    "created twice": (situations.active, lambda _: WorkspaceCreated("a", {}, NEW)),
+    "created twice": (situations.active, lambda _: WorkspaceCreated("a", {}, NEW, "default", None)),
     "initialized twice": (
         situations.active,
         lambda c: WorkspaceInitialized(c.task, 1, "t", "copy", WorkspaceState.ACTIVE),
@@ -162,16 +162,16 @@ def test_a_start_beside_a_running_task_is_refused() -> None:
     """Even at the head of the queue: two tasks of one workspace never run at once (rule 6)."""
     case = situations.behind(TaskKind.SNAPSHOT_CREATE)
     assert case.story.workspace.queued[0] == case.task
-    with pytest.raises(IllegalStepError, match="alone"):
+    with pytest.raises(IllegalStepError, match="no other task runs"):
         evolve(WORKSPACE_ID, case.story.workspace, _started(case.task, 99))
 
 
 def test_a_log_that_does_not_begin_with_a_creation_is_refused() -> None:
-    with pytest.raises(IllegalStepError, match="no beginning"):
+    with pytest.raises(IllegalStepError, match="cannot be the first event"):
         fold(WORKSPACE_ID, [WorkspaceDisabled(None)])
 
 
-def test_an_empty_log_is_no_workspace() -> None:
+def test_an_empty_log_gives_no_workspace() -> None:
     assert fold(WORKSPACE_ID, []) is None
 
 
@@ -181,7 +181,7 @@ def test_a_log_can_be_folded_from_any_point() -> None:
         assert fold(WORKSPACE_ID, story.log[cut:], fold(WORKSPACE_ID, story.log[:cut])) == story.workspace
 
 
-def test_an_older_state_stays_what_it_was() -> None:
+def test_an_older_state_does_not_change() -> None:
     story = situations.create_running().story
     assert [before for before, _, _ in story.path[1:]] == [after for _, _, after in story.path[:-1]]
     for cut, (_, _, after) in enumerate(story.path, start=1):
@@ -189,7 +189,7 @@ def test_an_older_state_stays_what_it_was() -> None:
 
 
 def test_a_task_that_lost_its_snapshot_is_an_error_of_the_state_not_a_guess() -> None:
-    """No event leads here; a memento from elsewhere could."""
+    """No event leads to this state; a foreign memento could."""
     case = situations.create_running()
     workspace = case.story.workspace
     broken = replace(

@@ -16,28 +16,28 @@ _CASES = [pytest.param(t, *pair, id=f"{t.name}: {pair[0]}: {pair[1]}") for t in 
 
 
 @pytest.mark.parametrize(("table", "situation", "order"), _CASES)
-def test_each_pair_does_what_its_row_says(table: Table, situation: str, order: str) -> None:
+def test_each_pair_has_the_result_of_its_row(table: Table, situation: str, order: str) -> None:
     assert " ".join(outcome(table, situation, order).split()) == _ROWS[table.name].get((situation, order))
 
 
 @pytest.mark.parametrize("table", ALL, ids=lambda table: table.name)
-def test_no_pair_is_missing_and_none_is_left_over(table: Table) -> None:
+def test_the_tables_hold_exactly_the_pairs_that_exist(table: Table) -> None:
     assert set(_ROWS[table.name]) == set(table.pairs())
 
 
-def test_every_command_meets_every_state_of_a_workspace() -> None:
+def test_every_command_is_paired_with_every_state_of_a_workspace() -> None:
     commands = {command.__name__ for command in get_args(Command)}
     assert {name.split(",")[0] for name in orders.WORKSPACE} == commands
     assert _states_of(situations.WORKSPACE) == {"absent", *WorkspaceState}
 
 
-def test_every_command_that_names_a_snapshot_meets_every_state_of_a_snapshot() -> None:
+def test_every_command_that_names_a_snapshot_is_paired_with_every_state_of_a_snapshot() -> None:
     named = {c.__name__ for c in get_args(Command) if "snapshot_id" in c.__struct_fields__} - {"CreateSnapshot"}
     assert {name.split(",")[0] for name in orders.SNAPSHOT} == named
     assert _states_of(situations.SNAPSHOT) == {"unknown", *SnapshotState}
 
 
-def test_every_command_that_names_a_task_meets_every_state_of_every_kind() -> None:
+def test_every_command_that_names_a_task_is_paired_with_every_state_of_every_kind() -> None:
     makes_its_own = {"CreateWorkspace", "RetryInit", "CreateSnapshot", "SetCurrent", "DropSnapshot"}
     named = {c.__name__ for c in get_args(Command) if "task_id" in c.__struct_fields__} - makes_its_own
     assert {name.split(",")[0] for name in orders.TASK} == named

@@ -1,4 +1,4 @@
-"""Disabling: synchronous and final; what waits is cancelled, what runs is asked to end and its outcome recorded."""
+"""Disabling is synchronous and final: it cancels queued tasks, asks the running one to stop, and records its end."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def _busy() -> tuple[Situation, list[Situation]]:
     return running, [created, mover, drop]
 
 
-def test_the_running_task_is_asked_to_end_and_every_queued_one_is_cancelled_in_order() -> None:
+def test_disabling_cancels_queued_tasks_in_order_and_asks_the_running_one_to_stop() -> None:
     running, (created, mover, drop) = _busy()
     reason = "workspace disabled"
     assert running.story.do(DisableWorkspace("done")) == [
@@ -48,12 +48,12 @@ def test_the_running_task_is_asked_to_end_and_every_queued_one_is_cancelled_in_o
     assert workspace.running == running.task
 
 
-def test_a_task_that_was_asked_to_end_is_not_asked_twice() -> None:
+def test_a_task_with_a_cancel_request_gets_no_second_one() -> None:
     case = situations.cancelling(situations.create_queued())
     only(case.story.do(DisableWorkspace()), WorkspaceDisabled)
 
 
-def test_disabling_again_is_already_true() -> None:
+def test_disabling_again_changes_nothing() -> None:
     case = situations.disabled(situations.create_running())
     assert case.story.do(DisableWorkspace("again")) == []
 
@@ -67,7 +67,7 @@ def test_disabling_again_is_already_true() -> None:
     ],
     ids=["create", "set", "drop"],
 )
-def test_the_success_of_what_was_running_is_still_recorded(queued, event, left: SnapshotState) -> None:
+def test_the_success_of_the_running_task_is_still_recorded(queued, event, left: SnapshotState) -> None:
     case = situations.disabled(situations.running(queued()))
     only(case.story.finish(case.task), event)
     assert case.story.snapshot(case.snapshot).state is left
@@ -86,19 +86,19 @@ def test_an_init_that_ends_after_the_disable_leaves_the_workspace_disabled_with_
     assert story.workspace.live_tree == done.tree
 
 
-def test_a_failed_attempt_after_the_disable_is_not_tried_again() -> None:
+def test_a_failed_attempt_after_the_disable_is_not_retried() -> None:
     case = situations.disabled(situations.create_running())
     cancelled = only(case.story.fail(case.task, RETRYABLE), TaskCancelled)
     assert cancelled.snapshot_state is SnapshotState.FAILED
     assert case.story.workspace.queued == ()
 
 
-def test_a_task_handed_back_after_the_disable_ends_cancelled() -> None:
+def test_a_task_that_is_handed_back_after_the_disable_is_cancelled() -> None:
     case = situations.disabled(situations.create_running())
     only(case.story.do(HandBack(case.task, case.story.workspace.fence, NOW)), TaskCancelled)
 
 
-def test_a_task_whose_holder_vanished_after_the_disable_ends_cancelled_instead_of_beginning_again() -> None:
+def test_a_takeover_after_the_disable_cancels_the_task() -> None:
     case = situations.disabled(situations.create_running())
     cancelled = only(case.story.start(case.task), TaskCancelled)
     assert cancelled.tree is not None, "the sweeper has to know what the dead holder meant to make"

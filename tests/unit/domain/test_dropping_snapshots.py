@@ -66,7 +66,7 @@ def test_a_second_drop_names_the_first() -> None:
     assert _drop_refused(case).fields["blockers"] == [{"kind": "task", "id": format_id(TASK, case.task)}]
 
 
-def test_an_unfinished_snapshot_is_dropped_only_after_its_task_is_given_up() -> None:
+def test_an_unfinished_snapshot_is_dropped_only_after_its_task_was_cancelled() -> None:
     case = situations.failed(situations.create_queued())
     assert _drop_refused(case).fields["blockers"] == [{"kind": "task", "id": format_id(TASK, case.task)}]
     case.story.cancel(case.task)
@@ -84,7 +84,7 @@ def test_the_check_and_the_move_to_dropping_are_one_decision() -> None:
     assert refused.code is ErrorCode.SNAPSHOT_NOT_READY
 
 
-def test_a_drop_ends_with_the_tree_that_is_gone() -> None:
+def test_a_dropped_snapshot_names_the_tree_that_was_removed() -> None:
     case = situations.running(situations.drop_queued())
     tree, fence = case.story.snapshot(case.snapshot).tree, case.story.workspace.fence
     assert case.story.finish(case.task) == [SnapshotDropped(case.snapshot, case.task, fence, tree)]
@@ -99,13 +99,13 @@ def test_a_drop_cancelled_before_it_ran_leaves_the_snapshot_ready() -> None:
     case.story.request_current(case.snapshot)
 
 
-def test_a_running_drop_that_touched_nothing_yet_is_cancelled_back_to_ready() -> None:
+def test_cancelling_a_drop_that_removed_nothing_makes_the_snapshot_ready() -> None:
     case = situations.cancelling(situations.drop_queued())
     case.story.fail(case.task, ASKED_TO_END, touched=False)
     assert case.story.snapshot(case.snapshot).state is SnapshotState.READY
 
 
-def test_a_drop_that_touched_something_is_cancelled_to_drop_failed() -> None:
+def test_cancelling_a_drop_that_removed_files_makes_it_drop_failed() -> None:
     case = situations.cancelling(situations.drop_queued())
     case.story.fail(case.task, ASKED_TO_END, touched=True)
     assert case.story.snapshot(case.snapshot).state is SnapshotState.DROP_FAILED
@@ -129,7 +129,7 @@ def test_a_drop_handed_back_remembers_whether_it_had_begun(touched: bool, left: 
     assert case.story.snapshot(case.snapshot).state is left
 
 
-def test_a_drop_once_begun_stays_begun_whatever_a_later_attempt_says() -> None:
+def test_a_drop_that_has_begun_stays_begun_whatever_a_later_attempt_reports() -> None:
     case = situations.waiting(situations.drop_queued())
     case.story.start(case.task)
     case.story.do(CancelTask(case.task))
@@ -157,13 +157,13 @@ def test_a_drop_whose_holder_vanished_counts_as_begun() -> None:
     ],
     ids=["failed", "lost", "drop_failed"],
 )
-def test_an_untouched_drop_of_what_was_not_ready_never_makes_it_ready(source) -> None:
+def test_cancelling_a_drop_of_a_snapshot_that_was_not_ready_does_not_make_it_ready(source) -> None:
     case: Situation = source()
     case.story.cancel(case.story.request_drop(case.snapshot))
     assert case.story.snapshot(case.snapshot).state is SnapshotState.DROP_FAILED
 
 
-def test_a_new_drop_takes_the_place_of_the_failed_one() -> None:
+def test_a_new_drop_replaces_the_failed_one() -> None:
     case = situations.failed(situations.drop_queued())
     successor, tree = case.story.new_id(), case.story.task(case.task).tree
     assert case.story.do(DropSnapshot(case.snapshot, successor)) == [
@@ -193,7 +193,7 @@ def test_a_failed_drop_is_retried_into_dropping_and_is_then_touched() -> None:
     assert case.story.snapshot(case.snapshot).state is SnapshotState.DROP_FAILED
 
 
-def test_a_failed_drop_says_why() -> None:
+def test_a_failed_drop_keeps_its_error() -> None:
     case = situations.running(situations.drop_queued())
     fence = case.story.workspace.fence
     assert case.story.fail(case.task) == [SnapshotDropFailed(case.snapshot, case.task, fence, 1, FINAL)]

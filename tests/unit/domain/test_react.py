@@ -39,7 +39,7 @@ S, T = UUID(int=1), UUID(int=2)
 CREATE = TaskKind.SNAPSHOT_CREATE
 
 _REACTIONS: list[tuple[Event, list[QueueStep]]] = [
-    (WorkspaceCreated("a", {}, T), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
+    (WorkspaceCreated("a", {}, T, "default", None), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
     (WorkspaceInitRetried(T, new_task=True), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
     (WorkspaceInitRetried(T, new_task=False), [Enqueue(T, TaskKind.WORKSPACE_INIT)]),
     (SnapshotRequested(S, T, None, {}), [Enqueue(T, CREATE)]),
@@ -74,7 +74,7 @@ def test_an_event_has_its_meaning_for_the_queue(event: Event, steps: list[QueueS
     assert react([event]) == [steps]
 
 
-def test_a_takeover_does_not_put_up_again_what_it_has_claimed() -> None:
+def test_a_takeover_does_not_reschedule_the_task_that_it_has_claimed() -> None:
     case = situations.create_running()
     assert react(case.story.start(case.task)) == [[], []]
 
@@ -90,5 +90,5 @@ def test_steps_stay_with_their_events() -> None:
     assert react(case.story.log[-2:]) == [[Remove(case.task)], [Enqueue(successor, TaskKind.SNAPSHOT_DROP)]]
 
 
-def test_every_event_has_a_reaction_written_down() -> None:
+def test_the_table_of_reactions_names_every_event() -> None:
     assert {type(event) for event, _ in _REACTIONS} == set(get_args(Event))

@@ -22,7 +22,7 @@ from wvs.domain.states import SnapshotState, TaskKind, TaskState
 from wvs.domain.values import TaskError
 
 
-def test_setting_what_is_current_is_a_no_op_at_request_and_its_task_is_born_succeeded() -> None:
+def test_setting_the_current_snapshot_succeeds_at_once_as_a_no_op() -> None:
     case = situations.current()
     task_id = case.story.new_id()
     events = case.story.do(SetCurrent(case.snapshot, task_id))
@@ -31,7 +31,7 @@ def test_setting_what_is_current_is_a_no_op_at_request_and_its_task_is_born_succ
     assert case.story.workspace.queued == ()
 
 
-def test_a_no_op_at_request_holds_no_reference_and_needs_no_room_in_the_queue() -> None:
+def test_a_no_op_at_request_holds_no_reference_and_works_with_a_full_queue() -> None:
     case = situations.current()
     for _ in range(100):
         case.story.request_snapshot()
@@ -39,7 +39,7 @@ def test_a_no_op_at_request_holds_no_reference_and_needs_no_room_in_the_queue() 
     assert case.story.snapshot(case.snapshot).tasks == ()
 
 
-def test_reset_makes_the_live_tree_afresh_from_what_is_current() -> None:
+def test_reset_replaces_the_live_tree_by_a_clone_of_the_current_snapshot() -> None:
     case = situations.current()
     before = case.story.workspace
     task_id = case.story.request_current(case.snapshot, reset=True)
@@ -82,7 +82,7 @@ def test_while_a_mover_is_running_or_waits_for_its_retry_the_no_op_is_not_decide
         only(case.story.do(SetCurrent(other, case.story.new_id())), CurrentSetRequested)
 
 
-def test_a_failed_mover_does_not_stand_in_the_way_of_a_no_op_but_its_retry_does() -> None:
+def test_a_failed_mover_allows_a_no_op_at_request_but_its_retry_does_not() -> None:
     case = situations.ready()
     other = case.story.current()
     mover = case.story.request_current(case.snapshot)
@@ -105,7 +105,7 @@ def test_the_pointer_the_live_tree_and_the_epoch_move_together() -> None:
     assert (after.current, after.live_tree, after.epoch) == (case.snapshot, tree, before.epoch + 1)
 
 
-def test_if_match_with_the_epoch_of_now_is_accepted() -> None:
+def test_if_match_with_the_present_epoch_is_accepted() -> None:
     case = situations.ready()
     epochs = frozenset({case.story.workspace.epoch, 99})
     only(case.story.do(SetCurrent(case.snapshot, case.story.new_id(), if_epochs=epochs)), CurrentSetRequested)
@@ -116,7 +116,7 @@ def test_if_match_with_another_epoch_is_refused_even_for_a_no_op() -> None:
     refused = case.story.refusal(SetCurrent(case.snapshot, case.story.new_id(), if_epochs=frozenset({1})))
     assert refused.code is ErrorCode.CURRENT_CHANGED
     assert refused.fields == {"epoch": 2, "blockers": []}
-    assert "was changed" in refused.detail
+    assert "has changed" in refused.detail
 
 
 def test_if_match_with_no_epoch_at_all_is_refused() -> None:
@@ -132,7 +132,7 @@ def test_if_match_is_refused_while_a_mover_is_accepted_and_names_it() -> None:
     refused = case.story.refusal(command)
     assert refused.code is ErrorCode.CURRENT_CHANGED
     assert refused.fields == {"epoch": epoch, "blockers": [{"kind": "task", "id": format_id(TASK, case.task)}]}
-    assert "about to be changed" in refused.detail
+    assert "about to change" in refused.detail
     case.story.cancel(case.task)
     only(case.story.do(command), CurrentSetRequested)
 
@@ -150,7 +150,7 @@ def test_a_missing_source_marks_the_snapshot_lost_and_fails_the_task() -> None:
     assert refused.fields == {"state": SnapshotState.LOST}
 
 
-def test_a_missing_source_is_reported_once_though_the_error_says_try_again() -> None:
+def test_a_missing_source_is_reported_once_even_if_the_error_is_retryable() -> None:
     case = situations.running(situations.set_queued())
     again = case.story.fail(case.task, replace(NO_SOURCE, retryable=True))
     assert [type(e) for e in again] == [SnapshotLost, TaskAttemptFailed]
@@ -172,19 +172,19 @@ def test_a_source_reported_lost_before_its_error_arrives_is_not_reported_twice()
     only(case.story.fail(case.task, NO_SOURCE), CurrentSetFailed)
 
 
-def test_a_tree_missing_in_another_kind_of_task_says_nothing_about_a_snapshot() -> None:
+def test_a_tree_missing_in_another_kind_of_task_marks_no_snapshot_lost() -> None:
     case = situations.running(situations.drop_queued())
     events = case.story.fail(case.task, NO_SOURCE)
     assert SnapshotLost not in {type(e) for e in events}
 
 
-def test_a_source_reported_lost_in_mid_clone_still_becomes_current_if_the_clone_was_proven() -> None:
+def test_a_source_reported_lost_during_its_clone_becomes_current_if_the_clone_was_proven() -> None:
     case = situations.lost(situations.running(situations.set_queued()))
     only(case.story.finish(case.task), CurrentSet)
     assert case.story.workspace.current == case.snapshot
 
 
-def test_the_way_out_of_a_lost_current_is_another_snapshot() -> None:
+def test_another_snapshot_can_replace_a_lost_current_one() -> None:
     case = situations.lost(situations.current())
     story = case.story
     assert story.refusal(SetCurrent(case.snapshot, story.new_id(), reset=True)).code is ErrorCode.SNAPSHOT_NOT_READY
@@ -229,7 +229,7 @@ def test_a_retried_mover_keeps_its_reset() -> None:
     assert [type(e) for e in case.story.start(task_id)] == [TaskStarted]
 
 
-def test_a_retried_mover_to_what_became_current_meanwhile_is_a_no_op_at_execution() -> None:
+def test_a_retried_mover_whose_snapshot_became_current_is_a_no_op_at_execution() -> None:
     case = situations.failed(situations.set_queued())
     second = case.story.request_current(case.snapshot)
     case.story.start(second)

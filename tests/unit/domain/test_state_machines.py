@@ -1,4 +1,4 @@
-"""The transition tables are those of the design, and the page that draws them says what really happens."""
+"""The transition tables are those of the design, and the page that draws them shows what really happens."""
 
 import importlib.util
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_step_that_is_in_no_table_raises(table) -> None:
                     step(table, now, then)
 
 
-def test_the_page_is_what_the_tables_generate() -> None:
+def test_the_page_is_generated_from_the_tables() -> None:
     assert (_DOCS / "state-machines.md").read_text() == drawn.page(), "make docs writes it anew"
 
 
@@ -85,7 +85,7 @@ def test_a_step_without_a_caption_is_an_error(monkeypatch: pytest.MonkeyPatch) -
         drawn.page()
 
 
-def test_every_arrow_happens_and_by_no_other_event_than_its_caption_says() -> None:
+def test_every_arrow_occurs_by_exactly_the_events_of_its_caption() -> None:
     captions = {"workspace": drawn.WORKSPACE, "snapshot": drawn.SNAPSHOT, "task": drawn.TASK}
     assert _observed() == {
         (machine, now, then, event)

@@ -51,7 +51,7 @@ def test_ids_sort_as_their_values_do() -> None:
         "x" * 10_000,
     ],
 )
-def test_a_text_that_is_no_such_id_is_refused_and_not_echoed_at_length(text: str) -> None:
+def test_an_invalid_id_is_refused_and_echoed_only_in_part(text: str) -> None:
     with pytest.raises(InvalidId) as refused:
         parse_id(WORKSPACE, text)
     assert len(str(refused.value)) < 1000
@@ -109,7 +109,7 @@ def test_every_code_has_the_status_of_the_design() -> None:
     }
 
 
-def test_a_refusal_says_its_code_and_why() -> None:
+def test_a_refusal_shows_its_code_and_reason() -> None:
     refused = Refused(ErrorCode.SNAPSHOT_IN_USE, "It is current.", "Set another.", blockers=[])
     assert str(refused) == "SNAPSHOT_IN_USE: It is current."
     assert (refused.hint, refused.fields) == ("Set another.", {"blockers": []})
@@ -132,7 +132,7 @@ def test_delays_double_up_to_the_cap_and_jitter_by_a_quarter_at_most() -> None:
     assert (policy.delay_s(2, -9.0), policy.delay_s(2, 9.0)) == (0.75, 1.25), "jitter is clamped"
 
 
-def test_the_domain_imports_no_clock_no_chance_and_no_io() -> None:
+def test_the_domain_imports_no_clock_no_randomness_and_no_io() -> None:
     domain = Path(__file__).resolve().parents[3] / "src" / "wvs" / "domain"
     imports = {
         match

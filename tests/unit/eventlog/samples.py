@@ -39,6 +39,7 @@ from wvs.domain.values import Certificate, CloneReport, Member, Metadata, TaskEr
 SNAPSHOT: Final = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 TASK: Final = UUID("01890a5d-ac97-7b1c-8d3e-0f1e2d3c4b5a")
 SESSION: Final = UUID("01890a5d-ac98-7a00-9000-00000000002a")
+VOLUME: Final = UUID("b3f1c0de-5a7e-4c11-9f00-0a1b2c3d4e5f")
 TREE: Final = "01h455vb4qfcekt3fy3rpgykaf.7"
 
 METADATA: Final = Metadata(
@@ -72,7 +73,7 @@ CERTIFICATE: Final = Certificate(
 )
 
 SAMPLES: Final[tuple[Event, ...]] = (
-    WorkspaceCreated("agent-7", {"team": "größer", "env/x": ""}, TASK),
+    WorkspaceCreated("agent-7", {"team": "größer", "env/x": ""}, TASK, "tenant-1", VOLUME),
     WorkspaceInitialized(TASK, 1, TREE, "reflink", WorkspaceState.ACTIVE),
     WorkspaceInitFailed(TASK, 1, 3, ERROR, TREE),
     WorkspaceInitRetried(TASK, new_task=True),

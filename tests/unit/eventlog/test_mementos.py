@@ -22,7 +22,7 @@ SHAPES = {
         "Task id kind state snapshot_id attempt fence tree reset touched cancel_requested"
     )
 }
-"""What a memento of each schema holds. Whoever changes the state raises SCHEMA_VERSION and adds a line."""
+"""What a memento of each schema holds. A change of the state raises SCHEMA_VERSION and adds a line."""
 
 
 def large(snapshots: int) -> Workspace:
@@ -34,7 +34,7 @@ def large(snapshots: int) -> Workspace:
 
 
 def busy() -> Workspace:
-    """With something in every field that a young workspace can have."""
+    """A workspace with a value in every field that a new one can have."""
     story = Story()
     story.do(CreateWorkspace("one", {}, story.new_id()))
     return msgspec.structs.replace(
@@ -63,7 +63,7 @@ async def test_a_memento_with_any_byte_changed_or_cut_off_is_refused() -> None:
             await decode_memento(whole[:n])
 
 
-def test_the_schema_version_is_that_of_the_shape() -> None:
+def test_the_schema_version_belongs_to_the_shape() -> None:
     shape = ", ".join(" ".join([t.__name__, *t.__struct_fields__]) for t in (Workspace, Snapshot, Task))
     assert SHAPES[SCHEMA_VERSION] == shape
     assert max(SHAPES) == SCHEMA_VERSION
@@ -81,7 +81,7 @@ async def test_the_event_loop_goes_on_while_a_memento_is_made_and_read() -> None
             await asyncio.sleep(0)
             longest = max(longest, time.process_time() - before)
 
-    gc.disable()  # it stops everybody, whatever is going on
+    gc.disable()  # a collection would stop both
     try:
         watcher = asyncio.create_task(watch())
         before = time.process_time()
@@ -99,7 +99,7 @@ def test_mementos_come_every_500_events_at_first() -> None:
     assert memento_due(498, 501)
 
 
-def test_mementos_get_rarer_as_they_get_dearer_but_never_leave_more_than_an_eighth_to_replay() -> None:
+def test_larger_mementos_come_less_often_but_leave_at_most_an_eighth_to_replay() -> None:
     due = [0, *(version for version in range(1, 400_001) if memento_due(version - 1, version))]
     gaps = [(after - before, before) for before, after in itertools.pairwise(due)]
     assert all(gap <= max(MEMENTO_EVERY, before / 8) for gap, before in gaps)

@@ -92,7 +92,7 @@ def _value(value: object) -> str:
 
 
 @contextlib.contextmanager
-def _shown() -> Generator[rebuild.Progress]:
+def _shown() -> Generator[rebuild.ReportProgress]:
     """Progress on stderr: a bar on a terminal, else a line now and then."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 50, 1000)

@@ -1,8 +1,7 @@
-"""Reading the log, or one workspace's part of it, through the audit's filters: by type, actor, task and time.
+"""Reads the log, or one workspace's part of it, through the audit's filters: by type, actor, task and time.
 
-One filter leads (a task before a type before an actor) and has its index; what is asked beside it is looked at event by
-event of that index, `WALKED_EVENTS` at most for one page. A page may therefore be short, or empty, and still have a
-next one.
+One filter leads (a task before a type before an actor) and has its index. The other filters are checked on the events
+of that index, on at most `WALKED_EVENTS` for one page. A page may therefore be short or empty, and not the last one.
 """
 
 from datetime import datetime
@@ -13,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from wvs.eventlog.reading.follower import safe_position
+from wvs.eventlog.upcasting import names_before
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
@@ -61,10 +61,32 @@ class FilteredPage(Struct, frozen=True):
 async def read_filtered(connection: Connection, wanted: EventFilter, after: int, limit: int) -> FilteredPage:
     """Up to `limit` events behind position `after` that pass, in the order of the log.
 
-    Times are those that the hosts' clocks told. Where they differ by more than an hour, a filter by time may miss
-    events.
+    Times come from the hosts' clocks. If clocks differ by more than an hour, a filter by time may miss events.
     """
-    walk = await _walk(connection, wanted, after)
+    after, upto = await _range(connection, wanted, after)
+    pages = [await _read(connection, each, after, upto, limit) for each in _by_stored_name(wanted)]
+    return _merged(pages, limit)
+
+
+def _by_stored_name(wanted: EventFilter) -> list[EventFilter]:
+    """The filter for each name under which the wanted events are stored; older releases used older names."""
+    if wanted.topic is None:
+        return [wanted]
+    return [msgspec.structs.replace(wanted, topic=name) for name in (wanted.topic, *names_before(wanted.topic))]
+
+
+def _merged(pages: list[FilteredPage], limit: int) -> FilteredPage:
+    """One page of several over the same range: it ends where the first of them ends."""
+    ends = [page.walked_to for page in pages if page.walked_to is not None]
+    end = min(ends, default=None)
+    rows = sorted(row for page in pages for row in page.rows if end is None or row[0] <= end)
+    if len(rows) >= limit:
+        return FilteredPage(rows[:limit], rows[limit - 1][0])
+    return FilteredPage(rows, end)
+
+
+async def _read(connection: Connection, wanted: EventFilter, after: int, upto: int, limit: int) -> FilteredPage:
+    walk = await _walk(connection, wanted, after, upto)
     found: list[EventRow] = []
     batch = limit
     for _ in range(0, WALKED_EVENTS, _BATCH):
@@ -97,12 +119,17 @@ class _Walk:
         return rows
 
 
-async def _walk(connection: Connection, wanted: EventFilter, after: int) -> _Walk:
+async def _range(connection: Connection, wanted: EventFilter, after: int) -> tuple[int, int]:
+    """The positions between which the wanted events are: behind the first, not beyond the second."""
     upto = await safe_position(connection)
     if wanted.since is not None:
         after = max(after, await connection.fetchval(_POSITION_BEFORE, wanted.since))
     if wanted.until is not None:
         upto = min(upto, await connection.fetchval(_POSITION_UNTIL, wanted.until))
+    return after, upto
+
+
+async def _walk(connection: Connection, wanted: EventFilter, after: int, upto: int) -> _Walk:
     if wanted.workspace_id is None or wanted.task_id is not None:
         return _Walk(wanted, after=after, upto=upto, key="notification_id")
     version = await connection.fetchval(_VERSION_AT, wanted.workspace_id, after)

@@ -1,8 +1,8 @@
-"""Reading the whole log in one growing order, with nothing skipped and no writer made to wait.
+"""Reads the whole log in the order of positions, skips no event and blocks no writer.
 
-Positions are handed out before commits, so a reader of the newest rows can pass an event that commits late. The
-watermark method (docs/measurements.md#following-the-log): an appender holds a shared advisory lock on a key below every
-position it will get; a reader goes no further than the least key held.
+A position is assigned before its event is committed, so a reader of the newest rows can pass an event that commits
+late. The watermark method (docs/measurements.md#following-the-log): an appender holds a shared advisory lock on a key
+below every position that it will get, and a reader goes no further than the least key held.
 """
 
 from typing import Final
@@ -10,8 +10,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from wvs.eventlog.codec import EventMapper, StoredEvent, UnknownEventError
-from wvs.eventlog.codec import Recorded as RecordedEvent
+from wvs.eventlog.codec import EventMapper, RecordedEvent, StoredEvent, UnknownEventError
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
@@ -22,23 +21,15 @@ _MAX: Final = sql("log_max_position")
 _EPOCH: Final = sql("log_epoch")
 
 
-class Positioned(Struct, frozen=True):
-    """An event with its position in the order of the whole log, and its hash."""
-
-    position: int
-    recorded: RecordedEvent
-    hash: bytes
-
-
 class Page(Struct, frozen=True):
-    """What stood between two positions. `safe` may be read up to without ever missing an event below it."""
+    """The events between two positions. A reader that continues behind `safe` misses no event."""
 
     rows: list[tuple[int, UUID, int, str, bytes, bytes]]
     safe: int
 
 
 class SequenceBehindError(Exception):
-    """The sequence would hand out positions that are taken: the database was restored without it."""
+    """The sequence would assign positions that are in use: the database was restored without it."""
 
 
 async def safe_position(connection: Connection) -> int:
@@ -54,7 +45,7 @@ async def safe_position(connection: Connection) -> int:
 
 
 async def last_position(connection: Connection) -> int:
-    """The last position handed out, whether or not its event is committed yet."""
+    """The last position that was assigned, whether or not its event is committed yet."""
     last: int = await connection.fetchval(_LAST)
     return last
 
@@ -68,15 +59,6 @@ async def read_page(connection: Connection, after: int, limit: int) -> Page:
     return Page([tuple(row) for row in rows], rows[-1][0] if len(rows) == limit else safe)
 
 
-async def read_events(connection: Connection, mapper: EventMapper, after: int, limit: int) -> list[Positioned]:
-    """The events of one page, decoded; raises `UnknownEventError` rather than skip one."""
-    page = await read_page(connection, after, limit)
-    return [
-        Positioned(position, decode_at(mapper, position, StoredEvent(ws, version, topic, state)), digest)
-        for position, ws, version, topic, state, digest in page.rows
-    ]
-
-
 def decode_at(mapper: EventMapper, position: int, stored: StoredEvent) -> RecordedEvent:
     """The event at a position; raises `UnknownEventError`, which names the position."""
     try:
@@ -87,17 +69,17 @@ def decode_at(mapper: EventMapper, position: int, stored: StoredEvent) -> Record
 
 async def check_sequence(connection: Connection) -> None:
     """Raises `SequenceBehindError` if the next position would not be above every stored one."""
-    # In this order: others may be writing, and what they write between the two reads must not look like a gap.
+    # In this order: an event that another process appends between the two reads must not look like a gap.
     highest: int = await connection.fetchval(_MAX)
     last: int = await connection.fetchval(_LAST)
     if highest > last:
         raise SequenceBehindError(
-            f"The log's sequence stands at {last}, but position {highest} is taken. Set it with "
+            f"The log's sequence is at {last}, but position {highest} is in use. Set it with "
             f"SELECT setval('wvs.events_notification_id_seq', {highest}) and raise the epoch in wvs.log_identity."
         )
 
 
 async def log_epoch(connection: Connection) -> int:
-    """The epoch that positions are handed out with, as `epoch:position`."""
+    """The epoch of the log; clients see positions as `epoch:position`."""
     epoch: int = await connection.fetchval(_EPOCH)
     return epoch

@@ -1,4 +1,4 @@
-"""The log as it is stored, for whoever checks it: bytes, hashes and columns, and the heads that the chains end at."""
+"""The log as it is stored, for an audit: bytes, hashes and columns, and the heads of the chains."""
 
 from typing import Final
 from uuid import UUID
@@ -13,11 +13,11 @@ _BETWEEN: Final = sql("stored_events_between")
 _HEADS: Final = sql("chain_heads")
 
 FIRST: Final = UUID(int=0)
-"""Where the heads begin: below every id."""
+"""The start of the list of heads: below every id."""
 
 
 class ChainHead(Struct, frozen=True):
-    """Where a workspace's chain ends according to its stream's row; None where it has none."""
+    """The end of a workspace's chain according to its stream's row; None if there is no such row."""
 
     workspace_id: UUID
     version: int | None
@@ -25,14 +25,14 @@ class ChainHead(Struct, frozen=True):
 
 
 class ChainPage(Struct, frozen=True):
-    """A piece of one workspace's chain, and its head as of the same moment."""
+    """A part of one workspace's chain, and its head at the same moment."""
 
     head: ChainHead
     rows: list[Record]
 
 
 async def read_chain(connection: Connection, workspace_id: UUID, after_version: int, limit: int) -> ChainPage:
-    """Up to `limit` events of one workspace behind a version, committed ones all, in the order of versions."""
+    """Up to `limit` events of one workspace behind a version, in the order of versions; all are committed."""
     rows = await connection.fetch(_CHAIN, workspace_id, after_version, limit)
     head = ChainHead(workspace_id, rows[0]["head_version"], rows[0]["head_hash"])
     return ChainPage(head, [row for row in rows if row["originator_version"] is not None])
@@ -44,5 +44,5 @@ async def read_stored(connection: Connection, after: int, upto: int, limit: int)
 
 
 async def read_heads(connection: Connection, after: UUID, limit: int) -> list[ChainHead]:
-    """Up to `limit` heads, by the workspaces' ids: of every workspace that a stream or the read model knows."""
+    """Up to `limit` heads in the order of ids, of every workspace that has a stream or a row in the read model."""
     return [ChainHead(*row) for row in await connection.fetch(_HEADS, after, limit)]

@@ -1,4 +1,4 @@
-"""Reading one workspace's part of the log."""
+"""Reads one workspace's part of the log."""
 
 from typing import Final
 from uuid import UUID
@@ -16,8 +16,8 @@ _EVENT: Final = sql("workspace_event")
 async def read_workspace_page(connection: Connection, workspace_id: UUID, after: int, limit: int) -> Page:
     """Up to `limit` stored events of one workspace behind position `after`, in order.
 
-    It ends at the position that is safe for the whole log: whoever goes on from there with all workspaces' events
-    misses nothing.
+    The page ends at a position that is safe for the whole log: a reader that continues there with the events of all
+    workspaces misses none.
     """
     safe = await safe_position(connection)
     if safe <= after:
@@ -28,6 +28,6 @@ async def read_workspace_page(connection: Connection, workspace_id: UUID, after:
 
 
 async def read_stored_event(connection: Connection, workspace_id: UUID, version: int) -> EventRow | None:
-    """Event `version` of a workspace; None if it has not so many."""
+    """Event `version` of a workspace; None if the workspace has fewer events."""
     row = await connection.fetchrow(_EVENT, workspace_id, version)
     return None if row is None else tuple(row)

@@ -20,7 +20,7 @@ from wvs.http.service import Service
 from wvs.http.views import CurrentView, SnapshotList, TaskList, WorkspaceView
 from wvs.http.wire.cursors import DEFAULT_LIMIT, Limit, decode_cursor, encode_cursor
 from wvs.http.wire.positions import format_position
-from wvs.projections.history import History, PastSlice, Place
+from wvs.projections.history import History, PastSlice, PlaceInLog
 from wvs.readmodel.rows import SnapshotRow, TaskRow, WorkspaceRow
 
 _Version: TypeAlias = Annotated[
@@ -109,7 +109,7 @@ async def get_history(
     )
 
 
-async def _place(history: History, row: WorkspaceRow, at_version: int | None, at_time: str | None) -> Place:
+async def _place(history: History, row: WorkspaceRow, at_version: int | None, at_time: str | None) -> PlaceInLog:
     if (at_version is None) == (at_time is None):
         raise refuse_fields(FieldError("query", "at_version", "give either at_version or at_time, and not both"))
     version = at_version if at_time is None else await _version_at(history, row, parse_time("at_time", at_time))

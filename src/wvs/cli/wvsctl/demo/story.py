@@ -158,7 +158,7 @@ STEPS: Final[Sequence[Step]] = (
 )
 
 TOLD: Final = (
-    "workspace.created.v1",
+    "workspace.created.v2",
     "workspace.initialized.v1",
     "snapshot.requested.v1",
     "snapshot.created.v1",
