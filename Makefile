@@ -129,6 +129,26 @@ docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new
 	mv docs/state-machines.md.new docs/state-machines.md
 
+SWAGGER_UI := src/wvs/http/swagger_ui
+SWAGGER_UI_VERSION ?= $(shell cat $(SWAGGER_UI)/VERSION)
+SWAGGER_UI_FILES := LICENSE NOTICE swagger-ui.css swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt
+
+.PHONY: swagger-ui
+swagger-ui: ## Fetch Swagger UI from npm and check its files' hashes (SWAGGER_UI_VERSION=n takes another version)
+	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	npm pack --silent --pack-destination "$$scratch" swagger-ui-dist@$(SWAGGER_UI_VERSION) >/dev/null; \
+	tar --extract --gzip --no-same-owner --strip-components=1 --directory "$$scratch" --file "$$scratch"/*.tgz; \
+	cd "$$scratch"; \
+	if [ "$(SWAGGER_UI_VERSION)" = "$$(cat $(CURDIR)/$(SWAGGER_UI)/VERSION)" ]; then \
+		sha256sum --check --strict $(CURDIR)/$(SWAGGER_UI)/SHA256SUMS; \
+	else \
+		sha256sum $(SWAGGER_UI_FILES) > SHA256SUMS; \
+		echo $(SWAGGER_UI_VERSION) > VERSION; \
+		install -m 644 SHA256SUMS VERSION $(CURDIR)/$(SWAGGER_UI); \
+		echo "$(SWAGGER_UI_VERSION) is another version: look at the new SHA256SUMS before you commit them"; \
+	fi; \
+	install -m 644 $(SWAGGER_UI_FILES) $(CURDIR)/$(SWAGGER_UI)
+
 .PHONY: plans
 plans: setup ## Explain every claim and list query on 1,000,000 tasks and 100,000 snapshots
 	$(BIN)/python -m pytest -m campaign --timeout 1800 tests/integration/plans $(PYTEST_ARGS)
