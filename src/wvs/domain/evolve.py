@@ -115,7 +115,7 @@ def _apply_snapshot(
             if event.snapshot_id in workspace.snapshots:
                 raise IllegalStepError(f"Snapshot {event.snapshot_id} is requested a second time.")
             born = Snapshot(event.snapshot_id, SnapshotState.CREATING)
-            grown = replace(workspace, snapshots=workspace.snapshots.set(born.id, born))
+            grown = replace(workspace, snapshots=workspace.snapshots.insert(born.id, born))
             return lane.accepted(grown, Task(event.task_id, TaskKind.SNAPSHOT_CREATE, TaskState.QUEUED, born.id))
         case SnapshotCreated():
             made = _snapshot_to(workspace, event.snapshot_id, SnapshotState.READY, tree=event.tree)
@@ -156,7 +156,7 @@ def _apply_current(
             return lane.accepted(workspace, task)
         case CurrentSetSkipped(at_request=True):
             lane.refuse_known_task(workspace, event.task_id)
-            return replace(workspace, ended=workspace.ended.set(event.task_id, TaskState.SUCCEEDED))
+            return replace(workspace, ended=workspace.ended.insert(event.task_id, TaskState.SUCCEEDED))
         case CurrentSetSkipped():
             return lane.ended(workspace, event.task_id, TaskState.SUCCEEDED)
         case CurrentSet():
@@ -216,11 +216,11 @@ def _to_state(workspace: Workspace, state: WorkspaceState) -> Workspace:
 def _snapshot_to(workspace: Workspace, snapshot_id: UUID, state: SnapshotState, tree: str | None = None) -> Workspace:
     before = lane.known_snapshot(workspace, snapshot_id)
     after = replace(before, state=step(SNAPSHOT_STEPS, before.state, state), tree=tree or before.tree)
-    return replace(workspace, snapshots=workspace.snapshots.set(snapshot_id, after))
+    return replace(workspace, snapshots=workspace.snapshots.insert(snapshot_id, after))
 
 
 def _to_dropping(workspace: Workspace, snapshot_id: UUID) -> Workspace:
     before = lane.known_snapshot(workspace, snapshot_id)
     moved = _snapshot_to(workspace, snapshot_id, SnapshotState.DROPPING)
     after = replace(moved.snapshots[snapshot_id], before_drop=before.state)
-    return replace(moved, snapshots=moved.snapshots.set(snapshot_id, after))
+    return replace(moved, snapshots=moved.snapshots.insert(snapshot_id, after))
