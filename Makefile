@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
 REQUIREMENTS := requirements/runtime.txt requirements/test.txt
 PYTEST_ARGS ?=
 # uv is several times faster, but knows nothing of certificates and indexes set in pip's own configuration.
@@ -48,6 +50,22 @@ format: $(VENV)/.dev ## Let ruff fix and format the sources
 .PHONY: test
 test: setup ## All tests on the embedded PostgreSQL 18 (PYTEST_ARGS='-k name' narrows)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+# pyenv's shims are no interpreters by themselves, therefore its versions directory too.
+PYTHONS ?= $(foreach minor,11 12 13 14,$(firstword $(wildcard $(HOME)/.pyenv/versions/3.$(minor).*/bin/python3.$(minor) \
+	/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor))))
+
+.PHONY: test-python
+test-python: $(VENV)/.tools ## Install the pinned packages for each Python here and run the unit tests (PYTHONS='/path/to/python3.13 …')
+	@for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])') || exit 1; \
+		echo "== Python $$version ($$python)"; \
+		$$python -m venv --clear build/python-$$version || exit 1; \
+		$(UV) pip install --quiet --python build/python-$$version/bin/python --require-hashes \
+			$(addprefix -r ,$(REQUIREMENTS) requirements/build.txt) || exit 1; \
+		$(UV) pip install --quiet --python build/python-$$version/bin/python --no-deps --no-build-isolation --editable . || exit 1; \
+		build/python-$$version/bin/python -m pytest -q -p no:cacheprovider -n auto tests/unit $(PYTEST_ARGS) || exit 1; \
+	done
 
 PG15_BIN ?= /usr/lib/postgresql/15/bin
 
@@ -158,11 +176,11 @@ demo: setup ## The whole story on real files, in a scratch directory
 	$(BIN)/wvsctl demo
 
 .PHONY: requirements
-requirements: $(VENV)/.tools ## Compile requirements/*.in into hashed *.txt (newest versions)
-	@for name in build runtime test dev; do \
-		$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-			--no-emit-index-url --no-emit-find-links requirements/$$name.in -o requirements/$$name.txt || exit 1; \
-	done
+requirements: $(VENV)/.tools ## Compile pyproject.toml and requirements/*.in into hashed requirements/*.txt (newest versions)
+	$(COMPILE) --all-extras pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) requirements/test.in -o requirements/test.txt
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 
 .PHONY: clean
 clean: ## Remove .venv/ and every cache

@@ -20,7 +20,7 @@ from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
 CACHE_ENTRIES: Final = 500_000
-"""Snapshots and tasks that are kept in memory, some 450 bytes each."""
+"""Snapshots and tasks that are kept in memory, some 550 bytes each."""
 
 _BATCH: Final = 500
 """Events folded in one go: about 10 ms in which the event loop serves nobody else."""

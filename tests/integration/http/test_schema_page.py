@@ -17,7 +17,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 def test_swagger_ui_is_byte_for_byte_the_package_of_the_recorded_hashes() -> None:
     directory = files("wvs.http") / "swagger_ui"
-    sums = dict(reversed(line.split()) for line in (directory / "SHA256SUMS").read_text().splitlines())
+    lines = (directory / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split() for line in lines)}
     found = {file.name for file in directory.iterdir()} - {"SHA256SUMS", "VERSION"}
     assert found == set(sums)
     assert {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in sums} == sums
