@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
 REQUIREMENTS := requirements/runtime.txt requirements/test.txt
 PYTEST_ARGS ?=
 # uv is several times faster, but knows nothing of certificates and indexes set in pip's own configuration.
@@ -48,6 +50,22 @@ format: $(VENV)/.dev ## Let ruff fix and format the sources
 .PHONY: test
 test: setup ## All tests on the embedded PostgreSQL 18 (PYTEST_ARGS='-k name' narrows)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+# pyenv's shims are no interpreters by themselves, therefore its versions directory too.
+PYTHONS ?= $(foreach minor,11 12 13 14,$(firstword $(wildcard $(HOME)/.pyenv/versions/3.$(minor).*/bin/python3.$(minor) \
+	/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor))))
+
+.PHONY: test-python
+test-python: $(VENV)/.tools ## Install the pinned packages for each Python here and run the unit tests (PYTHONS='/path/to/python3.13 …')
+	@for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])') || exit 1; \
+		echo "== Python $$version ($$python)"; \
+		$$python -m venv --clear build/python-$$version || exit 1; \
+		$(UV) pip install --quiet --python build/python-$$version/bin/python --require-hashes \
+			$(addprefix -r ,$(REQUIREMENTS) requirements/build.txt) || exit 1; \
+		$(UV) pip install --quiet --python build/python-$$version/bin/python --no-deps --no-build-isolation --editable . || exit 1; \
+		build/python-$$version/bin/python -m pytest -q -p no:cacheprovider -n auto tests/unit $(PYTEST_ARGS) || exit 1; \
+	done
 
 PG15_BIN ?= /usr/lib/postgresql/15/bin
 
@@ -139,6 +157,26 @@ schema: setup ## Write db/schema.sql and db/functions as the migrations make the
 migration: setup ## Make a migration that carries functions of db/functions as they are now (NAME=x FUNCTIONS="a b")
 	$(BIN)/python -m tools.schema migration $(NAME) $(FUNCTIONS)
 
+SWAGGER_UI := src/wvs/http/swagger_ui
+SWAGGER_UI_VERSION ?= $(shell cat $(SWAGGER_UI)/VERSION)
+SWAGGER_UI_FILES := LICENSE NOTICE swagger-ui.css swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt
+
+.PHONY: swagger-ui
+swagger-ui: ## Fetch Swagger UI from npm and check its files' hashes (SWAGGER_UI_VERSION=n takes another version)
+	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	npm pack --silent --pack-destination "$$scratch" swagger-ui-dist@$(SWAGGER_UI_VERSION) >/dev/null; \
+	tar --extract --gzip --no-same-owner --strip-components=1 --directory "$$scratch" --file "$$scratch"/*.tgz; \
+	cd "$$scratch"; \
+	if [ "$(SWAGGER_UI_VERSION)" = "$$(cat $(CURDIR)/$(SWAGGER_UI)/VERSION)" ]; then \
+		sha256sum --check --strict $(CURDIR)/$(SWAGGER_UI)/SHA256SUMS; \
+	else \
+		sha256sum $(SWAGGER_UI_FILES) > SHA256SUMS; \
+		echo $(SWAGGER_UI_VERSION) > VERSION; \
+		install -m 644 SHA256SUMS VERSION $(CURDIR)/$(SWAGGER_UI); \
+		echo "$(SWAGGER_UI_VERSION) is another version: look at the new SHA256SUMS before you commit them"; \
+	fi; \
+	install -m 644 $(SWAGGER_UI_FILES) $(CURDIR)/$(SWAGGER_UI)
+
 .PHONY: plans
 plans: setup ## Explain every claim and list query on 1,000,000 tasks and 100,000 snapshots
 	$(BIN)/python -m pytest -m campaign --timeout 1800 tests/integration/plans $(PYTEST_ARGS)
@@ -148,11 +186,11 @@ demo: setup ## The whole story on real files, in a scratch directory
 	$(BIN)/wvsctl demo
 
 .PHONY: requirements
-requirements: $(VENV)/.tools ## Compile requirements/*.in into hashed *.txt (newest versions)
-	@for name in build runtime test dev; do \
-		$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-			--no-emit-index-url --no-emit-find-links requirements/$$name.in -o requirements/$$name.txt || exit 1; \
-	done
+requirements: $(VENV)/.tools ## Compile pyproject.toml and requirements/*.in into hashed requirements/*.txt (newest versions)
+	$(COMPILE) --all-extras pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) requirements/test.in -o requirements/test.txt
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 
 .PHONY: clean
 clean: ## Remove .venv/ and every cache

@@ -34,5 +34,5 @@ def test_the_image_gets_every_file_that_the_package_is_built_from():
     root = _COMPOSE.parent
     copied = [word for line in text.splitlines() if line.startswith("COPY") for word in line.split()[1:-1]]
     assert all((root / name).exists() for name in copied)
-    assert {"src", "db", "pyproject.toml", "README.md"} <= set(copied)
+    assert {"src", "db", "runbooks", "pyproject.toml", "README.md", "LICENSE"} <= set(copied)
     assert {"requirements/runtime.txt", "requirements/build.txt"} <= set(copied)

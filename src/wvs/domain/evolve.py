@@ -114,7 +114,7 @@ def _snapshot_requested(workspace: Workspace, snapshot_id: UUID, task_id: UUID) 
     if snapshot_id in workspace.snapshots:
         raise IllegalStepError(f"Snapshot {snapshot_id} is requested a second time.")
     snapshot = Snapshot(snapshot_id, SnapshotState.CREATING)
-    grown = replace(workspace, snapshots=workspace.snapshots.set(snapshot_id, snapshot))
+    grown = replace(workspace, snapshots=workspace.snapshots.insert(snapshot_id, snapshot))
     return lane.accepted(grown, Task(task_id, TaskKind.SNAPSHOT_CREATE, TaskState.QUEUED, snapshot_id))
 
 
@@ -133,7 +133,7 @@ def _set_skipped(workspace: Workspace, task_id: UUID, *, at_request: bool) -> Wo
     if not at_request:
         return lane.ended(workspace, task_id, TaskState.SUCCEEDED)
     lane.refuse_known_task(workspace, task_id)
-    return replace(workspace, ended=workspace.ended.set(task_id, TaskState.SUCCEEDED))
+    return replace(workspace, ended=workspace.ended.insert(task_id, TaskState.SUCCEEDED))
 
 
 def _moved_to(workspace: Workspace, snapshot_id: UUID, tree: str, epoch: int) -> Workspace:
@@ -175,11 +175,11 @@ def _to_state(workspace: Workspace, state: WorkspaceState) -> Workspace:
 def _snapshot_to(workspace: Workspace, snapshot_id: UUID, state: SnapshotState, tree: str | None = None) -> Workspace:
     before = lane.known_snapshot(workspace, snapshot_id)
     after = replace(before, state=step(SNAPSHOT_STEPS, before.state, state), tree=tree or before.tree)
-    return replace(workspace, snapshots=workspace.snapshots.set(snapshot_id, after))
+    return replace(workspace, snapshots=workspace.snapshots.insert(snapshot_id, after))
 
 
 def _to_dropping(workspace: Workspace, snapshot_id: UUID) -> Workspace:
     before = lane.known_snapshot(workspace, snapshot_id)
     moved = _snapshot_to(workspace, snapshot_id, SnapshotState.DROPPING)
     after = replace(moved.snapshots[snapshot_id], before_drop=before.state)
-    return replace(moved, snapshots=moved.snapshots.set(snapshot_id, after))
+    return replace(moved, snapshots=moved.snapshots.insert(snapshot_id, after))

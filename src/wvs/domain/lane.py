@@ -71,7 +71,7 @@ def ended(workspace: Workspace, task_id: UUID, state: TaskState) -> Workspace:
     )
     if state not in _FINAL:
         return _with_task(left, task)
-    left = replace(left, tasks=left.tasks.delete(task_id), ended=left.ended.set(task_id, state))
+    left = replace(left, tasks=left.tasks.remove(task_id), ended=left.ended.insert(task_id, state))
     return left if task.snapshot_id is None else _unreferenced(left, task.snapshot_id, task_id)
 
 
@@ -111,17 +111,17 @@ def _enqueued(workspace: Workspace, task: Task) -> Workspace:
     if snapshot is None or task.id in snapshot.tasks:
         return grown
     referenced = replace(snapshot, tasks=(*snapshot.tasks, task.id))
-    return replace(grown, snapshots=grown.snapshots.set(snapshot.id, referenced))
+    return replace(grown, snapshots=grown.snapshots.insert(snapshot.id, referenced))
 
 
 def _with_task(workspace: Workspace, task: Task) -> Workspace:
-    return replace(workspace, tasks=workspace.tasks.set(task.id, task))
+    return replace(workspace, tasks=workspace.tasks.insert(task.id, task))
 
 
 def _unreferenced(workspace: Workspace, snapshot_id: UUID, task_id: UUID) -> Workspace:
     snapshot = known_snapshot(workspace, snapshot_id)
     freed = replace(snapshot, tasks=_without(snapshot.tasks, task_id))
-    return replace(workspace, snapshots=workspace.snapshots.set(snapshot_id, freed))
+    return replace(workspace, snapshots=workspace.snapshots.insert(snapshot_id, freed))
 
 
 def _without(ids: tuple[UUID, ...], task_id: UUID) -> tuple[UUID, ...]:

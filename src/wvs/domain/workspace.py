@@ -2,12 +2,13 @@
 
 Snapshots and tasks are kept in persistent maps, so that one event costs O(log n) and an older state stays valid. Of a
 task that ended only its state is kept: a command that names the task is answered correctly, for one map entry.
+The order in which a map is iterated is random (its hash is seeded): no rule may depend on it.
 """
 
 from uuid import UUID
 
-from immutables import Map
-from msgspec import Struct, field
+from msgspec import Struct
+from rpds import HashTrieMap
 
 from wvs.domain.states import RETRYABLE_STATES, SnapshotState, TaskKind, TaskState, WorkspaceState
 
@@ -58,9 +59,9 @@ class Workspace(Struct, frozen=True):
     queued: tuple[UUID, ...] = ()
     running: UUID | None = None
     movers: tuple[UUID, ...] = ()
-    snapshots: Map[UUID, Snapshot] = field(default_factory=Map[UUID, Snapshot])
-    tasks: Map[UUID, Task] = field(default_factory=Map[UUID, Task])
-    ended: Map[UUID, TaskState] = field(default_factory=Map[UUID, TaskState])
+    snapshots: "HashTrieMap[UUID, Snapshot]" = HashTrieMap()  # quoted: the class takes no parameters at run time
+    tasks: "HashTrieMap[UUID, Task]" = HashTrieMap()
+    ended: "HashTrieMap[UUID, TaskState]" = HashTrieMap()
 
     def task_state(self, task_id: UUID) -> TaskState | None:
         """The state of a task of this workspace, ended ones included; None if it never had a task with this id."""

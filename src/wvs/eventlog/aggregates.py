@@ -20,7 +20,7 @@ from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
 CACHE_ENTRIES: Final = 500_000
-"""Snapshots and tasks that the cache holds at most, some 450 bytes each."""
+"""Snapshots and tasks that the cache holds at most, some 550 bytes each."""
 
 _BATCH: Final = 500
 """Events folded at a time: about 10 ms in which the event loop does no other work."""

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
-from immutables import Map
 from msgspec import Struct
+from rpds import HashTrieMap
 
 from wvs.domain.states import TaskState, WorkspaceState
 from wvs.domain.workspace import Snapshot, Task, Workspace
@@ -114,10 +114,9 @@ async def _digest(*parts: bytes) -> bytes:
     return digest.digest()
 
 
-async def _map(slices: Iterable[Iterable[tuple[UUID, T]]]) -> Map[UUID, T]:
-    growing = Map[UUID, T]().mutate()
+async def _map(slices: Iterable[Iterable[tuple[UUID, T]]]) -> "HashTrieMap[UUID, T]":
+    growing: HashTrieMap[UUID, T] = HashTrieMap()
     for entries in slices:
-        for key, value in entries:
-            growing[key] = value
+        growing = growing.update(entries)
         await asyncio.sleep(0)
-    return growing.finish()
+    return growing

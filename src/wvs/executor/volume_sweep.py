@@ -62,7 +62,7 @@ async def check_not_restored(bench: Workbench) -> None:
     raise RestoredDatabaseError(
         f"The volume has seen the event at position {position.epoch}:{position.position}, which this database (epoch "
         f"{epoch}) does not have: it was restored from an older copy, or is another one. Nothing is swept. "
-        "See runbooks/restored-database.md."
+        "Read: wvs runbook restored-database"
     )
 
 

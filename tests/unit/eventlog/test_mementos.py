@@ -6,7 +6,7 @@ import uuid
 
 import msgspec
 import pytest
-from immutables import Map
+from rpds import HashTrieMap
 
 from tests.unit.domain.story import Story
 from wvs.domain.commands import CreateWorkspace
@@ -27,9 +27,9 @@ SHAPES = {
 
 def large(snapshots: int) -> Workspace:
     made = [Snapshot(uuid.uuid4(), SnapshotState.READY, f"{uuid.uuid4()}.1") for _ in range(snapshots)]
-    ended = Map((uuid.uuid4(), TaskState.SUCCEEDED) for _ in range(snapshots))
+    ended = HashTrieMap((uuid.uuid4(), TaskState.SUCCEEDED) for _ in range(snapshots))
     return Workspace(
-        uuid.uuid4(), 3 * snapshots, WorkspaceState.ACTIVE, snapshots=Map((s.id, s) for s in made), ended=ended
+        uuid.uuid4(), 3 * snapshots, WorkspaceState.ACTIVE, snapshots=HashTrieMap((s.id, s) for s in made), ended=ended
     )
 
 

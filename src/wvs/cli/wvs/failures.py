@@ -1,12 +1,8 @@
 """How a command's failure is told: one sentence, a hint where there is one, and an exit code."""
 
 import sys
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import asyncpg
-from cyclopts import CycloptsError
 
 from wvs.domain.errors import Refused
 from wvs.engines.errors import EngineError
@@ -22,7 +18,6 @@ from wvs.settings import InvalidSetting
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 _OURS = (
     DatabaseSetupError,
@@ -41,39 +36,30 @@ _SCHEMA_LACKS = (
 )
 _POISONED_HINT = (
     "The live tables are untouched. If a newer release wrote the event, use that release; "
-    "else see runbooks/poisoned-event.md."
+    "else read: wvs runbook poisoned-event"
 )
 
 
-def told(call: Callable[[], Any]) -> int:
-    """The exit code of `call`, whose known failures are told on stderr; a defect keeps its traceback."""
-    try:
-        code = call()
-    except CycloptsError:
-        return EXIT_USAGE  # told by cyclopts
-    except (InvalidSetting, RemoteAddressError) as error:
-        return _tell(str(error), "", EXIT_USAGE)
-    except ExceptionGroup as group:
-        return told(partial(_raise, group.exceptions[0]))
-    except (EngineError, Refused) as error:
-        return _tell(f"{error.code}: {error.detail}", error.hint, EXIT_FAILURE)
-    except PoisonedEventError as error:
-        return _tell(str(error), _POISONED_HINT, EXIT_FAILURE)
-    except _OURS as error:
-        return _tell(str(error), "", EXIT_FAILURE)
-    except _SCHEMA_LACKS as error:
-        return _tell(f"The database lacks this release's schema ({error}).", "Run wvs migrate.", EXIT_FAILURE)
-    except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-        return _tell(
-            f"{type(error).__name__}: {error}", "See WVS_DATABASE_URL, and that the server runs.", EXIT_FAILURE
-        )
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return code if isinstance(code, int) else 0
-
-
-def _raise(error: Exception) -> None:
-    raise error
+def report(failure: Exception) -> int:
+    """The exit code for what ended a command, once it is told on stderr; what is not known is raised again."""
+    match failure:
+        case ExceptionGroup():
+            return report(failure.exceptions[0])
+        case InvalidSetting() | RemoteAddressError():
+            return _tell(str(failure), "", EXIT_USAGE)
+        case EngineError() | Refused():
+            return _tell(f"{failure.code}: {failure.detail}", failure.hint, EXIT_FAILURE)
+        case PoisonedEventError():
+            return _tell(str(failure), _POISONED_HINT, EXIT_FAILURE)
+        case _ if isinstance(failure, _OURS):
+            return _tell(str(failure), "", EXIT_FAILURE)
+        case _ if isinstance(failure, _SCHEMA_LACKS):
+            return _tell(f"The database lacks this release's schema ({failure}).", "Run wvs migrate.", EXIT_FAILURE)
+        case _ if isinstance(failure, (*CONNECTION_LOST, asyncpg.PostgresError)):
+            what = f"{type(failure).__name__}: {failure}"
+            return _tell(what, "See WVS_DATABASE_URL, and that the server runs.", EXIT_FAILURE)
+        case _:
+            raise failure
 
 
 def _tell(what: str, hint: str, code: int) -> int:

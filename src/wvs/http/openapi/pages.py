@@ -1,4 +1,8 @@
-"""The pages under /schema: the OpenAPI document and a viewer for it that needs nothing from the internet."""
+"""The pages under /schema: the OpenAPI document and Swagger UI, a viewer for it that needs nothing from the internet.
+
+Swagger UI's files lie in `swagger_ui/`, byte for byte as npm's package swagger-ui-dist has them; `make swagger-ui`
+fetches them.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,7 +17,6 @@ from litestar.params import FromPath
 _ASSETS: Final = {
     "swagger-ui.css": "text/css",
     "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui-standalone-preset.js": "text/javascript",
 }
 # validatorUrl null: Swagger UI would otherwise load a badge from its maker's site.
 _PAGE: Final = """<!doctype html>
@@ -28,14 +31,13 @@ _PAGE: Final = """<!doctype html>
 <body>
 <div id="api"></div>
 <script src="/schema/assets/swagger-ui-bundle.js"></script>
-<script src="/schema/assets/swagger-ui-standalone-preset.js"></script>
 <script>
 SwaggerUIBundle({
   url: "/schema/openapi.json",
   dom_id: "#api",
   deepLinking: true,
   validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
+  presets: [SwaggerUIBundle.presets.apis],
 });
 </script>
 </body>
@@ -65,4 +67,4 @@ def schema_router(document: Callable[[], dict[str, Any]]) -> Router:
 
 @cache
 def _asset(name: str) -> bytes:
-    return (files("litestar_offline_docs") / "static" / name).read_bytes()
+    return (files("wvs.http") / "swagger_ui" / name).read_bytes()
