@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.integration.executor.conftest import Platform, platform
 
-from wvs.agent.cgroup_freezer import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, kernel_freezer
 from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
 from wvs.agent.errors import NoFreezer
 from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id
@@ -185,8 +185,8 @@ def kernel_holds() -> None:
         pytest.skip(f"no cgroup can be used here: {reason}")
 
 
-@pytest.fixture(params=[CgroupV2, CgroupV1])
-def cgroup_kind(request: pytest.FixtureRequest) -> type[CgroupV2] | type[CgroupV1]:
+@pytest.fixture(params=[CgroupV2Freezer, CgroupV1Freezer])
+def cgroup_kind(request: pytest.FixtureRequest) -> type[CgroupV2Freezer] | type[CgroupV1Freezer]:
     return request.param
 
 

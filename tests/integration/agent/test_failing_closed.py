@@ -1,4 +1,4 @@
-"""Agents that do not stand still, each for real: nothing is published, and the message names who it was."""
+"""Agents that do not stand still, each for real: do_nothing is published, and the message names who it was."""
 
 import asyncio
 import os
@@ -12,11 +12,11 @@ import pytest
 from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, until_heard
 from tests.integration.agent.cutting import Network
 
-from wvs.agent import FreezeRefused, Unreachable, register
+from wvs.agent import CannotFreeze, Unreachable, register
 from wvs.agent.freeze_state import GRACE_S
-from wvs.agent.hooks import Hooks, nothing
-from wvs.agent.session import open_session
-from wvs.agent.transport import Transport
+from wvs.agent.hooks import Hooks, do_nothing
+from wvs.agent.registration import open_session
+from wvs.agent.transport import AgentTransport
 from wvs.domain.states import TaskState
 from wvs.quiesce import freezes
 
@@ -34,7 +34,7 @@ async def test_an_agent_that_refuses_is_named_with_its_reason(service: Service) 
     thawed = asyncio.Event()
 
     async def on_freeze() -> None:
-        raise FreezeRefused("in the middle of a payment")
+        raise CannotFreeze("in the middle of a payment")
 
     async def on_thaw() -> None:
         thawed.set()
@@ -62,7 +62,7 @@ async def test_a_reason_that_is_no_text_is_told_and_the_agent_follows_on(service
 
     async def on_freeze() -> None:
         if refusing.is_set():
-            raise FreezeRefused("cannot write " + os.fsdecode(b"caf\xe9\0"))
+            raise CannotFreeze("cannot write " + os.fsdecode(b"caf\xe9\0"))
 
     async with await register(service.url, service.name, agent="writer", on_freeze=on_freeze):
         _, state = await service.snapshot()
@@ -78,9 +78,9 @@ async def test_a_reason_that_is_no_text_is_told_and_the_agent_follows_on(service
 async def test_a_refusal_whose_answer_is_lost_is_said_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service hears of it at once instead of waiting for the end of the budget."""
     said: list[str] = []
-    real = Transport.call
+    real = AgentTransport.call
 
-    async def lossy(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def lossy(self: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         if body is not None and body.get("kind") == "refused":
             said.append(body["reason"])
             if len(said) == 1:
@@ -88,9 +88,9 @@ async def test_a_refusal_whose_answer_is_lost_is_said_again(service: Service, mo
         return await real(self, method, path, answer, body)
 
     async def on_freeze() -> None:
-        raise FreezeRefused("in the middle of a payment")
+        raise CannotFreeze("in the middle of a payment")
 
-    monkeypatch.setattr(Transport, "call", lossy)
+    monkeypatch.setattr(AgentTransport, "call", lossy)
     async with await register(service.url, service.name, agent="payer", on_freeze=on_freeze):
         _, state = await service.snapshot()
         assert state is TaskState.FAILED
@@ -181,9 +181,9 @@ async def test_an_answer_that_was_long_on_its_way_does_not_make_a_standstill_lon
     """It names the seconds that were left when it was sent."""
     latest: list[float] = []
     held: list[tuple[float, float]] = []
-    real = Transport.call
+    real = AgentTransport.call
 
-    async def slow(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def slow(self: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         sent = time.monotonic()
         answered = await real(self, method, path, answer, body)
         if body is not None and body.get("kind") == "frozen" and answered.budget_s is not None:
@@ -191,12 +191,12 @@ async def test_an_answer_that_was_long_on_its_way_does_not_make_a_standstill_lon
             await asyncio.sleep(1)
         return answered
 
-    def on_hold(deadline: float) -> None:
+    def on_deadline(deadline: float) -> None:
         if len(latest) > len(held):
             held.append((deadline, latest[-1]))
 
-    monkeypatch.setattr(Transport, "call", slow)
-    hooks = Hooks(on_freeze=nothing, on_thaw=nothing, on_switch=nothing, on_hold=on_hold)
+    monkeypatch.setattr(AgentTransport, "call", slow)
+    hooks = Hooks(on_freeze=do_nothing, on_thaw=do_nothing, on_switch=do_nothing, on_deadline=on_deadline)
     async with await open_session(service.url, service.name, "counter", hooks):
         await service.snapshot()
     assert held
@@ -246,9 +246,9 @@ async def test_a_thaw_by_somebody_else_is_told_even_if_the_answer_to_the_word_be
     service: Service, after_the_clone: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stands_still = asyncio.Event()
-    real = Transport.call
+    real = AgentTransport.call
 
-    async def lossy(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def lossy(self: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         answered = await real(self, method, path, answer, body)
         if body is not None and body.get("kind") == "frozen":
             raise Unreachable("the answer was lost on its way")
@@ -262,10 +262,10 @@ async def test_a_thaw_by_somebody_else_is_told_even_if_the_answer_to_the_word_be
 
     async def thaw() -> None:
         stands_still.clear()
-        monkeypatch.setattr(Transport, "call", real)
+        monkeypatch.setattr(AgentTransport, "call", real)
 
     after_the_clone(thaw)
-    monkeypatch.setattr(Transport, "call", lossy)
+    monkeypatch.setattr(AgentTransport, "call", lossy)
     hooks = Hooks(
         on_freeze=on_freeze, on_thaw=on_thaw, on_switch=lambda _tree: on_thaw(), still_frozen=stands_still.is_set
     )

@@ -136,22 +136,22 @@ async def test_a_guardian_knows_of_a_standstill_that_goes_on_in_small_steps(kern
     tree.mkdir(parents=True)
     (tmp_path / "ws" / "current").symlink_to(tree)
     freezer = kernel_freezer(f"wvs-steps-{os.getpid()}")
-    guard = freezer.guard()
-    assert guard is not None
+    guardian = freezer.start_guardian()
+    assert guardian is not None
     process = subprocess.Popen(["sleep", "100"], preexec_fn=freezer.enter)  # noqa: ASYNC220 - to be waited for below
     try:
         deadline = time.monotonic() + 0.5
-        guard.holds_until(deadline, str(tree))
+        guardian.arm(deadline, str(tree))
         await freezer.freeze()
         while time.monotonic() < deadline - 0.5 + 4:
             await asyncio.sleep(0.05)
-            guard.holds_until(time.monotonic() + 0.5, str(tree))
-        assert freezer.holds(), "let go in mid-clone"
-        await until(lambda: not freezer.holds(), 20)  # and when nobody says any more that it goes on
+            guardian.arm(time.monotonic() + 0.5, str(tree))
+        assert freezer.still_frozen(), "let go in mid-clone"
+        await until(lambda: not freezer.still_frozen(), 20)  # and when nobody says any more that it goes on
     finally:
         await freezer.kill()
         process.wait()
-        guard.close()
+        guardian.close()
         await freezer.thaw()
         freezer.close()
 

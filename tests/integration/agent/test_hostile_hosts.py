@@ -87,7 +87,7 @@ async def test_a_process_in_uninterruptible_sleep_is_told_within_the_budget_and_
     error = await service.failure()
     assert error["code"] == "QUIESCE_REFUSED"
     assert session in error["detail"]
-    assert "not frozen within" in error["detail"]
+    assert "did not stop within" in error["detail"]
     await until(lambda: service.platform.trees(service.workspace_id) == trees)
     await neighbour.runs()
     await writes_on(service.live / "a")
@@ -114,17 +114,17 @@ async def test_a_guardian_that_cannot_look_at_the_volume_lets_its_command_run_ag
     """Beside a killed wrapper nobody else would let it go; a plain file stands for the cgroup's."""
     frozen = tmp_path / "cgroup.freeze"
     frozen.write_text("1")
-    guard = GuardianHandle(tmp_path, frozen.name, "0")
+    guardian = GuardianHandle(tmp_path, frozen.name, "0")
     try:
-        guard.holds_until(time.monotonic(), f"{hung_volume.path.parent}/trees/name/root")
+        guardian.arm(time.monotonic(), f"{hung_volume.path.parent}/trees/name/root")
         await until(lambda: frozen.read_text() == "0")
         assert hung_volume.read.is_set()
-        closing = asyncio.create_task(in_daemon_thread(guard.close))
+        closing = asyncio.create_task(in_daemon_thread(guardian.close))
         async with asyncio.timeout(60):
             await closing
     finally:
         hung_volume.let_go()
-        guard._process.wait()
+        guardian._process.wait()
 
 
 @pytest.fixture

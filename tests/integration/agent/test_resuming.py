@@ -10,7 +10,7 @@ import pytest
 from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, cgroups_of, until
 
 from wvs.agent import Unreachable, register
-from wvs.agent.transport import Transport
+from wvs.agent.transport import AgentTransport
 from wvs.domain.states import TaskState
 
 Arrange = Callable[[Callable[[], Awaitable[None]]], None]
@@ -24,9 +24,9 @@ class Answers:
         self.on_their_way = asyncio.Event()
         self.may_arrive = asyncio.Event()
         fate = iter(fates)
-        real = Transport.call
+        real = AgentTransport.call
 
-        async def call(transport: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        async def call(transport: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
             if body is None or body.get("kind") != "still_frozen":
                 return await real(transport, method, path, answer, body)
             self.tokens.append(body["token"])
@@ -41,7 +41,7 @@ class Answers:
                     await self.may_arrive.wait()
             return await real(transport, method, path, answer, body)
 
-        monkeypatch.setattr(Transport, "call", call)
+        monkeypatch.setattr(AgentTransport, "call", call)
 
 
 async def test_it_runs_again_before_its_answer_has_arrived(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,15 +163,15 @@ async def test_the_answer_after_a_snapshot_waits_for_the_next_freeze_at_once(
 ) -> None:
     """Nothing is new for the agent when the freeze is over, so that no request follows that answer."""
     calls: list[str] = []
-    real = Transport.call
+    real = AgentTransport.call
 
-    async def call(transport: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def call(transport: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         calls.append((body or {}).get("kind", method))
         return await real(transport, method, path, answer, body)
 
     async with await register(service.url, service.name, agent="counter"):
         await service.snapshot()
-        monkeypatch.setattr(Transport, "call", call)
+        monkeypatch.setattr(AgentTransport, "call", call)
         for _ in range(3):
             _, state = await service.snapshot()
             assert state is TaskState.SUCCEEDED
@@ -189,10 +189,10 @@ async def test_nobody_runs_on_in_the_old_tree_when_a_snapshot_follows_a_switch_a
     snapshot_id, _ = await service.snapshot()
     wrong: list[str] = []
     held_back = asyncio.Event()
-    real = Transport.call
+    real = AgentTransport.call
     follows = asyncio.Event()
 
-    async def call(transport: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def call(transport: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         if follows.is_set() and (body or {}).get("kind") == "still_frozen":
             follows.clear()
             await real(transport, method, path.partition("?")[0], answer, body)
@@ -210,7 +210,7 @@ async def test_nobody_runs_on_in_the_old_tree_when_a_snapshot_follows_a_switch_a
             while not await service.platform.pool.fetchval(query, service.workspace_id, number):
                 await asyncio.sleep(0.005)
 
-    monkeypatch.setattr(Transport, "call", call)
+    monkeypatch.setattr(AgentTransport, "call", call)
     session = await register(service.url, service.name, agent="counter", on_thaw=on_thaw)
     async with session:
         for _ in range(5):

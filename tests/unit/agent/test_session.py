@@ -8,17 +8,17 @@ from typing import Any, cast
 import pytest
 
 from wvs.agent.hooks import Hooks
-from wvs.agent.protocol import Directive, DirectiveKind, RegistrationDocument, SessionDocument
+from wvs.agent.protocol import DirectiveDocument, Instruction, RegistrationDocument, SessionIds
 from wvs.agent.session import Session
-from wvs.agent.transport import Transport
+from wvs.agent.transport import AgentTransport
 
-WORD = {"number": 3, "kind": DirectiveKind.CONFIRM, "epoch": 1, "member": True, "budget_s": 10.0}
+WORD = {"number": 3, "kind": Instruction.CONFIRM, "epoch": 1, "member": True, "budget_s": 10.0}
 
 
 class Script:
     """In the place of the transport: answers with the next directive, and notes what was said."""
 
-    def __init__(self, *directives: Directive) -> None:
+    def __init__(self, *directives: DirectiveDocument) -> None:
         self._directives = list(directives)
         self.said: list[dict[str, Any]] = []
         self.is_over = asyncio.Event()
@@ -58,17 +58,17 @@ async def test_it_goes_on_only_from_the_freeze_and_in_the_tree_that_it_stands_st
     async def on_switch(_tree: object) -> None:
         raise AssertionError("nobody switches")
 
-    run = Directive(number=1, kind=DirectiveKind.RUN, epoch=1, path=str(root))
-    freeze = Directive(
-        number=2, kind=DirectiveKind.FREEZE, epoch=1, freeze=7, member=True, budget_s=10.0, path=str(root)
+    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, path=str(root))
+    freeze = DirectiveDocument(
+        number=2, kind=Instruction.FREEZE, epoch=1, freeze=7, member=True, budget_s=10.0, path=str(root)
     )
     asked = {**WORD, "freeze": 7, "resume": True, "path": str(root), **changes}
     if asked["path"] == "another":
         asked["path"] = os.fspath(root.parent.parent / "another" / "root")
-    script = Script(freeze, Directive(**asked))
+    script = Script(freeze, DirectiveDocument(**asked))
     hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch)
     session = Session(
-        cast("Transport", script), RegistrationDocument(SessionDocument("sess_x", "ws_x"), run), hooks, 30.0
+        cast("AgentTransport", script), RegistrationDocument(SessionIds("sess_x", "ws_x"), run), hooks, 30.0
     )
     session.follow()
     async with asyncio.timeout(20):

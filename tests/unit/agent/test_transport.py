@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from wvs.agent.errors import AgentError, Rejected, Unreachable
-from wvs.agent.transport import Transport
+from wvs.agent.transport import AgentTransport
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{"a":1}'
 
@@ -24,10 +24,10 @@ class Server:
         self.port = 0
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncGenerator[Transport]:
+    async def running(self) -> AsyncGenerator[AgentTransport]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
-        transport = Transport(f"http://127.0.0.1:{self.port}/behind a proxy/")
+        transport = AgentTransport(f"http://127.0.0.1:{self.port}/behind a proxy/")
         try:
             yield transport
         finally:
@@ -55,7 +55,7 @@ class Server:
         return head + await reader.readexactly(length)
 
 
-async def call(transport: Transport, body: Any = None) -> Any:
+async def call(transport: AgentTransport, body: Any = None) -> Any:
     async with asyncio.timeout(20):
         return await transport.call("GET" if body is None else "POST", "/v1/x?after=1", dict[str, int], body)
 
@@ -95,18 +95,18 @@ async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (None, "closed before an answer came"),
+        (None, "closed before the answer was complete"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 7; close\r\n\r\n{", "HttpParser"),
-        (b'HTTP/1.1 200 OK\r\nX: close\r\nContent-Length: 70\r\n\r\n{"a":1}', "closed before an answer came"),
-        (b"HTTP/1.1 200 OK\r\nX: close", "closed before an answer came"),
+        (b'HTTP/1.1 200 OK\r\nX: close\r\nContent-Length: 70\r\n\r\n{"a":1}', "closed before the answer was complete"),
+        (b"HTTP/1.1 200 OK\r\nX: close", "closed before the answer was complete"),
         (b"SSH-2.0-OpenSSH close\r\n", "HttpParser"),
-        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "something else answers"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "the answer is not from WVS"),
         (b"HTTP/1.1 503 Gone\r\nContent-Length: 0\r\n\r\n", "the service answers 503"),
-        (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "something else answers 302"),
+        (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "the answer 302 is not from WVS"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + 4096 * b" " + b"\r\n", "x"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + 2_000_000 * b" ", "does not end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + 2_000_000 * b" ", "longer than"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nclose", "HttpParserUpgrade"),
-        (b"HTTP/1.1 200 OK\r\nX-Long: " + 2_000_000 * b"x", "does not end"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: " + 2_000_000 * b"x", "longer than"),
     ],
 )
 async def test_what_is_no_answer_leaves_the_service_unreachable(answer: bytes | None, told: str) -> None:
@@ -155,7 +155,7 @@ async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    transport = Transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    transport = AgentTransport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await transport.call("GET", "/first", dict[str, int])
@@ -167,13 +167,13 @@ async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -
 
 async def test_where_nobody_listens_the_service_is_unreachable() -> None:
     with pytest.raises(Unreachable, match="ConnectionRefusedError"):
-        await call(Transport("http://127.0.0.1:1"))
+        await call(AgentTransport("http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8787", "http://", "http://ünï.example"])
 def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
     with pytest.raises(AgentError, match="no http or https URL"):
-        Transport(url)
+        AgentTransport(url)
 
 
 def test_it_works_on_the_loop_of_others() -> None:
