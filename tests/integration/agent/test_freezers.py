@@ -1,4 +1,4 @@
-"""The kernel's freezers on real processes."""
+"""The kernel's freezers with real processes."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ async def counting(directory: Path, freezer: Freezer) -> CommandProcess:
     return command
 
 
-async def test_a_frozen_tree_stands_still_and_goes_on_after_the_thaw(freezer: Freezer, tmp_path: Path) -> None:
+async def test_a_frozen_tree_does_not_run_until_the_thaw(freezer: Freezer, tmp_path: Path) -> None:
     await counting(tmp_path, freezer)
     await freezer.freeze()
     before = sorted(tmp_path.iterdir()), count(tmp_path)
@@ -61,7 +61,7 @@ async def test_a_frozen_tree_stands_still_and_goes_on_after_the_thaw(freezer: Fr
     await until(lambda: count(tmp_path) > before[1])
 
 
-async def test_a_frozen_tree_is_killed_without_running_on(freezer: Freezer, tmp_path: Path) -> None:
+async def test_a_frozen_tree_is_killed_without_resuming(freezer: Freezer, tmp_path: Path) -> None:
     command = await counting(tmp_path, freezer)
     await freezer.freeze()
     before = count(tmp_path)
@@ -71,7 +71,7 @@ async def test_a_frozen_tree_is_killed_without_running_on(freezer: Freezer, tmp_
     assert count(tmp_path) == before
 
 
-async def test_a_thaw_by_somebody_else_is_noticed(freezer: Freezer, tmp_path: Path) -> None:
+async def test_a_thaw_by_another_process_is_noticed(freezer: Freezer, tmp_path: Path) -> None:
     await counting(tmp_path, freezer)
     await freezer.freeze()
     match freezer:
@@ -84,7 +84,7 @@ async def test_a_thaw_by_somebody_else_is_noticed(freezer: Freezer, tmp_path: Pa
     assert not freezer.still_frozen()
 
 
-async def test_a_thaw_that_was_taken_back_is_noticed(tmp_path: Path) -> None:
+async def test_a_thaw_followed_by_a_freeze_is_noticed(tmp_path: Path) -> None:
     try:
         freezer = CgroupV2Freezer(own_cgroup_v2() / f"wvs-{uuid.uuid4().hex}")
     except NoFreezer as reason:
@@ -105,11 +105,9 @@ async def test_a_thaw_that_was_taken_back_is_noticed(tmp_path: Path) -> None:
         freezer.close()
 
 
-async def test_a_process_that_vanishes_while_it_is_frozen_breaks_the_standstill(
-    freezer: Freezer, tmp_path: Path
-) -> None:
-    words = [sys.executable, "-c", "import os, time; os.fork(); open('up', 'a').write('x'); time.sleep(60)"]
-    CommandProcess(words, str(tmp_path), os.environ, freezer)
+async def test_a_process_that_ends_while_it_is_frozen_breaks_the_freeze(freezer: Freezer, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", "import os, time; os.fork(); open('up', 'a').write('x'); time.sleep(60)"]
+    CommandProcess(argv, str(tmp_path), os.environ, freezer)
     await until(lambda: (tmp_path / "up").exists() and (tmp_path / "up").read_text() == "xx")
     await freezer.freeze()
     os.kill(max(freezer.pids()), 9)
@@ -118,7 +116,7 @@ async def test_a_process_that_vanishes_while_it_is_frozen_breaks_the_standstill(
     await until(lambda: not freezer.still_frozen(), 2)
 
 
-async def test_a_host_without_cgroups_is_told_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_cgroups_the_error_names_every_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cgroups, "own_cgroup_v2", lambda: tmp_path / "absent")
     monkeypatch.setattr(cgroups, "own_cgroup_v1", lambda: tmp_path)
     with pytest.raises(NoFreezer, match=r"absent.*No such file.*v1 freezer cannot be used"):
@@ -126,7 +124,7 @@ async def test_a_host_without_cgroups_is_told_why(monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_may_not_make_cgroups_is_told_so() -> None:
+def test_without_the_right_to_create_a_cgroup_the_error_says_so() -> None:
     code = (
         "import os\nfrom wvs.agent.cgroup_freezer import kernel_freezer\n"
         "os.setuid(65534)\nkernel_freezer('wvs-x').close()"
@@ -138,7 +136,7 @@ def test_a_process_that_may_not_make_cgroups_is_told_so() -> None:
     assert "NoFreezer: cannot create a cgroup in" in result.stderr
 
 
-async def test_freezes_in_quick_succession_are_not_taken_for_somebody_elses(freezer: Freezer, tmp_path: Path) -> None:
+async def test_quick_successive_freezes_are_not_mistaken_for_foreign_thaws(freezer: Freezer, tmp_path: Path) -> None:
     await counting(tmp_path, freezer)
     for _ in range(20):
         await freezer.freeze()
@@ -147,8 +145,8 @@ async def test_freezes_in_quick_succession_are_not_taken_for_somebody_elses(free
         await freezer.thaw()
 
 
-async def test_a_tree_that_forks_all_the_time_is_frozen_every_time(freezer: Freezer, tmp_path: Path) -> None:
-    """v1 overlooks now and then who is just entering a vfork, and says FREEZING until it is told again."""
+async def test_a_tree_that_always_forks_is_frozen_every_time(freezer: Freezer, tmp_path: Path) -> None:
+    """v1 sometimes overlooks a process that is entering a vfork, and stays at FREEZING until the next write."""
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         await counting(tmp_path / name, freezer)

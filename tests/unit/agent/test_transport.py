@@ -1,4 +1,4 @@
-"""What may come over an agent's connection instead of the answer that it waits for."""
+"""Valid and invalid answers on an agent's connection."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ OK = b'HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{"a":1}'
 
 
 class Server:
-    """Answers each request with the next of `answers`, byte for byte; None closes the connection instead."""
+    """Answers each request with the next of `answers`, byte for byte. None closes the connection instead."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self._answers = list(answers)
@@ -77,14 +77,14 @@ async def test_one_connection_serves_one_request_after_the_other() -> None:
     "answer",
     [
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"a\r\n4\r\n":1}\r\n0\r\n\r\n',
-        b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"a":1}',  # its end is the connection's, RFC 9112 §6.3
+        b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"a":1}',  # it ends with the connection, RFC 9112 §6.3
         b'HTTP/1.0 200 OK\r\nX: close\r\n\r\n{"a":1}',
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
         b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK,
         OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"),
     ],
 )
-async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
+async def test_every_valid_form_of_an_answer_is_decoded(answer: bytes) -> None:
     server = Server(answer, OK)
     async with server.running() as transport:
         assert await call(transport) == {"a": 1}
@@ -93,7 +93,7 @@ async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (None, "closed before the answer was complete"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 7; close\r\n\r\n{", "HttpParser"),
@@ -109,20 +109,20 @@ async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
         (b"HTTP/1.1 200 OK\r\nX-Long: " + 2_000_000 * b"x", "longer than"),
     ],
 )
-async def test_what_is_no_answer_leaves_the_service_unreachable(answer: bytes | None, told: str) -> None:
+async def test_an_invalid_answer_makes_the_service_unreachable(answer: bytes | None, message: str) -> None:
     server = Server(answer, OK)
     async with server.running() as transport:
-        if told == "x":
+        if message == "x":
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await transport.call("GET", "/v1/x", dict[str, int])
         else:
-            with pytest.raises(Unreachable, match=told):
+            with pytest.raises(Unreachable, match=message):
                 await call(transport)
-        assert await call(transport) == {"a": 1}  # on a new connection where the old one is of no use
+        assert await call(transport) == {"a": 1}  # on a new connection if the old one is unusable
 
 
-async def test_a_refusal_is_told_with_its_code_and_hint() -> None:
+async def test_a_refusal_is_raised_with_its_code_and_hint() -> None:
     problem = b'{"code":"FREEZE_STALE","detail":"over","hint":"ask"}'
     answer = b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%s" % (len(problem), problem)
     server = Server(answer, OK)
@@ -135,7 +135,7 @@ async def test_a_refusal_is_told_with_its_code_and_hint() -> None:
 
 
 @pytest.mark.parametrize("surplus", [OK.replace(b"1}", b"2}"), b"HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\n{", b"H"])
-async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(surplus: bytes) -> None:
+async def test_an_answer_without_a_request_does_not_answer_the_next_one(surplus: bytes) -> None:
     server = Server(OK + surplus, OK.replace(b"1}", b"3}"))
     async with server.running() as transport:
         assert await call(transport) == {"a": 1}
@@ -143,7 +143,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(sur
         assert await call(transport) == {"a": 3}
 
 
-async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -> None:
+async def test_the_answer_to_a_cancelled_request_never_answers_another_one() -> None:
     late = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,19 +165,19 @@ async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -
     server.close()
 
 
-async def test_where_nobody_listens_the_service_is_unreachable() -> None:
+async def test_a_port_without_a_listener_makes_the_service_unreachable() -> None:
     with pytest.raises(Unreachable, match="ConnectionRefusedError"):
         await call(AgentTransport("http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8787", "http://", "http://ünï.example"])
-def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(AgentError, match="no http or https URL"):
         AgentTransport(url)
 
 
-def test_it_works_on_the_loop_of_others() -> None:
-    """Whose transports are of no class of asyncio."""
+def test_it_works_on_uvloop() -> None:
+    """Its transports inherit from no class of asyncio."""
 
     async def main() -> None:
         server = Server(OK, OK)
