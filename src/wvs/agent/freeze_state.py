@@ -73,21 +73,21 @@ class FreezeState:
         """Whether the agent has not run since `freeze`, as far as its hook can see."""
         return self._hooks.still_frozen()
 
-    def extend(self, budget_s: float, asked_at: float) -> None:
-        """Moves the deadline: the service holds the freeze for `budget_s` seconds from `asked_at`.
+    def extend(self, budget_s: float, requested_at: float) -> None:
+        """Moves the deadline: the service holds the freeze for `budget_s` seconds from `requested_at`.
 
         Not from now: the answer may have arrived late.
         """
-        self.deadline = asked_at + budget_s + GRACE_S
+        self.deadline = requested_at + budget_s + GRACE_S
         self._hooks.on_deadline(self.deadline)
 
     async def thaw(self) -> None:
-        """Resumes the agent. Its token is never sent again."""
+        """Resumes the agent. The next freeze has another token."""
         self._reset()
         await self._hooks.on_thaw()
 
     async def switch(self, tree: Tree) -> None:
-        """Moves the agent to `tree`. It is frozen before, so that it never runs in the old tree again."""
+        """Moves the agent to `tree`. An agent that runs is frozen first, so that it writes no more to the old tree."""
         self._hooks.on_deadline(asyncio.get_running_loop().time() + GRACE_S)
         if not self.is_frozen:
             self.is_frozen = True

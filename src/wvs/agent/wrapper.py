@@ -240,8 +240,8 @@ class _Wrapper:
             await self._session.leave()
         except AgentError as error:
             self._assignment.report(
-                f"session {self._session.id} continues to block freezes: {error}. "
-                f"All its processes have ended, so it is safe to run: wvsctl session evict {self._session.id}"
+                f"session {self._session.id} continues to block freezes ({error}). "
+                f"All its processes have ended, so run: wvsctl session evict {self._session.id}"
             )
 
     def _forward(self, number: int) -> None:
