@@ -74,7 +74,7 @@ async def test_an_executor_that_stalls_after_the_confirmation_replaces_no_tree_o
         nonlocal ran_on
         if isinstance(command, FinishSetCurrent) and not ran_on:
             # Like a stopped process: it neither extends the freeze nor learns that this failed.
-            await service.platform.pool.execute("UPDATE wvs.freezes SET allow_until = now() WHERE phase <> 'over'")
+            await service.platform.pool.execute("UPDATE wvs.freezes SET holds_until = now() WHERE phase <> 'over'")
             before = (old / "n").read_text()
             await until(lambda: (old / "n").read_text() not in ("", before))
             ran_on = True
