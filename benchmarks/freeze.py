@@ -33,7 +33,8 @@ from benchmarks.requests import Client
 from benchmarks.snapshot import grow
 from wvs.agent.hooks import Hooks
 from wvs.agent.protocol import Tree
-from wvs.agent.session import Session, open_session
+from wvs.agent.registration import open_session
+from wvs.agent.session import Session
 from wvs.domain.ids import WORKSPACE, format_id
 
 AGENT = """

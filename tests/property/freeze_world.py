@@ -1,7 +1,7 @@
-"""Freezes as they really are opened, answered and closed, around agents whose every moment is known.
+"""Real freezes around simulated agents.
 
-The executor's `frozen` block, the registry of sessions and their SQL are the real ones, on a real Postgres. Agents are
-played, so that the truth is known: when each of them ran. `Tick` is the order in which things happened.
+The executor's `frozen` block, the registry of sessions and their SQL are the real ones, on a real Postgres. The agents
+are simulated, so that the test knows when each of them ran. `Tick` is the order of all steps.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from wvs.telemetry.metrics import Metrics
 
 BUDGET_S = 30.0
 Tick = int
-Word = Callable[[], Awaitable[object]]
+Delivery = Callable[[], Awaitable[object]]
 
 
 class Agent:
-    """One program with its wrapper, which obeys unless a rule says otherwise."""
+    """One program with its wrapper. It obeys unless a rule of the machine decides otherwise."""
 
     def __init__(self, session_id: UUID, *, runs: bool, epoch: int, now: Tick) -> None:
         self.id = session_id
@@ -62,7 +62,7 @@ class Agent:
 
 
 class DeadPool:
-    """What an executor that was killed still can do: nothing."""
+    """A pool that refuses every connection once its executor was killed."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -111,7 +111,7 @@ class Attempt:
         except EngineError as error:
             self.error = error
         except ConnectionResetError:
-            pass  # it was killed
+            pass  # the executor was killed
 
     def _job(self) -> Any:
         world = self._world
@@ -123,7 +123,7 @@ class Attempt:
             settings=SimpleNamespace(freeze_budget_s=BUDGET_S),
             volume=SimpleNamespace(engine=SimpleNamespace(name="copy")),
             hint_sessions=lambda: None,
-            freeze_heard=world.heard,
+            freeze_heard=world.acknowledged,
             metrics=world.metrics,
         )
         return SimpleNamespace(
@@ -132,20 +132,20 @@ class Attempt:
 
 
 class World:
-    """One workspace with its agents, and whatever executor works on it."""
+    """One workspace with its agents and its executor."""
 
     def __init__(self, pool: Pool, metrics: Metrics) -> None:
         self.pool = pool
         self.metrics = metrics
         self.sessions = Sessions(pool)
-        self.heard = Broadcast()
+        self.acknowledged = Broadcast()
         self.workspace_id, self.task_id = uuid.uuid4(), uuid.uuid4()
         self.fence = 0
         self.agents: list[Agent] = []
         self.attempt: Attempt | None = None
         self.finished: list[Attempt] = []
         self.epoch = 1
-        self.in_flight: list[Word] = []
+        self.in_flight: list[Delivery] = []
         self._now: Tick = 0
 
     def tick(self) -> Tick:
@@ -162,8 +162,8 @@ class World:
         await self.pool.execute("INSERT INTO wvs.lanes (workspace_id) VALUES ($1)", self.workspace_id)
 
     async def settle(self) -> None:
-        """Lets the executor go as far as it can by now."""
-        self.heard.tell()
+        """Lets the executor advance as far as it can."""
+        self.acknowledged.notify()
         await asyncio.sleep(0.01)
         if self.attempt is not None and self.attempt.task.done():
             self.attempt.task.result()
@@ -195,7 +195,7 @@ class World:
             await freezes.abandon(connection, self.workspace_id, self.fence)  # type: ignore[arg-type]
 
     async def move_tree(self, fence: int) -> None:
-        """What the commit of a new live tree does to the lane and the workspace, in one transaction."""
+        """Changes lane and workspace as the commit of a new live tree does, in one transaction."""
         async with self.pool.acquire() as connection, connection.transaction():
             await connection.execute(
                 "UPDATE wvs.lanes SET link_pending = 2 WHERE workspace_id = $1 AND fence = $2", self.workspace_id, fence
@@ -204,7 +204,7 @@ class World:
         self.epoch += 1
 
     async def jump(self, seconds: float) -> None:
-        """The database's clock jumps: on by `seconds`, or back."""
+        """Lets the database's clock jump by `seconds`; a negative number jumps back."""
         await self.pool.execute(
             "UPDATE wvs.freezes SET holds_until = holds_until - make_interval(secs => $2) WHERE workspace_id = $1",
             self.workspace_id,
@@ -222,23 +222,27 @@ class World:
         self.agents.append(Agent(session.id, runs=runs, epoch=directive.epoch, now=self.tick()))
 
     async def poll(self, agent: Agent, *, lost: bool, refuses: bool) -> None:
-        """One directive and what the agent makes of it; a word that is lost may still come, later."""
-        told = await self.sessions.heard(agent.id)
-        match told.kind:
+        """Polls one directive and obeys it. A lost acknowledgement may still arrive later."""
+        directive = await self.sessions.renew_lease(agent.id)
+        match directive.kind:
             case DirectiveKind.RUN:
                 if not agent.runs:
                     agent.thaw(self.tick())
-            case DirectiveKind.FREEZE if told.member and agent.acked != told.freeze:
-                await self._stand_still(agent, told.freeze or 0, lost=lost, refuses=refuses)
+            case DirectiveKind.FREEZE if directive.member and agent.acked != directive.freeze:
+                await self._freeze_agent(agent, directive.freeze or 0, lost=lost, refuses=refuses)
             case DirectiveKind.FREEZE:
                 pass
             case DirectiveKind.CONFIRM:
-                token = self._token_for(agent, told.freeze or 0, resume=told.resume) + (1 if agent.lies else 0)
-                await self._say(agent, Acknowledgement(AckKind.STILL_FROZEN, told.freeze or 0, str(token)), lost=lost)
+                token = self._token_for(agent, directive.freeze or 0, resume=directive.resume) + (
+                    1 if agent.lies else 0
+                )
+                await self._acknowledge(
+                    agent, Acknowledgement(AckKind.STILL_FROZEN, directive.freeze or 0, str(token)), lost=lost
+                )
             case DirectiveKind.SWITCH:
-                agent.epoch = told.epoch
+                agent.epoch = directive.epoch
                 agent.thaw(self.tick())
-                await self.sessions.switched(agent.id, told.epoch)
+                await self.sessions.switched(agent.id, directive.epoch)
             case DirectiveKind.END:
                 agent.change(runs=False, now=self.tick())
                 agent.is_registered = False
@@ -247,44 +251,44 @@ class World:
         if agent.resumed is not None and agent.resumed[0] == freeze:
             return agent.resumed[1]
         if agent.runs or agent.acked != freeze:
-            agent.token += 1  # somebody thawed it
+            agent.token += 1  # another process thawed it
         token = agent.token
         if resume and not agent.runs:
             agent.resumed = (freeze, token)
             agent.thaw(self.tick())
         return token
 
-    async def _stand_still(self, agent: Agent, freeze: int, *, lost: bool, refuses: bool) -> None:
+    async def _freeze_agent(self, agent: Agent, freeze: int, *, lost: bool, refuses: bool) -> None:
         if refuses:
             if not agent.runs:
                 agent.thaw(self.tick())
             agent.acked = freeze
-            await self._say(agent, Acknowledgement(AckKind.REFUSED, freeze, reason="no"), lost=lost)
+            await self._acknowledge(agent, Acknowledgement(AckKind.REFUSED, freeze, reason="no"), lost=lost)
             return
         if agent.runs:
             agent.change(runs=False, now=self.tick())
         agent.acked = None if lost else freeze
-        await self._say(agent, Acknowledgement(AckKind.FROZEN, freeze, str(agent.token), "ok"), lost=lost)
+        await self._acknowledge(agent, Acknowledgement(AckKind.FROZEN, freeze, str(agent.token), "ok"), lost=lost)
         agent.acked = freeze
 
-    async def _say(self, agent: Agent, word: Acknowledgement, *, lost: bool) -> None:
+    async def _acknowledge(self, agent: Agent, ack: Acknowledgement, *, lost: bool) -> None:
         async def deliver() -> None:
             try:
-                await self.sessions.acknowledge(agent.id, word)
+                await self.sessions.acknowledge(agent.id, ack)
             except Refused:
-                pass  # FREEZE_STALE: it is not the time for this word
+                pass  # FREEZE_STALE: the freeze does not wait for this acknowledgement
 
         if lost:
             self.in_flight.append(deliver)
         else:
             await deliver()
 
-    def in_the_old_tree(self) -> list[Agent]:
-        """Who runs where nobody may, and is there to know better."""
-        there = (a for a in self.agents if a.is_registered and not a.is_evicted)
-        return [a for a in there if a.runs and a.epoch != self.epoch]
+    def running_in_old_tree(self) -> list[Agent]:
+        """Registered agents that run in a live tree that was replaced."""
+        present = (a for a in self.agents if a.is_registered and not a.is_evicted)
+        return [a for a in present if a.runs and a.epoch != self.epoch]
 
-    async def take_out(self, agent: Agent, state: SessionState) -> None:
+    async def remove(self, agent: Agent, state: SessionState) -> None:
         await self.sessions.leave(agent.id, state)
         agent.is_registered = False
         agent.is_evicted = state is SessionState.EVICTED

@@ -1,7 +1,7 @@
-"""The protocol of a freeze: whatever agents, executors, the network and the database's clock do, what is published was
-frozen from before the clone until after it, and every agent that lives runs again.
+"""The freeze protocol under faults of agents, executors, the network and the database's clock.
 
-A member that says `still_frozen` with its right token although it ran is not played: nobody but the stamps can tell.
+Two invariants: every published clone was made while all agents were frozen, and every live agent runs again. A member
+that confirms with the right token although it ran is not simulated: only the stamps can notice that.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Bed:
 
 
 class FreezeMachine(RuleBasedStateMachine):
-    """No preconditions: how far the executor is by now is a matter of time, and must not decide what is drawn."""
+    """It has no preconditions: the progress of the executor depends on timing and must not influence the draws."""
 
     bed: Bed
 
@@ -73,8 +73,8 @@ class FreezeMachine(RuleBasedStateMachine):
         self.bed.run(self.world.settle())
 
     def _agent(self, pick: int) -> Agent | None:
-        there = [a for a in self.world.agents if a.is_registered and a.has_wrapper]
-        return there[pick % len(there)] if there else None
+        present = [a for a in self.world.agents if a.is_registered and a.has_wrapper]
+        return present[pick % len(present)] if present else None
 
     @rule()
     def register(self) -> None:
@@ -92,8 +92,8 @@ class FreezeMachine(RuleBasedStateMachine):
             self._do(self.world.poll(agent, lost=lost, refuses=refuses))
 
     @rule(stages=st.sampled_from([1, 1, 1, 2, 3, 9]), kind=kinds)
-    def everybody_goes_on(self, stages: int, kind: TaskKind) -> None:
-        """The next things that a quiet day would bring."""
+    def everybody_advances(self, stages: int, kind: TaskKind) -> None:
+        """The next steps of a freeze without faults."""
         for _ in range(stages):
             attempt = self.world.attempt
             if attempt is None:
@@ -130,22 +130,22 @@ class FreezeMachine(RuleBasedStateMachine):
 
     @rule(pick=picks, chance=st.booleans())
     def agent_thaws_by_itself(self, pick: int, *, chance: bool) -> None:
-        """For want of a word, or because somebody else thawed it. For a new live tree only once the hold is over."""
+        """Without contact, or thawed by another process. While a live tree is replaced, only after the hold ran out."""
         agent = self._agent(pick)
         moves = self.world.attempt is not None and self.world.attempt.kind is TaskKind.CURRENT_SET
         if not chance or agent is None or agent.runs or (moves and self.bed.run(self.world.holds())):
             return
-        agent.epoch = self.world.epoch  # it goes where the link leads
+        agent.epoch = self.world.epoch  # it follows the link
         agent.thaw(self.world.tick())
 
     @rule(pick=picks, back=st.booleans())
-    def late_word_arrives(self, pick: int, *, back: bool) -> None:
-        """In any order, and perhaps again later."""
-        if words := self.world.in_flight:
-            word = words[pick % len(words)]
+    def late_acknowledgement_arrives(self, pick: int, *, back: bool) -> None:
+        """In any order, and possibly more than once."""
+        if deliveries := self.world.in_flight:
+            deliver = deliveries[pick % len(deliveries)]
             if not back:
-                words.remove(word)
-            self._do(word())  # type: ignore[arg-type]
+                deliveries.remove(deliver)
+            self._do(deliver())  # type: ignore[arg-type]
 
     @rule(pick=picks, lies=seldom)
     def agent_lies_about_its_token(self, pick: int, *, lies: bool) -> None:
@@ -159,17 +159,17 @@ class FreezeMachine(RuleBasedStateMachine):
 
     @rule(pick=picks, chance=seldom, evicted=st.booleans())
     def session_ends(self, pick: int, *, chance: bool, evicted: bool) -> None:
-        there = [a for a in self.world.agents if a.is_registered]
-        if not chance or not there:
+        present = [a for a in self.world.agents if a.is_registered]
+        if not chance or not present:
             return
-        agent = there[pick % len(there)]
+        agent = present[pick % len(present)]
         if not evicted:
             agent.change(runs=False, now=self.world.tick())
-        self._do(self.world.take_out(agent, SessionState.EVICTED if evicted else SessionState.ENDED))
+        self._do(self.world.remove(agent, SessionState.EVICTED if evicted else SessionState.ENDED))
 
     @rule(chance=seldom, seconds=st.sampled_from([1.0, 31.0, 31.0, 100.0]), back=st.booleans())
     def clock_jumps(self, seconds: float, *, chance: bool, back: bool) -> None:
-        """Not back while a live tree is being replaced: there the agent's own deadline is trusted, too."""
+        """Not back while a live tree is being replaced: that also relies on the agent's own deadline."""
         attempt = self.world.attempt
         if not chance or (back and attempt is not None and attempt.kind is TaskKind.CURRENT_SET):
             return
@@ -183,19 +183,19 @@ class FreezeMachine(RuleBasedStateMachine):
                 self._do(self.world.reap())
 
     @rule(chance=st.booleans())
-    def executor_waits_no_longer(self, *, chance: bool) -> None:
-        """Its budget is over, or somebody cancelled the task."""
+    def executor_gives_up(self, *, chance: bool) -> None:
+        """Its budget is over, or the task was cancelled."""
         if chance and self.world.attempt is not None:
             self.world.attempt.cancel.request("over", ErrorCode.QUIESCE_TIMEOUT)
             self.bed.run(self.world.settle())
 
     @rule(chance=seldom)
-    def reaper_takes_a_living_executor_for_dead(self, *, chance: bool) -> None:
+    def reaper_mistakes_a_live_executor_for_dead(self, *, chance: bool) -> None:
         if chance:
             self._do(self.world.reap())
 
     @invariant()
-    def what_is_published_was_frozen(self) -> None:
+    def every_published_clone_was_frozen(self) -> None:
         self.bed.steps += 1
         for attempt in self.world.finished[self.checked :]:
             kind = "published" if attempt.published else str(attempt.error and attempt.error.code)
@@ -210,8 +210,8 @@ class FreezeMachine(RuleBasedStateMachine):
         self.checked = len(self.world.finished)
 
     @invariant()
-    def nobody_runs_in_a_tree_that_was_replaced(self) -> None:
-        for agent in self.world.in_the_old_tree():
+    def no_agent_runs_in_a_tree_that_was_replaced(self) -> None:
+        for agent in self.world.running_in_old_tree():
             what = (
                 f"{agent.id} runs in the live tree {agent.epoch}, which is {self.world.epoch} by now: {agent.moments}"
             )
@@ -219,7 +219,7 @@ class FreezeMachine(RuleBasedStateMachine):
             raise AssertionError(what)
 
     def teardown(self) -> None:
-        """Faults stop: a killed executor's freeze ends by its time, and whoever lives runs."""
+        """Faults stop: the freeze of a killed executor runs out, and every live agent resumes."""
         world = self.world
         if world.attempt is not None:
             self._do(world.kill_executor())
@@ -228,7 +228,7 @@ class FreezeMachine(RuleBasedStateMachine):
             if agent.is_registered and agent.has_wrapper:
                 for _ in range(2):
                     self._do(world.poll(agent, lost=False, refuses=False))
-                assert sys.exc_info()[0] is not None or agent.runs, f"{agent.id} stands still for ever"
+                assert sys.exc_info()[0] is not None or agent.runs, f"{agent.id} stays frozen for ever"
 
 
 @pytest.fixture
@@ -253,16 +253,16 @@ def play(bed: Bed, examples: int) -> None:
 
 
 @pytest.mark.timeout(0 if EXAMPLES > 25 else 600)
-def test_what_is_published_was_frozen_and_everybody_runs_again(bed: Bed, record_property: Any) -> None:
+def test_every_published_clone_was_frozen_and_every_agent_runs_again(bed: Bed, record_property: Any) -> None:
     play(bed, EXAMPLES)
     record_property("told", f"freeze machine: {bed.steps} steps, {dict(sorted(bed.outcomes.items()))}")
-    assert bed.outcomes.get("published", 0) > 0, "nothing was published, so nothing was proven"
+    assert bed.outcomes.get("published", 0) > 0, "no clone was published, so this run proves nothing"
 
 
 async def late_joiner(world: World) -> str:
-    """The outcome of a freeze that runs out during the clone, then comes back by the clock; somebody joined meanwhile.
+    """The outcome of a freeze that runs out during the clone, before the clock jumps back. A session joined meanwhile.
 
-    Who joined has no token: had it been told to run in between, nobody would know.
+    That session has no token, so a run in between could not be noticed.
     """
     await world.begin()
     await world.claim(TaskKind.SNAPSHOT_CREATE)
@@ -286,24 +286,24 @@ async def late_joiner(world: World) -> str:
     return "published" if attempt.error is None else str(attempt.error.code)
 
 
-def test_a_freeze_whose_hold_ran_out_stays_over_though_the_clock_jumps_back(bed: Bed) -> None:
+def test_a_freeze_that_ran_out_stays_over_when_the_clock_jumps_back(bed: Bed) -> None:
     world = World(bed.pool, bed.metrics)
     assert bed.run(late_joiner(world)) == "QUIESCE_BROKEN"
     assert [attempt.published for attempt in world.finished] == [None]
 
 
-def test_it_would_come_back_if_a_look_did_not_end_it(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted here: the machine meets this order of things too rarely (not in 2,000 examples)."""
-    monkeypatch.setattr("wvs.quiesce.sessions._LAPSED", 2 * sessions._LAPSED)
+def test_without_lapsing_such_a_freeze_would_come_back(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted here, because the machine reaches this order of steps too rarely (not in 2,000 examples)."""
+    monkeypatch.setattr("wvs.quiesce.sessions._LAPSED_FROM", 2 * sessions._LAPSED_FROM)
     assert bed.run(late_joiner(World(bed.pool, bed.metrics))) == "published"
 
 
-async def _ask_nobody(self: Freeze, *, resume: bool) -> None:
+async def _confirm_nothing(self: Freeze, *, resume: bool) -> None:
     self.outcome = "frozen"
 
 
 def _without_question(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
-    monkeypatch.setattr(Freeze, "confirm", _ask_nobody)
+    monkeypatch.setattr(Freeze, "confirm", _confirm_nothing)
 
 
 def _without_tokens(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
@@ -325,7 +325,7 @@ def _resumed_in_the_old_tree(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
         bed.run(bed.pool.execute(changed))
 
 
-def _everybody_let_go(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+def _everybody_resumed(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
     real = Freeze.confirm
 
     async def confirm(self: Freeze, *, resume: bool) -> None:
@@ -339,11 +339,11 @@ def _everybody_let_go(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
 
 
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
-    "nobody is asked again": _without_question,
+    "no member is asked to confirm": _without_question,
     "tokens are not compared": _without_tokens,
     "a tree moves without its freeze": _without_a_freeze_for_the_move,
-    "a tree moves after its agents were let go": _everybody_let_go,
-    "agents of the old tree are let go": _resumed_in_the_old_tree,
+    "a tree moves after its agents resumed": _everybody_resumed,
+    "agents of the old tree resume": _resumed_in_the_old_tree,
 }
 
 
@@ -353,6 +353,6 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
 def test_a_planted_bug_is_found(bug: str, bed: Bed, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
     PLANTED[bug](monkeypatch, bed)
     with contextlib.suppress(AssertionError, BaseExceptionGroup, HypothesisException):
-        play(bed, 2000)  # the same draws may meet another timing when they are tried again: the first find counts
+        play(bed, 2000)  # a repetition of the same draws may have another timing: the first find counts
     assert bed.violations
     record_property("told", f"{bug}: found after {bed.steps} steps")

@@ -1,7 +1,8 @@
-"""Sessions for agents: the API that a program uses to take part in freezes (docs/agents.md)."""
+"""Sessions for agents: the API with which a program takes part in freezes (docs/agents.md)."""
 
-from wvs.agent.errors import AgentError, FreezeRefused, Rejected, Unreachable
+from wvs.agent.errors import AgentError, CannotFreeze, Rejected, Unreachable
 from wvs.agent.protocol import Tree
-from wvs.agent.session import Session, register
+from wvs.agent.registration import register
+from wvs.agent.session import Session
 
-__all__ = ["AgentError", "FreezeRefused", "Rejected", "Session", "Tree", "Unreachable", "register"]
+__all__ = ["AgentError", "CannotFreeze", "Rejected", "Session", "Tree", "Unreachable", "register"]

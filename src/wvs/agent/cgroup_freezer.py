@@ -1,4 +1,4 @@
-"""The kernel's freezers: cgroup v2 where it is mounted, else the freezer of cgroup v1."""
+"""The kernel's freezers: cgroup v2 where it can be used, else the freezer of cgroup v1."""
 
 import asyncio
 import errno
@@ -12,20 +12,20 @@ from typing import ClassVar, Final
 
 from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
 from wvs.agent.errors import NoFreezer
-from wvs.agent.freezer import Freezer, send_all, until, until_dead, until_thawed
+from wvs.agent.freezer import Freezer, poll_until, signal_all, wait_until_dead, wait_until_thawed
 from wvs.agent.guardian_handle import GuardianHandle
 
-_TOLD_WITHIN_S: Final = 0.012
-"""The kernel tells of changes at most every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV), the last one late."""
+_NOTIFY_INTERVAL_S: Final = 0.012
+"""The kernel notifies at most every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV); it delays the last notification."""
 
-_LINKS_OF_A_LEAF: Final = 2
-"""A directory of a cgroup filesystem has a link more for each one in it, which spares a look at its forty files."""
+_LEAF_LINKS: Final = 2
+"""A cgroup directory has one more link for each child. Without children, its forty files need not be listed."""
 
 
 def kernel_freezer(name: str) -> Freezer:
-    """A new cgroup `name` of the better hierarchy that can be used. Raises `NoFreezer`, saying why none can."""
+    """Creates cgroup `name` in the v2 hierarchy, else in v1. Raises `NoFreezer` with the reason for each hierarchy."""
     reasons: list[str] = []
-    for kind, own in ((CgroupV2, own_cgroup_v2), (CgroupV1, own_cgroup_v1)):
+    for kind, own in ((CgroupV2Freezer, own_cgroup_v2), (CgroupV1Freezer, own_cgroup_v1)):
         try:
             return kind(own() / name)
         except NoFreezer as reason:
@@ -33,28 +33,28 @@ def kernel_freezer(name: str) -> Freezer:
     raise NoFreezer("; ".join(reasons))
 
 
-class _Cgroup(Freezer):
-    """A directory of its own; the descriptor on `cgroup.procs` is opened ahead, for a child that only may write."""
+class _CgroupFreezer(Freezer):
+    """One cgroup directory. `cgroup.procs` is opened in advance: a child between fork and exec only writes to it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._before: list[int] | None = None
+        self._frozen_pids: list[int] | None = None
         try:
             directory.mkdir()
         except OSError as error:
-            raise NoFreezer(f"no cgroup can be made in {directory.parent} ({error.strerror})") from None
+            raise NoFreezer(f"cannot create a cgroup in {directory.parent} ({error.strerror})") from None
         try:
-            self._try_out()
+            self._probe()
             self._procs = os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             directory.rmdir()
             raise NoFreezer(f"{self.name} cannot be used in {directory.parent} ({error.strerror})") from None
 
     @abstractmethod
-    def _try_out(self) -> None:
-        """Raises `OSError` unless this process may move itself in, which needs more than making the directory."""
+    def _probe(self) -> None:
+        """Raises `OSError` unless this process may enter the cgroup, which needs more rights than to create it."""
 
-    def _move_in_and_out(self) -> None:
+    def _enter_and_leave(self) -> None:
         (self.directory / "cgroup.procs").write_text("0")
         (self.directory.parent / "cgroup.procs").write_text("0")
 
@@ -65,50 +65,50 @@ class _Cgroup(Freezer):
         return sorted(set(self._members()))
 
     def _members(self) -> Iterator[int]:
-        for directory in _with_inner(self.directory):
+        for directory in _with_descendants(self.directory):
             try:
                 yield from map(int, _read(f"{directory}/cgroup.procs").split())
             except FileNotFoundError:
-                pass  # a cgroup that the tree made in its own was removed meanwhile
+                pass  # the processes removed a child cgroup meanwhile
 
     def close(self) -> None:
         os.close(self._procs)
-        for directory in sorted(_with_inner(self.directory), reverse=True):
+        for directory in sorted(_with_descendants(self.directory), reverse=True):
             _remove(directory)
 
 
-class CgroupV2(_Cgroup):
+class CgroupV2Freezer(_CgroupFreezer):
     """`cgroup.freeze`, confirmed by `cgroup.events`."""
 
     name: ClassVar[str] = "cgroup v2"
 
-    def _try_out(self) -> None:
+    def _probe(self) -> None:
         if not (self.directory / "cgroup.freeze").exists():
             raise OSError(errno.ENOSYS, "the kernel has no cgroup.freeze")
-        self._move_in_and_out()
-        self._switch = os.open(self.directory / "cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
-        self._events = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        self._witness = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        self._touched = time.monotonic()
+        self._enter_and_leave()
+        self._freeze_file = os.open(self.directory / "cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
+        self._events_file = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        self._notifications = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        self._thawed_at = time.monotonic()
 
     async def freeze(self) -> None:
-        self._forget_changes()
-        self._turn(b"1")
-        await until(lambda: self._says("frozen 1"))
-        await self._until_told()
-        self._before = self.pids()
+        self._discard_notifications()
+        self._write_freeze(b"1")
+        await poll_until(lambda: self._reports("frozen 1"))
+        await self._until_notified()
+        self._frozen_pids = self.pids()
 
     async def thaw(self) -> None:
-        self._before = None
-        self._turn(b"0")
-        if not self._says("frozen 0"):
-            await until_thawed(lambda: self._says("frozen 0"))
-        self._touched = time.monotonic()
+        self._frozen_pids = None
+        self._write_freeze(b"0")
+        if not self._reports("frozen 0"):
+            await wait_until_thawed(lambda: self._reports("frozen 0"))
+        self._thawed_at = time.monotonic()
 
-    def holds(self) -> bool:
-        """Also knows of a thaw that was taken back, unless that was in the last 10 ms."""
-        lasted = self._before is not None and self._says("frozen 1") and not self._is_told()
-        return lasted and self.pids() == self._before
+    def still_frozen(self) -> bool:
+        """Also notices a thaw followed by a freeze, unless that happened in the last 10 ms."""
+        is_unbroken = self._frozen_pids is not None and self._reports("frozen 1") and not self._is_notified()
+        return is_unbroken and self.pids() == self._frozen_pids
 
     async def kill(self) -> None:
         try:
@@ -116,47 +116,47 @@ class CgroupV2(_Cgroup):
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM):
                 raise
-            # Before Linux 5.14: frozen first, or they could fork faster than they are killed. They die frozen.
-            self._turn(b"1")
-            send_all(self.pids())
-        await until_dead(lambda: self._says("populated 0"), self.pids)
+            # Before Linux 5.14. Frozen first, or the tree could fork faster than it is killed. Frozen processes die.
+            self._write_freeze(b"1")
+            signal_all(self.pids())
+        await wait_until_dead(lambda: self._reports("populated 0"), self.pids)
 
-    def guard(self) -> GuardianHandle:
+    def start_guardian(self) -> GuardianHandle:
         return GuardianHandle(self.directory, "cgroup.freeze", "0")
 
     def close(self) -> None:
-        for descriptor in (self._switch, self._events, self._witness):
+        for descriptor in (self._freeze_file, self._events_file, self._notifications):
             os.close(descriptor)
         super().close()
 
-    async def _until_told(self) -> None:
-        """Returns when the kernel has told of this freeze, too, so that it is not taken for somebody else's doing."""
-        if time.monotonic() - self._touched < 3 * _TOLD_WITHIN_S:
-            await asyncio.sleep(2 * _TOLD_WITHIN_S)  # it may first tell of what was before
+    async def _until_notified(self) -> None:
+        """Waits for the notification of this freeze, which would later look like a change by another process."""
+        if time.monotonic() - self._thawed_at < 3 * _NOTIFY_INTERVAL_S:
+            await asyncio.sleep(2 * _NOTIFY_INTERVAL_S)  # the kernel may still owe the notification of the thaw before
         try:
-            async with asyncio.timeout(2 * _TOLD_WITHIN_S):
-                await until(self._is_told)
+            async with asyncio.timeout(2 * _NOTIFY_INTERVAL_S):
+                await poll_until(self._is_notified)
         except TimeoutError:
-            pass  # an empty cgroup, or one that was frozen already: there is nothing to tell
-        self._forget_changes()
+            pass  # the cgroup is empty, or was frozen before: the kernel sends nothing
+        self._discard_notifications()
 
-    def _is_told(self) -> bool:
-        """Whether the kernel told of a change since the witness was last read, see cgroup.events in cgroup-v2.rst."""
+    def _is_notified(self) -> bool:
+        """Whether the kernel notified of a change since the last read, see cgroup.events in cgroup-v2.rst."""
         poll = select.poll()
-        poll.register(self._witness, select.POLLPRI)
+        poll.register(self._notifications, select.POLLPRI)
         return bool(poll.poll(0))
 
-    def _forget_changes(self) -> None:
-        os.pread(self._witness, 4096, 0)
+    def _discard_notifications(self) -> None:
+        os.pread(self._notifications, 4096, 0)
 
-    def _says(self, line: str) -> bool:
-        return line in os.pread(self._events, 4096, 0).decode().splitlines()
+    def _reports(self, line: str) -> bool:
+        return line in os.pread(self._events_file, 4096, 0).decode().splitlines()
 
-    def _turn(self, value: bytes) -> None:
-        os.pwrite(self._switch, value, 0)
+    def _write_freeze(self, value: bytes) -> None:
+        os.pwrite(self._freeze_file, value, 0)
 
     def _write(self, name: str, value: str) -> None:
-        # No O_CREAT: in a cgroup filesystem it says EPERM for a file that this kernel does not have.
+        # No O_CREAT: with it a cgroup filesystem fails with EPERM for a file that this kernel does not have.
         descriptor = os.open(self.directory / name, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, value.encode())
@@ -164,59 +164,59 @@ class CgroupV2(_Cgroup):
             os.close(descriptor)
 
 
-class CgroupV1(_Cgroup):
-    """`freezer.state`. Cannot tell a thaw that was taken back; the stamps of the clone still do."""
+class CgroupV1Freezer(_CgroupFreezer):
+    """`freezer.state`. It cannot notice a thaw followed by a freeze; the stamps of the clone can."""
 
     name: ClassVar[str] = "cgroup v1 freezer"
 
-    def _try_out(self) -> None:
+    def _probe(self) -> None:
         self._state = self.directory / "freezer.state"
-        self._is("THAWED")
-        self._move_in_and_out()
+        self._has_state("THAWED")
+        self._enter_and_leave()
 
     async def freeze(self) -> None:
-        await until(self._is_frozen_when_told)
-        self._before = self.pids()
+        await poll_until(self._write_frozen_and_check)
+        self._frozen_pids = self.pids()
 
     async def thaw(self) -> None:
-        self._before = None
+        self._frozen_pids = None
         self._state.write_text("THAWED")
-        await until_thawed(lambda: self._is("THAWED"))
+        await wait_until_thawed(lambda: self._has_state("THAWED"))
 
-    def holds(self) -> bool:
-        return self._before is not None and self._is("FROZEN") and self.pids() == self._before
+    def still_frozen(self) -> bool:
+        return self._frozen_pids is not None and self._has_state("FROZEN") and self.pids() == self._frozen_pids
 
-    def guard(self) -> GuardianHandle:
+    def start_guardian(self) -> GuardianHandle:
         return GuardianHandle(self.directory, "freezer.state", "THAWED")
 
     async def kill(self) -> None:
-        # Frozen first, or they could fork faster than they are killed; in v1 they die of the signal when they thaw,
-        # before they run on.
+        # The tree is frozen first, or it could fork faster than it is killed. In v1 the signal ends the processes when
+        # they thaw, before they run.
         self._state.write_text("FROZEN")
-        send_all(self.pids())
+        signal_all(self.pids())
         self._state.write_text("THAWED")
-        await until_dead(self._is_empty, self.pids)
+        await wait_until_dead(self._is_empty, self.pids)
 
-    def _is_frozen_when_told(self) -> bool:
-        """Told at each look: who was just entering a vfork is overlooked, and looked at anew only when told again.
+    def _write_frozen_and_check(self) -> bool:
+        """Writes FROZEN again before each check. The kernel overlooks a process that is entering a vfork until then.
 
-        Told once, 14 of 800 freezes of a tree that forks all the time said FREEZING for good (Linux 6.18; runc tells
-        again for the same reason, in its cgroups/fs/freezer.go).
+        Written once, 14 of 800 freezes of a tree that always forks stayed at FREEZING (Linux 6.18). runc repeats the
+        write for the same reason, in its cgroups/fs/freezer.go.
         """
         self._state.write_text("FROZEN")
-        return self._is("FROZEN")
+        return self._has_state("FROZEN")
 
     def _is_empty(self) -> bool:
         left = self.pids()
-        send_all(left)
+        signal_all(left)
         return not left
 
-    def _is(self, state: str) -> bool:
+    def _has_state(self, state: str) -> bool:
         return self._state.read_text().strip() == state
 
 
 def _read(path: str) -> bytes:
-    """The whole file, with few system calls: agents of one host look all at the same moment."""
+    """Reads the whole file with few system calls: all agents of a host read at the same moment."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts: list[bytes] = []
@@ -227,21 +227,21 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _with_inner(directory: Path) -> Iterator[Path]:
-    """A cgroup and those that its processes made in it."""
+def _with_descendants(directory: Path) -> Iterator[Path]:
+    """A cgroup and the descendants that its processes created."""
     yield directory
     try:
-        if directory.stat().st_nlink == _LINKS_OF_A_LEAF:
+        if directory.stat().st_nlink == _LEAF_LINKS:
             return
-        inner = [Path(entry) for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+        children = [Path(entry) for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return
-    for path in inner:
-        yield from _with_inner(path)
+    for path in children:
+        yield from _with_descendants(path)
 
 
 def _remove(directory: Path) -> None:
-    """The kernel may call a cgroup busy for a moment after its last process is gone."""
+    """Removes a cgroup. The kernel may report EBUSY for a moment after its last process has ended."""
     deadline = time.monotonic() + 1
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Where in the cgroup hierarchies this process may make a cgroup of its own."""
+"""The cgroups of this process, in which a freezer creates a child."""
 
 import os
 from collections.abc import Iterator
@@ -10,37 +10,37 @@ from wvs.engines.mounts import Mount, mounts
 
 def own_cgroup_v2() -> Path:
     """This process's cgroup in the v2 hierarchy, wherever that is mounted. Raises `NoFreezer`."""
-    return _own([mount for mount in mounts() if mount.filesystem == "cgroup2"], "", "cgroup v2")
+    return _own_cgroup([mount for mount in mounts() if mount.filesystem == "cgroup2"], "", "cgroup v2")
 
 
 def own_cgroup_v1() -> Path:
     """This process's cgroup in the v1 hierarchy of the freezer. Raises `NoFreezer`."""
-    found = [m for m in mounts() if m.filesystem == "cgroup" and "freezer" in m.super_options.split(",")]
-    return _own(found, "freezer", "the cgroup v1 freezer")
+    hierarchies = [m for m in mounts() if m.filesystem == "cgroup" and "freezer" in m.super_options.split(",")]
+    return _own_cgroup(hierarchies, "freezer", "the cgroup v1 freezer")
 
 
-def _own(hierarchies: list[Mount], controller: str, name: str) -> Path:
+def _own_cgroup(hierarchies: list[Mount], controller: str, name: str) -> Path:
     if not hierarchies:
         raise NoFreezer(f"{name} is not mounted")
     for mount in hierarchies:
-        for path in _paths(controller):
-            # In a container the mount may begin below the root, or /proc may tell paths from outside.
+        for path in _own_paths(controller):
+            # In a container the mount may begin below the root, or /proc may show paths as seen from outside.
             inside = path.removeprefix(mount.root) if mount.root != "/" else path
             directory = Path(mount.point) / inside.lstrip("/")
-            if _holds_this_process(directory):
+            if _contains_this_process(directory):
                 return directory
     raise NoFreezer(f"this process's own directory in {name} is not visible")
 
 
-def _paths(controller: str) -> Iterator[str]:
-    """Its paths in that hierarchy, see cgroups(7), /proc/pid/cgroup."""
+def _own_paths(controller: str) -> Iterator[str]:
+    """The paths of this process in the hierarchy of `controller`, see cgroups(7), /proc/pid/cgroup."""
     for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             yield path
 
 
-def _holds_this_process(directory: Path) -> bool:
+def _contains_this_process(directory: Path) -> bool:
     try:
         return str(os.getpid()) in (directory / "cgroup.procs").read_text().split()
     except OSError:

@@ -1,4 +1,4 @@
-"""The command as a process: started inside its freezer, with the terminal if there is one, and waited for."""
+"""The wrapped command as a process: started inside its freezer, with the terminal if there is one."""
 
 import asyncio
 import os
@@ -18,31 +18,31 @@ _SIGNALED: Final = 128
 
 
 class CannotStart(AgentError):
-    """The command could not be executed; `code` is the exit code that shells use for it."""
+    """The command could not be executed. `code` is the exit code that a shell would return."""
 
-    def __init__(self, what: str, code: int) -> None:
-        super().__init__(what)
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
         self.code = code
 
 
-class Command:
-    """One run of the command, in a process group of its own; in the terminal's foreground if the wrapper is."""
+class CommandProcess:
+    """One run of the command, in its own process group; in the terminal's foreground if the wrapper is."""
 
-    def __init__(self, words: Sequence[str], cwd: str, environment: Mapping[str, str], freezer: Freezer) -> None:
-        """Starts it. Raises `CannotStart`."""
-        self._terminal = _terminal_in_front()
+    def __init__(self, argv: Sequence[str], cwd: str, environment: Mapping[str, str], freezer: Freezer) -> None:
+        """Starts the command. Raises `CannotStart`."""
+        self._terminal = _foreground_terminal()
         if self._terminal is not None:
-            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or giving the terminal away would stop the giver
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or handing over the terminal would stop this process
 
         def prepare() -> None:
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
             freezer.enter()
 
         try:
-            # preexec_fn, although threads may exist: it does system calls only, and a command that joined its cgroup
-            # any later could have forked outside of it.
+            # preexec_fn, although threads may exist: it makes system calls only. A command that joined its cgroup later
+            # could have forked outside of it before.
             self._process = subprocess.Popen(
-                words,
+                argv,
                 cwd=cwd,
                 env={**environment, "PWD": cwd},
                 process_group=0,
@@ -51,19 +51,19 @@ class Command:
         except FileNotFoundError as error:
             raise CannotStart(f"{error.filename}: not found", NOT_FOUND) from None
         except OSError as error:
-            raise CannotStart(f"{words[0]}: {error.strerror}", NOT_EXECUTABLE) from None
+            raise CannotStart(f"{argv[0]}: {error.strerror}", NOT_EXECUTABLE) from None
         except subprocess.SubprocessError as error:
-            raise CannotStart(f"{words[0]} could not be put into its {freezer.name}: {error}", 1) from None
+            raise CannotStart(f"{argv[0]} could not be added to its {freezer.name}: {error}", 1) from None
         self.pid: Final = self._process.pid
         self.give_terminal()
 
     def give_terminal(self) -> None:
-        """Makes the command the foreground of the terminal if this process is: its keys reach nobody else then."""
-        self._set_front(os.getpgrp(), self.pid)
+        """Puts the command in the terminal's foreground if this process is there: then only it gets the keys."""
+        self._set_foreground(os.getpgrp(), self.pid)
 
     def take_terminal(self) -> None:
-        """Makes this process the foreground again if the command is."""
-        self._set_front(self.pid, os.getpgrp())
+        """Puts this process in the terminal's foreground again if the command is there."""
+        self._set_foreground(self.pid, os.getpgrp())
 
     def send(self, number: int) -> None:
         """Sends a signal to the command's process group, as a terminal does."""
@@ -71,7 +71,7 @@ class Command:
             os.killpg(self.pid, number)
 
     async def wait(self) -> int:
-        """The exit code as shells tell it: 128 + n for signal n."""
+        """Waits for the command to end; returns its exit code as a shell does: 128 + n for signal n."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         descriptor = os.pidfd_open(self.pid)
@@ -84,26 +84,26 @@ class Command:
         return self.reap()
 
     def reap(self) -> int:
-        """The exit code of a command that has ended; waits for it if it has not."""
+        """The exit code of the command. Blocks until the command has ended."""
         code = self._process.wait()
         return code if code >= 0 else _SIGNALED - code
 
     def is_suspended(self) -> bool:
         """Whether the command was stopped since the last call, as Ctrl-Z does."""
-        found = None
+        stopped = None
         with suppress(ChildProcessError):
-            found = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
-        return found is not None
+            stopped = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
+        return stopped is not None
 
-    def _set_front(self, before: int, group: int) -> None:
+    def _set_foreground(self, expected_group: int, group: int) -> None:
         if self._terminal is not None:
-            with suppress(OSError):  # the terminal hung up, or the group is gone already
-                if os.tcgetpgrp(self._terminal) == before:
+            with suppress(OSError):  # the terminal hung up, or the group has ended
+                if os.tcgetpgrp(self._terminal) == expected_group:
                     os.tcsetpgrp(self._terminal, group)
 
 
-def _terminal_in_front() -> int | None:
-    """The descriptor of the terminal whose foreground this process is in."""
+def _foreground_terminal() -> int | None:
+    """The descriptor of the terminal in whose foreground this process runs."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             descriptor = stream.fileno()

@@ -1,16 +1,16 @@
-"""What goes wrong between an agent and the service, or between the wrapper and the kernel."""
+"""Errors between an agent and the service, and between the wrapper and the kernel."""
 
 
 class AgentError(Exception):
-    """The base of this layer: what happened, for a person."""
+    """The base of this layer. The text says what happened, for a person."""
 
 
 class Unreachable(AgentError):
-    """The service could not be reached, did not answer in time, or is not available for now."""
+    """The service could not be reached, did not answer in time, or is temporarily unavailable."""
 
 
 class Rejected(AgentError):
-    """The service answered with a problem: its HTTP `status`, its `code` (design §4), what helps as `hint`."""
+    """The service answered with a problem: its HTTP `status`, its `code` (design §4), and a `hint` what to do."""
 
     def __init__(self, status: int, code: str, detail: str, hint: str = "") -> None:
         super().__init__(detail)
@@ -19,17 +19,17 @@ class Rejected(AgentError):
         self.hint = hint
 
 
-class FreezeRefused(AgentError):
-    """The agent cannot stand still, or cannot prove it. Raised by hooks, too: its text reaches whoever waits."""
+class CannotFreeze(AgentError):
+    """The agent cannot stop, or cannot prove that it stopped. Hooks raise it too; its text is in the task's error."""
 
 
 class NoFreezer(AgentError):
-    """This host offers no way to stop a process tree for certain."""
+    """This host offers no reliable way to freeze a process tree."""
 
 
 class NotThawed(AgentError):
-    """A thaw was not confirmed: the processes may still be frozen."""
+    """The kernel did not confirm a thaw: the processes may still be frozen."""
 
 
 class StillAlive(AgentError):
-    """Processes survive SIGKILL, most likely in an uninterruptible system call; the session must not end yet."""
+    """Processes survive SIGKILL, probably in an uninterruptible system call. The session must not end yet."""

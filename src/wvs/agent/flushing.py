@@ -1,40 +1,40 @@
-"""Flushing what frozen processes have written, on their own host (design §7, step 3)."""
+"""Flushing the files that frozen processes have written, on their own host (design §7, step 3)."""
 
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from wvs.agent.errors import FreezeRefused
+from wvs.agent.errors import CannotFreeze
 from wvs.engines.kernel import sync_filesystem
 from wvs.engines.mounts import mount_of
 
 _JUICEFS: Final = "fuse.juicefs"
-_WRITING: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OPEN_FLAGS: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Flusher:
-    """Flushes one live tree, from the moment that an agent begins to work in it.
+    """Flushes one live tree, from the moment at which an agent begins to work in it.
 
-    One descriptor for that whole time: Linux reports a failed write-back only to descriptors that were open when it
-    happened (syncfs(2)). And one failure is final: the kernel reports it once and marks the pages clean, so that a
-    second fsync would say that all is well.
+    It keeps one descriptor open for that whole time: Linux reports a failed write-back only to descriptors that were
+    open when it happened (syncfs(2)). The first failure is final: the kernel reports it once and marks the pages clean,
+    so that a second fsync would report success.
     """
 
     def __init__(self, root: str) -> None:
-        """Raises `FreezeRefused` if the tree's root cannot be opened for reading."""
+        """Raises `CannotFreeze` if the tree's root cannot be opened for reading."""
         self._root = root
         self._failure: str | None = None
         try:
             self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise FreezeRefused(f"{root} cannot be opened, so nothing in it can be flushed: {error.strerror}") from None
-        self._keeps_its_own_buffers: bool | None = None
+            raise CannotFreeze(f"{root} cannot be opened, so it cannot be flushed: {error.strerror}") from None
+        self._needs_fsync: bool | None = None
 
     def flush(self, writers: Callable[[], Iterable[int]]) -> str:
-        """Writes out everything that was written to the tree; `writers` tells the frozen processes. Answers `ok`.
+        """Writes to disk what the frozen processes wrote to the tree; `writers` returns their ids. Returns `ok`.
 
-        Raises `FreezeRefused` if anything failed, now or in an earlier flush.
+        Raises `CannotFreeze` if anything failed, now or in an earlier flush.
         """
         if self._failure is None:
             try:
@@ -42,28 +42,28 @@ class Flusher:
             except OSError as error:
                 self._failure = f"{error.strerror or error} ({error.filename or self._root})"
         if self._failure is not None:
-            raise FreezeRefused(f"the flush failed: {self._failure}; what was written may be lost")
+            raise CannotFreeze(f"the flush failed: {self._failure}; data that the agent wrote may be lost")
         return "ok"
 
     def close(self) -> None:
-        """Lets go of the tree."""
+        """Closes the descriptor of the tree."""
         os.close(self._descriptor)
 
     def _flush(self, writers: Callable[[], Iterable[int]]) -> None:
-        if self._keeps_its_own_buffers is None:
-            self._keeps_its_own_buffers = mount_of(self._descriptor).filesystem == _JUICEFS
-        if self._keeps_its_own_buffers:
+        if self._needs_fsync is None:
+            self._needs_fsync = mount_of(self._descriptor).filesystem == _JUICEFS
+        if self._needs_fsync:
             device = os.fstat(self._descriptor).st_dev
             for pid in writers():
-                for path in _written_by(pid, device):
+                for path in _files_written_by(pid, device):
                     _fsync(path)
         sync_filesystem(self._descriptor)
 
 
-def _written_by(pid: int, device: int) -> Iterator[str]:
-    """Every file on `device` that the process has open for writing or mapped shared, by a path that opens it.
+def _files_written_by(pid: int, device: int) -> Iterator[str]:
+    """Paths that open every file on `device` that the process has open for writing or mapped shared.
 
-    `/proc/PID/fd/N` opens the very file, through the mount that the process uses, whatever its name is now.
+    `/proc/PID/fd/N` opens the same file, through the mount that the process uses, even if it was renamed.
     """
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208
@@ -73,7 +73,7 @@ def _written_by(pid: int, device: int) -> Iterator[str]:
         path = f"/proc/{pid}/fd/{number}"
         if _is_open_for_writing(pid, number) and _is_file_on(path, device):
             yield path
-    for path in sorted(set(_mapped_shared(pid))):
+    for path in sorted(set(_files_mapped_shared_by(pid))):
         if _is_file_on(path, device):
             yield path
 
@@ -89,14 +89,14 @@ def _is_open_for_writing(pid: int, number: str) -> bool:
 
 def _is_file_on(path: str, device: int) -> bool:
     try:
-        found = os.stat(path)  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
-        return False  # unlinked, and its directory too
-    return stat.S_ISREG(found.st_mode) and found.st_dev == device
+        return False  # the file was unlinked, or its directory
+    return stat.S_ISREG(status.st_mode) and status.st_dev == device
 
 
-def _mapped_shared(pid: int) -> Iterator[str]:
-    """Paths of files that the process maps shared, see proc_pid_maps(5); one that was unlinked has none."""
+def _files_mapped_shared_by(pid: int) -> Iterator[str]:
+    """Paths of the files that the process maps shared, see proc_pid_maps(5). An unlinked file has no path."""
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:  # noqa: PTH123
         for line in lines:
             fields = line.rstrip("\n").split(maxsplit=5)
@@ -105,11 +105,11 @@ def _mapped_shared(pid: int) -> Iterator[str]:
 
 
 def _fsync(path: str) -> None:
-    """The descriptor is a writing one: JuiceFS flushes nothing for a reader's fsync."""
+    """Flushes one file through a descriptor open for writing: on a read-only one JuiceFS flushes nothing."""
     try:
-        descriptor = os.open(path, _WRITING)
+        descriptor = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError:
-        return  # unlinked meanwhile: no name of the tree leads to it
+        return  # unlinked meanwhile: the tree no longer contains it
     try:
         os.fsync(descriptor)
     finally:

@@ -1,4 +1,4 @@
-"""How one agent stands still: stopped and flushed, under a token, and never longer than it may (design §7)."""
+"""The freeze of one agent: stopped and flushed, under a token, and bounded by a deadline (design §7)."""
 
 import asyncio
 import logging
@@ -6,123 +6,129 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from wvs.agent.errors import AgentError, FreezeRefused
+from wvs.agent.errors import AgentError, CannotFreeze
 from wvs.agent.flushing import Flusher
 from wvs.agent.hooks import Hooks
 from wvs.agent.protocol import Tree
 from wvs.agent.threads import in_daemon_thread
 
 GRACE_S: Final = 5.0
-"""How long after its budget a freeze without word from the service is undone."""
+"""An agent without contact to the service thaws this long after the budget of the freeze."""
 
 log = logging.getLogger("wvs.agent")
 
 
-class Standstill:
-    """The agent in its live tree: at work, or standing still for freeze `number` until `deadline` (the loop's time)."""
+class FreezeState:
+    """The agent in its live tree: it works, or it is frozen for freeze `number` until `deadline` (the loop's time).
+
+    `is_frozen` is true from the moment at which the agent is asked to stop.
+    """
 
     def __init__(self, hooks: Hooks, tree: Tree) -> None:
         self.tree = tree
-        self.is_on = False
+        self.is_frozen = False
         self.number: int | None = None
         self.deadline: float | None = None
         self._hooks = hooks
         self._incarnation = f"{_boot_id()}-{secrets.token_hex(4)}"
-        self._ended = 0
+        self._thaws = 0
         self._flusher: Flusher | None = None
         self.enter(tree)
 
     @property
     def token(self) -> str:
-        """Names this standstill: another one after every boot, start of the agent, and thaw."""
-        return f"{self._incarnation}-{self._ended}"
+        """Identifies this freeze of this agent. It changes with every boot, start of the agent, and thaw."""
+        return f"{self._incarnation}-{self._thaws}"
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has lasted as long as it may."""
+        """Whether the deadline has passed."""
         return self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline
 
     def enter(self, tree: Tree) -> None:
-        """The agent works in `tree` from now on; nothing that it wrote elsewhere is flushed any more."""
+        """Records that the agent works in `tree`. Files in the tree before are no longer flushed."""
         self.close()
         self.tree = tree
         try:
             self._flusher = Flusher(tree.path)
-        except FreezeRefused as error:
-            log.warning("%s: nothing can be flushed: %s", tree.path, error)
+        except CannotFreeze as error:
+            log.warning("%s: no freeze can flush this tree: %s", tree.path, error)
 
-    async def begin(self, number: int, budget_s: float) -> str:
-        """Stops and flushes for freeze `number`; answers how the flush went.
+    async def freeze(self, number: int, budget_s: float) -> str:
+        """Stops the agent for freeze `number` and flushes what it wrote; returns the result of the flush.
 
-        Raises `FreezeRefused` if that cannot be done within `budget_s` seconds: then the caller has to `end` it.
+        Raises `CannotFreeze` if that takes longer than `budget_s` seconds or fails: then the caller has to call `thaw`.
         """
         until = asyncio.get_running_loop().time() + budget_s
-        self._hooks.on_hold(until + GRACE_S)
+        self._hooks.on_deadline(until + GRACE_S)
         await self._stop(budget_s / 2)
         self.number = number
-        words = await self._flush(until, budget_s)
+        flushed = await self._flush(until, budget_s)
         if not self._hooks.still_frozen():
-            raise FreezeRefused("it ran again before the flush ended")
+            raise CannotFreeze("the agent ran again before the flush ended")
         self.deadline = until + GRACE_S
-        return f"{words} ({self._hooks.caveat})" if self._hooks.caveat else words
+        return f"{flushed} ({self._hooks.caveat})" if self._hooks.caveat else flushed
 
-    def holds(self) -> bool:
-        """Whether the agent has not run since `begin`, as far as it can tell."""
+    def still_frozen(self) -> bool:
+        """Whether the agent has not run since `freeze`, as far as its hook can see."""
         return self._hooks.still_frozen()
 
-    def extend(self, budget_s: float, asked_at: float) -> None:
-        """The service lets it last `budget_s` seconds from when it was asked: its answer may have come late."""
-        self.deadline = asked_at + budget_s + GRACE_S
-        self._hooks.on_hold(self.deadline)
+    def extend(self, budget_s: float, requested_at: float) -> None:
+        """Moves the deadline: the service holds the freeze for `budget_s` seconds from `requested_at`.
 
-    async def end(self) -> None:
-        """Lets the agent go on; its token is never said again."""
-        self._forget()
+        Not from now: the answer may have arrived late.
+        """
+        self.deadline = requested_at + budget_s + GRACE_S
+        self._hooks.on_deadline(self.deadline)
+
+    async def thaw(self) -> None:
+        """Resumes the agent. The next freeze has another token."""
+        self._reset()
         await self._hooks.on_thaw()
 
-    async def move(self, tree: Tree) -> None:
-        """What stands still is not let go: it is told to work in `tree`, and nothing of the old one runs on."""
-        self._hooks.on_hold(asyncio.get_running_loop().time() + GRACE_S)
-        if not self.is_on:
-            self.is_on = True
+    async def switch(self, tree: Tree) -> None:
+        """Moves the agent to `tree`. An agent that runs is frozen first, so that it writes no more to the old tree."""
+        self._hooks.on_deadline(asyncio.get_running_loop().time() + GRACE_S)
+        if not self.is_frozen:
+            self.is_frozen = True
             await self._hooks.on_freeze()
-        self._forget()
+        self._reset()
         self.enter(tree)
         await self._hooks.on_switch(tree)
 
     def close(self) -> None:
-        """Lets go of the tree."""
+        """Closes the tree."""
         if self._flusher is not None:
             self._flusher.close()
             self._flusher = None
 
     async def _stop(self, patience_s: float) -> None:
-        if self.is_on:
+        if self.is_frozen:
             return
-        self.is_on = True
+        self.is_frozen = True
         try:
             async with asyncio.timeout(patience_s):
                 await self._hooks.on_freeze()
         except TimeoutError:
-            raise FreezeRefused(f"not frozen within {patience_s:.1f} s") from None
+            raise CannotFreeze(f"the agent did not stop within {patience_s:.1f} s") from None
         except (AgentError, OSError) as error:
-            raise FreezeRefused(str(error)) from error
+            raise CannotFreeze(str(error)) from error
 
     async def _flush(self, until: float, budget_s: float) -> str:
         flusher = self._flusher
         if flusher is None:
-            raise FreezeRefused("the live tree could not be opened, so nothing can be flushed")
+            raise CannotFreeze("the live tree could not be opened, so it cannot be flushed")
         try:
             async with asyncio.timeout_at(until):
                 return await in_daemon_thread(lambda: flusher.flush(self._hooks.writers))
         except TimeoutError:
-            raise FreezeRefused(f"not flushed within {budget_s:.1f} s") from None
+            raise CannotFreeze(f"the flush did not end within {budget_s:.1f} s") from None
         except OSError as error:
-            raise FreezeRefused(f"the flush failed: {error}") from error
+            raise CannotFreeze(f"the flush failed: {error}") from error
 
-    def _forget(self) -> None:
-        self.is_on, self.number, self.deadline = False, None, None
-        self._ended += 1
+    def _reset(self) -> None:
+        self.is_frozen, self.number, self.deadline = False, None, None
+        self._thaws += 1
 
 
 def _boot_id() -> str:

@@ -1,4 +1,4 @@
-"""Stopping a whole process tree for certain: the interface, and the choice of the kernel's means (design §7)."""
+"""The interface of freezers, which stop a whole process tree, and the waits that they share (design §7)."""
 
 import asyncio
 import os
@@ -17,82 +17,82 @@ KILL_PATIENCE_S: Final = 10.0
 
 
 class Freezer(ABC):
-    """Holds one process tree. Nothing of it runs between the return of `freeze` and the call of `thaw`."""
+    """Freezes one process tree. No process of it runs between the return of `freeze` and the call of `thaw`."""
 
     name: ClassVar[str]
     caveat: ClassVar[str] = ""
-    """What the certificate has to say about this way of freezing, if anything."""
+    """A restriction of this way of freezing, which the certificate has to state."""
 
     @abstractmethod
     def enter(self) -> None:
-        """Puts the calling process in. Called in the child between fork and exec: does system calls only."""
+        """Adds the calling process to the tree. Called in the child between fork and exec: makes system calls only."""
 
     @abstractmethod
     async def freeze(self) -> None:
-        """Returns when the kernel says that everything stands still; waits as long as it takes.
+        """Returns when the kernel reports the tree as frozen, however long that takes.
 
-        Whoever stops waiting has to call `thaw`: a freeze that was asked for may still come.
+        A caller that stops waiting has to call `thaw`: the kernel may still complete the freeze.
         """
 
     @abstractmethod
     async def thaw(self) -> None:
-        """Returns when everything runs again. Raises `NotThawed` if the kernel does not say so in time."""
+        """Returns when the tree runs again. Raises `NotThawed` if the kernel does not report that within 5 s."""
 
     @abstractmethod
-    def holds(self) -> bool:
-        """Whether the tree has stood still without a break since `freeze` returned, as far as the kernel tells."""
+    def still_frozen(self) -> bool:
+        """Whether no process of the tree has run since `freeze` returned, as far as the kernel reports it."""
 
     @abstractmethod
     def pids(self) -> list[int]:
-        """The processes in the tree."""
+        """The ids of the processes in the tree."""
 
     @abstractmethod
     async def kill(self) -> None:
-        """Kills the tree, frozen or not, without letting it run on; returns when it is proven empty.
+        """Kills the tree, frozen or not, without resuming it; returns when it is proven empty.
 
-        Raises `StillAlive` if it is not in time; may be called again.
+        Raises `StillAlive` if that takes longer than 10 s; may be called again.
         """
 
-    def guard(self) -> GuardianHandle | None:
-        """Starts a guardian that ends a standstill when this process cannot; None where only this one can."""
+    def start_guardian(self) -> GuardianHandle | None:
+        """Starts a guardian, which thaws the tree when this process cannot. None if only this process can thaw it."""
         return None
 
     @abstractmethod
     def close(self) -> None:
-        """Removes what was made for an empty tree."""
+        """Removes what the freezer created. The tree has to be empty."""
 
 
-async def until(satisfied: Callable[[], bool]) -> None:
-    """Asks until the answer is yes; soon at first, because the kernel mostly needs a millisecond."""
+async def poll_until(is_satisfied: Callable[[], bool]) -> None:
+    """Polls until the condition holds; at short intervals first, because the kernel mostly needs a millisecond."""
     pause = _FIRST_POLL_S
-    while not satisfied():
+    while not is_satisfied():
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_POLL_S)
 
 
-async def until_thawed(satisfied: Callable[[], bool]) -> None:
-    """Raises `NotThawed` if that takes longer than `THAW_PATIENCE_S`."""
+async def wait_until_thawed(is_satisfied: Callable[[], bool]) -> None:
+    """Polls until the tree runs. Raises `NotThawed` after `THAW_PATIENCE_S`."""
     try:
         async with asyncio.timeout(THAW_PATIENCE_S):
-            await until(satisfied)
+            await poll_until(is_satisfied)
     except TimeoutError:
-        raise NotThawed(f"not confirmed to run again within {THAW_PATIENCE_S:g} s") from None
+        raise NotThawed(f"the kernel did not confirm the thaw within {THAW_PATIENCE_S:g} s") from None
 
 
-async def until_dead(is_empty: Callable[[], bool], pids: Callable[[], list[int]]) -> None:
-    """Raises `StillAlive`, naming the processes, if that takes longer than `KILL_PATIENCE_S`."""
+async def wait_until_dead(is_empty: Callable[[], bool], pids: Callable[[], list[int]]) -> None:
+    """Polls until the tree is empty. Raises `StillAlive`, which names the processes, after `KILL_PATIENCE_S`."""
     try:
         async with asyncio.timeout(KILL_PATIENCE_S):
-            await until(is_empty)
+            await poll_until(is_empty)
     except TimeoutError:
         alive = " ".join(map(str, pids()))
-        raise StillAlive(f"killed, but not gone within {KILL_PATIENCE_S:g} s: process {alive or '?'}") from None
+        raise StillAlive(f"killed, but still there after {KILL_PATIENCE_S:g} s: process {alive or '?'}") from None
 
 
-def send_all(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
-    """Sends a signal to each process that still is there."""
+def signal_all(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
+    """Sends a signal to each of the processes that still exists."""
     for pid in pids:
         try:
             os.kill(pid, number)
         except ProcessLookupError:
-            pass  # it ended by itself meanwhile
+            pass  # it has ended meanwhile

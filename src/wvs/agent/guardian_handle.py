@@ -1,4 +1,4 @@
-"""What the wrapper tells the guardian of its command (see guardian_process.py), which outlives it."""
+"""The wrapper's side of the guardian, a process that outlives the wrapper (see guardian_process.py)."""
 
 import base64
 import os
@@ -10,60 +10,61 @@ from pathlib import Path
 from typing import Final
 
 from wvs.agent import guardian_process
+from wvs.agent.live_link import link_of
 
-_GONE_WITHIN_S: Final = 2.0
+_EXIT_TIMEOUT_S: Final = 2.0
 _SLACK_S: Final = 0.25
-"""By less than this a standstill that goes on longer is not told: the guardian gives a wrapper that lives 2 s more."""
+"""A deadline that moves by less is not sent: the guardian waits 2 s longer anyway while the wrapper lives."""
 
 
 class GuardianHandle:
-    """A guardian over one cgroup; told of every standstill, it ends one that outlasts its deadline."""
+    """Starts, arms and ends the guardian of one cgroup. An armed guardian thaws the cgroup after the deadline."""
 
     def __init__(self, directory: Path, file: str, thaw: str) -> None:
-        """Starts it. The cgroup thaws when `thaw` is written to its `file`."""
+        """Starts the guardian. Writing `thaw` to `file` in `directory` thaws the cgroup."""
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", guardian_process.__file__, directory, file, thaw],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            start_new_session=True,  # a terminal's keys and hang-up are not for it
+            start_new_session=True,  # a terminal's keys and hang-up must not reach it
         )
-        self._told: tuple[float, str] | None = None
+        self._sent: tuple[float, str] | None = None
 
-    def holds_until(self, deadline: float, tree: str) -> None:
-        """The command stands still in `tree`, or is about to, until `deadline` (time.monotonic) at the latest."""
-        if self._told is not None and self._told[1] == tree and 0 <= deadline - self._told[0] < _SLACK_S:
+    def arm(self, deadline: float, tree: str) -> None:
+        """Reports that the command is frozen in `tree`, or about to be, until `deadline` (time.monotonic)."""
+        if self._sent is not None and self._sent[1] == tree and 0 <= deadline - self._sent[0] < _SLACK_S:
             return
-        self._told = deadline, tree
-        self._tell(f"freeze {deadline:.6f} {_link_and_tree(tree)}\n")
+        self._sent = deadline, tree
+        self._send(f"freeze {deadline:.6f} {_encoded_paths(tree)}\n")
 
-    def is_free(self) -> None:
-        """Nothing stands still any more."""
-        self._told = None
-        self._tell("free\n")
+    def disarm(self) -> None:
+        """Reports that the command runs."""
+        self._sent = None
+        self._send("free\n")
 
     def close(self) -> None:
-        """Lets it go; to be called when nothing stands still."""
+        """Ends the guardian. Call it when the command is not frozen."""
         with suppress(OSError):
-            self.is_free()
+            self.disarm()
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(_GONE_WITHIN_S)
+            self._process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # on a volume that hangs not even that ends it at once
-                self._process.wait(_GONE_WITHIN_S)
+            with suppress(subprocess.TimeoutExpired):  # on a volume that hangs, SIGKILL takes effect later
+                self._process.wait(_EXIT_TIMEOUT_S)
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # somebody killed it: what it does is only wanted when we are killed, too
+        with suppress(BrokenPipeError):  # the guardian was killed; it is only needed if this process is killed too
             os.write(self._process.stdin.fileno(), line.encode())
 
 
 @lru_cache(maxsize=4)
-def _link_and_tree(tree: str) -> str:
-    link = Path(tree).parents[2] / "current"
-    return " ".join(base64.b64encode(os.fsencode(path)).decode() for path in (link, tree))
+def _encoded_paths(tree: str) -> str:
+    paths = (link_of(tree), tree)
+    return " ".join(base64.b64encode(os.fsencode(path)).decode() for path in paths)

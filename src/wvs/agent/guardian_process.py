@@ -1,15 +1,16 @@
-"""The guardian of a frozen command: a process beside `wvsctl agent run` that thaws when that cannot any more.
+"""The guardian of a frozen command: a process beside `wvsctl agent run` that thaws the command if the wrapper cannot.
 
-Run as a script of its own, `guardian_process.py DIRECTORY FILE THAW`. It imports nothing of WVS, because it has to be
-small and to outlive whatever kills the wrapper. Its input says until when the command may stay frozen, and in which
-tree.
+It runs as a script, `guardian_process.py DIRECTORY FILE THAW`. It imports nothing of WVS, because it has to be small
+and to outlive whatever kills the wrapper. It reads from its input until when the command may stay frozen, and in which
+tree:
 
-    freeze DEADLINE LINK TREE      in seconds of CLOCK_MONOTONIC; the paths in base64
-    free                           it runs again
+    freeze DEADLINE LINK TREE      frozen until DEADLINE (seconds of CLOCK_MONOTONIC); both paths in base64
+    free                           running
 
-A deadline that passes while the wrapper is killed, stopped or hangs ends the standstill (design §7, step 8). That is
-safe for a snapshot: nobody answers `still_frozen` with the old token then, and the clone is discarded. Where `LINK`
-leads elsewhere than to `TREE` by then, the live tree was replaced: what was frozen in the old one is killed instead.
+If the deadline passes while the wrapper is killed, stopped or hangs, the guardian thaws the command (design §7, step
+8). That is safe for a snapshot: the wrapper does not answer `still_frozen` with the old token, so the clone is
+discarded. If `LINK` no longer points to `TREE` by then, the live tree was replaced: the guardian kills the command,
+which is still in the old tree, instead of thawing it.
 """
 
 import base64
@@ -25,13 +26,13 @@ from pathlib import Path
 
 _RETRY_S = 1.0
 _LINK_PATIENCE_S = 1.0
-_WRAPPER_FIRST_S = 2.0
-"""While the wrapper is there it ends the standstill itself at that deadline, and may start the command anew."""
-_ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+_WRAPPER_HEAD_START_S = 2.0
+"""A wrapper that runs thaws the command itself at the deadline, and may restart it; the guardian waits longer."""
+_IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
 
 
 class Guardian:
-    """Watches over the cgroup `directory`, which thaws when `thaw` is written to its `file`."""
+    """Watches the cgroup `directory`. Writing `thaw` to its `file` thaws it."""
 
     def __init__(self, directory: Path, file: str, thaw: str) -> None:
         self._directory = directory
@@ -41,25 +42,25 @@ class Guardian:
         self._link = self._tree = b""
 
     def watch(self, source: int) -> None:
-        """Returns once `source` has ended and nothing stands still."""
+        """Obeys the lines from `source`. Returns once `source` has ended and the command is not frozen."""
         rest = b""
         is_open = True
         while is_open or self._deadline is not None:
-            late_s = _WRAPPER_FIRST_S if is_open else 0.0
-            pause = None if self._deadline is None else max(0.0, self._deadline + late_s - time.monotonic())
+            extra_s = _WRAPPER_HEAD_START_S if is_open else 0.0
+            pause = None if self._deadline is None else max(0.0, self._deadline + extra_s - time.monotonic())
             ready = select.select([source] if is_open else [], [], [], pause)[0]
             if ready:
                 chunk = os.read(source, 65536)
                 is_open = bool(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    self._hear(line)
-            elif self._deadline is not None and self._release():
+                    self._handle(line)
+            elif self._deadline is not None and self._thaw_or_kill():
                 self._deadline = None
             elif self._deadline is not None:
                 self._deadline = time.monotonic() + _RETRY_S
 
-    def _hear(self, line: bytes) -> None:
+    def _handle(self, line: bytes) -> None:
         match line.split(b" "):
             case [b"freeze", deadline, link, tree]:
                 self._deadline = float(deadline)
@@ -67,32 +68,32 @@ class Guardian:
             case _:
                 self._deadline = None
 
-    def _release(self) -> bool:
-        """Whether nothing stands still any more; False to be tried again."""
+    def _thaw_or_kill(self) -> bool:
+        """Thaws the command, or kills it if its tree was replaced. False if it has to be tried again."""
         try:
             if self._is_replaced():
                 for pid in self._pids():
-                    os.kill(pid, signal.SIGKILL)  # frozen, they die before they run on
+                    os.kill(pid, signal.SIGKILL)  # frozen processes die before they run
             (self._directory / self._file).write_text(self._thaw)
         except ProcessLookupError:
             return False
         except FileNotFoundError:
-            return True  # the cgroup is gone, and so is everything that was in it
+            return True  # the cgroup was removed, so it was empty
         except OSError:
             return False
         return True
 
     def _is_replaced(self) -> bool:
-        """False if that cannot be told in time: on a volume that hangs the question may never be answered."""
-        found: list[bytes] = []
-        asking = threading.Thread(target=self._follow_link, args=(found,), daemon=True)
-        asking.start()
-        asking.join(_LINK_PATIENCE_S)
-        return found not in ([], [self._tree])
+        """Whether the link points to another tree. False if it cannot be read in time: the volume may hang."""
+        targets: list[bytes] = []
+        reader = threading.Thread(target=self._follow_link, args=(targets,), daemon=True)
+        reader.start()
+        reader.join(_LINK_PATIENCE_S)
+        return targets not in ([], [self._tree])
 
-    def _follow_link(self, found: list[bytes]) -> None:
+    def _follow_link(self, targets: list[bytes]) -> None:
         with suppress(OSError):
-            found.append(os.path.realpath(self._link, strict=True))
+            targets.append(os.path.realpath(self._link, strict=True))
 
     def _pids(self) -> Iterator[int]:
         for file in (self._directory / "cgroup.procs", *self._directory.glob("**/*/cgroup.procs")):
@@ -100,6 +101,6 @@ class Guardian:
 
 
 if __name__ == "__main__":
-    for number in _ASKED_TO_END:
-        signal.signal(number, signal.SIG_IGN)  # its end is the end of its input
+    for number in _IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # it ends when its input ends
     Guardian(Path(sys.argv[1]), *sys.argv[2:4]).watch(0)

@@ -1,4 +1,4 @@
-"""What a session asks of its agent."""
+"""The callbacks through which a session stops, resumes and moves its agent."""
 
 import os
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,8 +8,8 @@ from msgspec import Struct
 from wvs.agent.protocol import Tree
 
 
-async def nothing(*_: object) -> None:
-    """A hook that was not given."""
+async def do_nothing(*_: object) -> None:
+    """The default of a hook."""
 
 
 def _own_process() -> list[int]:
@@ -17,16 +17,19 @@ def _own_process() -> list[int]:
 
 
 class Hooks(Struct, frozen=True, kw_only=True):
-    """What the session asks of the agent; see `register`.
+    """The callbacks of one session; see `register` for the first four.
 
-    `on_hold` is told before a standstill, and whenever that changes, until when (time.monotonic) it may last at most.
+    `on_deadline` is called before every freeze, and whenever its deadline changes, with the time (`time.monotonic`) at
+    which the freeze ends at the latest. `still_frozen` returns whether the agent has not run since `on_freeze`
+    returned. `writers` returns the processes whose open files have to be flushed. `caveat` is added to the
+    certificate.
     """
 
     on_freeze: Callable[[], Awaitable[object]]
     on_thaw: Callable[[], Awaitable[object]]
     on_switch: Callable[[Tree], Awaitable[object]]
-    on_end: Callable[[str], Awaitable[object]] = nothing
-    on_hold: Callable[[float], None] = lambda _deadline: None
+    on_end: Callable[[str], Awaitable[object]] = do_nothing
+    on_deadline: Callable[[float], None] = lambda _deadline: None
     still_frozen: Callable[[], bool] = lambda: True
     writers: Callable[[], Iterable[int]] = _own_process
     caveat: str = ""

@@ -1,4 +1,4 @@
-"""The documents that an agent and the service exchange, as far as the agent reads them."""
+"""The documents that an agent and the service exchange, with the fields that the agent reads."""
 
 from enum import StrEnum
 from typing import Final
@@ -6,8 +6,8 @@ from typing import Final
 from msgspec import Struct
 
 
-class DirectiveKind(StrEnum):
-    """What a session is to do."""
+class Instruction(StrEnum):
+    """What a directive asks the session to do."""
 
     RUN = "run"
     FREEZE = "freeze"
@@ -16,19 +16,21 @@ class DirectiveKind(StrEnum):
     END = "end"
 
 
-class Directive(Struct, frozen=True):
-    """What a session is to do now.
+class DirectiveDocument(Struct, frozen=True):
+    """What the session has to do now.
 
-    `budget_s` are the seconds that freeze number `freeze` still holds; `path` is the live tree's root in `epoch`;
-    `member` is false for a session that joined during the freeze. `resume`, with `CONFIRM`: it may go on as soon as it
-    has looked whether it stood still, and answers `answer_after_s` seconds later.
+    `budget_s`: the seconds for which freeze number `freeze` still holds. `path`: the root of the live tree of `epoch`.
+    `member`: false for a session that joined during the freeze. `resume` comes with `CONFIRM`: the agent checks whether
+    it stayed frozen, resumes at once, and answers `answer_after_s` seconds later.
     """
 
     number: int
-    kind: DirectiveKind
+    kind: Instruction
     epoch: int
     freeze: int | None = None
     member: bool = False
+    # Shim for peers before 0.1.0; remove after 0.2.0.
+    # Older APIs send neither field. Without `resume` the agent answers first and resumes with a later directive.
     resume: bool = False
     answer_after_s: float = 0.0
     budget_s: float | None = None
@@ -36,8 +38,8 @@ class Directive(Struct, frozen=True):
     reason: str | None = None
 
 
-class SessionDocument(Struct, frozen=True):
-    """A session, as registration answers it."""
+class SessionIds(Struct, frozen=True):
+    """The session in the answer to a registration: its id and that of its workspace."""
 
     id: str
     workspace_id: str
@@ -46,12 +48,12 @@ class SessionDocument(Struct, frozen=True):
 class RegistrationDocument(Struct, frozen=True):
     """The answer to a registration."""
 
-    session: SessionDocument
-    directive: Directive
+    session: SessionIds
+    directive: DirectiveDocument
 
 
-class ProblemDocument(Struct, frozen=True):
-    """A refusal."""
+class RefusalDocument(Struct, frozen=True):
+    """The service's refusal, an RFC 9457 problem document."""
 
     code: str = ""
     detail: str = ""
@@ -59,11 +61,11 @@ class ProblemDocument(Struct, frozen=True):
 
 
 class Tree(Struct, frozen=True):
-    """A live tree: its real `path`, and its `epoch` where that is known (not while the service cannot be reached)."""
+    """A live tree. `path` is its real path; `epoch` is None while the agent cannot reach the service to learn it."""
 
     path: str
     epoch: int | None
 
 
-STALE: Final = "FREEZE_STALE"
-UNKNOWN: Final = "SESSION_NOT_FOUND"
+FREEZE_STALE: Final = "FREEZE_STALE"
+SESSION_NOT_FOUND: Final = "SESSION_NOT_FOUND"

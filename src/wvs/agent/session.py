@@ -1,32 +1,33 @@
-"""One session of an agent: follows the service's directives, and thaws by itself when the service is gone."""
+"""One session of an agent: it obeys the service's directives, and thaws by itself when the service is unreachable."""
 
 import asyncio
 import contextlib
 import logging
-import os
 import random
-import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote
 
-from wvs.agent.errors import AgentError, FreezeRefused, Rejected, Unreachable
-from wvs.agent.freeze_state import Standstill
-from wvs.agent.hooks import Hooks, nothing
-from wvs.agent.protocol import STALE, UNKNOWN, Directive, DirectiveKind, RegistrationDocument, Tree
-from wvs.agent.threads import in_daemon_thread
-from wvs.agent.transport import Transport
+from wvs.agent.errors import AgentError, CannotFreeze, Rejected, Unreachable
+from wvs.agent.freeze_state import FreezeState
+from wvs.agent.hooks import Hooks
+from wvs.agent.live_link import linked_tree
+from wvs.agent.protocol import (
+    FREEZE_STALE,
+    SESSION_NOT_FOUND,
+    DirectiveDocument,
+    Instruction,
+    RegistrationDocument,
+    Tree,
+)
+from wvs.agent.transport import AgentTransport
 from wvs.background import stop
 
-LEASE_S: Final = 30.0
-_ANSWER_S: Final = 5.0
+_ANSWER_TIMEOUT_S: Final = 5.0
 _FROZEN_WAIT_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 _LEAVE_PATIENCE_S: Final = 30.0
-_LINK_PATIENCE_S: Final = 2.0
 _SPREAD_S: Final = 0.03
 _WAKE_PATIENCE_S: Final = 0.05
 
@@ -34,35 +35,37 @@ log = logging.getLogger("wvs.agent")
 
 
 class Session:
-    """A registered session; `async with` follows directives within the block and ends the session after it.
+    """A registered session. `async with` obeys directives within the block and deregisters the session after it.
 
     The block begins when the agent may work: not while a freeze is open.
     """
 
-    def __init__(self, transport: Transport, registration: RegistrationDocument, hooks: Hooks, lease_s: float) -> None:
+    def __init__(
+        self, transport: AgentTransport, registration: RegistrationDocument, hooks: Hooks, lease_s: float
+    ) -> None:
         self.id: Final = registration.session.id
         self.workspace_id: Final = registration.session.workspace_id
         self._transport = transport
         self._hooks = hooks
         self._wait_s = min(20.0, lease_s / 2)
         self._directive = registration.directive
-        self._seen: int | None = None
+        self._seen_number: int | None = None
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
-        self._standstill = Standstill(hooks, _tree(registration.directive))
-        self._acked: int | None = None  # the freeze that the service was told of
-        self._refused: tuple[int, str] | None = None  # and why, until the service has taken it
-        self._resumed: tuple[int, str] | None = None  # the freeze that let it go before its answer, and its token
-        self._owes_answer = False  # to that freeze
-        self._asked_at = 0.0  # when the newest directive was asked for, in the loop's time
-        self._alone = False  # for want of a word from the service
+        self._state = FreezeState(hooks, _tree_of(registration.directive))
+        self._answered: int | None = None  # the number of the last freeze that this session answered
+        self._pending_refusal: tuple[int, str] | None = None  # freeze and reason, until the service has taken it
+        self._early_resume: tuple[int, str] | None = None  # freeze and token; the agent resumed before its answer
+        self._owes_answer = False  # to the freeze in _early_resume
+        self._requested_at = 0.0  # when the newest directive was requested, in the loop's time
+        self._is_detached = False  # the agent resumed because the service was unreachable
         self.end_reason: str | None = None
 
     @property
     def tree(self) -> Tree:
-        """The live tree that the agent works in."""
-        return self._standstill.tree
+        """The live tree in which the agent works."""
+        return self._state.tree
 
     async def __aenter__(self) -> Self:
         self.follow()
@@ -74,23 +77,23 @@ class Session:
         await self.leave()
 
     def follow(self) -> None:
-        """Begins to follow directives in a task of its own."""
+        """Begins to obey directives, in a task of its own."""
         self._following = asyncio.create_task(self._follow())
 
     async def stop_following(self) -> None:
-        """No hook runs after this."""
+        """Stops obeying directives. No hook runs after this."""
         if self._following is not None:
             await stop(self._following)
 
     async def until_started(self) -> None:
-        """Returns once the agent may work. Raises `AgentError` if the session was ended instead, or its hooks fail."""
-        await self._first(self._started)
+        """Returns once the agent may work. Raises `AgentError` if the session ended instead, or what a hook raised."""
+        await self._wait_for(self._started)
 
     async def until_ended(self) -> None:
-        """Returns once the service has ended the session (`end_reason` says why). Raises what a hook raised."""
-        await self._first(self._ended)
+        """Returns once the service has ended the session (see `end_reason`). Raises what a hook raised."""
+        await self._wait_for(self._ended)
 
-    async def _first(self, event: asyncio.Event) -> None:
+    async def _wait_for(self, event: asyncio.Event) -> None:
         assert self._following is not None
         waiting = asyncio.create_task(event.wait())
         await asyncio.wait({waiting, self._following}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,39 +105,42 @@ class Session:
         raise AgentError(f"the session was ended: {self.end_reason or 'no reason given'}")
 
     async def leave(self, patience_s: float = _LEAVE_PATIENCE_S) -> None:
-        """Deregisters: from now on no freeze waits for this session.
+        """Deregisters the session: later freezes do not wait for it.
 
-        To be called only when nothing that it stands for can write any more. Raises `AgentError` if the service
-        does not take it within `patience_s` seconds; then the session goes on to block freezes.
+        Call it only when nothing that the session stands for can write any more. Raises `AgentError` if the service
+        does not accept it within `patience_s` seconds; then the session continues to block freezes.
         """
         try:
             async with asyncio.timeout(patience_s):
-                await self._give_owed_answer()
-                await self._repeat(lambda: self._transport.call("DELETE", f"/v1/sessions/{self.id}", dict[str, Any]))
+                await self._send_owed_answer()
+                await self._retry(lambda: self._transport.call("DELETE", f"/v1/sessions/{self.id}", dict[str, Any]))
         except TimeoutError:
-            raise Unreachable("the service did not take the end of the session") from None
+            raise Unreachable(f"the service did not end the session within {patience_s:g} s") from None
         except Rejected as problem:
-            if problem.code != UNKNOWN:
+            if problem.code != SESSION_NOT_FOUND:
                 raise
         finally:
             self._transport.close()
-            self._standstill.close()
+            self._state.close()
 
-    async def _give_owed_answer(self) -> None:
-        """That it stood still stays true, though it ended before it could say so; a clone is lost without it."""
-        if not self._owes_answer or self._resumed is None:
+    async def _send_owed_answer(self) -> None:
+        """Confirms the freeze from which the agent resumed early; without this answer the clone is discarded.
+
+        The agent did stay frozen until the clone had ended, although it ends before it could answer.
+        """
+        if not self._owes_answer or self._early_resume is None:
             return
-        number, token = self._resumed
-        word = {"kind": "still_frozen", "freeze": number, "token": token}
+        number, token = self._early_resume
+        ack = {"kind": "still_frozen", "freeze": number, "token": token}
         with contextlib.suppress(Unreachable, Rejected, TimeoutError):
-            async with asyncio.timeout(_ANSWER_S):
-                await self._transport.call("POST", f"/v1/sessions/{self.id}/acks", dict[str, Any], word)
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                await self._transport.call("POST", f"/v1/sessions/{self.id}/acks", dict[str, Any], ack)
 
-    async def _repeat(self, call: Callable[[], Awaitable[object]]) -> None:
+    async def _retry(self, call: Callable[[], Awaitable[object]]) -> None:
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                async with asyncio.timeout(_ANSWER_S):
+                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                     await call()
             except (Unreachable, TimeoutError):
                 await asyncio.sleep(pause)
@@ -148,247 +154,200 @@ class Session:
             answer = await self._obey(directive)
             if self._ended.is_set():
                 return
-            directive = answer or await self._next()
+            directive = answer or await self._next_directive()
 
-    async def _next(self) -> Directive:
-        """The next directive, however long the service is away; a standstill ends at its deadline meanwhile."""
+    async def _next_directive(self) -> DirectiveDocument:
+        """Polls until the service answers. A freeze whose deadline passes meanwhile ends."""
         pause = _FIRST_PAUSE_S
         while True:
             try:
                 return await self._poll()
             except (Unreachable, TimeoutError) as error:
-                if self._standstill.is_overdue:
-                    await self._go_on_alone()
+                if self._state.is_overdue:
+                    await self._resume_alone()
                     continue
-                if self._alone:
+                if self._is_detached:
                     await self._follow_link()
                 log.debug("%s: the service cannot be reached: %s", self.id, error)
             await self._pause(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the callers, protects nothing
-            pause = min(pause * 2, _FROZEN_WAIT_S / 2 if self._standstill.is_on else _LONGEST_PAUSE_S)
+            pause = min(pause * 2, _FROZEN_WAIT_S / 2 if self._state.is_frozen else _LONGEST_PAUSE_S)
 
-    async def _poll(self) -> Directive:
-        wait_s = _FROZEN_WAIT_S if self._standstill.is_on else self._wait_s
-        query = "" if self._seen is None else f"?after={self._seen}&wait={wait_s:g}"
-        self._asked_at = asyncio.get_running_loop().time()
-        limit = self._asked_at + wait_s + _ANSWER_S
+    async def _poll(self) -> DirectiveDocument:
+        wait_s = _FROZEN_WAIT_S if self._state.is_frozen else self._wait_s
+        query = "" if self._seen_number is None else f"?after={self._seen_number}&wait={wait_s:g}"
+        path = f"/v1/sessions/{self.id}/directive{query}"
+        self._requested_at = asyncio.get_running_loop().time()
+        limit = self._requested_at + wait_s + _ANSWER_TIMEOUT_S
         try:
-            async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
-                directive = await self._transport.call("GET", f"/v1/sessions/{self.id}/directive{query}", Directive)
+            async with asyncio.timeout_at(min(limit, self._state.deadline or limit)):
+                directive = await self._transport.call("GET", path, DirectiveDocument)
         except Rejected as problem:
-            if problem.code != UNKNOWN:
+            if problem.code != SESSION_NOT_FOUND:
                 raise Unreachable(f"the service answers {problem.status} {problem.code}") from problem
-            # A service that does not know the session waits for it no longer: it must not write on.
-            return _end(self._seen or 0, f"the service answers {problem.code}: {problem}")
-        self._alone = False
+            # No freeze waits for a session that the service does not know: the agent must stop writing.
+            return _end_directive(self._seen_number or 0, f"the service answers {problem.code}: {problem}")
+        self._is_detached = False
         return directive
 
     async def _pause(self, seconds: float) -> None:
-        if self._standstill.deadline is not None:
-            seconds = min(seconds, max(0.0, self._standstill.deadline - asyncio.get_running_loop().time()))
+        if self._state.deadline is not None:
+            seconds = min(seconds, max(0.0, self._state.deadline - asyncio.get_running_loop().time()))
         await asyncio.sleep(seconds)
 
-    async def _obey(self, directive: Directive) -> Directive | None:
-        self._seen = directive.number
-        still = self._standstill
-        if directive.budget_s is not None and still.is_on and directive.freeze == still.number:
-            still.extend(directive.budget_s, self._asked_at)
+    async def _obey(self, directive: DirectiveDocument) -> DirectiveDocument | None:
+        """Carries out a directive. Returns the next one if the service sent it in answer to an acknowledgement."""
+        self._seen_number = directive.number
+        state = self._state
+        if directive.budget_s is not None and state.is_frozen and directive.freeze == state.number:
+            state.extend(directive.budget_s, self._requested_at)
         match directive.kind:
-            case DirectiveKind.RUN:
-                await self._run(directive)
-            case DirectiveKind.FREEZE:
-                return await self._freeze_for(directive)
-            case DirectiveKind.CONFIRM:
-                return await self._confirm(directive)
-            case DirectiveKind.SWITCH:
-                return await self._switch(directive)
-            case DirectiveKind.END:
+            case Instruction.RUN:
+                await self._obey_run(directive)
+            case Instruction.FREEZE:
+                return await self._obey_freeze(directive)
+            case Instruction.CONFIRM:
+                return await self._obey_confirm(directive)
+            case Instruction.SWITCH:
+                return await self._obey_switch(directive)
+            case Instruction.END:
                 self.end_reason = directive.reason or "ended"
                 await self._hooks.on_end(self.end_reason)
                 self._ended.set()
         return None
 
-    async def _run(self, directive: Directive) -> None:
+    async def _obey_run(self, directive: DirectiveDocument) -> None:
         self._owes_answer = False
         if not self._started.is_set():
-            self._standstill.enter(_tree(directive))
+            self._state.enter(_tree_of(directive))
             self._started.set()
-        elif self._standstill.is_on:
-            await self._standstill.end()
-            # Those who were let go together would otherwise come back at once, while others still wait to be let go.
+        elif self._state.is_frozen:
+            await self._state.thaw()
+            # Agents that resume together would otherwise all poll at once, while others still wait to resume.
             await asyncio.sleep(random.uniform(0, _SPREAD_S))  # noqa: S311 - spreads the callers, protects nothing
 
-    async def _freeze_for(self, directive: Directive) -> Directive | None:
+    async def _obey_freeze(self, directive: DirectiveDocument) -> DirectiveDocument | None:
         number = directive.freeze
-        if self._resumed is not None and self._resumed[0] != number:
-            self._resumed, self._owes_answer = None, False  # that freeze is over
-        if self._refused is not None and self._refused[0] == number:
-            return await self._refuse(*self._refused)
-        if not self._started.is_set() or number is None or self._acked == number:
-            return None  # nothing runs yet, or it was answered already, if only by a refusal
+        if self._early_resume is not None and self._early_resume[0] != number:
+            self._early_resume, self._owes_answer = None, False  # that freeze is over
+        if self._pending_refusal is not None and self._pending_refusal[0] == number:
+            return await self._refuse(*self._pending_refusal)
+        if not self._started.is_set() or number is None or self._answered == number:
+            return None  # the agent does not run yet, or this session has answered already, perhaps with a refusal
         try:
-            words = await self._standstill.begin(number, directive.budget_s or 0.0)
-        except FreezeRefused as refusal:
-            await self._standstill.end()
-            return await self._refuse(number, _as_text(refusal))
-        self._acked = number
+            flush = await self._state.freeze(number, directive.budget_s or 0.0)
+        except CannotFreeze as refusal:
+            await self._state.thaw()
+            return await self._refuse(number, _as_json_text(refusal))
+        self._answered = number
         if not directive.member:
             return None
-        return await self._say("frozen", freeze=number, token=self._standstill.token, flush=words)
+        return await self._acknowledge("frozen", freeze=number, token=self._state.token, flush=flush)
 
-    async def _refuse(self, number: int, reason: str) -> Directive | None:
-        """Said again until the service has taken it, or has gone on without it."""
-        self._acked, self._refused = number, (number, reason)
-        return await self._say("refused", freeze=number, reason=reason)
+    async def _refuse(self, number: int, reason: str) -> DirectiveDocument | None:
+        """Refuses a freeze. The refusal is repeated until the service has taken it, or has gone on without it."""
+        self._answered, self._pending_refusal = number, (number, reason)
+        return await self._acknowledge("refused", freeze=number, reason=reason)
 
-    async def _confirm(self, directive: Directive) -> Directive | None:
-        """Says the token of the standstill; another one, which breaks the freeze at once, if it did not last."""
-        # Whatever is known of the word before: the service may have taken one whose answer was lost.
-        still, number = self._standstill, directive.freeze
-        if self._resumed is not None and self._resumed[0] == number:
-            return await self._say("still_frozen", self._wait_s, freeze=number, token=self._resumed[1])
-        token = still.token
-        if still.is_on and not still.holds():
-            log.warning("%s: somebody else thawed it in freeze %s", self.id, number)
-            await still.end()
-            token = still.token
-        elif still.is_on and directive.resume and number == still.number and directive.path == self.tree.path:
-            # The clone has ended, and it stood still until then: that stays true, whatever it does from now on.
+    async def _obey_confirm(self, directive: DirectiveDocument) -> DirectiveDocument | None:
+        """Answers with the token of the freeze. If the agent ran meanwhile, the token is another one and breaks it."""
+        # Whatever became of the acknowledgement before: the service may have taken one whose answer was lost.
+        state, number = self._state, directive.freeze
+        if self._early_resume is not None and self._early_resume[0] == number:
+            token = self._early_resume[1]
+            return await self._acknowledge("still_frozen", self._wait_s, freeze=number, token=token)
+        token = state.token
+        if state.is_frozen and not state.still_frozen():
+            log.warning("%s: another process thawed the agent in freeze %s", self.id, number)
+            await state.thaw()
+            token = state.token
+        elif state.is_frozen and directive.resume and number == state.number and directive.path == self.tree.path:
+            # The clone has ended, and the agent stayed frozen until then. That stays true when the agent resumes.
             assert number is not None
-            self._acked, self._resumed, self._owes_answer = number, (number, token), True
-            return await self._go_on_and_say(number, token, directive.answer_after_s)
-        return await self._say("still_frozen", freeze=number, token=token)
+            self._answered, self._early_resume, self._owes_answer = number, (number, token), True
+            return await self._resume_then_confirm(number, token, directive.answer_after_s)
+        return await self._acknowledge("still_frozen", freeze=number, token=token)
 
-    async def _go_on_and_say(self, number: int, token: str, after_s: float) -> Directive | None:
-        """Lets the agent go on, then says that it stood still; that does not wait for an agent that is slow to wake."""
-        thaw = asyncio.create_task(self._standstill.end())
+    async def _resume_then_confirm(self, number: int, token: str, after_s: float) -> DirectiveDocument | None:
+        """Resumes the agent, then confirms the freeze. An agent that is slow to resume does not delay the answer."""
+        thaw = asyncio.create_task(self._state.thaw())
         try:
             await asyncio.sleep(after_s)
             await asyncio.wait({thaw}, timeout=_WAKE_PATIENCE_S)
             wait_s = self._wait_s if thaw.done() and thaw.exception() is None else 0.0
-            answer = await self._say("still_frozen", wait_s, freeze=number, token=token)
+            answer = await self._acknowledge("still_frozen", wait_s, freeze=number, token=token)
         except asyncio.CancelledError:
             await stop(thaw)
             raise
         await thaw
         return answer
 
-    async def _switch(self, directive: Directive) -> Directive | None:
+    async def _obey_switch(self, directive: DirectiveDocument) -> DirectiveDocument | None:
         if not self._started.is_set():
-            self._standstill.enter(_tree(directive))
+            self._state.enter(_tree_of(directive))
         elif directive.path != self.tree.path:
-            await self._standstill.move(_tree(directive))
-        elif self._standstill.is_on:
-            await self._standstill.end()
-        self._standstill.tree = Tree(self.tree.path, directive.epoch)
-        return await self._say("switched", epoch=directive.epoch)
+            await self._state.switch(_tree_of(directive))
+        elif self._state.is_frozen:
+            await self._state.thaw()
+        self._state.tree = Tree(self.tree.path, directive.epoch)
+        return await self._acknowledge("switched", epoch=directive.epoch)
 
-    async def _go_on_alone(self) -> None:
-        """The freeze is over for want of a word from the service; its token is never said again."""
-        log.warning("%s: no word from the service in freeze %s; going on by itself", self.id, self._standstill.number)
-        self._alone = True
+    async def _resume_alone(self) -> None:
+        """Ends a freeze whose deadline passed without contact to the service. Its token is never sent again."""
+        log.warning("%s: no contact to the service in freeze %s; resuming the agent", self.id, self._state.number)
+        self._is_detached = True
         if not await self._follow_link():
-            await self._standstill.end()
+            await self._state.thaw()
 
     async def _follow_link(self) -> bool:
-        """Goes where the link `current` leads by now; False if that is where the agent is."""
-        link = await self._tree_behind_link()
-        if link is None or link == self.tree.path:
+        """Moves the agent to the tree to which the link `current` points. False if the agent is there already."""
+        target = await linked_tree(self.tree.path)
+        if target is None or target == self.tree.path:
             return False
-        log.warning("%s: the live tree was replaced by %s", self.id, link)
-        await self._standstill.move(Tree(link, None))
+        log.warning("%s: the live tree was replaced by %s", self.id, target)
+        await self._state.switch(Tree(target, None))
         return True
 
-    async def _tree_behind_link(self) -> str | None:
-        """The live tree that `<workspace>/current` leads to; None if that cannot be read in time."""
-        link = Path(self.tree.path).parents[2] / "current"
-        try:
-            async with asyncio.timeout(_LINK_PATIENCE_S):
-                return await in_daemon_thread(lambda: os.path.realpath(link, strict=True))
-        except (OSError, TimeoutError):
-            return None
+    async def _acknowledge(self, kind: str, wait_s: float = 0.0, **fields: Any) -> DirectiveDocument | None:
+        """Sends an acknowledgement and returns the next directive.
 
-    async def _say(self, kind: str, wait_s: float = 0.0, **fields: Any) -> Directive | None:
-        """Tells the service, and waits for what comes next: while the agent stands still, or for `wait_s` seconds.
-
-        None if it did not take it: then it is asked again.
+        The service waits for that directive while the agent is frozen, else for `wait_s` seconds. Returns None if the
+        service did not take the acknowledgement: the next poll then shows what holds.
         """
-        after = self._seen
-        if self._standstill.is_on:
+        after = self._seen_number
+        if self._state.is_frozen:
             wait_s = _FROZEN_WAIT_S
         elif wait_s and after is not None:
-            # What its word changes, and it knows already, is one number; whatever else is new is told at once.
+            # The acknowledgement itself raises the number by one, which is no news here. Anything newer ends the wait.
             after += 1
-        self._asked_at = asyncio.get_running_loop().time()
-        limit = self._asked_at + wait_s + _ANSWER_S
+        self._requested_at = asyncio.get_running_loop().time()
+        limit = self._requested_at + wait_s + _ANSWER_TIMEOUT_S
         try:
-            async with asyncio.timeout_at(min(limit, self._standstill.deadline or limit)):
+            async with asyncio.timeout_at(min(limit, self._state.deadline or limit)):
                 path = f"/v1/sessions/{self.id}/acks?after={after}&wait={wait_s:g}"
-                answer = await self._transport.call("POST", path, Directive, {"kind": kind, **fields})
-                self._refused, self._owes_answer = None, False
+                answer = await self._transport.call("POST", path, DirectiveDocument, {"kind": kind, **fields})
+                self._pending_refusal, self._owes_answer = None, False
                 return answer
         except (Unreachable, TimeoutError) as error:
-            log.debug("%s: %s was not delivered: %s", self.id, kind, error)
-            self._acked = None if kind == "frozen" else self._acked
+            log.debug("%s: the acknowledgement %s was not delivered: %s", self.id, kind, error)
+            self._answered = None if kind == "frozen" else self._answered
         except Rejected as problem:
-            self._refused, self._owes_answer = None, False
-            if problem.code != STALE:
-                log.warning("%s: %s was not taken: %s [%s]", self.id, kind, problem, problem.code)
-        self._seen = None  # ask at once what holds now
+            self._pending_refusal, self._owes_answer = None, False
+            if problem.code != FREEZE_STALE:
+                log.warning("%s: the service refused %s: %s [%s]", self.id, kind, problem, problem.code)
+        self._seen_number = None  # poll at once
         return None
 
 
-async def register(
-    url: str,
-    workspace: str,
-    *,
-    agent: str,
-    on_freeze: Callable[[], Awaitable[object]] = nothing,
-    on_thaw: Callable[[], Awaitable[object]] = nothing,
-    on_switch: Callable[[Tree], Awaitable[object]] = nothing,
-    on_end: Callable[[str], Awaitable[object]] = nothing,
-    lease_s: float = LEASE_S,
-) -> Session:
-    """Registers an agent that is going to write the live tree of `workspace` (name or id). Use it with `async with`.
-
-    `on_freeze` returns when the agent has stopped writing, or raises `FreezeRefused`; what it wrote is flushed after
-    that. Then comes one of `on_thaw` and `on_switch`, which gets the live tree to go on in: nothing of the old one may
-    be written on, and nothing that was read in it be written to the new one. `on_end` comes when the session was
-    evicted or the workspace disabled: the agent stops for good. Hooks run one at a time.
-
-    Raises `Rejected` (there is no such workspace, it is disabled) and `Unreachable`; then nobody knows whether the
-    session was registered, and `wvsctl session list` tells.
-    """
-    hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch, on_end=on_end)
-    return await open_session(url, workspace, agent, hooks, lease_s)
+def _end_directive(number: int, reason: str) -> DirectiveDocument:
+    return DirectiveDocument(number=number, kind=Instruction.END, epoch=0, reason=reason)
 
 
-async def open_session(url: str, workspace: str, agent: str, hooks: Hooks, lease_s: float = LEASE_S) -> Session:
-    """`register` for whoever brings all hooks."""
-    transport = Transport(url)
-    body = {"agent": agent, "host": socket.gethostname(), "pid": os.getpid(), "lease_s": lease_s}
-    path = f"/v1/workspaces/{quote(workspace, safe='')}/sessions"
-    with contextlib.ExitStack() as undo:
-        undo.callback(transport.close)
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                answer = await transport.call("POST", path, RegistrationDocument, body)
-        except TimeoutError:
-            raise Unreachable(f"no answer in {_ANSWER_S:g} s") from None
-        session = Session(transport, answer, hooks, lease_s)
-        undo.pop_all()
-    return session
-
-
-def _end(number: int, reason: str) -> Directive:
-    return Directive(number=number, kind=DirectiveKind.END, epoch=0, reason=reason)
-
-
-def _tree(directive: Directive) -> Tree:
+def _tree_of(directive: DirectiveDocument) -> Tree:
     if directive.path is None:
-        raise AgentError("the service names no live tree")
+        raise AgentError("the service's directive names no live tree")
     return Tree(directive.path, directive.epoch)
 
 
-def _as_text(error: Exception) -> str:
-    """What JSON and the service take: the name of a file in it may be any bytes."""
+def _as_json_text(error: Exception) -> str:
+    """The error's text as JSON and the service accept it: a file name in it may be any bytes."""
     return str(error).encode(errors="backslashreplace").decode().replace("\0", r"\x00")[:900]

@@ -1,4 +1,4 @@
-"""Blocking calls that may never return, kept off the event loop and off the end of the program."""
+"""Blocking calls that may never return: they block neither the event loop nor the end of the program."""
 
 import _thread
 import asyncio
@@ -12,17 +12,18 @@ T = TypeVar("T")
 _Inbox: TypeAlias = "SimpleQueue[Callable[[], None]]"
 
 _idle: Final[list[_Inbox]] = []
-"""Threads that wait for work; starting one costs more than all that most calls do. One that hangs is not among them."""
+"""Threads that wait for work: most calls cost less than starting a thread. A thread that hangs is not in the list."""
 
 _MOST_IDLE: Final = 4
 
-os.register_at_fork(after_in_child=_idle.clear)  # the threads stay with the parent
+os.register_at_fork(after_in_child=_idle.clear)  # a child process does not inherit the threads
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """What `work` returns or raises. When it is cancelled, the thread is left behind.
+    """Runs `work` in a daemon thread; returns or raises what it does. On cancellation the thread is left behind.
 
-    asyncio's own threads are waited for when a program ends; a filesystem call that hangs would hold it up for good.
+    A program waits for asyncio's own threads before it ends, so that a filesystem call that hangs would block it for
+    ever.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -39,23 +40,23 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
         result, failed = None, None
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - carried over to whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised in the caller
             failed = error
         try:
             loop.call_soon_threadsafe(settle, result, failed)
         except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
+            pass  # the loop is closed: no caller waits
 
-    _inbox().put(run)
+    _take_inbox().put(run)
     return await done
 
 
-def _inbox() -> _Inbox:
+def _take_inbox() -> _Inbox:
     try:
         return _idle.pop()
     except IndexError:
         inbox: _Inbox = SimpleQueue()
-        _thread.start_new_thread(_serve, (inbox,))  # threading.Thread would hold up the loop until it has begun
+        _thread.start_new_thread(_serve, (inbox,))  # threading.Thread would block the loop until it has started
         return inbox
 
 

@@ -1,7 +1,7 @@
-"""HTTP for one agent: one kept connection, one request at a time, and every call can be cancelled at once.
+"""HTTP for one agent: one persistent connection, one request at a time, and every call can be cancelled at once.
 
-A protocol on asyncio's transports around the parser that the service uses, too: a blocking client in a thread cannot be
-told to stop waiting, and an agent whose answer is late has to thaw by itself instead. Twenty agents of one host answer
+It is a protocol on asyncio's transports, with the HTTP parser that the service uses too. A blocking client in a thread
+could not be cancelled, but an agent whose answer is late has to stop waiting and thaw. Twenty agents of one host answer
 within the same few milliseconds, so that the time of each counts twenty times.
 """
 
@@ -14,38 +14,38 @@ import httptools
 import msgspec
 
 from wvs.agent.errors import AgentError, Rejected, Unreachable
-from wvs.agent.protocol import ProblemDocument
+from wvs.agent.protocol import RefusalDocument
 
-_LARGEST: Final = 1 << 20
-_IN_A_PATH: Final = "/%:@!$&'()*+,;=~-._"
+_MAX_ANSWER_BYTES: Final = 1 << 20
+_PATH_SAFE: Final = "/%:@!$&'()*+,;=~-._"
 
 T = TypeVar("T")
 
 
 class BadAnswer(Exception):
-    """What came is no answer that HTTP/1.1 allows, or it ended too early."""
+    """The answer violates HTTP/1.1, or ended too early."""
 
 
-class Transport:
+class AgentTransport:
     """Requests to the API at `url` (http or https, with a path if it is behind a proxy)."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not parts.netloc.isascii():
-            raise AgentError(f"{url!r} is no http or https URL")
+            raise AgentError(f"{url!r} is no http or https URL with an ASCII host")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname
         self._port = parts.port or (443 if self._tls else 80)
-        self._prefix = quote(parts.path.rstrip("/"), safe=_IN_A_PATH)
+        self._prefix = quote(parts.path.rstrip("/"), safe=_PATH_SAFE)
         name = parts.netloc.rpartition("@")[2]
         self._headers = f" HTTP/1.1\r\nHost: {name}\r\nAccept: application/json\r\nUser-Agent: wvs-agent\r\n"
         self._connection: _Connection | None = None
 
     async def call(self, method: str, path: str, answer: type[T], body: Any = None) -> T:
-        """The answer's body as `answer`.
+        """Sends a request and returns the body of the answer, decoded as `answer`.
 
-        Raises `Unreachable` if there is none that counts, and `Rejected` for a problem. Whether a request without an
-        answer was done is not known.
+        Raises `Rejected` if the service answers with a problem, and `Unreachable` if no valid answer comes: then the
+        service may or may not have carried out the request.
         """
         try:
             status, content = await self._exchange(method, path, None if body is None else msgspec.json.encode(body))
@@ -62,10 +62,10 @@ class Transport:
         try:
             return msgspec.json.decode(content, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unreachable(f"something else answers: {error}") from error
+            raise Unreachable(f"the answer is not from WVS: {error}") from error
 
     def close(self) -> None:
-        """Lets go of the connection; the next call makes a new one."""
+        """Closes the connection. The next call opens a new one."""
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
@@ -76,20 +76,20 @@ class Transport:
             request += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         connection = self._connection
         if connection is None or not connection.is_open:
-            connection = self._connection = await self._connected()
-        answer = await connection.ask(request.encode("ascii") + b"\r\n" + (content or b""))
+            connection = self._connection = await self._connect()
+        answer = await connection.request(request.encode("ascii") + b"\r\n" + (content or b""))
         if not connection.is_open:
             self.close()
         return answer
 
-    async def _connected(self) -> "_Connection":
+    async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
         return connection
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; `is_open` while another request may be sent on it."""
+    """One connection. `is_open` is true while another request may be sent on it."""
 
     def __init__(self) -> None:
         self.is_open = False
@@ -98,12 +98,12 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._body = bytearray()
         self._received_bytes = 0
-        self._has_length = self._ends_with_connection = False
+        self._has_length = self._ends_at_close = False
 
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer; raises `OSError` or `BadAnswer`."""
+    async def request(self, request: bytes) -> tuple[int, bytes]:
+        """Sends a request; returns status and body of the answer. Raises `OSError` or `BadAnswer`."""
         if self._transport.is_closing():
-            raise BadAnswer("the connection was closed before the question was sent")
+            raise BadAnswer("the connection was closed before the request was sent")
         self._answer = asyncio.get_running_loop().create_future()
         self._received_bytes = 0
         self._transport.write(request)
@@ -113,21 +113,21 @@ class _Connection(asyncio.Protocol):
             self._answer = None
 
     def abort(self) -> None:
-        """Ends it without a word."""
+        """Closes the connection at once."""
         self.is_open = False
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no class of asyncio
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports inherit from no class of asyncio
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():
-            self.abort()  # nobody asked
+            self.abort()  # no request is open
             return
         self._received_bytes += len(data)
-        if self._received_bytes > _LARGEST:
-            self._fail(BadAnswer("the answer does not end"))
+        if self._received_bytes > _MAX_ANSWER_BYTES:
+            self._fail(BadAnswer(f"the answer is longer than {_MAX_ANSWER_BYTES} bytes"))
             return
         try:
             self._parser.feed_data(data)
@@ -135,46 +135,46 @@ class _Connection(asyncio.Protocol):
             self._fail(BadAnswer(f"{type(error).__name__}: {error}"))
 
     def eof_received(self) -> None:
-        self._lost(None)
+        self._on_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(exc)
+        self._on_lost(exc)
 
     def on_message_begin(self) -> None:
-        """For the parser."""
+        """Called by the parser."""
         if self._answer is None or self._answer.done():
-            self.is_open = False  # the begin of an answer that nobody asked for: what follows is not to be trusted
+            self.is_open = False  # an answer without a request: do not trust what follows
         self._body.clear()
-        self._has_length = self._ends_with_connection = False
+        self._has_length = self._ends_at_close = False
 
     def on_header(self, name: bytes, _value: bytes) -> None:
-        """For the parser."""
+        """Called by the parser."""
         if name.lower() in (b"content-length", b"transfer-encoding"):
             self._has_length = True
 
     def on_headers_complete(self) -> None:
-        """For the parser."""
-        self._ends_with_connection = not self._has_length
+        """Called by the parser."""
+        self._ends_at_close = not self._has_length
 
     def on_body(self, part: bytes) -> None:
-        """For the parser."""
+        """Called by the parser."""
         self._body += part
 
     def on_message_complete(self) -> None:
-        """For the parser."""
+        """Called by the parser."""
         if self._parser.get_status_code() < 200:
-            return  # an interim answer; the one that counts follows (RFC 9110 §15.2)
+            return  # an interim response; the final one follows (RFC 9110 §15.2)
         self.is_open = self.is_open and self._parser.should_keep_alive()
         self._settle()
 
-    def _lost(self, error: Exception | None) -> None:
+    def _on_lost(self, error: Exception | None) -> None:
         self.is_open = False
         if self._answer is None or self._answer.done():
             return
-        if error is None and self._ends_with_connection and self._parser.get_status_code() >= 200:
-            self._settle()  # without a length the body is what comes before the end (RFC 9112 §6.3)
+        if error is None and self._ends_at_close and self._parser.get_status_code() >= 200:
+            self._settle()  # without a length the body ends with the connection (RFC 9112 §6.3)
         else:
-            lost = BadAnswer("the connection was closed before an answer came")
+            lost = BadAnswer("the connection was closed before the answer was complete")
             self._fail(error if isinstance(error, OSError) else lost)
 
     def _settle(self) -> None:
@@ -190,7 +190,7 @@ class _Connection(asyncio.Protocol):
 
 def _rejected(status: int, content: bytes) -> AgentError:
     try:
-        problem = msgspec.json.decode(content, type=ProblemDocument)
+        problem = msgspec.json.decode(content, type=RefusalDocument)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Unreachable(f"something else answers {status}")
+        return Unreachable(f"the answer {status} is not from WVS")
     return Rejected(status, problem.code, problem.detail or f"HTTP {status}", problem.hint)

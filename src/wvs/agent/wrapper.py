@@ -1,35 +1,36 @@
-"""`wvsctl agent run`: a session on behalf of a program that knows nothing of WVS."""
+"""`wvsctl agent run`: holds a session on behalf of a program that knows nothing of WVS."""
 
 import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Final, assert_never
 
 from msgspec import Struct
 
 from wvs.agent.cgroup_freezer import kernel_freezer
-from wvs.agent.command import Command
+from wvs.agent.command import CommandProcess
 from wvs.agent.errors import AgentError, NotThawed, StillAlive
 from wvs.agent.freezer import Freezer
 from wvs.agent.guardian_handle import GuardianHandle
 from wvs.agent.hooks import Hooks
+from wvs.agent.live_link import link_of
 from wvs.agent.protocol import Tree
-from wvs.agent.session import Session, open_session
-from wvs.agent.signals import signals_to
-from wvs.agent.sigstop_freezer import CooperativeFreezer
+from wvs.agent.registration import open_session
+from wvs.agent.session import Session
+from wvs.agent.signals import forwarding_signals
+from wvs.agent.sigstop_freezer import SigstopFreezer
 
 SWITCHED_EXIT: Final = 75
-"""EX_TEMPFAIL of sysexits(3): the command was ended because its live tree was replaced; start it again."""
+"""EX_TEMPFAIL of sysexits(3): the command was killed because its live tree was replaced; a supervisor restarts it."""
 
 _SIGNALED: Final = 128
 _TERMINATE_PATIENCE_S: Final = 10.0
 
 
 class OnSwitch(StrEnum):
-    """What becomes of the command when its live tree is replaced."""
+    """What the wrapper does with the command when the live tree is replaced."""
 
     RESTART = "restart"
     SIGNAL = "signal"
@@ -37,13 +38,13 @@ class OnSwitch(StrEnum):
 
 
 class Assignment(Struct, frozen=True, kw_only=True):
-    """What to run, where, and how. `say` tells a person."""
+    """Which command to run, in which workspace, and how. `report` shows a message to a person."""
 
     url: str
     workspace: str
-    words: Sequence[str]
+    argv: Sequence[str]
     agent: str
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     on_switch: OnSwitch = OnSwitch.RESTART
     switch_signal: int = signal.SIGHUP
     cooperative: bool = False
@@ -52,40 +53,40 @@ class Assignment(Struct, frozen=True, kw_only=True):
 async def run_command(assignment: Assignment) -> int:
     """Runs a command as one session, from registration to deregistration; returns its exit code, 128 + n for signal n.
 
-    The session ends only after every process of the command is proven gone. Raises `AgentError`: the service refused
-    or could not be reached, no freezer, the command cannot be started.
+    The session ends only after every process of the command is proven to have ended. Raises `AgentError` if the service
+    refuses or is unreachable, if the host has no freezer, or if the command cannot be started.
     """
     return await _Wrapper(assignment).run()
 
 
 class _Wrapper:
-    """`_turn` is held by whoever changes what runs: the end of one command and the start of another do not meet."""
+    """Holds `_command_lock` while it starts or ends a command, so that an end and a start never overlap."""
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._freezer: Freezer
-        self._guard: GuardianHandle | None = None
+        self._guardian: GuardianHandle | None = None
         self._session: Session
-        self._command: Command | None = None
+        self._command: CommandProcess | None = None
         self._is_frozen = False
         self._thawed = asyncio.Event()
-        self._code: int | None = None
-        self._turn = asyncio.Lock()
-        self._called_off = asyncio.Event()
+        self._exit_code: int | None = None
+        self._command_lock = asyncio.Lock()
+        self._start_cancelled = asyncio.Event()
 
     async def run(self) -> int:
         job = self._assignment
-        with signals_to(self._forward, self._follow_into_suspension):
+        with forwarding_signals(self._forward, self._suspend_with_command):
             self._session = session = await open_session(job.url, job.workspace, job.agent, self._hooks())
             try:
-                self._freezer = _freezer(session.id, cooperative=job.cooperative)
+                self._freezer = _new_freezer(session.id, cooperative=job.cooperative)
             except AgentError:
                 await session.leave()
                 raise
             try:
-                self._guard = self._freezer.guard()
+                self._guardian = self._freezer.start_guardian()
                 session.follow()
-                return await self._work()
+                return await self._run_until_done()
             finally:
                 await session.stop_following()
                 await self._leave()
@@ -96,68 +97,68 @@ class _Wrapper:
             on_thaw=self._thaw,
             on_switch=self._switch,
             on_end=self._end,
-            on_hold=self._hold,
-            still_frozen=self._holds,
+            on_deadline=self._set_deadline,
+            still_frozen=self._still_frozen,
             writers=self._pids,
-            caveat=CooperativeFreezer.caveat if self._assignment.cooperative else "",
+            caveat=SigstopFreezer.caveat if self._assignment.cooperative else "",
         )
 
-    async def _work(self) -> int:
-        await _first(self._session.until_started(), self._called_off.wait())
-        await self._start_first()
-        if self._code is not None:
-            return self._code
+    async def _run_until_done(self) -> int:
+        await _wait_for_first(self._session.until_started(), self._start_cancelled.wait())
+        await self._start_when_thawed()
+        if self._exit_code is not None:
+            return self._exit_code
         done = asyncio.create_task(self._until_done())
         try:
-            await _first(asyncio.shield(done), self._session.until_ended())
+            await _wait_for_first(asyncio.shield(done), self._session.until_ended())
             return await done
         finally:
             done.cancel()
 
-    async def _start_first(self) -> None:
-        """The first start waits for a freeze to end, if there is one; a signal meanwhile calls it off.
+    async def _start_when_thawed(self) -> None:
+        """Starts the command for the first time, after an open freeze has ended. A signal meanwhile cancels the start.
 
-        A freeze may have begun since the session did; a process that joins a frozen cgroup never gets to its exec, and
-        whoever waits for that would never thaw it.
+        A freeze may have begun after the session did. A process that joins a frozen cgroup never reaches its exec, and
+        the wrapper, which waits for that exec, would never thaw it.
         """
         session = self._session
-        while self._code is None:
+        while self._exit_code is None:
             if session.end_reason is not None:
                 raise AgentError(f"the session was ended: {session.end_reason}")
-            async with self._turn:
+            async with self._command_lock:
                 if not self._is_frozen:
                     self._start(session.tree)
                     return
-            await _first(self._thawed.wait(), self._called_off.wait(), session.until_ended())
+            await _wait_for_first(self._thawed.wait(), self._start_cancelled.wait(), session.until_ended())
 
     async def _until_done(self) -> int:
         while True:
             command = self._command
             assert command is not None
             code = await command.wait()
-            async with self._turn:
-                if self._code is not None:
-                    return self._code
+            async with self._command_lock:
+                if self._exit_code is not None:
+                    return self._exit_code
                 if self._command is command:
                     return code
 
     def _start(self, tree: Tree) -> None:
-        session, live = self._session, Path(tree.path).parents[2] / "current"
+        session = self._session
         environment = {
             **os.environ,
             "WVS_URL": self._assignment.url,
             "WVS_WORKSPACE": session.workspace_id,
             "WVS_SESSION": session.id,
-            "WVS_LIVE": str(live),
+            "WVS_LIVE": str(link_of(tree.path)),
         }
-        self._command = Command(self._assignment.words, tree.path, environment, self._freezer)
+        self._command = CommandProcess(self._assignment.argv, tree.path, environment, self._freezer)
 
-    def _hold(self, deadline: float) -> None:
-        if self._guard is not None:
-            self._guard.holds_until(deadline, self._session.tree.path)
+    def _set_deadline(self, deadline: float) -> None:
+        if self._guardian is not None:
+            self._guardian.arm(deadline, self._session.tree.path)
 
-    def _holds(self) -> bool:
-        return self._freezer.holds()
+    def _still_frozen(self) -> bool:
+        return self._freezer.still_frozen()
 
     def _pids(self) -> list[int]:
         return self._freezer.pids()
@@ -172,39 +173,39 @@ class _Wrapper:
             try:
                 await self._freezer.thaw()
             except NotThawed as error:
-                self._assignment.say(f"the command may still be frozen: {error}; trying on")
+                self._assignment.report(f"the command may still be frozen: {error}; trying again")
                 continue
             self._is_frozen = False
             self._thawed.set()
-            if self._guard is not None:
-                self._guard.is_free()
+            if self._guardian is not None:
+                self._guardian.disarm()
             return
 
     async def _switch(self, tree: Tree) -> None:
-        how = self._assignment.on_switch
-        async with self._turn:
+        on_switch = self._assignment.on_switch
+        async with self._command_lock:
             command = self._command
             if command is None:
                 await self._thaw()
                 return
-            match how:
+            match on_switch:
                 case OnSwitch.SIGNAL:
-                    # Sent while it is frozen: its handler is the first that runs.
+                    # Sent while the command is frozen: the first thing that runs is its handler.
                     command.send(self._assignment.switch_signal)
                     await self._thaw()
                 case OnSwitch.RESTART:
                     await self._kill()
-                    self._assignment.say("the live tree was replaced: starting the command again in the new one")
+                    self._assignment.report("the live tree was replaced: restarting the command in the new one")
                     self._start(tree)
                 case OnSwitch.EXIT:
-                    self._code = SWITCHED_EXIT
+                    self._exit_code = SWITCHED_EXIT
                     await self._kill()
-                    self._assignment.say("the live tree was replaced: the command was ended")
+                    self._assignment.report("the live tree was replaced: the command was ended")
                 case _:
-                    assert_never(how)
+                    assert_never(on_switch)
 
     async def _end(self, reason: str) -> None:
-        self._assignment.say(f"the session was ended: {reason}")
+        self._assignment.report(f"the session was ended: {reason}")
         command = self._command
         if command is None:
             return
@@ -214,17 +215,17 @@ class _Wrapper:
                 async with asyncio.timeout(_TERMINATE_PATIENCE_S):
                     await command.wait()
             except TimeoutError:
-                pass  # it was asked; what follows does not ask
+                pass  # SIGKILL follows
         await self._kill()
 
     async def _kill(self) -> None:
-        """Ends every process without letting one run on, and makes the freezer ready for another command."""
+        """Kills every process without resuming one, and prepares the freezer for another command."""
         while True:
             try:
                 await self._freezer.kill()
                 break
             except StillAlive as error:
-                self._assignment.say(f"{error}; the session goes on until it is")
+                self._assignment.report(f"{error}; the session continues until it has ended")
         if self._command is not None:
             self._command.reap()
             self._command.take_terminal()
@@ -232,26 +233,26 @@ class _Wrapper:
 
     async def _leave(self) -> None:
         await self._kill()
-        if self._guard is not None:
-            self._guard.close()
+        if self._guardian is not None:
+            self._guardian.close()
         self._freezer.close()
         try:
             await self._session.leave()
         except AgentError as error:
-            self._assignment.say(
-                f"{self._session.id} goes on to block freezes: {error}; "
-                f"its processes are gone: wvsctl session evict {self._session.id}"
+            self._assignment.report(
+                f"session {self._session.id} continues to block freezes ({error}). "
+                f"All its processes have ended, so run: wvsctl session evict {self._session.id}"
             )
 
     def _forward(self, number: int) -> None:
         if self._command is not None:
             self._command.send(number)
         else:
-            self._code = _SIGNALED + number
-            self._called_off.set()
+            self._exit_code = _SIGNALED + number
+            self._start_cancelled.set()
 
-    def _follow_into_suspension(self) -> None:
-        """After Ctrl-Z this process stops, too, or the terminal would be nobody's. It answers no freeze then."""
+    def _suspend_with_command(self) -> None:
+        """After Ctrl-Z this process stops too, or no process would own the terminal. It then answers no freeze."""
         command = self._command
         if command is None or self._is_frozen or not command.is_suspended():
             return
@@ -261,12 +262,12 @@ class _Wrapper:
         command.send(signal.SIGCONT)
 
 
-def _freezer(session_id: str, *, cooperative: bool) -> Freezer:
-    return CooperativeFreezer() if cooperative else kernel_freezer(f"wvs-{session_id}")
+def _new_freezer(session_id: str, *, cooperative: bool) -> Freezer:
+    return SigstopFreezer() if cooperative else kernel_freezer(f"wvs-{session_id}")
 
 
-async def _first(*awaited: Awaitable[object]) -> None:
-    """Returns when one of them has come, or raises what it raised; the others are given up."""
+async def _wait_for_first(*awaited: Awaitable[object]) -> None:
+    """Returns when the first has completed, or raises its error. The others are cancelled."""
     tasks = {asyncio.ensure_future(one) for one in awaited}
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

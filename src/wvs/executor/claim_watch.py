@@ -13,7 +13,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel
 from wvs.engines.base import Progress as EngineProgress
 from wvs.postgres.pool import Connection
-from wvs.queue.lanes import Claim, Order, Progress, renew
+from wvs.queue.lanes import Claim, Order, TaskProgress, renew
 from wvs.telemetry.metrics import Metrics
 
 TICK_S: Final = 0.5
@@ -34,8 +34,8 @@ class ClaimWatch:
         self._lease_s = lease_s
         self._renew_s = renew_s
         self._metrics = metrics
-        self._progress = Progress("starting")
-        self._told: Progress | None = None
+        self._progress = TaskProgress("starting")
+        self._told: TaskProgress | None = None
         self.begun = time.monotonic()
         self.cancel = Cancel()
         self.lost = False
@@ -45,11 +45,13 @@ class ClaimWatch:
     def phase(self, name: str) -> None:
         """Tells what the task does now; counts go on from where they are."""
         before = self._progress
-        self._progress = Progress(name, before.files_done, before.files_total, before.bytes_done, before.bytes_total)
+        self._progress = TaskProgress(
+            name, before.files_done, before.files_total, before.bytes_done, before.bytes_total
+        )
 
     def on_progress(self, progress: EngineProgress) -> None:
         """Takes an engine's progress; called in its threads."""
-        self._progress = Progress(
+        self._progress = TaskProgress(
             self._progress.phase,
             progress.files_done,
             progress.files_total,

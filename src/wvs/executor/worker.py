@@ -189,7 +189,7 @@ class Executor:
 
     @contextlib.asynccontextmanager
     async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:
-        callbacks = {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_heard.tell}
+        callbacks = {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_heard.notify}
         lost = self._metrics.ignored_failures.labels(where="hint_listener")
         listener = hints.Listener(self._url, callbacks, lost.inc)
         async with self._hinter.running(), listener.running():

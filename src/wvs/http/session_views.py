@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from wvs.domain.ids import SESSION, WORKSPACE, format_id
 from wvs.domain.values import TEXT_PATTERN, Message
 from wvs.http.wire.ids import SessionId, WorkspaceId
-from wvs.quiesce.sessions import Directive, DirectiveKind, Session, SessionState
+from wvs.quiesce.sessions import Directive, DirectiveKind, RegisteredSession, SessionState
 
 LEASE_S: Final = 30.0
 
@@ -123,7 +123,7 @@ class SessionList(Struct, frozen=True):
     next_cursor: str | None
 
 
-def session_view(session: Session) -> SessionView:
+def session_view(session: RegisteredSession) -> SessionView:
     """A session as the API shows it."""
     return SessionView(
         id=format_id(SESSION, session.id),

@@ -1,4 +1,4 @@
-"""Claims and leases, each a single call on the holder's own connection.
+"""Claims and leases of lanes, each a single call on the holder's own connection.
 
 Three guards, each with its own job (design §6): the advisory lock of the connection shows that the holder is alive,
 the lease bounds a holder that hangs, and the fence makes both safe, because every later write names it.
@@ -19,7 +19,7 @@ from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
 FULL_SCAN_EVERY: Final = 64
-"""Claims between two scans of the whole index; the others begin where the last one found a lane."""
+"""Every so many claims scan the whole index; the others begin where the last one found a lane."""
 
 DEADLINES_S: Final[Mapping[TaskKind, float]] = {kind: policy.deadline_s for kind, policy in RETRY.items()}
 
@@ -34,8 +34,8 @@ _PARK: Final = sql("park_lane")
 class Claim(Struct, frozen=True):
     """A task that this process may run, under `fence`, while its connection and its lease last.
 
-    `took_over` says that an earlier holder was running it; `overdue`, that it was past its deadline; `link_pending`,
-    that the link `current` has yet to follow an earlier task. `waited_s` is since the task was queued.
+    `took_over`: an earlier holder was running the task. `overdue`: the task is past its deadline. `link_pending`: the
+    link `current` has yet to follow an earlier task. `waited_s`: the seconds since the task was queued.
     """
 
     workspace_id: UUID
@@ -53,18 +53,18 @@ class Claim(Struct, frozen=True):
 
 
 class Order(StrEnum):
-    """What a renewal tells the holder to do."""
+    """What the holder has to do, as the answer to a renewal."""
 
     GO_ON = "go_on"
     CANCEL = "cancel"
     DEADLINE = "deadline"
     ENDED = "ended"
-    """The task ended, by this holder or before it began; what is left to do is the holder's still."""
+    """The task has ended, through this holder or before it began. The holder still has to clean up."""
     STALE = "stale"
 
 
-class Progress(Struct, frozen=True):
-    """How far a task is; totals are None until they are known."""
+class TaskProgress(Struct, frozen=True):
+    """How far a task has come. Totals are None until they are known."""
 
     phase: str
     files_done: int = 0
@@ -74,7 +74,7 @@ class Progress(Struct, frozen=True):
 
 
 class Reaped(Struct, frozen=True):
-    """A lane that was taken from a holder: `holder_gone` (its connection ended) or `lease_over` (it hangs)."""
+    """A lane taken from a holder. `reason`: `holder_gone` (its connection ended) or `lease_over` (it hangs)."""
 
     workspace_id: UUID
     task_id: UUID
@@ -84,7 +84,7 @@ class Reaped(Struct, frozen=True):
 
 
 class LaneCursor:
-    """Where to begin the next scan of ready lanes: dead index entries of claimed lanes lie below it.
+    """Where the next scan of ready lanes begins: below it are the dead index entries of claimed lanes.
 
     docs/measurements.md#claiming-from-the-queue has what they cost.
     """
@@ -94,16 +94,16 @@ class LaneCursor:
         self._claims = 0
 
     def start(self) -> datetime:
-        """The lower bound of the next scan: now and then the beginning, so that no lane is overlooked."""
+        """The lower bound of the next scan. At times the beginning of the index, so that no lane is overlooked."""
         self._claims += 1
         return _BEGINNING if self._claims % FULL_SCAN_EVERY == 1 else self._after
 
-    def found(self, ready_at: datetime) -> None:
-        """A lane was found there."""
+    def advance(self, ready_at: datetime) -> None:
+        """Moves the bound to a lane that was just claimed."""
         self._after = ready_at
 
-    def exhausted(self) -> None:
-        """Nothing is ready above the bound; look from the beginning next time."""
+    def reset(self) -> None:
+        """Moves the bound to the beginning, because no lane above it is ready."""
         self._after = _BEGINNING
 
 
@@ -114,41 +114,41 @@ async def claim(
     cursor: LaneCursor,
     deadlines_s: Mapping[TaskKind, float] = DEADLINES_S,
 ) -> Claim | None:
-    """Claims the lane that has been ready longest; None if there is nothing to do now.
+    """Claims the lane that has been ready longest. None if no lane is ready.
 
-    The advisory lock is taken on `connection`, which must not be of a pool: a pool would take it away.
+    The advisory lock is taken on `connection`, which must not belong to a pool: a pool releases the lock on return.
     """
     row = await connection.fetchrow(_CLAIM, executor, lease_s, msgspec.json.encode(deadlines_s), cursor.start())
     if row is None:
-        cursor.exhausted()
+        cursor.reset()
         return None
-    cursor.found(row["ready_at"])
+    cursor.advance(row["ready_at"])
     return msgspec.convert(dict(row), Claim)
 
 
 async def renew(
-    connection: Connection, held: Claim, lease_s: float | None = None, progress: Progress | None = None
+    connection: Connection, held: Claim, lease_s: float | None = None, progress: TaskProgress | None = None
 ) -> Order:
-    """Renews the lease (`lease_s` seconds from now) and stores progress; a stale fence changes nothing."""
+    """Renews the lease to `lease_s` seconds from now and stores progress. A stale fence changes nothing."""
     encoded = None if progress is None else msgspec.json.encode(progress)
     answer = await connection.fetchval(_RENEW, held.workspace_id, held.fence, held.task_id, lease_s, encoded)
     return Order(answer)
 
 
 async def release(connection: Connection, held: Claim) -> bool:
-    """Gives up the advisory lock; True if the lane has a next task that can be claimed now.
+    """Releases the advisory lock. True if the lane has a next task that can be claimed now.
 
-    The lane itself was freed by the command that ended the task.
+    The command that ended the task has freed the lane itself.
     """
     ready: bool = await connection.fetchval(_RELEASE, held.workspace_id, held.lane_no)
     return ready
 
 
 async def park(connection: Connection, held: Claim, seconds: float) -> None:
-    """Keeps a claim that its holder cannot bring to an end from being taken over before `seconds` are over."""
+    """Prevents a takeover for `seconds`, for a claim whose task its holder cannot end."""
     await connection.execute(_PARK, held.workspace_id, held.fence, seconds)
 
 
 async def reap(connection: Connection) -> list[Reaped]:
-    """Frees the lanes of holders that are gone or hang, and tells which."""
+    """Frees the lanes of holders that are gone or hang; returns them."""
     return [Reaped(**dict(row)) for row in await connection.fetch(_REAP)]

@@ -1,1 +1,1 @@
-"""Quiesce: sessions, what they are told, and freezes with their required sets (design §7)."""
+"""Quiesce: sessions, their directives, and freezes with their required sets (design §7)."""

@@ -1,7 +1,7 @@
-"""What sessions say about freezes, written together: one statement for all that came while the last was under way.
+"""Writes the acknowledgements of sessions in batches: one statement for all that arrived during the one before.
 
-Nobody waits for others to come: a word that comes alone is written at once. But the agents of a workspace stop within
-the same few milliseconds, and twenty statements cost the API and PostgreSQL many times what one for all of them does.
+An acknowledgement never waits for others to arrive: a single one is written at once. But the agents of a workspace stop
+within the same few milliseconds, and twenty statements cost the API and PostgreSQL many times what one for all does.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from msgspec import Struct
 from wvs.postgres.pool import Pool, Record
 from wvs.postgres.queries import sql
 
-_TOGETHER: Final = sql("acknowledge_together")
-_MOST_TOGETHER: Final = 100
-_MOST_REMEMBERED: Final = 20_000
+_ACKNOWLEDGE_TOGETHER: Final = sql("acknowledge_together")
+_MAX_BATCH: Final = 100
+_MAX_REMEMBERED: Final = 20_000
 
 
 class AckKind(StrEnum):
-    """What a session says about a freeze."""
+    """What a session acknowledges: it is frozen, it refuses, or it stayed frozen until it was asked again."""
 
     FROZEN = "frozen"
     REFUSED = "refused"
@@ -30,7 +30,7 @@ class AckKind(StrEnum):
 
 
 class Acknowledgement(Struct, frozen=True):
-    """A session's word on freeze `freeze`."""
+    """A session's acknowledgement of freeze `freeze`."""
 
     kind: AckKind
     freeze: int
@@ -39,81 +39,81 @@ class Acknowledgement(Struct, frozen=True):
     reason: str | None = None
 
 
-class _Spoken(Struct, frozen=True):
+class _PendingAck(Struct, frozen=True):
     session_id: UUID
-    word: Acknowledgement
+    ack: Acknowledgement
     written: asyncio.Future[Record | None]
 
 
-class Words:
-    """One per process. Each caller gets the row of its own word, or what was raised for it."""
+class AckBatches:
+    """One per process. Each caller gets the row of its own acknowledgement, or the error that writing it raised."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._workspaces: OrderedDict[UUID, UUID] = OrderedDict()
-        self._waiting: dict[UUID, list[_Spoken]] = {}
+        self._waiting: dict[UUID, list[_PendingAck]] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
-    def remember(self, session_id: UUID, workspace_id: UUID) -> None:
-        """Sessions of one workspace, which never changes, are written together; one that is not known, alone."""
+    def remember_workspace(self, session_id: UUID, workspace_id: UUID) -> None:
+        """Records the workspace of a session, which never changes. Only sessions of one workspace share a batch."""
         self._workspaces[session_id] = workspace_id
-        if len(self._workspaces) > _MOST_REMEMBERED:
+        if len(self._workspaces) > _MAX_REMEMBERED:
             self._workspaces.popitem(last=False)
 
-    async def write(self, session_id: UUID, word: Acknowledgement) -> Record | None:
-        """The row of `acknowledge_together` for this word; None if there is no such session."""
+    async def write(self, session_id: UUID, ack: Acknowledgement) -> Record | None:
+        """Writes an acknowledgement; returns its row of `acknowledge_together`. None if there is no such session."""
         lane = self._workspaces.get(session_id, session_id)
-        spoken = _Spoken(session_id, word, asyncio.get_running_loop().create_future())
+        pending = _PendingAck(session_id, ack, asyncio.get_running_loop().create_future())
         if (waiting := self._waiting.get(lane)) is not None:
-            waiting.append(spoken)
+            waiting.append(pending)
         else:
-            self._waiting[lane] = [spoken]
+            self._waiting[lane] = [pending]
             task = asyncio.create_task(self._write_all(lane))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
-        return await spoken.written
+        return await pending.written
 
     async def _write_all(self, lane: UUID) -> None:
         while waiting := self._waiting[lane]:
-            now, self._waiting[lane] = waiting[:_MOST_TOGETHER], waiting[_MOST_TOGETHER:]
+            now, self._waiting[lane] = waiting[:_MAX_BATCH], waiting[_MAX_BATCH:]
             await self._write([each for each in now if not each.written.done()])
         del self._waiting[lane]
 
-    async def _write(self, spoken: list[_Spoken]) -> None:
-        if not spoken:
+    async def _write(self, pending: list[_PendingAck]) -> None:
+        if not pending:
             return
         try:
-            rows = await self._pool.fetch(_TOGETHER, *_columns(spoken))
+            rows = await self._pool.fetch(_ACKNOWLEDGE_TOGETHER, *_columns(pending))
         except asyncpg.DataError as error:
-            # The statement had no effect. What one word is to blame for must not become the others' fault.
-            if len(spoken) == 1:
-                _fail(spoken, error)
+            # The statement had no effect. One faulty acknowledgement must not fail the others: each is written alone.
+            if len(pending) == 1:
+                _fail(pending, error)
             else:
-                for each in spoken:
+                for each in pending:
                     await self._write([each])
-        except Exception as error:  # noqa: BLE001 - raised to all who wait for it
-            _fail(spoken, error)
+        except Exception as error:  # noqa: BLE001 - raised in every caller of this batch
+            _fail(pending, error)
         else:
-            found = {row["word"]: row for row in rows}
-            for number, each in enumerate(spoken, 1):
+            by_number = {row["word"]: row for row in rows}
+            for number, each in enumerate(pending, 1):
                 if not each.written.done():
-                    each.written.set_result(found.get(number))
+                    each.written.set_result(by_number.get(number))
 
 
-def _columns(spoken: list[_Spoken]) -> tuple[list[object], ...]:
-    """The arguments of wvs.acknowledge_together, an array each."""
-    words = [each.word for each in spoken]
+def _columns(pending: list[_PendingAck]) -> tuple[list[object], ...]:
+    """The arguments of wvs.acknowledge_together, one array each."""
+    acks = [each.ack for each in pending]
     return (
-        [each.session_id for each in spoken],
-        [word.freeze for word in words],
-        [word.kind for word in words],
-        [word.token for word in words],
-        [word.flush for word in words],
-        [word.reason for word in words],
+        [each.session_id for each in pending],
+        [ack.freeze for ack in acks],
+        [ack.kind for ack in acks],
+        [ack.token for ack in acks],
+        [ack.flush for ack in acks],
+        [ack.reason for ack in acks],
     )
 
 
-def _fail(spoken: list[_Spoken], error: Exception) -> None:
-    for each in spoken:
+def _fail(pending: list[_PendingAck], error: Exception) -> None:
+    for each in pending:
         if not each.written.done():
             each.written.set_exception(error)

@@ -1,8 +1,8 @@
-"""Hints that something was committed: coalesced, on their own connection, and never needed (everyone also polls).
+"""Hints that something was committed. They are coalesced and sent on their own connection.
 
-NOTIFY takes a cluster-wide lock at commit, so that sending it within a command's transaction serialises all writers:
-14,719 became 1,841 transactions a second (docs/measurements.md#notify). One hint a few milliseconds later wakes just as
-well.
+A hint only saves time: every receiver also polls. NOTIFY takes a cluster-wide lock at commit, so that sending it within
+a command's transaction would serialise all writers: 14,719 became 1,841 transactions a second
+(docs/measurements.md#notify). A hint a few milliseconds later wakes the receivers as well.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from wvs.postgres.queries import sql
 TASKS: Final = "wvs_tasks"
 EVENTS: Final = "wvs_events"
 SESSIONS: Final = "wvs_sessions"
-"""There may be a new directive for some session."""
+"""A session may have a new directive."""
 FREEZES: Final = "wvs_freezes"
-"""Some session answered to a freeze."""
+"""A session has acknowledged a freeze."""
 
 COALESCE_S: Final = 0.002
 _RECONNECT_S: Final = 0.5
@@ -31,11 +31,11 @@ log = structlog.get_logger(__name__)
 
 
 OnLost: TypeAlias = Callable[[], object]
-"""Called when hints were lost for want of a connection: everybody is slowed down to the polls meanwhile."""
+"""Called when hints were lost with their connection: until it is back, receivers learn of changes by polling only."""
 
 
 class Hinter:
-    """Sends hints. `touch` never blocks and never fails; a hint that cannot be sent is dropped, and `on_lost` told."""
+    """Sends hints. `touch` never blocks or fails: a hint that cannot be sent is dropped, and `on_lost` is called."""
 
     def __init__(self, url: str, on_lost: OnLost, coalesce_s: float = COALESCE_S) -> None:
         self._url = url
@@ -46,13 +46,13 @@ class Hinter:
         self._connection: Connection | None = None
 
     def touch(self, *channels: str) -> None:
-        """Asks for one hint on each channel soon."""
+        """Sends one hint on each channel within milliseconds."""
         self._wanted.update(channels)
         self._wake.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Hinter"]:
-        """Sends while the block lasts."""
+        """Sends hints while the block lasts."""
         try:
             async with background(self._run()):
                 yield self
@@ -62,13 +62,13 @@ class Hinter:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            # The first of a burst goes at once; what comes while it is being sent is sent together.
+            # The first hint of a burst is sent at once; hints that arrive meanwhile are sent together.
             self._wake.clear()
             wanted, self._wanted = self._wanted, set()
             try:
                 await self._send(wanted)
-            # Whatever it is: asyncpg raises its InternalClientError where the server's last word crosses a query, and a
-            # sender that ended would slow everybody down to the polls, for good and without a sign.
+            # Every error: asyncpg raises InternalClientError if the server ends the connection during a query. If this
+            # task ended, all receivers would silently depend on polling for the life of the process.
             except Exception as error:  # noqa: BLE001
                 log.warning("hint_not_sent", error=repr(error))
                 self._on_lost()
@@ -89,23 +89,23 @@ class Hinter:
 
 
 class Broadcast:
-    """Wakes all who wait at this moment, and none of those who begin to wait later."""
+    """Wakes every task that waits at this moment, and no task that begins to wait later."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def tell(self) -> None:
-        """Wakes everybody. Never blocks."""
+    def notify(self) -> None:
+        """Wakes every waiting task. Never blocks."""
         self._event.set()
         self._event = asyncio.Event()
 
     def next(self) -> asyncio.Event:
-        """Set by the next `tell`: get it before looking, wait for it after."""
+        """The event that the next `notify` sets. Get it before you read the state, wait for it afterwards."""
         return self._event
 
 
 class Listener:
-    """Listens on channels and calls back; reconnects by itself and calls once after each reconnection."""
+    """Listens on channels and calls back. It reconnects by itself, and calls every callback after each connection."""
 
     def __init__(
         self, url: str, callbacks: dict[str, Callable[[], None]], on_lost: OnLost, heartbeat_s: float = 10.0
@@ -125,7 +125,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except Exception as error:  # noqa: BLE001 - as above; there is a poll beside every listener
+            except Exception as error:  # noqa: BLE001 - as above; every receiver also polls
                 log.warning("listener_lost", error=repr(error))
                 self._on_lost()
             await asyncio.sleep(_RECONNECT_S)
@@ -136,18 +136,17 @@ class Listener:
         connection.add_termination_listener(lambda _connection: lost.set())
         try:
             for channel in self._callbacks:
-                await connection.add_listener(channel, self._heard)
+                await connection.add_listener(channel, self._on_notification)
             for callback in self._callbacks.values():
                 callback()
             while not lost.is_set():
+                # Not wait_for, which may miss a cancellation, see http/live/directives.py.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(
-                        self._heartbeat_s
-                    ):  # wait_for may miss a cancellation, see http/live/directives.py
+                    async with asyncio.timeout(self._heartbeat_s):
                         await lost.wait()
-                await connection.execute("SELECT 1")  # raises if it was lost, noticed or not
+                await connection.execute("SELECT 1")  # raises if the connection was lost
         finally:
             connection.terminate()
 
-    def _heard(self, _connection: Any, _pid: int, channel: str, _payload: object) -> None:
+    def _on_notification(self, _connection: Any, _pid: int, channel: str, _payload: object) -> None:
         self._callbacks[channel]()

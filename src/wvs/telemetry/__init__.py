@@ -1,1 +1,1 @@
-"""Logs and metrics: what every process of WVS tells about itself."""
+"""The logs and metrics of every process of WVS."""

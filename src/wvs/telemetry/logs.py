@@ -1,17 +1,16 @@
 """Logs: one event per line on stderr, JSON off a terminal and readable on one.
 
     log = structlog.get_logger("wvs.executor")
-    with log_context(workspace_id=…, task_id=…, attempt=1, fence=7):
-        log.info("clone.finished", files=12)
+    structlog.contextvars.bind_contextvars(workspace_id=…, task_id=…, attempt=1, fence=7)
+    log.info("clone.finished", files=12)
 
-The event is a stable name, values go into fields. The fields of `log_context` travel with the context (asyncio tasks
-inherit them), so that one grep follows a request from the API to the executor. uvicorn and Litestar must be told to
-configure nothing (`log_config=None`, `logging_config=None`): what they log through `logging` comes out here.
+The event is a stable name; values go into fields. Bound fields are on every later line of the same context, and asyncio
+tasks inherit them, so that one grep follows a request from the API to the executor. uvicorn and Litestar must not
+configure logging themselves (`log_config=None`, `logging_config=None`): their records go through `logging` to here.
 """
 
 import logging
 import sys
-from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, TextIO
 
 import msgspec
@@ -27,12 +26,12 @@ _LEVELS: Final[dict[LogLevel, int]] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-# Chatty below these levels, and their access lines would double ours.
+# These loggers are chatty below these levels, and their access lines would repeat ours.
 _QUIETER: Final = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING, "httpx": logging.WARNING}
 
 
 def configure_logging(log_format: LogFormat = "auto", level: LogLevel = "info", stream: TextIO | None = None) -> None:
-    """Send every log of this process to `stream` (stderr by default, as it is now); may be called again."""
+    """Sends every log line of this process to `stream` (default: the current stderr). May be called again."""
     target = stream or sys.stderr
     console = log_format == "console" or (log_format == "auto" and target.isatty())
     shared = _processors()
@@ -46,35 +45,6 @@ def configure_logging(log_format: LogFormat = "auto", level: LogLevel = "info", 
     _configure_stdlib(shared, renderer, target, _LEVELS[level])
 
 
-def log_context(  # noqa: PLR0913 - the fields are a closed list, spelled out so that pyright finds a wrong one
-    *,
-    request_id: str | None = None,
-    trace_id: str | None = None,
-    workspace_id: str | None = None,
-    task_id: str | None = None,
-    attempt: int | None = None,
-    fence: int | None = None,
-    freeze: int | None = None,
-    executor_id: str | None = None,
-    idempotency_key: str | None = None,
-) -> AbstractContextManager[None]:
-    """Every log line inside carries these fields; None leaves what an outer context says."""
-    fields: dict[str, str | int | None] = {
-        "request_id": request_id,
-        "trace_id": trace_id,
-        "workspace_id": workspace_id,
-        "task_id": task_id,
-        "attempt": attempt,
-        "fence": fence,
-        "freeze": freeze,
-        "executor_id": executor_id,
-        "idempotency_key": idempotency_key,
-    }
-    return structlog.contextvars.bound_contextvars(
-        **{name: value for name, value in fields.items() if value is not None}
-    )
-
-
 def _processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
@@ -85,7 +55,7 @@ def _processors() -> list[Processor]:
 
 
 def _console_renderer(*, colors: bool) -> Processor:
-    # The default formatter prints the local variables of every frame, and with them passwords.
+    # The default formatter prints the local variables of every frame, passwords included.
     return structlog.dev.ConsoleRenderer(
         colors=colors, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
     )

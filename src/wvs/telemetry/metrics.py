@@ -1,4 +1,4 @@
-"""Every metric of WVS, in one registry of its own. Base units; no label ever carries an id, a name or a path."""
+"""Every metric of WVS, in its own registry. Units are base units; no label carries an id, a name or a path."""
 
 import platform
 from typing import Final
@@ -24,10 +24,10 @@ _WORK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 
 
 class Metrics:
-    """The metrics of one process; make one and hand it on, so that tests do not share counts."""
+    """The metrics of one process. Create one and pass it on, so that tests do not share counts."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series per counter that nobody reads
+        disable_created_metrics()  # it would double the series of every counter, unread
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         self._describe_build()
@@ -43,7 +43,9 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _describe_build(self) -> None:
-        build_info = self._gauge("wvs_build_info", "Always 1; the labels say what runs.", "version", "python")
+        build_info = self._gauge(
+            "wvs_build_info", "Always 1; the labels name the version of WVS and of Python.", "version", "python"
+        )
         build_info.labels(version=__version__, python=platform.python_version()).set(1)
 
     def _describe_http(self) -> None:
@@ -53,28 +55,35 @@ class Metrics:
         self.http_request_duration_seconds = self._histogram(
             "wvs_http_request_duration_seconds", "Time to answer a request.", _REQUEST_BUCKETS, "route", "method"
         )
-        self.refusals = self._counter("wvs_refusals_total", "Requests answered with a problem, by its code.", "code")
+        self.refusals = self._counter("wvs_refusals_total", "Requests answered with a problem, by error code.", "code")
 
     def _describe_tasks(self) -> None:
-        self.tasks = self._gauge("wvs_tasks", "Tasks that are not final, and failed ones.", "kind", "state")
+        self.tasks = self._gauge("wvs_tasks", "Tasks that are queued, running or failed.", "kind", "state")
         self.task_oldest_pending_age_seconds = self._gauge(
-            "wvs_task_oldest_pending_age_seconds", "Age of the oldest queued task; 0 without one.", "kind"
+            "wvs_task_oldest_pending_age_seconds", "Age of the oldest queued task; 0 if no task is queued.", "kind"
         )
         self.task_duration_seconds = self._histogram(
-            "wvs_task_duration_seconds", "From accepted to final.", _WORK_BUCKETS, "kind", "outcome"
+            "wvs_task_duration_seconds",
+            "Time from the acceptance of a task to its final state.",
+            _WORK_BUCKETS,
+            "kind",
+            "outcome",
         )
         self.task_attempts = self._counter("wvs_task_attempts_total", "Attempts that ended.", "kind", "outcome")
         self.fence_rejections = self._counter(
-            "wvs_fence_rejections_total", "Renewals, progress and results refused because a newer claim exists."
+            "wvs_fence_rejections_total", "Renewals, progress reports and results refused because a newer claim exists."
         )
-        self.lease_lost = self._counter("wvs_lease_lost_total", "Leases that ran out or were taken from a holder.")
+        self.lease_lost = self._counter("wvs_lease_lost_total", "Leases that expired or were taken from a holder.")
 
     def _describe_freezes(self) -> None:
         self.quiesce_duration_seconds = self._histogram(
-            "wvs_quiesce_duration_seconds", "From opening a freeze to its proof or failure.", _FREEZE_BUCKETS, "outcome"
+            "wvs_quiesce_duration_seconds",
+            "Time from opening a freeze to its proof or failure.",
+            _FREEZE_BUCKETS,
+            "outcome",
         )
         self.freeze_seconds = self._histogram(
-            "wvs_freeze_seconds", "Time that all agents stood still together.", _FREEZE_BUCKETS
+            "wvs_freeze_seconds", "Time for which all agents of a freeze were frozen together.", _FREEZE_BUCKETS
         )
         self.sessions = self._gauge("wvs_sessions", "Sessions that have not ended.", "state")
 
@@ -86,31 +95,31 @@ class Metrics:
         self.clone_files = self._counter("wvs_clone_files_total", "Entries in finished clones.")
         self.sweeper_trees = self._counter(
             "wvs_sweeper_trees_total",
-            "What the sweeper did or found, by the words of its log; stopped: the database may be a restored one.",
+            "What the sweeper did or found, by action as in its log; stopped: the database may be from a backup.",
             "action",
         )
 
     def _describe_log(self) -> None:
         self.event_append = self._counter("wvs_event_append_total", "Events committed to the log.")
         self.event_conflicts = self._counter(
-            "wvs_event_conflicts_total", "Commands decided again because another one came first."
+            "wvs_event_conflicts_total", "Commands decided again because another command was committed first."
         )
         self.follower_lag_events = self._gauge(
-            "wvs_follower_lag_events", "Positions between the head of the log and this process's slowest follower."
+            "wvs_follower_lag_events", "Positions between the head of the log and the slowest follower of this process."
         )
 
-        self.event_streams = self._gauge("wvs_event_streams", "Live streams of events that are open.")
+        self.event_streams = self._gauge("wvs_event_streams", "Open live streams of events.")
         self.event_stream_ends = self._counter(
             "wvs_event_stream_ends_total",
-            "Streams that ended: the client left, took nothing for too long (stalled), or the service stopped.",
+            "Streams that ended: the client left, read nothing for too long (stalled), or the service stopped.",
             "reason",
         )
 
     def _describe_resources(self) -> None:
-        self.volume_free_bytes = self._gauge("wvs_volume_free_bytes", "Bytes that may still be written to the volume.")
-        self.pg_pool_in_use = self._gauge("wvs_pg_pool_in_use", "Pooled database connections that are in use.")
+        self.volume_free_bytes = self._gauge("wvs_volume_free_bytes", "Free bytes on the volume.")
+        self.pg_pool_in_use = self._gauge("wvs_pg_pool_in_use", "Pooled database connections in use.")
         self.ignored_failures = self._counter(
-            "wvs_ignored_failures_total", "Failures that were logged and survived, by the place that met them.", "where"
+            "wvs_ignored_failures_total", "Failures that were logged and survived, by the place in the code.", "where"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

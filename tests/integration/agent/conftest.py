@@ -1,4 +1,4 @@
-"""A service in this process, and agents as processes of their own."""
+"""A service in this process, and agents as separate processes."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.integration.executor.conftest import Platform, platform
 
-from wvs.agent.cgroup_freezer import CgroupV1, CgroupV2, kernel_freezer
+from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, kernel_freezer
 from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
 from wvs.agent.errors import NoFreezer
 from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id
@@ -29,11 +29,11 @@ __all__ = ["platform"]
 
 PATIENCE_S = 60.0
 SHORT_BUDGET_S = 3.0
-"""Of a freeze that is waited out; half of it is what an agent has to stop, on whatever machine."""
+"""The budget of a freeze that a test waits out. An agent has half of it to stop, on a slow machine too."""
 
 
 class Wrapped:
-    """One `wvsctl agent run` as a process; `out` is what the command printed."""
+    """One `wvsctl agent run` as a process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -62,13 +62,13 @@ class Service:
         self.live = platform.live(workspace_id)
         self.wrapped: list[Wrapped] = []
 
-    async def run(self, *words: str, options: tuple[str, ...] = (), url: str | None = None, **more: Any) -> Wrapped:
+    async def run(self, *argv: str, options: tuple[str, ...] = (), url: str | None = None, **more: Any) -> Wrapped:
         arguments = ("-m", "wvs.cli.wvsctl", "--url", url or self.url, "agent", "run", "-w", self.name, *options)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
             "--",
-            *words,
+            *argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -123,7 +123,7 @@ class Service:
                     wrapped.process.terminate()
                 await wrapped.ended()
         left = [cgroup for session in await self.sessions(ended=True) for cgroup in cgroups_of(session["id"])]
-        for cgroup in left:  # of a test that failed: nothing of it may outlive it
+        for cgroup in left:  # of a failed test: no process may outlive it
             await clear(cgroup)
         assert left == [], "an agent left its cgroup behind"
 
@@ -150,8 +150,8 @@ def cgroups_of(session: str) -> list[Path]:
     return found
 
 
-async def until_heard(service: Service, session: str | None = None) -> None:
-    """The session (the only one, if none is named) speaks with the service: every word renews its lease."""
+async def until_lease_renewed(service: Service, session: str | None = None) -> None:
+    """Waits for a request of the session, or of the only session. Every request renews its lease."""
 
     async def lease_until() -> str:
         found = await service.sessions()
@@ -164,7 +164,7 @@ async def until_heard(service: Service, session: str | None = None) -> None:
 
 
 async def clear(cgroup: Path) -> None:
-    """What docs/agents.md tells a person to do with the cgroup of a wrapper that was killed."""
+    """What a person does with the cgroup of a killed wrapper, see docs/agents.md."""
     if (cgroup / "cgroup.kill").exists():
         (cgroup / "cgroup.kill").write_text("1")
         await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text())
@@ -178,21 +178,21 @@ async def clear(cgroup: Path) -> None:
 
 @pytest.fixture
 def kernel_holds() -> None:
-    """Skips where this process may not make cgroups."""
+    """Skips the test if this process may not create cgroups."""
     try:
         kernel_freezer(f"wvs-probe-{os.getpid()}").close()
     except NoFreezer as reason:
         pytest.skip(f"no cgroup can be used here: {reason}")
 
 
-@pytest.fixture(params=[CgroupV2, CgroupV1])
-def cgroup_kind(request: pytest.FixtureRequest) -> type[CgroupV2] | type[CgroupV1]:
+@pytest.fixture(params=[CgroupV2Freezer, CgroupV1Freezer])
+def cgroup_kind(request: pytest.FixtureRequest) -> type[CgroupV2Freezer] | type[CgroupV1Freezer]:
     return request.param
 
 
 @pytest.fixture
 def short_freezes(platform: Platform) -> None:
-    """To be asked for before `service`."""
+    """Request this fixture before `service`."""
     platform.settings_change(freeze_budget_s=SHORT_BUDGET_S)
 
 
@@ -211,7 +211,7 @@ async def serving(platform: Platform) -> AsyncGenerator[httpx.AsyncClient]:
     async with open_api(platform.settings_with_volume(), platform.url) as api:
         listener = listen("127.0.0.1", 0)
         task = asyncio.create_task(serve(api, listener, on_listening=url.set_result, handle_signals=False))
-        # Kept for less time than the service keeps a connection: else a request now and then meets its end.
+        # Shorter than the service's own limit: else a request may meet the end of its connection.
         limits = httpx.Limits(keepalive_expiry=1)
         async with httpx.AsyncClient(base_url=await url, timeout=70, limits=limits) as client:
             yield client
@@ -221,7 +221,7 @@ async def serving(platform: Platform) -> AsyncGenerator[httpx.AsyncClient]:
 
 @pytest.fixture
 def after_the_clone(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """Lets something happen once, between a real clone and the question whether everybody is still frozen."""
+    """Runs a callback once, between a real clone and the question whether all agents are still frozen."""
 
     def arrange(happening: Callable[[], Awaitable[None]]) -> None:
         real = operations.clone_proven

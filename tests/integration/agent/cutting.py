@@ -1,4 +1,4 @@
-"""A proxy in front of the API that can drop everything, without closing anything: what a lost network does."""
+"""A proxy in front of the API that can stop all traffic without closing a connection, like a lost network."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 class Network:
-    """Passes bytes on while `up` is set; what comes meanwhile waits, as packets that are sent again would."""
+    """Forwards bytes while `up` is set. Other bytes wait, as retransmitted packets would."""
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)

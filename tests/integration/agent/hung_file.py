@@ -1,7 +1,4 @@
-"""A file system with one file, `hung`, where whoever reads it, or looks for it, waits until it is let go.
-
-FUSE by hand (linux/fuse.h).
-"""
+"""A FUSE file system (linux/fuse.h) with one file, `hung`. A read or lookup of it blocks until `release`."""
 
 import ctypes
 import errno
@@ -16,7 +13,7 @@ from tests.integration.engines.filesystems import Unavailable
 _ROOT, _FILE = 1, 2
 
 
-class Asked(IntEnum):
+class Opcode(IntEnum):
     LOOKUP = 1
     FORGET = 2
     GETATTR = 3
@@ -35,16 +32,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class HungFile:
-    """Mounted at `point` in this process's mount namespace, and served by a thread of it, until `close`."""
+    """Mounted at `point` in this process's mount namespace and served by a thread, until `close`."""
 
-    def __init__(self, point: Path, hangs_at: Asked = Asked.READ) -> None:
+    def __init__(self, point: Path, hangs_at: Opcode = Opcode.READ) -> None:
         self.path = point / "hung"
         self.read = threading.Event()
-        """Somebody waits for an answer."""
+        """Set when a process waits for an answer."""
         self._hangs_at = hangs_at
         self._point = str(point).encode()
         self._waiting: list[int] = []
-        self._let_go = False
+        self._is_released = False
         try:
             self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
@@ -56,14 +53,14 @@ class HungFile:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def let_go(self) -> None:
-        """Answers everybody, now and from now on."""
-        self._let_go = True
+    def release(self) -> None:
+        """Answers every waiting and every later request."""
+        self._is_released = True
         while self._waiting:
-            self._answer(self._waiting.pop(), b"", 0 if self._hangs_at is Asked.READ else errno.EIO)
+            self._answer(self._waiting.pop(), b"", 0 if self._hangs_at is Opcode.READ else errno.EIO)
 
     def close(self) -> None:
-        self.let_go()
+        self.release()
         _libc.umount2(self._point, _UMOUNT_DETACH)
         self._thread.join(5)
         os.close(self._device)
@@ -81,21 +78,21 @@ class HungFile:
 
     def _handle(self, opcode: int, unique: int, node: int) -> None:
         match opcode:
-            case self._hangs_at if not self._let_go:
+            case self._hangs_at if not self._is_released:
                 self._waiting.append(unique)
                 self.read.set()
-            case Asked.INIT:
+            case Opcode.INIT:
                 self._answer(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 65536, 0, 8, 8, 65536, 1, 16, 0, 0))
-            case Asked.LOOKUP:
+            case Opcode.LOOKUP:
                 self._answer(unique, struct.pack("<QQQQII", _FILE, 0, 0, 0, 0, 0) + _attributes(_FILE))
-            case Asked.GETATTR:
+            case Opcode.GETATTR:
                 self._answer(unique, struct.pack("<QII", 0, 0, 0) + _attributes(node))
-            case Asked.OPEN:
+            case Opcode.OPEN:
                 self._answer(unique, struct.pack("<QII", 0, _DIRECT_IO, 0))
-            case Asked.READ | Asked.RELEASE | Asked.FLUSH:
+            case Opcode.READ | Opcode.RELEASE | Opcode.FLUSH:
                 self._answer(unique, b"")
-            case Asked.FORGET | Asked.INTERRUPT:
-                pass  # nobody waits for an answer to these; and whoever is interrupted has to wait on
+            case Opcode.FORGET | Opcode.INTERRUPT:
+                pass  # these have no answer; an interrupted process has to wait on
             case _:
                 self._answer(unique, b"", errno.ENOSYS)
 
@@ -103,7 +100,7 @@ class HungFile:
         try:
             os.write(self._device, struct.pack("<IiQ", 16 + len(body), -error, unique) + body)
         except OSError:
-            pass  # whoever asked is gone
+            pass  # the process that asked has ended
 
 
 def _attributes(node: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Everything as a process of its own, to be killed: PostgreSQL, the API, and an executor that stops at a failpoint."""
+"""PostgreSQL, the API, and an executor that stops at a failpoint: separate processes, to be killed."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import create_pool
 
 BUDGET_S = 2.0
-"""Of every freeze; an agent without a word runs by itself 5 s later."""
+"""The budget of every freeze. An agent without contact to the service resumes 5 s later."""
 
 
 class Stack:
-    """One volume with its programs. What is killed comes back on the same address."""
+    """One volume with its programs. A killed program restarts on the same address."""
 
     def __init__(self, server: EmbeddedPostgres, volume: Path, directory: Path) -> None:
         self.server = server
@@ -60,7 +60,7 @@ class Stack:
             self._api.wait()
 
     def kill_server(self) -> None:
-        """Every process of it at once, as a power cut would; the postmaster cannot tidy up."""
+        """Kills every process of PostgreSQL at once, as a power cut would. The postmaster cannot clean up."""
         postmaster = int((self.server.pgdata / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         for pid in (postmaster, *map(int, children)):
@@ -94,7 +94,7 @@ async def served(stack: Stack) -> AsyncGenerator[Service]:
 
 
 def counts(service: Service) -> dict[Path, bytes]:
-    """How far the program of writing.py has counted in each tree."""
+    """The counter of the program writing.py in each tree."""
     found: dict[Path, bytes] = {}
     for file in service.platform.home(service.workspace_id).glob("trees/*/root/first"):
         with contextlib.suppress(FileNotFoundError):
@@ -103,7 +103,7 @@ def counts(service: Service) -> dict[Path, bytes]:
 
 
 async def counted_on(service: Service, since: float, seconds: float = 60) -> float:
-    """Seconds from `since` (time.monotonic) until the program is seen to count on, in whatever tree."""
+    """Seconds from `since` (time.monotonic) until the program counts on, in any tree."""
     ends = time.monotonic() + seconds
     before = counts(service)
     while True:
@@ -117,8 +117,8 @@ async def counted_on(service: Service, since: float, seconds: float = 60) -> flo
         await asyncio.sleep(0.01)
 
 
-async def stands_still(service: Service) -> bool:
-    """Whether the program counts in no tree, for a while."""
+async def is_paused(service: Service) -> bool:
+    """Whether the program counts in no tree for 0.1 s."""
     before = counts(service)
     await asyncio.sleep(0.1)
     return bool(before) and before == counts(service)

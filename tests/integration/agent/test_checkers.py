@@ -1,4 +1,4 @@
-"""The checker of the consistency tests finds each breach that it looks for."""
+"""The checker of the consistency tests finds each kind of breach."""
 
 import shutil
 import sqlite3
@@ -62,20 +62,20 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def test_a_tree_without_a_breach_is_sound(root: Path) -> None:
+def test_the_checker_accepts_a_tree_without_a_breach(root: Path) -> None:
     assert broken(root, root.parent / "scratch") == []
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_breach_is_found(root: Path, breach: str) -> None:
+def test_the_checker_finds_a_breach(root: Path, breach: str) -> None:
     if "repository" in breach or "committed" in breach:
         assert GIT or pytest.skip("git is not installed")
     BREACHES[breach](root)
     assert len(broken(root, root.parent / "scratch")) >= 1
 
 
-def test_the_program_itself_breaks_nothing_that_a_snapshot_of_one_moment_would_show(root: Path) -> None:
-    """Killed at any moment, it leaves what a snapshot of that moment would hold."""
+def test_the_program_keeps_its_invariants_at_every_moment(root: Path) -> None:
+    """A program killed at any moment leaves the files that a snapshot of that moment would hold."""
     program = Path(sys.modules[broken.__module__].__file__ or "")
     for _ in range(3):
         running = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A share of the proof: snapshots of programs that never rest keep every invariant across files."""
+"""Snapshots of programs that never rest keep every invariant across files."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ async def test_without_a_freeze_the_stamps_catch_what_the_program_writes(
     writes = True
 
     def hold_until_written(name: str) -> None:
-        """The writer goes on between the two stamps for certain, however fast the clone is."""
+        """Makes sure that the program writes between the two stamps, however fast the clone is."""
         before, ends = (service.live / "first").read_bytes(), time.monotonic() + 60
         while name == "create.stamped" and writes and time.monotonic() < ends:
             if (service.live / "first").read_bytes() != before:
@@ -62,7 +62,7 @@ async def test_without_a_freeze_the_stamps_catch_what_the_program_writes(
                 await asyncio.sleep(0.02)
     finally:
         writes = False
-        # Both processes: the first is the leader of their group.
+        # All its processes: the first one leads their group.
         os.killpg(free.pid, 9)
         await free.wait()
     assert await service.platform.wait(service.workspace_id, task_id, 60) is TaskState.SUCCEEDED

@@ -1,4 +1,4 @@
-"""The program in docs/agents.md, as it stands there."""
+"""The example program in docs/agents.md."""
 
 import asyncio
 import re

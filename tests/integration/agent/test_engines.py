@@ -1,7 +1,7 @@
-"""Snapshots of programs that never rest, on every engine's own filesystem: under the freeze, and without it.
+"""Snapshots of programs that never rest, on every engine's own filesystem: with the freeze, and without it.
 
-`make test` takes a few of each; `make freeze` takes WVS_FREEZE_SNAPSHOTS (200) of the one, WVS_FREEZE_UNFROZEN (60) of
-the other, and prints what came out.
+`make test` takes a few of each. `make freeze` takes WVS_FREEZE_SNAPSHOTS (200) with the freeze and WVS_FREEZE_UNFROZEN
+(60) without it, and prints the results.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SNAPSHOTS = int(os.environ.get("WVS_FREEZE_SNAPSHOTS", "3"))
 UNFROZEN = int(os.environ.get("WVS_FREEZE_UNFROZEN", "3"))
 TIMEOUT_S = 600 + 10 * (SNAPSHOTS + UNFROZEN)
 BALLAST = 300
-"""Further files, so that a clone takes a while."""
+"""Number of additional files, which make a clone take longer."""
 
 Tell = Callable[[str, object], None]
 
@@ -80,16 +80,16 @@ async def service(kernel_holds: None, site: Site, pool: Pool, database_url: str)
 
 @pytest.fixture
 def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """What the stamps said of each clone, in order."""
-    said: list[str | None] = []
+    """The verdict of the stamps on each clone, in order."""
+    recorded: list[str | None] = []
     real = Engine.torn
 
     def torn(self: Engine, before: Stamp, after: Stamp, clone: Stamp | None) -> str | None:
-        said.append(real(self, before, after, clone))
-        return said[-1]
+        recorded.append(real(self, before, after, clone))
+        return recorded[-1]
 
     monkeypatch.setattr(Engine, "torn", torn)
-    return said
+    return recorded
 
 
 @pytest.mark.timeout(TIMEOUT_S)
@@ -111,13 +111,13 @@ async def test_no_published_snapshot_breaks_an_invariant(
         assert len(certificate["members"]) == 1
         windows.append(await window_s(service, snapshot_id))
         await service.platform.ask_for_drop(service.workspace_id, snapshot_id)
-    assert len(counts) == SNAPSHOTS, "the program ran between any two snapshots"
-    assert set(verdicts) == {None}, "a false alarm of the stamps"
+    assert len(counts) == SNAPSHOTS, "the program did not run between two snapshots"
+    assert set(verdicts) == {None}, "the stamps raised a false alarm"
     median, worst = statistics.median(windows), max(windows)
     record_property(
         "told",
         f"{site[0]}: {SNAPSHOTS} snapshots under the freeze, 0 broken, 0 false alarms of the stamps; "
-        f"all stood still for p50 {median * 1000:.0f} ms, at most {worst * 1000:.0f} ms",
+        f"all agents frozen together for p50 {median * 1000:.0f} ms, at most {worst * 1000:.0f} ms",
     )
 
 
@@ -130,9 +130,9 @@ async def test_without_the_freeze_every_broken_clone_is_caught_by_the_stamps(
     monkeypatch: pytest.MonkeyPatch,
     record_property: Tell,
 ) -> None:
-    """The program has no session, so that nobody stops it; and what the stamps say is only written down."""
+    """The program has no session, so it is never frozen. The verdict of the stamps is recorded and not acted on."""
     judge = Engine.torn
-    monkeypatch.setattr(Engine, "torn", lambda *words: judge(*words) and None)
+    monkeypatch.setattr(Engine, "torn", lambda *stamps: judge(*stamps) and None)
     free = await asyncio.create_subprocess_exec(
         sys.executable, program, cwd=service.live.resolve(), stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
@@ -145,7 +145,7 @@ async def test_without_the_freeze_every_broken_clone_is_caught_by_the_stamps(
             del verdicts[:]
             snapshot_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)
             if await service.platform.wait(service.workspace_id, task_id, 120) is not TaskState.SUCCEEDED:
-                failed += 1  # a clone that met a file which had just vanished
+                failed += 1  # a file vanished while it was cloned
                 continue
             is_broken = bool(await breaches(await service.tree(snapshot_id), tmp_path))
             found[is_broken, verdicts[-1] is not None] += 1
@@ -161,7 +161,7 @@ async def test_without_the_freeze_every_broken_clone_is_caught_by_the_stamps(
         f"the stamps; {found[False, True]} more changed while they were cloned, {found[False, False]} did not, "
         f"{failed} failed; at rest {alarms} false alarms of {UNFROZEN}",
     )
-    assert found[True, False] == 0, "a broken clone passed for proven"
+    assert found[True, False] == 0, "the stamps accepted a broken clone"
     assert alarms == 0
 
 
@@ -181,6 +181,6 @@ async def breaches(tree: Path, tmp_path: Path) -> list[str]:
 
 
 async def window_s(service: Service, snapshot_id: uuid.UUID) -> float:
-    """How long the members stood still together, as the event tells."""
+    """How long all members were frozen together, as recorded in the event."""
     query = "SELECT report ->> 'freeze_s' FROM wvs.snapshots WHERE id = $1"
     return float(await service.platform.pool.fetchval(query, snapshot_id))

@@ -1,4 +1,4 @@
-"""Agents that do not stand still, each for real: nothing is published, and the message names who it was."""
+"""Agents that do not freeze, as real processes: nothing is published, and the error names the session."""
 
 import asyncio
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, until_heard
+from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, until_lease_renewed
 from tests.integration.agent.cutting import Network
 
-from wvs.agent import FreezeRefused, Unreachable, register
+from wvs.agent import CannotFreeze, Unreachable, register
 from wvs.agent.freeze_state import GRACE_S
-from wvs.agent.hooks import Hooks, nothing
-from wvs.agent.session import open_session
-from wvs.agent.transport import Transport
+from wvs.agent.hooks import Hooks, do_nothing
+from wvs.agent.registration import open_session
+from wvs.agent.transport import AgentTransport
 from wvs.domain.states import TaskState
 from wvs.quiesce import freezes
 
@@ -30,11 +30,11 @@ async def writes_on(file: Path) -> None:
     await until(lambda: file.read_text() not in ("", before))
 
 
-async def test_an_agent_that_refuses_is_named_with_its_reason(service: Service) -> None:
+async def test_the_error_names_an_agent_that_refuses_and_its_reason(service: Service) -> None:
     thawed = asyncio.Event()
 
     async def on_freeze() -> None:
-        raise FreezeRefused("in the middle of a payment")
+        raise CannotFreeze("in the middle of a payment")
 
     async def on_thaw() -> None:
         thawed.set()
@@ -55,14 +55,14 @@ async def test_an_agent_that_refuses_is_named_with_its_reason(service: Service) 
     assert state is TaskState.SUCCEEDED
 
 
-async def test_a_reason_that_is_no_text_is_told_and_the_agent_follows_on(service: Service) -> None:
-    """Names of files are bytes."""
+async def test_a_reason_that_is_no_valid_text_is_reported_and_the_session_continues(service: Service) -> None:
+    """File names are bytes."""
     refusing = asyncio.Event()
     refusing.set()
 
     async def on_freeze() -> None:
         if refusing.is_set():
-            raise FreezeRefused("cannot write " + os.fsdecode(b"caf\xe9\0"))
+            raise CannotFreeze("cannot write " + os.fsdecode(b"caf\xe9\0"))
 
     async with await register(service.url, service.name, agent="writer", on_freeze=on_freeze):
         _, state = await service.snapshot()
@@ -75,30 +75,30 @@ async def test_a_reason_that_is_no_text_is_told_and_the_agent_follows_on(service
         assert state is TaskState.SUCCEEDED
 
 
-async def test_a_refusal_whose_answer_is_lost_is_said_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service hears of it at once instead of waiting for the end of the budget."""
-    said: list[str] = []
-    real = Transport.call
+async def test_a_refusal_is_repeated_if_it_was_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service learns of it at once and does not wait for the end of the budget."""
+    reasons: list[str] = []
+    real = AgentTransport.call
 
-    async def lossy(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def lossy(self: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         if body is not None and body.get("kind") == "refused":
-            said.append(body["reason"])
-            if len(said) == 1:
+            reasons.append(body["reason"])
+            if len(reasons) == 1:
                 raise Unreachable("lost on its way")
         return await real(self, method, path, answer, body)
 
     async def on_freeze() -> None:
-        raise FreezeRefused("in the middle of a payment")
+        raise CannotFreeze("in the middle of a payment")
 
-    monkeypatch.setattr(Transport, "call", lossy)
+    monkeypatch.setattr(AgentTransport, "call", lossy)
     async with await register(service.url, service.name, agent="payer", on_freeze=on_freeze):
         _, state = await service.snapshot()
         assert state is TaskState.FAILED
         assert (await service.failure())["code"] == "QUIESCE_REFUSED"
-    assert said == ["in the middle of a payment"] * 2
+    assert reasons == ["in the middle of a payment"] * 2
 
 
-async def test_a_stopped_wrapper_times_out_by_name_and_works_again_when_it_goes_on(
+async def test_the_error_names_a_stopped_wrapper_which_works_again_when_it_continues(
     short_freezes: None, service: Service
 ) -> None:
     wrapped, other = await service.shell(WRITING), await service.shell("echo ready; while true; do date +%N > b; done")
@@ -115,13 +115,13 @@ async def test_a_stopped_wrapper_times_out_by_name_and_works_again_when_it_goes_
     await until(lambda: service.platform.trees(service.workspace_id) == trees)
     await writes_on(service.live / "b")
     wrapped.process.send_signal(signal.SIGCONT)
-    await until_heard(service, stopped["id"])
+    await until_lease_renewed(service, stopped["id"])
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
     await writes_on(service.live / "a")
 
 
-async def test_a_killed_wrapper_still_blocks_until_a_person_answers_for_its_program(
+async def test_a_killed_wrapper_blocks_freezes_until_its_session_is_evicted(
     short_freezes: None, service: Service
 ) -> None:
     wrapped = await service.shell(WRITING)
@@ -149,7 +149,7 @@ async def test_a_killed_wrapper_still_blocks_until_a_person_answers_for_its_prog
     assert state is TaskState.SUCCEEDED
 
 
-async def test_a_host_that_lost_the_network_goes_on_by_itself_and_its_token_is_worth_nothing(
+async def test_an_agent_without_network_resumes_by_itself_and_its_token_is_void(
     short_freezes: None, service: Service, after_the_clone: Arrange
 ) -> None:
     async with Network(service.url).running() as network:
@@ -162,28 +162,26 @@ async def test_a_host_that_lost_the_network_goes_on_by_itself_and_its_token_is_w
         after_the_clone(cut)
         cut_off = time.monotonic()
         _, state = await service.snapshot()
-        assert state is TaskState.FAILED  # broken first; then, tried again, without an answer
+        assert state is TaskState.FAILED  # broken first; the retry gets no answer
         assert "QUIESCE_BROKEN" in await service.attempts_failed()
         assert (await service.failure())["code"] == "QUIESCE_TIMEOUT"
         await writes_on(service.live / "a")
         assert time.monotonic() - cut_off < PATIENCE_S
         network.up.set()
-        await until_heard(service)
+        await until_lease_renewed(service)
         _, state = await service.snapshot()
         assert state is TaskState.SUCCEEDED
         wrapped.process.terminate()
         await wrapped.ended()
 
 
-async def test_an_answer_that_was_long_on_its_way_does_not_make_a_standstill_longer(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It names the seconds that were left when it was sent."""
+async def test_a_late_answer_does_not_prolong_a_freeze(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It contains the seconds that were left when it was sent."""
     latest: list[float] = []
     held: list[tuple[float, float]] = []
-    real = Transport.call
+    real = AgentTransport.call
 
-    async def slow(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def slow(self: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         sent = time.monotonic()
         answered = await real(self, method, path, answer, body)
         if body is not None and body.get("kind") == "frozen" and answered.budget_s is not None:
@@ -191,19 +189,19 @@ async def test_an_answer_that_was_long_on_its_way_does_not_make_a_standstill_lon
             await asyncio.sleep(1)
         return answered
 
-    def on_hold(deadline: float) -> None:
+    def on_deadline(deadline: float) -> None:
         if len(latest) > len(held):
             held.append((deadline, latest[-1]))
 
-    monkeypatch.setattr(Transport, "call", slow)
-    hooks = Hooks(on_freeze=nothing, on_thaw=nothing, on_switch=nothing, on_hold=on_hold)
+    monkeypatch.setattr(AgentTransport, "call", slow)
+    hooks = Hooks(on_freeze=do_nothing, on_thaw=do_nothing, on_switch=do_nothing, on_deadline=on_deadline)
     async with await open_session(service.url, service.name, "counter", hooks):
         await service.snapshot()
     assert held
     assert all(deadline <= allowed for deadline, allowed in held)
 
 
-async def test_without_service_an_agent_whose_tree_was_replaced_starts_again_in_the_new_one(
+async def test_without_the_service_a_program_whose_tree_was_replaced_restarts_in_the_new_one(
     short_freezes: None, service: Service, after_the_clone: Arrange
 ) -> None:
     async with Network(service.url).running() as network:
@@ -226,7 +224,9 @@ async def test_without_service_an_agent_whose_tree_was_replaced_starts_again_in_
         await wrapped.ended()
 
 
-async def test_a_thaw_by_somebody_else_during_the_clone_discards_it(service: Service, after_the_clone: Arrange) -> None:
+async def test_a_thaw_by_another_process_during_the_clone_discards_it(
+    service: Service, after_the_clone: Arrange
+) -> None:
     wrapped = await service.shell(WRITING)
     await wrapped.line()
     cgroup = await service.cgroup()
@@ -237,44 +237,44 @@ async def test_a_thaw_by_somebody_else_during_the_clone_discards_it(service: Ser
 
     after_the_clone(thaw)
     _, state = await service.snapshot()
-    assert state is TaskState.SUCCEEDED  # tried again
+    assert state is TaskState.SUCCEEDED  # retried
     assert await service.attempts_failed() == ["QUIESCE_BROKEN"]
     await writes_on(service.live / "a")
 
 
-async def test_a_thaw_by_somebody_else_is_told_even_if_the_answer_to_the_word_before_was_lost(
+async def test_a_thaw_by_another_process_is_noticed_even_if_the_answer_before_was_lost(
     service: Service, after_the_clone: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stands_still = asyncio.Event()
-    real = Transport.call
+    is_frozen = asyncio.Event()
+    real = AgentTransport.call
 
-    async def lossy(self: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def lossy(self: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         answered = await real(self, method, path, answer, body)
         if body is not None and body.get("kind") == "frozen":
             raise Unreachable("the answer was lost on its way")
         return answered
 
     async def on_freeze() -> None:
-        stands_still.set()
+        is_frozen.set()
 
     async def on_thaw() -> None:
-        stands_still.clear()
+        is_frozen.clear()
 
     async def thaw() -> None:
-        stands_still.clear()
-        monkeypatch.setattr(Transport, "call", real)
+        is_frozen.clear()
+        monkeypatch.setattr(AgentTransport, "call", real)
 
     after_the_clone(thaw)
-    monkeypatch.setattr(Transport, "call", lossy)
+    monkeypatch.setattr(AgentTransport, "call", lossy)
     hooks = Hooks(
-        on_freeze=on_freeze, on_thaw=on_thaw, on_switch=lambda _tree: on_thaw(), still_frozen=stands_still.is_set
+        on_freeze=on_freeze, on_thaw=on_thaw, on_switch=lambda _tree: on_thaw(), still_frozen=is_frozen.is_set
     )
     async with await open_session(service.url, service.name, "counter", hooks):
         await service.snapshot()
     assert await service.attempts_failed() == ["QUIESCE_BROKEN"]
 
 
-async def test_whoever_comes_during_a_freeze_does_not_begin_before_its_end(
+async def test_a_program_that_registers_during_a_freeze_starts_after_it(
     service: Service, after_the_clone: Arrange
 ) -> None:
     member = await service.shell(WRITING)
@@ -298,32 +298,30 @@ async def test_whoever_comes_during_a_freeze_does_not_begin_before_its_end(
     assert len((await service.document(snapshot_id))["certificate"]["members"]) == 1
 
 
-async def test_the_end_of_an_earlier_freeze_lets_nobody_go_and_its_words_count_for_nothing(
-    service: Service, after_the_clone: Arrange
-) -> None:
-    """What a slow executor, or a slow agent, still sends about freeze 1 while freeze 2 holds."""
+async def test_late_messages_about_an_earlier_freeze_have_no_effect(service: Service, after_the_clone: Arrange) -> None:
+    """A slow executor and a slow agent send messages about freeze 1 while freeze 2 holds."""
     wrapped = await service.shell(WRITING)
     await wrapped.line()
     (session,) = await service.sessions()
     cgroup = await service.cgroup()
     await service.snapshot()
 
-    async def late_words() -> None:
+    async def late_messages() -> None:
         async with service.platform.pool.acquire() as connection:
             await freezes.close(connection, service.workspace_id, 1, "late")  # pyright: ignore[reportArgumentType]
             assert not await freezes.hold(connection, service.workspace_id, 1, 60)  # pyright: ignore[reportArgumentType]
-        for word in (
+        for ack in (
             {"kind": "frozen", "freeze": 1, "token": "old", "flush": "ok"},
             {"kind": "still_frozen", "freeze": 1, "token": "old"},
             {"kind": "refused", "freeze": 1, "reason": "late"},
             {"kind": "still_frozen", "freeze": 2, "token": "early"},
         ):
-            answer = await service.client.post(f"/v1/sessions/{session['id']}/acks", json=word)
+            answer = await service.client.post(f"/v1/sessions/{session['id']}/acks", json=ack)
             assert (answer.status_code, answer.json()["code"]) == (409, "FREEZE_STALE")
         await asyncio.sleep(0.2)
         assert "frozen 1" in (cgroup / "cgroup.events").read_text()
 
-    after_the_clone(late_words)
+    after_the_clone(late_messages)
     snapshot_id, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
     assert (await service.document(snapshot_id))["certificate"]["freeze"] == 2

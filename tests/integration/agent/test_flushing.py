@@ -1,4 +1,4 @@
-"""What is flushed before an agent says that it is frozen, and what a failure means."""
+"""What is flushed before a session acknowledges a freeze, and what a failure means."""
 
 import errno
 import mmap
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wvs.agent import FreezeRefused, flushing
+from wvs.agent import CannotFreeze, flushing
 from wvs.agent.flushing import Flusher
 
 HOLDING = """
@@ -23,7 +23,7 @@ print("ready", flush=True); sys.stdin.read()
 """
 
 
-def test_an_error_of_a_flush_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_flush_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flusher = Flusher(str(tmp_path))
     assert flusher.flush(lambda: [os.getpid()]) == "ok"
 
@@ -32,14 +32,14 @@ def test_an_error_of_a_flush_is_final(tmp_path: Path, monkeypatch: pytest.Monkey
 
     with monkeypatch.context() as broken:
         broken.setattr(flushing, "sync_filesystem", fails)
-        with pytest.raises(FreezeRefused, match="Input/output error"):
+        with pytest.raises(CannotFreeze, match="Input/output error"):
             flusher.flush(list)
-    with pytest.raises(FreezeRefused, match="Input/output error"):
+    with pytest.raises(CannotFreeze, match="Input/output error"):
         flusher.flush(list)
     flusher.close()
 
 
-def test_what_a_process_can_have_written_is_found_by_descriptor_and_by_mapping(tmp_path: Path) -> None:
+def test_files_that_a_process_may_have_written_are_found_by_descriptor_and_by_mapping(tmp_path: Path) -> None:
     for name in ("reading", "shared", "private"):
         (tmp_path / name).write_bytes(bytes(mmap.PAGESIZE))
     holder = subprocess.Popen(
@@ -51,7 +51,7 @@ def test_what_a_process_can_have_written_is_found_by_descriptor_and_by_mapping(t
     )
     assert holder.stdout is not None
     holder.stdout.readline()
-    found = list(flushing._written_by(holder.pid, tmp_path.stat().st_dev))
+    found = list(flushing._files_written_by(holder.pid, tmp_path.stat().st_dev))
     names = {os.path.realpath(path) for path in found if path.startswith("/proc")}
     assert {str(tmp_path / "writing"), str(tmp_path / "deleted") + " (deleted)"} <= names
     assert str(tmp_path / "reading") not in names
@@ -60,10 +60,10 @@ def test_what_a_process_can_have_written_is_found_by_descriptor_and_by_mapping(t
         if not path.startswith("/usr"):
             flushing._fsync(path)
     holder.communicate()
-    assert list(flushing._written_by(holder.pid, tmp_path.stat().st_dev)) == []
+    assert list(flushing._files_written_by(holder.pid, tmp_path.stat().st_dev)) == []
 
 
-def test_a_mapped_file_whose_directory_gave_way_to_a_file_is_gone_and_fails_nothing(tmp_path: Path) -> None:
+def test_a_mapped_file_whose_directory_was_replaced_by_a_file_is_skipped(tmp_path: Path) -> None:
     directory = tmp_path / "directory"
     directory.mkdir()
     (directory / "shared").write_bytes(bytes(mmap.PAGESIZE))
@@ -71,10 +71,10 @@ def test_a_mapped_file_whose_directory_gave_way_to_a_file_is_gone_and_fails_noth
         file.close()
         shutil.rmtree(directory)
         directory.write_text("a file of that name")
-        found = list(flushing._written_by(os.getpid(), tmp_path.stat().st_dev))
+        found = list(flushing._files_written_by(os.getpid(), tmp_path.stat().st_dev))
     assert not any("shared" in path for path in found)
 
 
-def test_a_tree_that_cannot_be_opened_refuses(tmp_path: Path) -> None:
-    with pytest.raises(FreezeRefused, match="No such file"):
+def test_a_tree_that_cannot_be_opened_raises_cannot_freeze(tmp_path: Path) -> None:
+    with pytest.raises(CannotFreeze, match="No such file"):
         Flusher(str(tmp_path / "absent"))

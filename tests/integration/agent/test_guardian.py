@@ -1,4 +1,4 @@
-"""A wrapper that is killed or stopped while its command stands still: the guardian lets that go in time."""
+"""A wrapper is killed or stopped while its command is frozen: the guardian thaws the command in time."""
 
 import asyncio
 import os
@@ -9,7 +9,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, Wrapped, cgroups_of, clear, until, until_heard
+from tests.integration.agent.conftest import (
+    SHORT_BUDGET_S,
+    Service,
+    Wrapped,
+    cgroups_of,
+    clear,
+    until,
+    until_lease_renewed,
+)
 
 from wvs.agent.cgroup_freezer import kernel_freezer
 from wvs.agent.freeze_state import GRACE_S
@@ -26,20 +34,20 @@ async def writes_on(file: Path) -> None:
     await until(lambda: file.read_text() not in ("", before))
 
 
-async def gone(wrapped: Wrapped) -> None:
+async def kill_wrapper(wrapped: Wrapped) -> None:
     wrapped.process.kill()
     await until(lambda: wrapped.process.returncode is not None)
 
 
 async def settle(service: Service, session: str, cgroup: Path) -> None:
-    """What docs/agents.md tells a person to do; then the workspace is usable at once."""
+    """What a person does, see docs/agents.md. The workspace must be usable at once."""
     await clear(cgroup)
     await service.evict(session)
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
 
 
-async def test_a_command_whose_wrapper_is_killed_while_it_is_frozen_runs_again_and_nothing_is_published(
+async def test_a_frozen_command_whose_wrapper_is_killed_resumes_and_nothing_is_published(
     short_freezes: None, service: Service, after_the_clone: Arrange
 ) -> None:
     wrapped = await service.shell(WRITING)
@@ -50,7 +58,7 @@ async def test_a_command_whose_wrapper_is_killed_while_it_is_frozen_runs_again_a
 
     async def kill() -> None:
         assert "frozen 1" in (cgroup / "cgroup.events").read_text()
-        await gone(wrapped)
+        await kill_wrapper(wrapped)
         killed.append(time.monotonic())
 
     after_the_clone(kill)
@@ -67,7 +75,7 @@ async def test_a_command_whose_wrapper_is_killed_while_it_is_frozen_runs_again_a
     await settle(service, session["id"], cgroup)
 
 
-async def test_a_command_whose_tree_was_replaced_under_a_killed_wrapper_is_killed_without_running_on(
+async def test_a_frozen_command_whose_wrapper_is_killed_is_killed_if_its_tree_was_replaced(
     short_freezes: None, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (service.live / "a").write_text("kept\n")
@@ -86,17 +94,17 @@ async def test_a_command_whose_tree_was_replaced_under_a_killed_wrapper_is_kille
 
 
 def _killing(service: Service, wrapped: Wrapped) -> Callable[..., Awaitable[None]]:
-    """Moves the link of a replaced live tree, after its agent's wrapper was killed: that never hears of it."""
+    """Kills the wrapper before the link of the replaced live tree moves, so that the wrapper never learns of it."""
     from wvs.executor.links import follow  # noqa: PLC0415
 
     async def kill_and_follow(*arguments: object) -> None:
-        await gone(wrapped)
+        await kill_wrapper(wrapped)
         await follow(*arguments)  # pyright: ignore[reportArgumentType]
 
     return kill_and_follow
 
 
-async def test_a_command_whose_wrapper_is_stopped_while_it_is_frozen_runs_again(
+async def test_a_frozen_command_whose_wrapper_is_stopped_resumes(
     short_freezes: None, service: Service, after_the_clone: Arrange
 ) -> None:
     wrapped = await service.shell(WRITING)
@@ -112,7 +120,7 @@ async def test_a_command_whose_wrapper_is_stopped_while_it_is_frozen_runs_again(
     assert session["id"] in (await service.failure())["detail"]
     await writes_on(service.live / "a")
     wrapped.process.send_signal(signal.SIGCONT)
-    await until_heard(service)
+    await until_lease_renewed(service)
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
     await writes_on(service.live / "a")
@@ -130,28 +138,28 @@ async def test_the_guardian_ends_with_its_wrapper(service: Service) -> None:
     assert cgroups_of(session["id"]) == []
 
 
-async def test_a_guardian_knows_of_a_standstill_that_goes_on_in_small_steps(kernel_holds: None, tmp_path: Path) -> None:
-    """Beside a wrapper that is there it waits 2 s more; a step that is too small to be told must not add up."""
+async def test_a_guardian_follows_a_deadline_that_moves_in_small_steps(kernel_holds: None, tmp_path: Path) -> None:
+    """The guardian waits 2 s longer while the wrapper lives. Steps too small to be sent must not add up beyond that."""
     tree = tmp_path / "ws" / "trees" / "tree" / "root"
     tree.mkdir(parents=True)
     (tmp_path / "ws" / "current").symlink_to(tree)
     freezer = kernel_freezer(f"wvs-steps-{os.getpid()}")
-    guard = freezer.guard()
-    assert guard is not None
-    process = subprocess.Popen(["sleep", "100"], preexec_fn=freezer.enter)  # noqa: ASYNC220 - to be waited for below
+    guardian = freezer.start_guardian()
+    assert guardian is not None
+    process = subprocess.Popen(["sleep", "100"], preexec_fn=freezer.enter)  # noqa: ASYNC220 - waited for below
     try:
         deadline = time.monotonic() + 0.5
-        guard.holds_until(deadline, str(tree))
+        guardian.arm(deadline, str(tree))
         await freezer.freeze()
         while time.monotonic() < deadline - 0.5 + 4:
             await asyncio.sleep(0.05)
-            guard.holds_until(time.monotonic() + 0.5, str(tree))
-        assert freezer.holds(), "let go in mid-clone"
-        await until(lambda: not freezer.holds(), 20)  # and when nobody says any more that it goes on
+            guardian.arm(time.monotonic() + 0.5, str(tree))
+        assert freezer.still_frozen(), "the guardian thawed it during the clone"
+        await until(lambda: not freezer.still_frozen(), 20)  # and once the deadline no longer moves
     finally:
         await freezer.kill()
         process.wait()
-        guard.close()
+        guardian.close()
         await freezer.thaw()
         freezer.close()
 
@@ -160,9 +168,9 @@ def _guardians(session: str) -> list[str]:
     found: list[str] = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = file.read_bytes()
+            cmdline = file.read_bytes()
         except OSError:
             continue
-        if b"guardian_process.py" in words and session.encode() in words:
+        if b"guardian_process.py" in cmdline and session.encode() in cmdline:
             found.append(file.parent.name)
     return found

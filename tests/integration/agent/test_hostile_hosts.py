@@ -1,4 +1,4 @@
-"""Hosts that cannot stop or flush a program: a process in uninterruptible sleep, a disk that loses what it writes."""
+"""Hosts that cannot stop or flush a program: a process in uninterruptible sleep, a disk that loses writes."""
 
 import asyncio
 import errno
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import Service, Wrapped, serving, until
-from tests.integration.agent.hung_file import Asked, HungFile
+from tests.integration.agent.hung_file import HungFile, Opcode
 from tests.integration.engines.filesystems import Namespace, Unavailable, need_program, run
 from tests.integration.executor.platform import Platform, make_volume
 
@@ -36,7 +36,7 @@ async def writes_on(file: Path) -> None:
 
 
 class Neighbour:
-    """Another agent of the workspace, which has to run again whatever becomes of the first one."""
+    """Another agent of the workspace, which has to resume whatever happens to the first one."""
 
     def __init__(self, service: Service, wrapped: Wrapped) -> None:
         self._service = service
@@ -64,7 +64,7 @@ def hung(namespace: Namespace) -> Iterator[HungFile]:
     file.close()
 
 
-async def test_a_process_in_uninterruptible_sleep_is_told_within_the_budget_and_nothing_is_cloned(
+async def test_a_process_in_uninterruptible_sleep_refuses_the_freeze_within_the_budget(
     hung: HungFile, short_freezes: None, service: Service
 ) -> None:
     neighbour = await neighbour_of(service)
@@ -74,24 +74,24 @@ async def test_a_process_in_uninterruptible_sleep_is_told_within_the_budget_and_
     await until(hung.read.is_set)
     cgroup = await service.cgroup_of(session)
     trees = service.platform.trees(service.workspace_id)
-    said: set[tuple[str, str]] = set()
+    observed: set[tuple[str, str]] = set()
     _, task_id = await service.platform.ask_for_snapshot(service.workspace_id)
     ending = asyncio.create_task(service.platform.wait(service.workspace_id, task_id))
     while not ending.done():
         events = (cgroup / "cgroup.events").read_text().split()
-        said.add(((cgroup / "cgroup.freeze").read_text().strip(), events[events.index("frozen") + 1]))
+        observed.add(((cgroup / "cgroup.freeze").read_text().strip(), events[events.index("frozen") + 1]))
         await asyncio.sleep(0.005)
     assert await ending is TaskState.FAILED
-    assert ("1", "0") in said, "it was told to freeze, and the kernel said that it had not"
-    assert "1" not in {frozen for _, frozen in said}
+    assert ("1", "0") in observed, "the kernel must report the requested freeze as incomplete"
+    assert "1" not in {frozen for _, frozen in observed}
     error = await service.failure()
     assert error["code"] == "QUIESCE_REFUSED"
     assert session in error["detail"]
-    assert "not frozen within" in error["detail"]
+    assert "did not stop within" in error["detail"]
     await until(lambda: service.platform.trees(service.workspace_id) == trees)
     await neighbour.runs()
     await writes_on(service.live / "a")
-    hung.let_go()
+    hung.release()
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
 
@@ -101,35 +101,33 @@ def hung_volume(namespace: Namespace) -> Iterator[HungFile]:
     try:
         namespace.enter()
         (namespace.directory / "volume").mkdir(exist_ok=True)
-        file = HungFile(namespace.directory / "volume", Asked.LOOKUP)
+        file = HungFile(namespace.directory / "volume", Opcode.LOOKUP)
     except Unavailable as reason:
         pytest.skip(str(reason))
     yield file
     file.close()
 
 
-async def test_a_guardian_that_cannot_look_at_the_volume_lets_its_command_run_again_and_holds_up_nobody(
-    hung_volume: HungFile, tmp_path: Path
-) -> None:
-    """Beside a killed wrapper nobody else would let it go; a plain file stands for the cgroup's."""
+async def test_a_guardian_thaws_its_command_although_the_volume_hangs(hung_volume: HungFile, tmp_path: Path) -> None:
+    """Without its wrapper, no other process would thaw the command. A plain file replaces that of the cgroup."""
     frozen = tmp_path / "cgroup.freeze"
     frozen.write_text("1")
-    guard = GuardianHandle(tmp_path, frozen.name, "0")
+    guardian = GuardianHandle(tmp_path, frozen.name, "0")
     try:
-        guard.holds_until(time.monotonic(), f"{hung_volume.path.parent}/trees/name/root")
+        guardian.arm(time.monotonic(), f"{hung_volume.path.parent}/trees/name/root")
         await until(lambda: frozen.read_text() == "0")
         assert hung_volume.read.is_set()
-        closing = asyncio.create_task(in_daemon_thread(guard.close))
+        closing = asyncio.create_task(in_daemon_thread(guardian.close))
         async with asyncio.timeout(60):
             await closing
     finally:
-        hung_volume.let_go()
-        guard._process.wait()
+        hung_volume.release()
+        guardian._process.wait()
 
 
 @pytest.fixture
 def failing_disk(namespace: Namespace) -> Path:
-    """A disk whose backing store can be filled up by a file `ballast` beside its image: then it loses writes."""
+    """A disk that loses writes once a file `ballast` beside its image has filled its backing store."""
     try:
         store = namespace.mount("store", "-t", "tmpfs", "-o", "size=48m", "none")
         with (store / "image").open("wb") as file:
@@ -162,7 +160,7 @@ async def on_failing_disk(
         await made.close()
 
 
-async def test_a_flush_that_fails_refuses_until_the_program_is_started_again(
+async def test_a_failed_flush_refuses_every_freeze_until_the_program_is_restarted(
     on_failing_disk: Service, namespace: Namespace
 ) -> None:
     service, store = on_failing_disk, namespace.directory / "store"
@@ -182,13 +180,13 @@ async def test_a_flush_that_fails_refuses_until_the_program_is_started_again(
         assert any(os.strerror(number) in error["detail"] for number in (errno.EIO, errno.ENOSPC))
         await until(lambda: service.platform.trees(service.workspace_id) == trees)
         await writes_on(service.live / "a")
-        # There is room again, but what was lost stays lost: a second flush that succeeds would be a lie.
+        # There is space again, but the lost data stays lost: a second flush must not report success.
         (store / "ballast").unlink(missing_ok=True)
     wrapped.process.terminate()
     await wrapped.ended()
-    # A failure that nobody has seen yet would be told to the next program: a person looks at the disk first.
-    looking = await asyncio.create_subprocess_exec("sync", "-f", service.live, stderr=subprocess.DEVNULL)
-    await looking.wait()
+    # The kernel would report an unseen failure to the next program. This sync consumes it, as a person would.
+    sync = await asyncio.create_subprocess_exec("sync", "-f", service.live, stderr=subprocess.DEVNULL)
+    await sync.wait()
     again = await service.shell(WRITING.format("a"))
     await again.line()
     _, state = await service.snapshot()

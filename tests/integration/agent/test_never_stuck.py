@@ -1,6 +1,6 @@
-"""Executor, API and PostgreSQL killed at each step of a freeze: every agent runs again in time, the task ends right.
+"""Executor, API and PostgreSQL killed at each step of a freeze: every agent resumes in time, every task ends right.
 
-`make test` tries one step for each victim, `make freeze` all of them.
+`make test` tries one step for each victim, `make freeze` every step.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.integration.agent.conftest import Service, until_heard
-from tests.integration.agent.stack import BUDGET_S, Stack, counted_on, served, stands_still
+from tests.integration.agent.conftest import Service, until_lease_renewed
+from tests.integration.agent.stack import BUDGET_S, Stack, counted_on, is_paused, served
 from tests.integration.agent.writing import __file__ as program
 from tests.integration.agent.writing import broken
 from tests.integration.executor.conftest import volume
@@ -30,7 +30,7 @@ __all__ = ["volume"]
 
 GRACE_S = 5.0
 SLACK_S = 20.0
-"""For a machine with other things to do; `make freeze` prints what it took."""
+"""For a busy machine; `make freeze` prints the real time."""
 
 _TRIES = 5
 
@@ -41,16 +41,16 @@ SET = ["freeze.opened", "set.frozen", *(f"set.{p}" for p in AROUND_THE_CLONE), "
 SET += ["freeze.asked_again", "freeze.confirmed", "set.committed", "link.asked", "link.moved", "set.linked"]
 SET += ["freeze.closing", "freeze.closed"]
 STEPS = [*(("create", point) for point in CREATE), *(("set", point) for point in SET)]
-STAND_STILL = {
+FROZEN_AT = {
     *(("create", point) for point in CREATE if not point.startswith("freeze.")),
     *(("set", point) for point in SET if point not in ("freeze.opened", "freeze.closed")),
 }
-RUN = {("create", "freeze.confirmed"), ("create", "freeze.closing")}
-"""Asked again for a snapshot an agent goes on as soon as it hears of it, and answers after that."""
+RUNNING_AT = {("create", "freeze.confirmed"), ("create", "freeze.closing")}
+"""For a snapshot an agent resumes when it is asked to confirm, and answers after that."""
 
 
-def shared_out() -> list[object]:
-    """Every step with every victim; of each victim's steps one, which changes with nothing, is for `make test`."""
+def every_step_and_victim() -> list[object]:
+    """Every step with every victim. One fixed step of each victim is for `make test`, the others for `make freeze`."""
     found: list[object] = []
     for victim in ("executor", "api", "server"):
         share = random.Random(victim).choice(STEPS)
@@ -80,8 +80,8 @@ async def service(kernel_holds: None, stack: Stack) -> AsyncIterator[Service]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("victim", "operation", "point"), shared_out())
-async def test_every_agent_runs_again_and_the_task_ends_right(
+@pytest.mark.parametrize(("victim", "operation", "point"), every_step_and_victim())
+async def test_every_agent_resumes_and_the_task_ends_right(
     victim: str,
     operation: str,
     point: str,
@@ -91,9 +91,9 @@ async def test_every_agent_runs_again_and_the_task_ends_right(
     record_property: Callable[[str, object], None],
 ) -> None:
     task_id, snapshot_id, executor = await stopped_at(stack, service, operation, point)
-    if (operation, point) in STAND_STILL:
-        assert await stands_still(service)
-    if (operation, point) in RUN:
+    if (operation, point) in FROZEN_AT:
+        assert await is_paused(service)
+    if (operation, point) in RUNNING_AT:
         assert await counted_on(service, time.monotonic(), BUDGET_S)
     killed = time.monotonic()
     kill(stack, victim, executor)
@@ -114,19 +114,19 @@ async def test_every_agent_runs_again_and_the_task_ends_right(
         workspace = await service.platform.workspace(service.workspace_id)
         assert (workspace.current == snapshot_id) == (error is None)
         assert service.platform.linked_tree(service.workspace_id) == workspace.live_tree
-    await until_heard(service)
-    await counted_on(service, time.monotonic())  # in the new tree it first has to make its files
+    await until_lease_renewed(service)
+    await counted_on(service, time.monotonic())  # in the new tree the program first creates its files
     later_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)
-    assert await ended(service, task_id) is TaskState.SUCCEEDED, "the workspace is usable at once"
+    assert await ended(service, task_id) is TaskState.SUCCEEDED, "the workspace must be usable at once"
     assert broken(await service.tree(later_id), scratch) == []
     await counted_on(service, time.monotonic())
     executor.kill()
-    said = "done" if error is None else error["code"]
-    record_property("told", f"{victim} killed at {operation} {point}: ran again after {took_s:.2f} s, task {said}")
+    result = "done" if error is None else error["code"]
+    record_property("told", f"{victim} killed at {operation} {point}: ran again after {took_s:.2f} s, task {result}")
 
 
 async def stopped_at(stack: Stack, service: Service, operation: str, point: str) -> tuple[UUID, UUID, ExecutorProcess]:
-    """The task, its snapshot, and the executor that runs it, which stands still at `point`."""
+    """The task, its snapshot, and the executor that runs it, which stopped at `point`."""
     async with service.platform.running():
         first = await service.platform.ready_snapshot(service.workspace_id)
     wrapped = await service.run(sys.executable, program)
@@ -149,7 +149,7 @@ async def stopped_at(stack: Stack, service: Service, operation: str, point: str)
 async def _failed_before_it_stopped(
     service: Service, executor: ExecutorProcess, task_id: UUID
 ) -> dict[str, Any] | None:
-    """None once the executor stands still; why the task failed if it did so instead, for the budget is short."""
+    """None once the executor has stopped. The error if the task failed before, because the budget is short."""
     async with asyncio.timeout(60):
         while not executor.stopped:
             task = (await service.client.get(f"/v1/tasks/{format_id(TASK, task_id)}")).json()
@@ -178,7 +178,7 @@ def bring_back(stack: Stack, victim: str) -> None:
         case "api":
             stack.start_api()
         case _:
-            stack.server.stop()  # lets go of what it holds on a server that is gone
+            stack.server.stop()  # releases the resources of the killed server
             stack.server.start()
 
 

@@ -1,4 +1,4 @@
-"""For a snapshot an agent goes on as soon as it has looked whether it stood still, and answers after that."""
+"""For a snapshot an agent resumes once its session has checked that it was frozen, and answers after that."""
 
 import asyncio
 import os
@@ -10,23 +10,23 @@ import pytest
 from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, cgroups_of, until
 
 from wvs.agent import Unreachable, register
-from wvs.agent.transport import Transport
+from wvs.agent.transport import AgentTransport
 from wvs.domain.states import TaskState
 
 Arrange = Callable[[Callable[[], Awaitable[None]]], None]
 
 
 class Answers:
-    """What becomes of each `still_frozen`, in order: `lost` on its way, its answer `unheard`, or `late`."""
+    """The fate of each `still_frozen`, in order: request `lost`, answer lost (`unanswered`), or request `late`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *fates: str) -> None:
         self.tokens: list[str] = []
         self.on_their_way = asyncio.Event()
         self.may_arrive = asyncio.Event()
         fate = iter(fates)
-        real = Transport.call
+        real = AgentTransport.call
 
-        async def call(transport: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        async def call(transport: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
             if body is None or body.get("kind") != "still_frozen":
                 return await real(transport, method, path, answer, body)
             self.tokens.append(body["token"])
@@ -34,17 +34,19 @@ class Answers:
             match next(fate, ""):
                 case "lost":
                     raise Unreachable("lost on its way")
-                case "unheard":
+                case "unanswered":
                     await real(transport, method, path.partition("?")[0], answer, body)
                     raise Unreachable("the answer was lost on its way")
                 case "late":
                     await self.may_arrive.wait()
             return await real(transport, method, path, answer, body)
 
-        monkeypatch.setattr(Transport, "call", call)
+        monkeypatch.setattr(AgentTransport, "call", call)
 
 
-async def test_it_runs_again_before_its_answer_has_arrived(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_resumes_before_its_answer_has_arrived(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = Answers(monkeypatch, "late")
     runs = asyncio.Event()
     runs.set()
@@ -60,7 +62,7 @@ async def test_it_runs_again_before_its_answer_has_arrived(service: Service, mon
         await asyncio.wait_for(answers.on_their_way.wait(), 20)
         assert runs.is_set()
         (service.live / "written").write_text("after the clone")
-        assert not taking.done(), "nothing is published without its answer"
+        assert not taking.done(), "the snapshot must not be published without the answer"
         answers.may_arrive.set()
         snapshot_id, state = await taking
     assert state is TaskState.SUCCEEDED
@@ -68,11 +70,11 @@ async def test_it_runs_again_before_its_answer_has_arrived(service: Service, mon
     assert await service.attempts_failed() == []
 
 
-@pytest.mark.parametrize(("fate", "at_least"), [("lost", 2), ("unheard", 1)])
-async def test_an_answer_that_did_not_arrive_is_given_again_although_it_runs(
+@pytest.mark.parametrize(("fate", "at_least"), [("lost", 2), ("unanswered", 1)])
+async def test_a_lost_answer_is_repeated_although_the_agent_runs(
     fate: str, at_least: int, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it stood still until after the clone stays true: the clone must not be lost with a packet."""
+    """The agent was frozen until after the clone. A lost packet must not discard the clone."""
     answers = Answers(monkeypatch, fate)
     async with await register(service.url, service.name, agent="counter"):
         _, state = await service.snapshot()
@@ -82,8 +84,10 @@ async def test_an_answer_that_did_not_arrive_is_given_again_although_it_runs(
     assert await service.attempts_failed() == []
 
 
-async def test_who_ends_before_it_has_answered_answers_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that was about to end goes on to its end at once; no clone is lost for that."""
+async def test_a_session_that_ends_sends_its_owed_answer_first(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that ends right after it resumed must not discard a clone."""
     answers = Answers(monkeypatch, "late")
     async with await register(service.url, service.name, agent="short"):
         taking = asyncio.create_task(service.snapshot())
@@ -95,9 +99,7 @@ async def test_who_ends_before_it_has_answered_answers_first(service: Service, m
     assert (await service.document(snapshot_id))["certificate"]["members"][0]["token"] == answers.tokens[0]
 
 
-async def test_the_token_of_a_standstill_that_was_confirmed_proves_no_later_one(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_freeze_has_its_own_token(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Answers(monkeypatch)
     async with await register(service.url, service.name, agent="counter"):
         for _ in range(3):
@@ -106,28 +108,28 @@ async def test_the_token_of_a_standstill_that_was_confirmed_proves_no_later_one(
     assert len(set(answers.tokens)) == 3
 
 
-async def test_nobody_stands_still_for_the_answer_of_another(
+async def test_no_agent_stays_frozen_for_the_answer_of_another(
     service: Service, monkeypatch: pytest.MonkeyPatch, after_the_clone: Arrange
 ) -> None:
-    """Six programs under the wrapper, and an agent whose answer is long on its way."""
+    """Six programs under the wrapper, and one agent whose answer is late."""
     answers = Answers(monkeypatch, "late")
     agents = [await service.shell("echo ready; while true; do sleep 0.01; done") for _ in range(6)]
     for agent in agents:
         assert await agent.line() == "ready"
 
-    async def all_say(word: str) -> bool:
+    async def all_report(state: str) -> bool:
         cgroups = [cgroup for session in await service.sessions() for cgroup in cgroups_of(session["id"])]
-        return len(cgroups) == 6 and all(word in (cgroup / "cgroup.events").read_text() for cgroup in cgroups)
+        return len(cgroups) == 6 and all(state in (cgroup / "cgroup.events").read_text() for cgroup in cgroups)
 
     async def nothing_runs() -> None:
-        assert await all_say("frozen 1")
+        assert await all_report("frozen 1")
 
     after_the_clone(nothing_runs)
     async with await register(service.url, service.name, agent="far away"):
         taking = asyncio.create_task(service.snapshot())
         await asyncio.wait_for(answers.on_their_way.wait(), 20)
         async with asyncio.timeout(20):
-            while not await all_say("frozen 0"):
+            while not await all_report("frozen 0"):
                 await asyncio.sleep(0.01)
         assert not taking.done()
         answers.may_arrive.set()
@@ -138,10 +140,10 @@ async def test_nobody_stands_still_for_the_answer_of_another(
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_an_agent_that_is_slow_to_wake_or_fails_to_costs_no_snapshot(
+async def test_an_agent_that_is_slow_to_resume_or_fails_to_costs_no_snapshot(
     fails: bool, short_freezes: None, service: Service
 ) -> None:
-    """Its hook may take longer than the whole budget of a freeze: its answer does not wait for that."""
+    """The hook takes longer than the whole budget of a freeze. The answer does not wait for it."""
 
     async def on_thaw() -> None:
         if fails:
@@ -161,38 +163,38 @@ async def test_an_agent_that_is_slow_to_wake_or_fails_to_costs_no_snapshot(
 async def test_the_answer_after_a_snapshot_waits_for_the_next_freeze_at_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is new for the agent when the freeze is over, so that no request follows that answer."""
+    """The end of the freeze is no news for the agent, so no request follows that answer."""
     calls: list[str] = []
-    real = Transport.call
+    real = AgentTransport.call
 
-    async def call(transport: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def call(transport: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         calls.append((body or {}).get("kind", method))
         return await real(transport, method, path, answer, body)
 
     async with await register(service.url, service.name, agent="counter"):
         await service.snapshot()
-        monkeypatch.setattr(Transport, "call", call)
+        monkeypatch.setattr(AgentTransport, "call", call)
         for _ in range(3):
             _, state = await service.snapshot()
             assert state is TaskState.SUCCEEDED
         await asyncio.sleep(0.5)
         assert calls.count("still_frozen") == 3
         assert calls[-1] == "still_frozen"
-        followed = [after for said, after in pairwise(calls) if said == "still_frozen"]
+        followed = [after for call, after in pairwise(calls) if call == "still_frozen"]
         assert followed == ["frozen"] * 2
 
 
-async def test_nobody_runs_on_in_the_old_tree_when_a_snapshot_follows_a_switch_at_once(
+async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The agent hears of the snapshot's freeze before it hears of the switch: it stands still through both."""
+    """The agent gets the directive of the snapshot's freeze before that of the switch: it stays frozen through both."""
     snapshot_id, _ = await service.snapshot()
     wrong: list[str] = []
     held_back = asyncio.Event()
-    real = Transport.call
+    real = AgentTransport.call
     follows = asyncio.Event()
 
-    async def call(transport: Transport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+    async def call(transport: AgentTransport, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         if follows.is_set() and (body or {}).get("kind") == "still_frozen":
             follows.clear()
             await real(transport, method, path.partition("?")[0], answer, body)
@@ -210,7 +212,7 @@ async def test_nobody_runs_on_in_the_old_tree_when_a_snapshot_follows_a_switch_a
             while not await service.platform.pool.fetchval(query, service.workspace_id, number):
                 await asyncio.sleep(0.005)
 
-    monkeypatch.setattr(Transport, "call", call)
+    monkeypatch.setattr(AgentTransport, "call", call)
     session = await register(service.url, service.name, agent="counter", on_thaw=on_thaw)
     async with session:
         for _ in range(5):

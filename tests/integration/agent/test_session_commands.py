@@ -1,4 +1,4 @@
-"""`wvsctl session …`: who blocks, and how that is settled."""
+"""`wvsctl session …`: which sessions exist, and how a person evicts one."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from wvs.agent import register
 
 
 class Console:
-    """`wvsctl` as a process: this one is busy being the service."""
+    """`wvsctl` as a separate process, because the test process runs the service."""
 
     def __init__(self, url: str) -> None:
         self._console = Wvsctl(url)
@@ -26,7 +26,7 @@ class Console:
         return result
 
 
-async def test_a_person_sees_the_sessions_and_takes_one_out(service: Service) -> None:
+async def test_a_person_lists_the_sessions_and_evicts_one(service: Service) -> None:
     console = Console(service.url)
     reasons: list[str] = []
 
@@ -51,4 +51,4 @@ async def test_a_person_sees_the_sessions_and_takes_one_out(service: Service) ->
     assert "evicted" in ended.out
     unknown = await console("session", "evict", "sess_" + session.id[5:][::-1], "--yes")
     assert unknown.code == 3
-    assert (await console.ok(*evict)).out, "repeating it changes nothing"
+    assert (await console.ok(*evict)).out, "repeating the eviction must change nothing"

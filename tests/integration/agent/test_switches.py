@@ -1,4 +1,4 @@
-"""`set_current` under a program that knows nothing of it."""
+"""Replacing the live tree of a program that knows nothing of WVS."""
 
 import asyncio
 
@@ -12,11 +12,11 @@ from wvs.executor import operations
 from wvs.executor.freeze_driver import Freeze
 from wvs.executor.workbench import Job
 
-# Reads what the tree holds once, and adds to it for ever.
+# Reads the number in the tree once, then counts on for ever.
 PROGRAM = 'n=$(cat n); echo "$n in $PWD"; while true; do n=$((n+1)); echo $n > n.new && mv n.new n; done'
 
 
-async def test_a_restarted_program_works_in_the_new_tree_with_what_that_holds(service: Service) -> None:
+async def test_a_restarted_program_reads_and_writes_the_new_tree(service: Service) -> None:
     (service.live / "n").write_text("100\n")
     snapshot_id, _ = await service.snapshot()
     (service.live / "n").write_text("9000000\n")
@@ -35,7 +35,7 @@ async def test_a_restarted_program_works_in_the_new_tree_with_what_that_holds(se
     assert state is TaskState.SUCCEEDED
 
 
-async def test_a_program_may_be_ended_by_a_switch_instead(service: Service) -> None:
+async def test_on_switch_exit_kills_the_program_and_exits_with_75(service: Service) -> None:
     (service.live / "n").write_text("1\n")
     snapshot_id, _ = await service.snapshot()
     wrapped = await service.shell(PROGRAM, "--on-switch", "exit")
@@ -59,10 +59,10 @@ async def test_a_program_may_be_told_of_a_switch_by_a_signal(service: Service) -
     assert state is TaskState.SUCCEEDED
 
 
-async def test_an_executor_that_stalls_after_the_confirmation_moves_nothing_under_an_agent_that_runs_again(
+async def test_an_executor_that_stalls_after_the_confirmation_replaces_no_tree_of_a_running_agent(
     short_freezes: None, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its claim still holds, but the freeze does not: the agent was told to run on in the old tree."""
+    """Its claim still holds, but its freeze does not: the agent has resumed in the old tree."""
     (service.live / "n").write_text("100\n")
     snapshot_id, _ = await service.snapshot()
     wrapped = await service.shell(PROGRAM)
@@ -73,7 +73,7 @@ async def test_an_executor_that_stalls_after_the_confirmation_moves_nothing_unde
     async def stall(job: Job, command: Command) -> Committed:
         nonlocal ran_on
         if isinstance(command, FinishSetCurrent) and not ran_on:
-            # As a stopped process: neither does it hold the freeze on, nor does it hear that this failed.
+            # Like a stopped process: it neither extends the freeze nor learns that this failed.
             await service.platform.pool.execute("UPDATE wvs.freezes SET holds_until = now() WHERE phase <> 'over'")
             before = (old / "n").read_text()
             await until(lambda: (old / "n").read_text() not in ("", before))
@@ -93,7 +93,7 @@ async def _never_holds(self: Freeze) -> None:
 
 
 @pytest.mark.parametrize("nonsense", ["signal:NOPE", "restart:HUP"])
-async def test_a_switch_that_means_nothing_is_a_faulty_command_line(service: Service, nonsense: str) -> None:
+async def test_an_invalid_on_switch_is_a_usage_error(service: Service, nonsense: str) -> None:
     wrapped = await service.shell("true", "--on-switch", nonsense)
     code, _, err = await wrapped.ended()
     assert code == 2

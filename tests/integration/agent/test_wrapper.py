@@ -1,4 +1,4 @@
-"""`wvsctl agent run` around ordinary programs: what they see, and what their caller sees."""
+"""`wvsctl agent run` with ordinary programs: what they see, and what their caller sees."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ LATE = """
 import asyncio, pathlib, sys
 from wvs.agent import wrapper
 
-real, (url, name, go, gone) = wrapper._first, sys.argv[1:]
+real, (url, name, go, gone) = wrapper._wait_for_first, sys.argv[1:]
 
 async def late(*awaited):
     await real(*awaited)
@@ -27,15 +27,15 @@ async def late(*awaited):
         await asyncio.sleep(0.01)
     pathlib.Path(gone).touch()
 
-wrapper._first = late
-words = ["sh", "-c", "echo ready; exit 3"]
-assignment = wrapper.Assignment(url=url, workspace=name, words=words, agent="a", say=print)
+wrapper._wait_for_first = late
+argv = ["sh", "-c", "echo ready; exit 3"]
+assignment = wrapper.Assignment(url=url, workspace=name, argv=argv, agent="a", report=print)
 sys.exit(asyncio.run(wrapper.run_command(assignment)))
 """
-"""`wvsctl agent run` on a host so busy that it comes to its command long after it was told to begin."""
+"""`wvsctl agent run` on a busy host: it starts its command long after the session began."""
 
 
-async def test_a_program_runs_in_the_live_tree_and_its_exit_code_is_passed_on(service: Service) -> None:
+async def test_a_program_runs_in_the_live_tree_and_its_exit_code_is_returned(service: Service) -> None:
     script = 'echo "$PWD"; echo "$WVS_WORKSPACE $WVS_LIVE"; echo "$1" >&2; exit 7'
     wrapped = await service.run("sh", "-c", script, "sh", "--json")
     code, out, err = await wrapped.ended()
@@ -46,15 +46,17 @@ async def test_a_program_runs_in_the_live_tree_and_its_exit_code_is_passed_on(se
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("sh", "-c", "kill -KILL $$"), 137), (("no-such-program",), 127), (("/etc/passwd",), 126)]
+    ("argv", "code"), [(("sh", "-c", "kill -KILL $$"), 137), (("no-such-program",), 127), (("/etc/passwd",), 126)]
 )
-async def test_other_ends_have_the_exit_codes_of_a_shell(service: Service, words: tuple[str, ...], code: int) -> None:
-    wrapped = await service.run(*words)
+async def test_signals_and_failed_starts_have_the_exit_codes_of_a_shell(
+    service: Service, argv: tuple[str, ...], code: int
+) -> None:
+    wrapped = await service.run(*argv)
     assert (await wrapped.ended())[0] == code
     assert await service.sessions() == []
 
 
-async def test_a_signal_reaches_the_program_and_what_it_left_running_is_killed(service: Service) -> None:
+async def test_a_signal_reaches_the_program_and_its_remaining_processes_are_killed(service: Service) -> None:
     script = 'trap "echo got it; exit 3" TERM; setsid sleep 1000 & echo ready; while true; do sleep 0.05; done'
     wrapped = await service.shell(script)
     assert await wrapped.line() == "ready"
@@ -66,7 +68,9 @@ async def test_a_signal_reaches_the_program_and_what_it_left_running_is_killed(s
     assert not cgroup.exists()
 
 
-async def test_an_unmodified_program_is_frozen_for_a_snapshot_and_named_in_its_proof(service: Service) -> None:
+async def test_an_unmodified_program_is_frozen_for_a_snapshot_and_its_session_is_in_the_certificate(
+    service: Service,
+) -> None:
     wrapped = await service.shell("i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done")
     await wrapped.line()
     (session,) = await service.sessions()
@@ -84,7 +88,7 @@ async def test_an_unmodified_program_is_frozen_for_a_snapshot_and_named_in_its_p
     assert later["token"] != member["token"]
 
 
-async def test_a_freeze_between_the_beginning_of_the_session_and_that_of_the_program_holds_up_only_the_program(
+async def test_a_freeze_between_registration_and_start_delays_only_the_start(
     service: Service, tmp_path: Path, after_the_clone: Callable[[Callable[[], Awaitable[None]]], None]
 ) -> None:
     go, gone = tmp_path / "go", tmp_path / "gone"
@@ -98,12 +102,12 @@ async def test_a_freeze_between_the_beginning_of_the_session_and_that_of_the_pro
         while not await service.sessions():
             await asyncio.sleep(0.05)
 
-    async def go_on_while_it_is_frozen() -> None:
+    async def start_during_the_freeze() -> None:
         go.touch()
         await until(gone.exists)
         await asyncio.sleep(0.3)
 
-    after_the_clone(go_on_while_it_is_frozen)
+    after_the_clone(start_during_the_freeze)
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
     assert await service.attempts_failed() == []
@@ -111,7 +115,7 @@ async def test_a_freeze_between_the_beginning_of_the_session_and_that_of_the_pro
     assert (await wrapped.ended())[0] == 3
 
 
-async def test_a_cooperative_wrapper_says_so_in_the_proof(service: Service) -> None:
+async def test_the_certificate_names_a_cooperative_wrapper(service: Service) -> None:
     script = "i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done"
     wrapped = await service.shell(script, "--cooperative")
     await wrapped.line()
@@ -133,7 +137,7 @@ async def test_an_eviction_ends_the_program(service: Service) -> None:
     assert "the session was ended: the test says so" in err
 
 
-async def test_a_terminal_is_passed_on_and_its_keys_reach_only_the_program(service: Service) -> None:
+async def test_the_program_gets_the_terminal_and_only_it_gets_the_keys(service: Service) -> None:
     script = 'trap "echo interrupted; exit 5" INT; test -t 0 && echo terminal; while true; do sleep 0.05; done'
     arguments = [
         "-m",
@@ -159,14 +163,14 @@ async def test_a_terminal_is_passed_on_and_its_keys_reach_only_the_program(servi
         while chunk := await asyncio.wait_for(loop.run_in_executor(None, os.read, terminal, 4096), 20):
             seen += chunk
     except OSError:
-        pass  # EIO: everybody has closed it
+        pass  # EIO: no process has the terminal open
     os.close(terminal)
     _, status = await asyncio.to_thread(os.waitpid, pid, 0)
     assert os.waitstatus_to_exitcode(status) == 5, seen
     assert seen.count(b"interrupted") == 1
 
 
-async def test_ctrl_z_stops_both_and_the_program_goes_on_when_its_wrapper_does(service: Service) -> None:
+async def test_ctrl_z_stops_program_and_wrapper_and_both_continue(service: Service) -> None:
     script = "echo ready; i=0; while true; do i=$((i+1)); echo $i > a; sleep 0.01; done"
     arguments = ["-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
     pid, terminal = await asyncio.to_thread(_forked, [sys.executable, *arguments, "--", "sh", "-c", script])
@@ -190,7 +194,7 @@ async def test_ctrl_z_stops_both_and_the_program_goes_on_when_its_wrapper_does(s
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-async def test_bg_lets_it_go_on_behind_a_shell_that_keeps_the_terminal(service: Service) -> None:
+async def test_bg_continues_the_program_in_the_background(service: Service) -> None:
     script = "echo rea''dy; i=0; while true; do i=$((i+1)); echo $i > a; sleep 0.01; done"
     run = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
     pid, terminal = await asyncio.to_thread(
@@ -223,14 +227,14 @@ async def test_bg_lets_it_go_on_behind_a_shell_that_keeps_the_terminal(service: 
         os.close(terminal)
 
 
-def _forked(words: list[str]) -> tuple[int, int]:
+def _forked(argv: list[str]) -> tuple[int, int]:
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execvp(words[0], words)
+        os.execvp(argv[0], argv)
     return pid, terminal
 
 
-async def test_a_workspace_that_does_not_exist_is_a_plain_refusal(service: Service) -> None:
+async def test_a_wrong_url_or_workspace_is_an_error_before_the_program_starts(service: Service) -> None:
     code, _, err = await (await service.run("echo", "ran", url="http://127.0.0.1:1")).ended()
     assert code == 1
     assert "cannot register at http://127.0.0.1:1" in err
@@ -241,18 +245,16 @@ async def test_a_workspace_that_does_not_exist_is_a_plain_refusal(service: Servi
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
-async def test_closed_descriptors_are_no_harm_and_the_program_finds_them_closed(
-    closed: str, service: Service, tmp_path: Path
-) -> None:
+async def test_closed_descriptors_stay_closed_for_the_program(closed: str, service: Service, tmp_path: Path) -> None:
     found = tmp_path / "found"
     look = f"for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && echo $n; done > {found}; exit 9"
-    words = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
+    argv = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
     process = await asyncio.create_subprocess_exec(
-        "sh", "-c", f'exec "$@" {closed}', "sh", *words, "--", "sh", "-c", look, stdin=asyncio.subprocess.DEVNULL
+        "sh", "-c", f'exec "$@" {closed}', "sh", *argv, "--", "sh", "-c", look, stdin=asyncio.subprocess.DEVNULL
     )
     assert await asyncio.wait_for(process.wait(), 60) == 9
     closed_numbers = {"<": "0", ">": "1", "2": "2"}
     left_open = {"0", "1", "2"} - {closed_numbers[word[0]] for word in closed.split()}
-    # The shell's own redirection takes 1 while it looks.
+    # The redirection of the shell itself uses descriptor 1.
     assert set(found.read_text().split()) | {"1"} == left_open | {"1"}
     assert await service.sessions() == []

@@ -1,6 +1,6 @@
-"""A program that keeps invariants across files as fast as it can, from several processes; `broken` looks for a breach.
+"""A program that changes files as fast as it can, from several processes, and keeps invariants across them.
 
-Run as `python writing.py` in a live tree; it knows nothing of WVS.
+`broken` checks the invariants. Run it as `python writing.py` in a live tree; it knows nothing of WVS.
 """
 
 import mmap
@@ -29,7 +29,7 @@ def prepare(root: Path) -> None:
         database.execute("pragma journal_mode = wal")
         database.executescript("create table if not exists a (n integer); create table if not exists b (n integer);")
     if GIT:
-        shutil.rmtree(root / "repository", ignore_errors=True)  # one that was left in mid-commit keeps its lock
+        shutil.rmtree(root / "repository", ignore_errors=True)  # a repository left in mid-commit keeps its lock
         (root / "repository").mkdir()
         _git(root / "repository", "init", "--quiet")
         (root / "repository" / "number").write_text("0")
@@ -38,7 +38,7 @@ def prepare(root: Path) -> None:
 
 
 def write_files(root: Path) -> None:
-    """A before B, a file that is always in one of two places, and counters at both ends of a shared mapping."""
+    """Writes A before B, a file that is always in one of two places, and counters at both ends of a shared mapping."""
     first, second, mapped = (os.open(root / name, os.O_RDWR) for name in ("first", "second", "mapped"))
     memory, last = mmap.mmap(mapped, PAGES * mmap.PAGESIZE), (PAGES - 1) * mmap.PAGESIZE
     places = (root / "left" / "token", root / "right" / "token")
@@ -54,19 +54,19 @@ def write_files(root: Path) -> None:
 
 
 def write_database(root: Path) -> None:
-    """Two tables that always hold the same, in a write-ahead log."""
+    """Writes two tables that always hold the same rows, through a write-ahead log."""
     with closing(sqlite3.connect(root / "accounts.db", isolation_level=None)) as database:
         database.execute("pragma synchronous = off")
         count = 0
         while True:
             count += 1
-            emptied = "delete from a; delete from b;" if count % 2000 == 0 else ""  # or it would grow for ever
+            emptied = "delete from a; delete from b;" if count % 2000 == 0 else ""  # or the table would grow for ever
             both = f"insert into a values ({count}); insert into b values ({count});"
             database.executescript(f"begin; {emptied} {both} commit;")
 
 
 def write_repository(root: Path) -> None:
-    """A number that is written to a file, then committed, and put into packs now and then."""
+    """Writes a number to a file, commits it, and packs the repository every 100 commits."""
     repository = root / "repository"
     count = 0
     while True:
@@ -77,14 +77,23 @@ def write_repository(root: Path) -> None:
             _git(repository, "gc", "--quiet", "--prune=now")
 
 
-def _git(repository: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    who = ["-c", "user.name=writer", "-c", "user.email=writer@localhost", "-c", "gc.auto=0", "-c", "safe.directory=*"]
-    command = ["git", "-C", str(repository), *who, *words]
+def _git(repository: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    options = [
+        "-c",
+        "user.name=writer",
+        "-c",
+        "user.email=writer@localhost",
+        "-c",
+        "gc.auto=0",
+        "-c",
+        "safe.directory=*",
+    ]
+    command = ["git", "-C", str(repository), *options, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
 def broken(root: Path, scratch: Path) -> list[str]:
-    """What does not hold in the snapshot at `root`."""
+    """The broken invariants of the snapshot at `root`."""
     found = [*_broken_files(root), *_broken_database(root, scratch)]
     if GIT and (root / "repository").is_dir():
         found += _broken_repository(root / "repository")
@@ -133,7 +142,7 @@ def _broken_repository(repository: Path) -> list[str]:
     committed = _git(repository, "log", "-1", "--format=%s").stdout.strip()
     if not committed.isdecimal() or not (repository / "number").exists():
         return ["the repository has lost its last commit, or the file"]
-    written = (repository / "number").read_text() or committed  # between its truncation and its writing
+    written = (repository / "number").read_text() or committed  # empty between truncation and write
     if int(written) - int(committed) not in (0, 1):
         return [f"the repository holds {written}, its last commit {committed}"]
     return []

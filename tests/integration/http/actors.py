@@ -28,7 +28,7 @@ from wvs.eventlog.recorder import Hold
 from wvs.http.app import Api
 from wvs.http.wiring import open_api
 from wvs.postgres.pool import OwnConnection
-from wvs.queue.lanes import Claim, LaneCursor, Progress, claim, release, renew
+from wvs.queue.lanes import Claim, LaneCursor, TaskProgress, claim, release, renew
 from wvs.settings import Settings
 
 VOLUME = Path("/srv/volume")
@@ -64,7 +64,7 @@ class Executor:
         await self.report(held, StartTask(held.task_id, held.fence, "executor-1", tree, now(), GONE))
         return held
 
-    async def progress(self, held: Claim, progress: Progress) -> None:
+    async def progress(self, held: Claim, progress: TaskProgress) -> None:
         await renew(self._connection, held, 30, progress)
 
     async def finish(self, held: Claim) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.integration.http.actors import VOLUME, Client, Executor
 
-from wvs.queue.lanes import Progress
+from wvs.queue.lanes import TaskProgress
 
 WORKSPACE_FIELDS = {
     "id", "name", "state", "labels", "current_snapshot_id", "path", "epoch", "error", "created_at", "disabled_at",
@@ -172,7 +172,7 @@ async def test_a_running_task_shows_the_progress_of_its_executor(
     held = await executor.start()
     path = f"/v1/tasks/{made['task']['id']}"
     assert (await client.read(path))["progress"] is None
-    await executor.progress(held, Progress("clone", 10, 100, 1_000, None))
+    await executor.progress(held, TaskProgress("clone", 10, 100, 1_000, None))
     expected = {"phase": "clone", "files_done": 10, "files_total": 100, "bytes_done": 1_000, "bytes_total": None}
     assert (await client.read(path))["progress"] == expected
     assert (await client.read("/v1/tasks", state="running"))["items"][0]["progress"] == expected

@@ -1,4 +1,4 @@
-"""Lanes without executors: connections that claim as slots do, and commands that end what was claimed."""
+"""Lanes without executors: connections that claim as slots do, and commands that end the claimed tasks."""
 
 import asyncio
 import uuid
@@ -35,7 +35,7 @@ AGAIN = TaskError(ErrorCode.CLONE_FAILED, "not yet", retryable=True)
 
 
 class Holder:
-    """A connection that claims, and what it holds."""
+    """A connection that claims lanes as a slot of an executor does."""
 
     def __init__(self, connection: OwnConnection, name: str, path: WritePath) -> None:
         self.connection = connection
@@ -47,7 +47,7 @@ class Holder:
         return await claim(self.connection, self.name, lease_s, self.cursor, deadlines_s or DEADLINES_S)
 
     async def claimed(self, lease_s: float = 30, deadlines_s: dict[TaskKind, float] | None = None) -> Claim:
-        """A claim that has to be there within a moment: a lane that was put off is back after 100 ms."""
+        """Claims within 2 s: a lane that was put off is ready again after 100 ms."""
         for _ in range(100):
             held = await self.claim(lease_s, deadlines_s)
             if held is not None:
@@ -73,7 +73,7 @@ class Holder:
         return await release(self.connection, held)
 
     async def run(self) -> Claim:
-        """Claims a task, starts it, fails it for good, and lets go."""
+        """Claims a task, starts it, fails it for good, and releases the lane."""
         held = await self.claimed()
         await self.start(held)
         await self.fail(held)
@@ -86,7 +86,7 @@ NewHolder = Callable[[str], Awaitable[Holder]]
 
 
 class Lanes:
-    """Workspaces with queued tasks, and a look at their lanes."""
+    """Workspaces with queued tasks, and their lanes."""
 
     def __init__(self, pool: Pool, path: WritePath, holder: Holder) -> None:
         self.pool = pool
@@ -99,7 +99,7 @@ class Lanes:
         return committed.workspace
 
     async def workspace(self, queued: int = 0) -> tuple[UUID, list[UUID]]:
-        """An active workspace and so many queued snapshots, oldest first."""
+        """An active workspace with `queued` queued snapshots, oldest first."""
         workspace_id = uuid.uuid4()
         await self.execute(workspace_id, CreateWorkspace(f"w-{workspace_id.hex[:8]}", {}, uuid.uuid4()))
         held = await self._holder.claimed()
@@ -110,7 +110,7 @@ class Lanes:
         return workspace_id, [await self.enqueue(workspace_id) for _ in range(queued)]
 
     async def workspaces(self, *queued: int) -> list[UUID]:
-        """Active workspaces, with so many tasks queued in the first, then in the second, and so on."""
+        """One active workspace for each number in `queued`, with that many queued tasks."""
         made = [(await self.workspace())[0] for _ in queued]
         for workspace_id, count in zip(made, queued, strict=True):
             for _ in range(count):

@@ -1,4 +1,4 @@
-"""Leases: what a renewal answers, and how a lane leaves a holder that is gone, that hangs, or that forgot to let go."""
+"""Leases: the answers to renewals, and how a holder that is gone, hangs, or keeps its lock loses its lane."""
 
 import asyncio
 from datetime import datetime
@@ -9,9 +9,9 @@ from tests.integration.queue.conftest import Holder, Lanes, NewHolder
 
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.states import TaskKind
-from wvs.queue.lanes import Order, Progress, park, reap, renew
+from wvs.queue.lanes import Order, TaskProgress, park, reap, renew
 
-HALF = Progress("cloning", 1, 2, 10, 20)
+HALF = TaskProgress("cloning", 1, 2, 10, 20)
 
 
 async def closed(holder: Holder) -> bool:
@@ -22,7 +22,7 @@ async def closed(holder: Holder) -> bool:
     return False
 
 
-async def test_the_lane_of_a_holder_that_is_gone_is_free_at_once(lanes: Lanes, new_holder: NewHolder) -> None:
+async def test_the_lane_of_a_holder_that_is_gone_is_freed_at_once(lanes: Lanes, new_holder: NewHolder) -> None:
     workspace_id, (task_id,) = await lanes.workspace(queued=1)
     first, second = await new_holder("one"), await new_holder("two")
     held = await first.claimed()
@@ -46,7 +46,7 @@ async def test_a_holder_that_hangs_past_its_lease_loses_its_connection_and_its_l
     first, second = await new_holder("one"), await new_holder("two")
     held = await first.claimed(lease_s=0.2)
     await first.start(held)
-    assert await reap(second.connection) == [], "its lease is not over"
+    assert await reap(second.connection) == [], "its lease has not expired"
     await asyncio.sleep(0.25)
     assert [r.reason for r in await reap(second.connection)] == ["lease_over"]
     taken = await second.claimed()
@@ -55,9 +55,7 @@ async def test_a_holder_that_hangs_past_its_lease_loses_its_connection_and_its_l
     assert await closed(first)
 
 
-async def test_a_holder_within_its_lease_keeps_its_connection_though_others_want_the_lane(
-    lanes: Lanes, new_holder: NewHolder
-) -> None:
+async def test_a_holder_within_its_lease_keeps_its_connection(lanes: Lanes, new_holder: NewHolder) -> None:
     workspace_id, _ = await lanes.workspace(queued=1)
     first, second = await new_holder("one"), await new_holder("two")
     await first.start(await first.claimed(lease_s=30))
@@ -68,10 +66,10 @@ async def test_a_holder_within_its_lease_keeps_its_connection_though_others_want
     assert not await closed(first)
 
 
-async def test_a_holder_stopped_after_its_commit_does_not_keep_the_lane_for_ever(
+async def test_a_holder_that_stops_after_its_commit_loses_the_lane_with_its_lease(
     lanes: Lanes, new_holder: NewHolder
 ) -> None:
-    """It has ended its task but not let go of the lock: only the lease, which outlives the task, bounds that."""
+    """It has ended its task but not released the lock. Only the lease, which outlives the task, bounds that."""
     _, (_, second_task) = await lanes.workspace(queued=2)
     first, second = await new_holder("one"), await new_holder("two")
     held = await first.claimed(lease_s=0.3)
@@ -101,7 +99,7 @@ async def test_a_renewal_prolongs_the_lease_and_stores_progress(lanes: Lanes, ne
     assert b'"files_done": 1' in stored
 
 
-async def test_a_renewal_tells_of_a_cancel_and_of_the_deadline(lanes: Lanes, new_holder: NewHolder) -> None:
+async def test_a_renewal_reports_a_cancel_and_the_deadline(lanes: Lanes, new_holder: NewHolder) -> None:
     workspace_id, (task_id,) = await lanes.workspace(queued=1)
     holder = await new_holder("one")
     held = await holder.claimed(deadlines_s={TaskKind.SNAPSHOT_CREATE: 0.3})
@@ -111,10 +109,10 @@ async def test_a_renewal_tells_of_a_cancel_and_of_the_deadline(lanes: Lanes, new
     await asyncio.sleep(0.35)
     before = await lanes.column(workspace_id, "lease_until")
     assert await renew(holder.connection, held, 30) is Order.DEADLINE
-    assert await lanes.column(workspace_id, "lease_until") == before, "no lease beyond the deadline"
+    assert await lanes.column(workspace_id, "lease_until") == before, "the lease must not extend beyond the deadline"
 
 
-async def test_a_task_taken_over_past_its_deadline_is_told_as_overdue(lanes: Lanes, new_holder: NewHolder) -> None:
+async def test_a_task_taken_over_past_its_deadline_is_overdue(lanes: Lanes, new_holder: NewHolder) -> None:
     await lanes.workspace(queued=1)
     first, second = await new_holder("one"), await new_holder("two")
     await first.start(await first.claimed(deadlines_s={TaskKind.SNAPSHOT_CREATE: 0.05}))
@@ -124,7 +122,7 @@ async def test_a_task_taken_over_past_its_deadline_is_told_as_overdue(lanes: Lan
     assert (await second.claimed()).overdue
 
 
-async def test_a_renewal_after_the_tasks_end_is_no_lost_lease(lanes: Lanes, new_holder: NewHolder) -> None:
+async def test_a_renewal_after_the_end_of_the_task_is_no_lost_lease(lanes: Lanes, new_holder: NewHolder) -> None:
     await lanes.workspace(queued=2)
     holder = await new_holder("one")
     held = await holder.claimed()
@@ -162,7 +160,7 @@ async def test_a_stale_holder_changes_nothing(lanes: Lanes, new_holder: NewHolde
     assert await lanes.pool.fetchval("SELECT count(*) FROM wvs.events") == events
 
 
-async def test_a_parked_claim_is_taken_over_only_when_its_time_is_up(lanes: Lanes, new_holder: NewHolder) -> None:
+async def test_a_parked_claim_is_taken_over_only_after_its_time(lanes: Lanes, new_holder: NewHolder) -> None:
     await lanes.workspace(queued=1)
     first, second = await new_holder("one"), await new_holder("two")
     held = await first.claimed()

@@ -1,4 +1,4 @@
-"""Sessions and freezes over HTTP with a real executor: what a well-behaved and a misbehaving agent see."""
+"""Sessions and freezes over HTTP with a real executor, for agents that obey and agents that do not."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ __all__ = ["platform"]
 
 
 class Agent:
-    """Speaks the protocol by hand."""
+    """An agent that speaks the protocol over plain HTTP."""
 
     def __init__(self, client: httpx.AsyncClient, registered: dict[str, Any]) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class Agent:
         return await self._client.post(f"/v1/sessions/{self.id}/acks", json={"kind": kind, **fields})
 
     async def obey(self, token: str) -> None:
-        """One freeze as it should be."""
+        """Obeys one freeze."""
         freeze = (await self.until("freeze"))["freeze"]
         self.directive = (await self.ack("frozen", freeze=freeze, token=token, flush="ok")).raise_for_status().json()
         await self.until("confirm")
@@ -96,7 +96,7 @@ async def test_a_snapshot_waits_for_every_session_and_its_certificate_names_them
     assert {m["token"] for m in certificate["members"]} == {"token 0", "token 1", "token 2"}
 
 
-async def test_a_silent_session_times_out_by_name_and_the_others_run_again(
+async def test_the_error_names_a_silent_session_and_the_others_run_again(
     platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
@@ -125,7 +125,7 @@ async def test_a_silent_session_times_out_by_name_and_the_others_run_again(
         assert len(platform.trees(workspace_id)) == len(before) + 1
 
 
-async def test_another_token_after_the_clone_breaks_the_freeze_and_it_is_tried_again(
+async def test_another_token_after_the_clone_breaks_the_freeze_which_is_retried(
     platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
@@ -144,7 +144,7 @@ async def test_another_token_after_the_clone_breaks_the_freeze_and_it_is_tried_a
     assert [e["data"]["error"]["code"] for e in events if e["type"] == "task.attempt_failed.v1"] == ["QUIESCE_BROKEN"]
 
 
-async def test_a_stale_word_is_refused_and_changes_nothing(
+async def test_a_stale_acknowledgement_is_refused_and_changes_nothing(
     platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:
@@ -163,7 +163,7 @@ async def test_a_stale_word_is_refused_and_changes_nothing(
         assert missing.status_code == 400
 
 
-async def test_after_a_switch_a_session_is_told_the_new_tree_and_its_epoch(
+async def test_after_a_switch_the_directive_has_the_new_tree_and_its_epoch(
     platform: Platform,
     client: httpx.AsyncClient,
 ) -> None:

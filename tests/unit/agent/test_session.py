@@ -1,4 +1,4 @@
-"""What a session does with directives that no well-behaved service would send in this order."""
+"""Directives that a correct service would not send in this order."""
 
 import asyncio
 import os
@@ -8,24 +8,24 @@ from typing import Any, cast
 import pytest
 
 from wvs.agent.hooks import Hooks
-from wvs.agent.protocol import Directive, DirectiveKind, RegistrationDocument, SessionDocument
+from wvs.agent.protocol import DirectiveDocument, Instruction, RegistrationDocument, SessionIds
 from wvs.agent.session import Session
-from wvs.agent.transport import Transport
+from wvs.agent.transport import AgentTransport
 
-WORD = {"number": 3, "kind": DirectiveKind.CONFIRM, "epoch": 1, "member": True, "budget_s": 10.0}
+CONFIRM = {"number": 3, "kind": Instruction.CONFIRM, "epoch": 1, "member": True, "budget_s": 10.0}
 
 
 class Script:
-    """In the place of the transport: answers with the next directive, and notes what was said."""
+    """Replaces the transport: answers with the next directive, and records the acknowledgements."""
 
-    def __init__(self, *directives: Directive) -> None:
+    def __init__(self, *directives: DirectiveDocument) -> None:
         self._directives = list(directives)
-        self.said: list[dict[str, Any]] = []
+        self.acks: list[dict[str, Any]] = []
         self.is_over = asyncio.Event()
 
     async def call(self, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
         if body is not None:
-            self.said.append(body)
+            self.acks.append(body)
         if method == "DELETE":
             return {}
         if not self._directives:
@@ -38,11 +38,11 @@ class Script:
 
 
 @pytest.mark.parametrize(
-    ("changes", "goes_on"),
+    ("changes", "resumes"),
     [({}, True), ({"path": "another"}, False), ({"freeze": 8}, False), ({"resume": False}, False)],
 )
-async def test_it_goes_on_only_from_the_freeze_and_in_the_tree_that_it_stands_still_in(
-    changes: dict[str, Any], goes_on: bool, tmp_path: Path
+async def test_an_agent_resumes_early_only_from_its_own_freeze_in_its_own_tree(
+    changes: dict[str, Any], resumes: bool, tmp_path: Path
 ) -> None:
     root = tmp_path / "ws" / "trees" / "tree" / "root"
     root.mkdir(parents=True)
@@ -56,25 +56,25 @@ async def test_it_goes_on_only_from_the_freeze_and_in_the_tree_that_it_stands_st
         runs.set()
 
     async def on_switch(_tree: object) -> None:
-        raise AssertionError("nobody switches")
+        raise AssertionError("there is no switch in this script")
 
-    run = Directive(number=1, kind=DirectiveKind.RUN, epoch=1, path=str(root))
-    freeze = Directive(
-        number=2, kind=DirectiveKind.FREEZE, epoch=1, freeze=7, member=True, budget_s=10.0, path=str(root)
+    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, path=str(root))
+    freeze = DirectiveDocument(
+        number=2, kind=Instruction.FREEZE, epoch=1, freeze=7, member=True, budget_s=10.0, path=str(root)
     )
-    asked = {**WORD, "freeze": 7, "resume": True, "path": str(root), **changes}
+    asked = {**CONFIRM, "freeze": 7, "resume": True, "path": str(root), **changes}
     if asked["path"] == "another":
         asked["path"] = os.fspath(root.parent.parent / "another" / "root")
-    script = Script(freeze, Directive(**asked))
+    script = Script(freeze, DirectiveDocument(**asked))
     hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch)
     session = Session(
-        cast("Transport", script), RegistrationDocument(SessionDocument("sess_x", "ws_x"), run), hooks, 30.0
+        cast("AgentTransport", script), RegistrationDocument(SessionIds("sess_x", "ws_x"), run), hooks, 30.0
     )
     session.follow()
     async with asyncio.timeout(20):
         await script.is_over.wait()
-    assert runs.is_set() is goes_on
-    assert [word["kind"] for word in script.said] == ["frozen", "still_frozen"]
-    assert script.said[0]["token"] == script.said[1]["token"]
+    assert runs.is_set() is resumes
+    assert [ack["kind"] for ack in script.acks] == ["frozen", "still_frozen"]
+    assert script.acks[0]["token"] == script.acks[1]["token"]
     await session.stop_following()
     await session.leave()

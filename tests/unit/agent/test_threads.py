@@ -8,7 +8,7 @@ import pytest
 from wvs.agent.threads import in_daemon_thread
 
 
-async def test_it_answers_what_the_work_returns_or_raises() -> None:
+async def test_the_result_or_error_of_the_work_reaches_the_caller() -> None:
     def fail() -> None:
         raise LookupError
 
@@ -17,8 +17,8 @@ async def test_it_answers_what_the_work_returns_or_raises() -> None:
         await in_daemon_thread(fail)
 
 
-async def test_a_thread_that_is_free_is_used_again_and_one_that_hangs_is_not() -> None:
-    """What hangs may be let go much later: its thread must not be given work that somebody waits for."""
+async def test_an_idle_thread_is_reused_and_a_hanging_one_is_not() -> None:
+    """A thread that hangs may return much later: it must not get work for which a caller waits."""
     hanging, hangs = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -28,9 +28,9 @@ async def test_a_thread_that_is_free_is_used_again_and_one_that_hangs_is_not() -
         return threading.get_ident()
 
     async def used() -> int:
-        found = await in_daemon_thread(threading.get_ident)
+        ident = await in_daemon_thread(threading.get_ident)
         await asyncio.sleep(0.05)  # until it waits for work again
-        return found
+        return ident
 
     first = await used()
     assert await used() == first
@@ -43,7 +43,7 @@ async def test_a_thread_that_is_free_is_used_again_and_one_that_hangs_is_not() -
     assert await stuck == first
 
 
-async def test_who_stops_waiting_leaves_the_thread_to_its_work() -> None:
+async def test_a_cancelled_caller_leaves_the_thread_behind() -> None:
     hanging = threading.Event()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
@@ -53,7 +53,7 @@ async def test_who_stops_waiting_leaves_the_thread_to_its_work() -> None:
 
 
 def test_a_child_process_starts_threads_of_its_own() -> None:
-    """Those of its parent are not there after a fork."""
+    """The threads of its parent do not exist after a fork."""
     assert asyncio.run(in_daemon_thread(lambda: 7)) == 7
     time.sleep(0.05)  # until that thread waits for work
     child = os.fork()

@@ -1,4 +1,4 @@
-"""What may come over an agent's connection instead of the answer that it waits for."""
+"""Valid and invalid answers on an agent's connection."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,13 @@ import pytest
 import uvloop
 
 from wvs.agent.errors import AgentError, Rejected, Unreachable
-from wvs.agent.transport import Transport
+from wvs.agent.transport import AgentTransport
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{"a":1}'
 
 
 class Server:
-    """Answers each request with the next of `answers`, byte for byte; None closes the connection instead."""
+    """Answers each request with the next of `answers`, byte for byte. None closes the connection instead."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self._answers = list(answers)
@@ -24,10 +24,10 @@ class Server:
         self.port = 0
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncGenerator[Transport]:
+    async def running(self) -> AsyncGenerator[AgentTransport]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
-        transport = Transport(f"http://127.0.0.1:{self.port}/behind a proxy/")
+        transport = AgentTransport(f"http://127.0.0.1:{self.port}/behind a proxy/")
         try:
             yield transport
         finally:
@@ -55,7 +55,7 @@ class Server:
         return head + await reader.readexactly(length)
 
 
-async def call(transport: Transport, body: Any = None) -> Any:
+async def call(transport: AgentTransport, body: Any = None) -> Any:
     async with asyncio.timeout(20):
         return await transport.call("GET" if body is None else "POST", "/v1/x?after=1", dict[str, int], body)
 
@@ -77,14 +77,14 @@ async def test_one_connection_serves_one_request_after_the_other() -> None:
     "answer",
     [
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"a\r\n4\r\n":1}\r\n0\r\n\r\n',
-        b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"a":1}',  # its end is the connection's, RFC 9112 §6.3
+        b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"a":1}',  # it ends with the connection, RFC 9112 §6.3
         b'HTTP/1.0 200 OK\r\nX: close\r\n\r\n{"a":1}',
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
         b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK,
         OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"),
     ],
 )
-async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
+async def test_every_valid_form_of_an_answer_is_decoded(answer: bytes) -> None:
     server = Server(answer, OK)
     async with server.running() as transport:
         assert await call(transport) == {"a": 1}
@@ -93,36 +93,36 @@ async def test_every_form_of_an_answer_is_understood(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
-        (None, "closed before an answer came"),
+        (None, "closed before the answer was complete"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 7; close\r\n\r\n{", "HttpParser"),
-        (b'HTTP/1.1 200 OK\r\nX: close\r\nContent-Length: 70\r\n\r\n{"a":1}', "closed before an answer came"),
-        (b"HTTP/1.1 200 OK\r\nX: close", "closed before an answer came"),
+        (b'HTTP/1.1 200 OK\r\nX: close\r\nContent-Length: 70\r\n\r\n{"a":1}', "closed before the answer was complete"),
+        (b"HTTP/1.1 200 OK\r\nX: close", "closed before the answer was complete"),
         (b"SSH-2.0-OpenSSH close\r\n", "HttpParser"),
-        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "something else answers"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "the answer is not from WVS"),
         (b"HTTP/1.1 503 Gone\r\nContent-Length: 0\r\n\r\n", "the service answers 503"),
-        (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "something else answers 302"),
+        (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "the answer 302 is not from WVS"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + 4096 * b" " + b"\r\n", "x"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + 2_000_000 * b" ", "does not end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + 2_000_000 * b" ", "longer than"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nclose", "HttpParserUpgrade"),
-        (b"HTTP/1.1 200 OK\r\nX-Long: " + 2_000_000 * b"x", "does not end"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: " + 2_000_000 * b"x", "longer than"),
     ],
 )
-async def test_what_is_no_answer_leaves_the_service_unreachable(answer: bytes | None, told: str) -> None:
+async def test_an_invalid_answer_makes_the_service_unreachable(answer: bytes | None, message: str) -> None:
     server = Server(answer, OK)
     async with server.running() as transport:
-        if told == "x":
+        if message == "x":
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await transport.call("GET", "/v1/x", dict[str, int])
         else:
-            with pytest.raises(Unreachable, match=told):
+            with pytest.raises(Unreachable, match=message):
                 await call(transport)
-        assert await call(transport) == {"a": 1}  # on a new connection where the old one is of no use
+        assert await call(transport) == {"a": 1}  # on a new connection if the old one is unusable
 
 
-async def test_a_refusal_is_told_with_its_code_and_hint() -> None:
+async def test_a_refusal_is_raised_with_its_code_and_hint() -> None:
     problem = b'{"code":"FREEZE_STALE","detail":"over","hint":"ask"}'
     answer = b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%s" % (len(problem), problem)
     server = Server(answer, OK)
@@ -135,7 +135,7 @@ async def test_a_refusal_is_told_with_its_code_and_hint() -> None:
 
 
 @pytest.mark.parametrize("surplus", [OK.replace(b"1}", b"2}"), b"HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\n{", b"H"])
-async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(surplus: bytes) -> None:
+async def test_an_answer_without_a_request_does_not_answer_the_next_one(surplus: bytes) -> None:
     server = Server(OK + surplus, OK.replace(b"1}", b"3}"))
     async with server.running() as transport:
         assert await call(transport) == {"a": 1}
@@ -143,7 +143,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(sur
         assert await call(transport) == {"a": 3}
 
 
-async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -> None:
+async def test_the_answer_to_a_cancelled_request_never_answers_another_one() -> None:
     late = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,7 +155,7 @@ async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    transport = Transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    transport = AgentTransport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await transport.call("GET", "/first", dict[str, int])
@@ -165,19 +165,19 @@ async def test_who_stops_waiting_never_gets_that_answer_for_another_question() -
     server.close()
 
 
-async def test_where_nobody_listens_the_service_is_unreachable() -> None:
+async def test_a_port_without_a_listener_makes_the_service_unreachable() -> None:
     with pytest.raises(Unreachable, match="ConnectionRefusedError"):
-        await call(Transport("http://127.0.0.1:1"))
+        await call(AgentTransport("http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8787", "http://", "http://ünï.example"])
-def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(AgentError, match="no http or https URL"):
-        Transport(url)
+        AgentTransport(url)
 
 
-def test_it_works_on_the_loop_of_others() -> None:
-    """Whose transports are of no class of asyncio."""
+def test_it_works_on_uvloop() -> None:
+    """Its transports inherit from no class of asyncio."""
 
     async def main() -> None:
         server = Server(OK, OK)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import structlog
+from structlog.contextvars import bound_contextvars
 
-from wvs.telemetry.logs import configure_logging, log_context
+from wvs.telemetry.logs import configure_logging
 
 
 class _Terminal(io.StringIO):
@@ -17,7 +18,7 @@ class _Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
+def _restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -39,7 +40,7 @@ def test_off_a_terminal_each_event_is_one_json_line():
     assert line == {"level": "info", "event": "clone.finished", "files": 12, "note": "two\nlines"}
 
 
-def test_on_a_terminal_it_is_for_people():
+def test_on_a_terminal_lines_are_readable_text():
     out = _Terminal()
     configure_logging("auto", stream=out)
     structlog.get_logger().info("clone.finished", files=12)
@@ -48,7 +49,7 @@ def test_on_a_terminal_it_is_for_people():
     assert "clone.finished" in out.getvalue()
 
 
-def test_a_format_that_was_asked_for_is_used_anywhere():
+def test_an_explicit_format_is_used_on_and_off_a_terminal():
     out = _Terminal()
     configure_logging("json", stream=out)
     structlog.get_logger().info("x")
@@ -60,41 +61,31 @@ def test_a_format_that_was_asked_for_is_used_anywhere():
     assert "\x1b[" not in out.getvalue()
 
 
-def test_levels_below_the_wanted_one_are_silent():
+def test_lines_below_the_configured_level_are_dropped():
     out = io.StringIO()
     configure_logging("json", "warning", out)
     structlog.get_logger().info("quiet")
-    logging.getLogger("somebody").info("quiet")
+    logging.getLogger("library").info("quiet")
     structlog.get_logger().warning("loud")
-    logging.getLogger("somebody").warning("loud")
+    logging.getLogger("library").warning("loud")
     assert [line["event"] for line in _lines(out)] == ["loud", "loud"]
 
 
-def test_the_context_is_on_every_line_inside_and_on_none_outside():
+def test_bound_fields_are_on_every_line_of_their_context_and_on_no_other():
     out = io.StringIO()
     configure_logging("json", stream=out)
     log = structlog.get_logger()
-    with log_context(request_id="r", workspace_id="ws_1"):
-        inside = log_context(task_id="task_1", attempt=2, fence=7, freeze=3, executor_id="e")
-        with inside, log_context(trace_id="t", idempotency_key="k"):
+    with bound_contextvars(request_id="r", workspace_id="ws_1"):
+        with bound_contextvars(task_id="task_1", attempt=2, fence=7):
             log.info("inner")
         log.info("outer")
     log.info("none")
     inner, outer, none = _lines(out)
-    everything = {"request_id", "trace_id", "workspace_id", "task_id", "attempt", "fence", "freeze", "executor_id"}
-    everything.add("idempotency_key")
-    assert everything <= inner.keys()
+    fields = {"request_id", "workspace_id", "task_id", "attempt", "fence"}
+    assert fields <= inner.keys()
     assert (inner["fence"], inner["attempt"]) == (7, 2)
-    assert outer.keys() & everything == {"request_id", "workspace_id"}
-    assert not none.keys() & everything
-
-
-def test_a_field_of_none_leaves_what_the_outer_context_says():
-    out = io.StringIO()
-    configure_logging("json", stream=out)
-    with log_context(request_id="r"), log_context(request_id=None, task_id="t"):
-        structlog.get_logger().info("x")
-    assert _lines(out)[0]["request_id"] == "r"
+    assert outer.keys() & fields == {"request_id", "workspace_id"}
+    assert not none.keys() & fields
 
 
 async def test_two_tasks_of_the_loop_do_not_mix_their_contexts():
@@ -102,7 +93,7 @@ async def test_two_tasks_of_the_loop_do_not_mix_their_contexts():
     configure_logging("json", stream=out)
 
     async def work(name: str) -> None:
-        with log_context(task_id=name):
+        with bound_contextvars(task_id=name):
             for _ in range(3):
                 await asyncio.sleep(0)
                 structlog.get_logger().info(name)
@@ -112,16 +103,16 @@ async def test_two_tasks_of_the_loop_do_not_mix_their_contexts():
     assert all(line["event"] == line["task_id"] for line in _lines(out))
 
 
-def test_what_libraries_log_comes_out_the_same_way_with_the_context():
+def test_records_of_libraries_have_the_same_form_and_the_bound_fields():
     out = io.StringIO()
     configure_logging("json", stream=out)
-    with log_context(request_id="r"):
+    with bound_contextvars(request_id="r"):
         logging.getLogger("some.library").warning("lost %s", "it", extra={"port": 1})
     (line,) = _lines(out)
     assert (line["event"], line["logger"], line["request_id"], line["port"]) == ("lost it", "some.library", "r", 1)
 
 
-def test_the_access_lines_of_the_server_do_not_double_ours():
+def test_access_lines_of_the_server_are_dropped():
     out = io.StringIO()
     configure_logging("json", stream=out)
     logging.getLogger("uvicorn.access").info("GET /")
@@ -156,7 +147,7 @@ def test_a_console_exception_shows_no_local_variables_either():
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {(1, 2): 3}, b"\xff", "\ud800", float("nan"), 1 << 80])
-def test_no_value_can_break_a_line(value: object):
+def test_every_value_can_be_logged(value: object):
     out = io.StringIO()
     configure_logging("json", stream=out)
     structlog.get_logger().info("odd", value=value)

@@ -4,7 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from wvs import __version__
 from wvs.telemetry.metrics import CONTENT_TYPE, Metrics
 
-# design §11, plus those that "every failure moves a metric" needs
+# design §11, and the metrics that the rule "every failure moves a metric" needs
 CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_build_info": ("version", "python"),
     "wvs_http_requests_total": ("route", "method", "status"),
@@ -38,7 +38,7 @@ def _attribute_of(name: str) -> str:
     return name.removeprefix("wvs_").removesuffix("_total")
 
 
-def test_every_metric_of_the_contract_is_exposed_under_its_name_with_its_labels_and_a_help_text():
+def test_every_metric_of_the_contract_is_exposed_with_its_name_labels_and_help_text():
     metrics = Metrics()
     for name, labels in CONTRACT.items():
         if name == "wvs_build_info":
@@ -61,23 +61,23 @@ def test_there_is_no_metric_outside_the_contract():
     assert ours == {name.removesuffix("_total") for name in CONTRACT}
 
 
-def test_no_label_can_carry_an_id():
+def test_no_label_is_named_after_an_id():
     labels = {label for labels in CONTRACT.values() for label in labels}
     assert not labels & {"id", "workspace", "task", "snapshot", "session", "name", "path"}
 
 
-def test_the_build_is_told():
+def test_build_info_names_the_version():
     assert f'version="{__version__}"' in Metrics().render().decode()
     assert CONTENT_TYPE.startswith("text/plain; version=")
 
 
-def test_two_processes_worth_of_metrics_do_not_share_counts():
+def test_two_instances_do_not_share_counts():
     one, other = Metrics(), Metrics()
     one.event_append.inc(3)
     assert "wvs_event_append_total 3.0" in one.render().decode()
     assert "wvs_event_append_total 0.0" in other.render().decode()
 
 
-def test_a_wrong_label_is_an_error_and_not_a_new_series():
+def test_an_unknown_label_is_an_error():
     with pytest.raises(ValueError, match="label"):
         Metrics().tasks.labels(task_id="x")

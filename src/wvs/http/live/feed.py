@@ -188,7 +188,7 @@ class Feed:
         recent.extend(self._entries(page, self._epoch), page.safe)
         self._failing = False
         if page.rows:
-            self.changed.tell()
+            self.changed.notify()
         if len(page.rows) == _PAGE:
             self.hint()
 
@@ -201,7 +201,7 @@ class Feed:
                 continue
             self._cut_the_stalled()
             self.hint()
-            self.changed.tell()
+            self.changed.notify()
 
     async def _compare(self) -> None:
         """Notices a log that was replaced by an older copy: positions of both in one stream would make no sense."""
@@ -217,7 +217,7 @@ class Feed:
             _log.warning("http.event_log_replaced", epoch=epoch, last=last, seen=seen)
             self._recent, self._epoch = None, 0
             self._log += 1
-            self.changed.tell()
+            self.changed.notify()
 
     def _cut_the_stalled(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -227,7 +227,7 @@ class Feed:
 
     async def _end_when_draining(self) -> None:
         await self.draining.wait()
-        self.changed.tell()
+        self.changed.notify()
         await asyncio.sleep(_DRAIN_GRACE_S)
         for stream in list(self._streams):
             stream.abort()

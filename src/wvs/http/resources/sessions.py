@@ -104,7 +104,7 @@ async def get_directive(
     Every call renews the session's lease.
     """
     session_id = _session_id(session)
-    return await _answered(service, session_id, after, wait, service.sessions.heard(session_id))
+    return await _answered(service, session_id, after, wait, service.sessions.renew_lease(session_id))
 
 
 @post(

@@ -62,9 +62,9 @@ def _carry_out(
     assignment = Assignment(
         url=run.options.url,
         workspace=workspace,
-        words=command,
+        argv=command,
         agent="".join(c if c.isprintable() else " " for c in name),
-        say=lambda text: run.screen.say(f"wvsctl: {text}"),
+        report=lambda text: run.screen.say(f"wvsctl: {text}"),
         on_switch=OnSwitch(how),
         switch_signal=_signal_number(signal_name) if signal_name else signal.SIGHUP,
         cooperative=cooperative,

@@ -1,4 +1,4 @@
-"""Words of many sessions at once: each is answered as if it had come alone."""
+"""Acknowledgements of many sessions at once: each gets the answer that it would get alone."""
 
 import asyncio
 import uuid
@@ -12,13 +12,13 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.postgres.pool import Pool
 from wvs.quiesce import freezes
 from wvs.quiesce.ack_batches import AckKind, Acknowledgement
-from wvs.quiesce.sessions import Directive, DirectiveKind, Sessions, SessionState, Taken
+from wvs.quiesce.sessions import Acknowledged, Directive, DirectiveKind, Sessions, SessionState
 
 BUDGET_S = 60.0
 
 
 class Workspace:
-    """One with sessions and an open freeze."""
+    """A workspace with sessions and an open freeze."""
 
     def __init__(self, pool: Pool, sessions: Sessions) -> None:
         self.pool, self.sessions = pool, sessions
@@ -52,7 +52,7 @@ class Workspace:
         assert number is not None
         self.freeze = number
 
-    async def ask_again(self, *, resume: bool) -> None:
+    async def confirm(self, *, resume: bool) -> None:
         async with self.pool.acquire() as connection:
             assert await freezes.confirm(connection, self.id, self.freeze, BUDGET_S, resume=resume)  # pyright: ignore[reportArgumentType]
 
@@ -66,10 +66,10 @@ class Workspace:
     def still_frozen(self, token: str = "t") -> Acknowledgement:
         return Acknowledgement(AckKind.STILL_FROZEN, self.freeze, token)
 
-    async def say_all(self, word: Acknowledgement) -> list[Taken]:
-        return await asyncio.gather(*(self.sessions.acknowledge(member, word) for member in self.members))
+    async def acknowledge_all(self, ack: Acknowledgement) -> list[Acknowledged]:
+        return await asyncio.gather(*(self.sessions.acknowledge(member, ack) for member in self.members))
 
-    async def told(self, session_id: uuid.UUID) -> Directive:
+    async def directive_of(self, session_id: uuid.UUID) -> Directive:
         return await self.sessions.directive(session_id)
 
 
@@ -85,15 +85,15 @@ async def workspace(sessions: Sessions, pool: Pool, members: int) -> Workspace:
     return made
 
 
-async def outcome(said: Awaitable[Taken]) -> str:
+async def outcome(call: Awaitable[Acknowledged]) -> str:
     try:
-        return str((await said).directive.kind)
+        return str((await call).directive.kind)
     except Refused as refusal:
         return refusal.code
 
 
-def counted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many words each statement took."""
+def batch_sizes(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of acknowledgements in each statement."""
     sizes: list[int] = []
     real = type(pool).fetch
 
@@ -106,22 +106,22 @@ def counted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-async def test_words_that_come_while_one_is_written_are_written_together(
+async def test_acknowledgements_that_arrive_during_a_write_share_a_statement(
     sessions: Sessions, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = counted(pool, monkeypatch)
+    sizes = batch_sizes(pool, monkeypatch)
     one = await workspace(sessions, pool, 20)
-    taken = await one.say_all(one.frozen())
+    taken = await one.acknowledge_all(one.frozen())
     assert len(taken) == 20
-    assert [t.settled for t in taken if t.settled] != [], "nobody would wake the executor"
+    assert [t.settled for t in taken if t.settled] != [], "no acknowledgement would wake the executor"
     assert sum(sizes) == 20
     assert len(sizes) <= 3, sizes
 
 
-async def test_each_word_is_judged_by_itself(sessions: Sessions, pool: Pool) -> None:
+async def test_each_acknowledgement_of_a_batch_has_its_own_result(sessions: Sessions, pool: Pool) -> None:
     one, other = await workspace(sessions, pool, 5), await workspace(sessions, pool, 1)
-    nobody = uuid.uuid4()
-    said = [
+    unknown_session = uuid.uuid4()
+    calls = [
         one.sessions.acknowledge(one.members[0], one.frozen()),
         one.sessions.acknowledge(one.members[1], Acknowledgement(AckKind.FROZEN, one.freeze + 7, "t", "ok")),
         one.sessions.acknowledge(one.members[2], one.still_frozen()),
@@ -129,33 +129,33 @@ async def test_each_word_is_judged_by_itself(sessions: Sessions, pool: Pool) -> 
         one.sessions.acknowledge(one.members[4], one.frozen()),
         one.sessions.acknowledge(one.members[0], one.frozen()),
         one.sessions.acknowledge(one.members[4], one.frozen("another")),
-        one.sessions.acknowledge(nobody, one.frozen()),
+        one.sessions.acknowledge(unknown_session, one.frozen()),
         one.sessions.acknowledge(other.members[0], other.frozen()),
     ]
     stale, unknown = ErrorCode.FREEZE_STALE, ErrorCode.SESSION_NOT_FOUND
     expected = ["freeze", stale, stale, "freeze", "freeze", "freeze", stale, unknown, "freeze"]
-    assert await asyncio.gather(*map(outcome, said)) == expected
+    assert await asyncio.gather(*map(outcome, calls)) == expected
     states = await pool.fetch(
         "SELECT state FROM wvs.freeze_members WHERE workspace_id = $1 ORDER BY session_id", one.id
     )
     assert sorted(row["state"] for row in states) == ["asked", "asked", "frozen", "frozen", "refused"]
 
 
-async def test_a_word_that_fails_the_statement_fails_alone(sessions: Sessions, pool: Pool) -> None:
-    """No such word comes through the API; here it is one that Postgres cannot take."""
+async def test_an_acknowledgement_that_fails_the_statement_fails_alone(sessions: Sessions, pool: Pool) -> None:
+    """Postgres refuses this one. The API would not let it through."""
     one = await workspace(sessions, pool, 4)
     poison = Acknowledgement(AckKind.FROZEN, one.freeze, "t\0", "ok")
-    words = [one.frozen(), one.frozen(), poison, one.frozen()]
-    said = [one.sessions.acknowledge(member, word) for member, word in zip(one.members, words, strict=True)]
-    found = await asyncio.gather(*said, return_exceptions=True)
-    assert [isinstance(each, Taken) for each in found] == [True, True, False, True]
-    assert isinstance(found[2], asyncpg.PostgresError)
+    acks = [one.frozen(), one.frozen(), poison, one.frozen()]
+    calls = [one.sessions.acknowledge(member, ack) for member, ack in zip(one.members, acks, strict=True)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, Acknowledged) for each in results] == [True, True, False, True]
+    assert isinstance(results[2], asyncpg.PostgresError)
 
 
-async def test_a_connection_that_was_lost_fails_all_at_once(
+async def test_a_lost_connection_fails_the_whole_batch(
     sessions: Sessions, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What became of the words is not known: they are not written again, one by one, while others wait."""
+    """The outcome is unknown, so the acknowledgements are not written again one by one."""
     sizes: list[int] = []
 
     async def fetch(self: Any, query: str, *args: Any, **more: Any) -> Any:
@@ -164,24 +164,24 @@ async def test_a_connection_that_was_lost_fails_all_at_once(
 
     one = await workspace(sessions, pool, 5)
     monkeypatch.setattr(type(pool), "fetch", fetch)
-    said = (one.sessions.acknowledge(member, one.frozen()) for member in one.members)
-    found = await asyncio.gather(*said, return_exceptions=True)
-    assert all(isinstance(each, asyncpg.ConnectionDoesNotExistError) for each in found)
+    calls = (one.sessions.acknowledge(member, one.frozen()) for member in one.members)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, asyncpg.ConnectionDoesNotExistError) for each in results)
     assert sum(sizes) == 5
 
 
-async def test_who_stops_waiting_takes_nobody_along(sessions: Sessions, pool: Pool) -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 3)
-    said = [asyncio.create_task(one.sessions.acknowledge(member, one.frozen())) for member in one.members]
+    tasks = [asyncio.create_task(one.sessions.acknowledge(member, one.frozen())) for member in one.members]
     await asyncio.sleep(0)
-    said[0].cancel()
-    said[2].cancel()
-    found = await asyncio.gather(*said, return_exceptions=True)
-    assert isinstance(found[1], Taken)
+    tasks[0].cancel()
+    tasks[2].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[1], Acknowledged)
     assert await outcome(one.sessions.acknowledge(one.members[0], one.frozen())) == "freeze"
 
 
-async def test_who_speaks_was_heard_of(sessions: Sessions, pool: Pool) -> None:
+async def test_an_acknowledgement_renews_the_lease(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 2)
     await pool.execute("UPDATE wvs.sessions SET lease_until = now() - interval '1 s' WHERE workspace_id = $1", one.id)
     await one.sessions.acknowledge(one.members[0], one.frozen())
@@ -189,41 +189,41 @@ async def test_who_speaks_was_heard_of(sessions: Sessions, pool: Pool) -> None:
     assert (await one.sessions.get(one.members[1])).lease_expired
 
 
-async def test_a_member_that_has_confirmed_runs_on_while_the_others_are_asked(sessions: Sessions, pool: Pool) -> None:
+async def test_a_member_that_has_confirmed_runs_while_the_others_are_asked(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 2)
     first, second = one.members
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=True)
-    asked = await one.told(first)
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=True)
+    asked = await one.directive_of(first)
     assert (asked.kind, asked.resume) == (DirectiveKind.CONFIRM, True)
     taken = await one.sessions.acknowledge(first, one.still_frozen())
     assert taken.directive.kind is DirectiveKind.RUN
-    assert taken.directive.number > asked.number, "who waits for another number hears of it"
+    assert taken.directive.number > asked.number, "a waiting request must see a greater number"
     assert not taken.settled
-    assert (await one.told(second)).kind is DirectiveKind.CONFIRM
+    assert (await one.directive_of(second)).kind is DirectiveKind.CONFIRM
     assert (await one.sessions.acknowledge(second, one.still_frozen())).settled
-    before = (await one.told(first)).number
+    before = (await one.directive_of(first)).number
     await one.close()
-    assert (await one.told(first)).number == before, "there is nothing new for anybody"
+    assert (await one.directive_of(first)).number == before, "the end must not be news for a member that runs"
 
 
-async def test_the_same_word_twice_is_one_change(sessions: Sessions, pool: Pool) -> None:
+async def test_a_repeated_acknowledgement_changes_nothing(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 2)
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=True)
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=True)
     first = await one.sessions.acknowledge(one.members[0], one.still_frozen())
     again = await one.sessions.acknowledge(one.members[0], one.still_frozen())
     assert (again.directive.kind, again.directive.number) == (DirectiveKind.RUN, first.directive.number)
 
 
-async def test_a_crash_that_loses_what_was_not_waited_for_hides_no_freeze(sessions: Sessions, pool: Pool) -> None:
-    """The question and the answer are committed asynchronously; both are taken back here, as a crash would."""
+async def test_a_crash_that_loses_asynchronous_commits_hides_no_freeze(sessions: Sessions, pool: Pool) -> None:
+    """The confirmation and its answer are committed asynchronously. Both are undone here, as by a crash."""
     one = await workspace(sessions, pool, 1)
     (member,) = one.members
-    await one.say_all(one.frozen())
+    await one.acknowledge_all(one.frozen())
     lane = await pool.fetchval("SELECT directives FROM wvs.lanes WHERE workspace_id = $1", one.id)
     own = await pool.fetchval("SELECT directives FROM wvs.sessions WHERE id = $1", member)
-    await one.ask_again(resume=True)
+    await one.confirm(resume=True)
     seen = (await one.sessions.acknowledge(member, one.still_frozen())).directive.number
     await pool.execute("UPDATE wvs.lanes SET directives = $2 WHERE workspace_id = $1", one.id, lane)
     await pool.execute("UPDATE wvs.sessions SET directives = $2 WHERE id = $1", member, own)
@@ -231,49 +231,52 @@ async def test_a_crash_that_loses_what_was_not_waited_for_hides_no_freeze(sessio
     await pool.execute("UPDATE wvs.freeze_members SET state = 'frozen', told = false WHERE workspace_id = $1", one.id)
     await one.close()
     await one.open()
-    now = await one.told(member)
+    now = await one.directive_of(member)
     assert now.kind is DirectiveKind.FREEZE
     assert now.number > seen
 
 
-async def test_nobody_goes_on_in_a_live_tree_that_was_replaced(sessions: Sessions, pool: Pool) -> None:
-    """A freeze that follows a switch at once finds agents that still stand still in the old tree."""
+async def test_no_agent_resumes_in_a_live_tree_that_was_replaced(sessions: Sessions, pool: Pool) -> None:
+    """A freeze right after a switch finds agents that are still frozen in the old tree."""
     one = await workspace(sessions, pool, 1)
     (member,) = one.members
     await pool.execute("UPDATE wvs.workspaces SET epoch = 2, live_tree = 'tree2' WHERE id = $1", one.id)
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=True)
-    asked = await one.told(member)
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=True)
+    asked = await one.directive_of(member)
     assert (asked.kind, asked.resume) == (DirectiveKind.CONFIRM, False)
     taken = await one.sessions.acknowledge(member, one.still_frozen())
     assert taken.directive.kind is DirectiveKind.FREEZE
     await one.close()
-    told = await one.told(member)
-    assert told.kind is DirectiveKind.SWITCH
-    assert told.number > asked.number
+    now = await one.directive_of(member)
+    assert now.kind is DirectiveKind.SWITCH
+    assert now.number > asked.number
 
 
-async def test_an_answer_that_an_older_api_took_is_told_at_the_end(sessions: Sessions, pool: Pool) -> None:
-    """It calls wvs.acknowledge_and_direct, and tells by wvs.directive_of: nobody goes on before the end there."""
+# Shim for peers before 0.1.0; remove after 0.2.0.
+async def test_a_member_that_an_older_api_confirmed_runs_at_the_end(sessions: Sessions, pool: Pool) -> None:
+    """An older API calls wvs.acknowledge_and_direct and wvs.directive_of: there a member runs only after the end."""
     one = await workspace(sessions, pool, 1)
     (member,) = one.members
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=True)
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=True)
     old = "SELECT kind, number FROM wvs.acknowledge_and_direct($1, $2, 'still_frozen', 't', NULL, NULL)"
     answered = await pool.fetchrow(old, member, one.freeze)
     assert answered is not None
-    assert answered["kind"] == (await one.told(member)).kind == "freeze"
+    assert answered["kind"] == (await one.directive_of(member)).kind == "freeze"
     await one.close()
-    told = await one.told(member)
-    assert told.kind is DirectiveKind.RUN
-    assert told.number > answered["number"]
+    now = await one.directive_of(member)
+    assert now.kind is DirectiveKind.RUN
+    assert now.number > answered["number"]
 
 
-async def test_who_registers_while_the_end_waits_for_the_lane_is_told_of_it(sessions: Sessions, pool: Pool) -> None:
+async def test_a_session_that_registers_while_the_end_waits_for_the_lane_runs_after_it(
+    sessions: Sessions, pool: Pool
+) -> None:
     one = await workspace(sessions, pool, 1)
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=True)
-    await one.say_all(one.still_frozen())
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=True)
+    await one.acknowledge_all(one.still_frozen())
     late = uuid.uuid4()
     async with pool.acquire() as connection, connection.transaction():
         await connection.fetchval("SELECT wvs.register_session($1, $2, 'a', 'h', 1, 30)", late, one.id)
@@ -284,53 +287,53 @@ async def test_who_registers_while_the_end_waits_for_the_lane_is_told_of_it(sess
         assert before is not None
         assert before["kind"] == "freeze"
     await closing
-    told = await one.told(late)
-    assert told.kind is DirectiveKind.RUN
-    assert told.number > before["number"]
+    now = await one.directive_of(late)
+    assert now.kind is DirectiveKind.RUN
+    assert now.number > before["number"]
 
 
 async def test_the_end_of_a_workspace_is_a_new_number(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 1)
-    before = await one.told(one.members[0])
+    before = await one.directive_of(one.members[0])
     await pool.execute("UPDATE wvs.workspaces SET state = 'disabled' WHERE id = $1", one.id)
-    told = await one.told(one.members[0])
-    assert told.kind is DirectiveKind.END
-    assert told.number > before.number
+    now = await one.directive_of(one.members[0])
+    assert now.kind is DirectiveKind.END
+    assert now.number > before.number
 
 
-async def test_who_joined_meanwhile_is_told_when_the_freeze_is_over(sessions: Sessions, pool: Pool) -> None:
+async def test_a_session_that_joined_during_a_freeze_runs_after_its_end(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 1)
-    await one.say_all(one.frozen())
+    await one.acknowledge_all(one.frozen())
     late = await one.join()
-    await one.ask_again(resume=True)
+    await one.confirm(resume=True)
     await one.sessions.acknowledge(one.members[0], one.still_frozen())
-    waiting = await one.told(late)
+    waiting = await one.directive_of(late)
     assert (waiting.kind, waiting.member, waiting.resume) == (DirectiveKind.FREEZE, False, False)
     await one.close()
-    told = await one.told(late)
-    assert told.kind is DirectiveKind.RUN
-    assert told.number > waiting.number
+    now = await one.directive_of(late)
+    assert now.kind is DirectiveKind.RUN
+    assert now.number > waiting.number
 
 
-async def test_for_a_new_live_tree_nobody_runs_on_before_it_is_there(sessions: Sessions, pool: Pool) -> None:
+async def test_no_agent_runs_before_the_new_live_tree_is_in_place(sessions: Sessions, pool: Pool) -> None:
     one = await workspace(sessions, pool, 1)
     (member,) = one.members
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=False)
-    asked = await one.told(member)
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=False)
+    asked = await one.directive_of(member)
     assert (asked.kind, asked.resume) == (DirectiveKind.CONFIRM, False)
     taken = await one.sessions.acknowledge(member, one.still_frozen())
     assert taken.directive.kind is DirectiveKind.FREEZE
 
 
 @pytest.mark.parametrize("resume", [False, True])
-async def test_the_live_tree_moves_only_under_a_freeze_that_lets_nobody_go(
+async def test_the_live_tree_moves_only_under_a_freeze_that_resumes_no_member(
     resume: bool, sessions: Sessions, pool: Pool
 ) -> None:
     one = await workspace(sessions, pool, 1)
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=resume)
-    await one.say_all(one.still_frozen())
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=resume)
+    await one.acknowledge_all(one.still_frozen())
     moved = pool.execute("UPDATE wvs.lanes SET link_pending = 2 WHERE workspace_id = $1", one.id)
     if not resume:
         await moved
@@ -342,13 +345,13 @@ async def test_the_live_tree_moves_only_under_a_freeze_that_lets_nobody_go(
 
 @pytest.mark.parametrize("state", [SessionState.ENDED, SessionState.EVICTED])
 @pytest.mark.parametrize(("confirms", "left"), [(True, "confirmed"), (False, None)])
-async def test_who_has_confirmed_and_ends_has_still_confirmed(
+async def test_a_member_that_has_confirmed_stays_confirmed_when_it_ends(
     state: SessionState, confirms: bool, left: str | None, sessions: Sessions, pool: Pool
 ) -> None:
     one = await workspace(sessions, pool, 2)
     first = one.members[0]
-    await one.say_all(one.frozen())
-    await one.ask_again(resume=True)
+    await one.acknowledge_all(one.frozen())
+    await one.confirm(resume=True)
     if confirms:
         await one.sessions.acknowledge(first, one.still_frozen())
     await one.sessions.leave(first, state)
