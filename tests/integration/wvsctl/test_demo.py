@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from wvs.cli.wvsctl.demo import performance
+from wvs.cli.wvsctl.demo import run
 from wvs.cli.wvsctl.demo.service import is_gone
-from wvs.cli.wvsctl.demo.story import STEPS, Story, create
+from wvs.cli.wvsctl.demo.walkthrough import STEPS, Story, create
 
 
 def _start(scratch: Path) -> subprocess.Popen[str]:
@@ -68,8 +68,8 @@ def test_a_step_that_is_not_as_told_ends_it_with_1(
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(performance, "STEPS", (create, a_lie))
-    assert performance.perform() == 1
+    monkeypatch.setattr(run, "STEPS", (create, a_lie))
+    assert run.perform() == 1
     told = capsys.readouterr().out
     assert "NOT AS TOLD  exit code 0: no, instead 3" in told
     assert "the end of the service's log" in told

@@ -128,7 +128,7 @@ def executor() -> int:
 @app.command
 def migrate() -> int:
     """Brings the database's schema up to date; running it twice, or twice at once, is fine."""
-    from wvs.cli.wvs.database import run_migrate  # noqa: PLC0415
+    from wvs.cli.wvs.migration import run_migrate  # noqa: PLC0415
 
     return run_migrate(settings_of_environment())
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from wvs.postgres.beside import url_beside
+from wvs.postgres.discovery import url_beside
 from wvs.settings import InvalidSetting, Settings
 
 

@@ -13,8 +13,8 @@ import msgspec
 import uvloop
 from prometheus_client import start_http_server
 
+from wvs.cli.wvs.child_process import announce, end_with_parent
 from wvs.cli.wvs.environment import database_url, volume_path
-from wvs.cli.wvs.family import announce, end_with_parent
 from wvs.executor.worker import Executor
 from wvs.http.server import listen, serve
 from wvs.http.wiring import document, open_api

@@ -18,8 +18,8 @@ import structlog
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
+from wvs.cli.wvs.child_process import PARENT, READY_FD
 from wvs.cli.wvs.environment import child_environment, volume_path
-from wvs.cli.wvs.family import PARENT, READY_FD
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume
 from wvs.postgres.embedded import EmbeddedPostgres

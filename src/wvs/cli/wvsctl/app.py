@@ -15,7 +15,7 @@ from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.api.failures import ConsoleFailure
 from wvs.cli.wvsctl.api.transport import DEFAULT_URL
 from wvs.cli.wvsctl.commands import agent, audit, completion, current, demo, session, snapshot, task, workspace
-from wvs.cli.wvsctl.output.report import report
+from wvs.cli.wvsctl.output.failure_report import report
 from wvs.cli.wvsctl.output.screen import Screen
 
 HELP = """Work with the workspaces of WVS, the Workspace Versioning Service.

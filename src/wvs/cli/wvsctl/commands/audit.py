@@ -15,10 +15,10 @@ from wvs.cli.wvsctl.api.client import path_of
 from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.api.failures import UsageFailure
 from wvs.cli.wvsctl.audit.documents import EventDocument
-from wvs.cli.wvsctl.audit.exported import ExportReader, read_key
-from wvs.cli.wvsctl.audit.looking_back import instant, show_event, show_history
-from wvs.cli.wvsctl.audit.verifying import Verdict, export_log, told, verify_file, verify_live
-from wvs.cli.wvsctl.audit.words import EVENTS
+from wvs.cli.wvsctl.audit.event_sentences import EVENTS
+from wvs.cli.wvsctl.audit.exports import ExportReader, read_key
+from wvs.cli.wvsctl.audit.history import instant, show_event, show_history
+from wvs.cli.wvsctl.audit.verification import Verdict, export_log, told, verify_file, verify_live
 
 app = App(name="audit", help="Look back: who did what and why; what was; and whether the record is intact.")
 

@@ -11,6 +11,6 @@ def demo() -> int:
 
     Every step is printed with its proof; exits with 1 if one comes out other than told. Leaves nothing behind.
     """
-    from wvs.cli.wvsctl.demo.performance import perform  # noqa: PLC0415  # nothing else needs it
+    from wvs.cli.wvsctl.demo.run import perform  # noqa: PLC0415  # nothing else needs it
 
     return perform()

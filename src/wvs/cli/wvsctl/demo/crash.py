@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from wvs.cli.wvsctl.demo.context import WORKSPACE, Stage
+from wvs.cli.wvsctl.demo.narrator import NotAsTold
 from wvs.cli.wvsctl.demo.service import is_gone
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
-from wvs.cli.wvsctl.demo.telling import NotAsTold
-from wvs.cli.wvsctl.demo.walk import Tree, difference, files_of, fingerprint, walk
+from wvs.cli.wvsctl.demo.tree_walk import Tree, difference, files_of, fingerprint, walk
 
 ENOUGH_FILES: Final = 1_500
 """One worker clones these in half a second or more, which is time enough to be caught."""

@@ -13,9 +13,9 @@ from typing import Final
 from wvs.agent.cgroup_freezer import kernel_freezer
 from wvs.agent.errors import NoFreezer
 from wvs.cli.wvsctl.api.exits import Exit
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
-from wvs.cli.wvsctl.demo.telling import NotAsTold
-from wvs.cli.wvsctl.output.proof import in_words
+from wvs.cli.wvsctl.demo.context import WORKSPACE, Stage
+from wvs.cli.wvsctl.demo.narrator import NotAsTold
+from wvs.cli.wvsctl.output.certificate import in_words
 
 PROGRAM: Final = "i=0; while true; do i=$((i+1)); for f in ahead behind; do echo $i > new; mv new $f; done; done"
 """Two files that are never more than one step apart, although it never rests."""

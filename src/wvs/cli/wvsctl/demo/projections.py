@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
+from wvs.cli.wvsctl.demo.context import WORKSPACE, Stage
 
 
 def rebuilt_and_compared(stage: Stage) -> None:

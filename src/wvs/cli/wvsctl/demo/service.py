@@ -10,7 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from wvs.cli.wvsctl.demo.telling import NotAsTold
+from wvs.cli.wvsctl.demo.narrator import NotAsTold
 
 READY: Final = "ready "
 _END_S: Final = 30.0

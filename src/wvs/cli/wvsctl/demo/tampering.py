@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
-from wvs.cli.wvsctl.demo.telling import NotAsTold
+from wvs.cli.wvsctl.demo.context import WORKSPACE, Stage
+from wvs.cli.wvsctl.demo.narrator import NotAsTold
 
 FORGED = "snapshot.drop_requested.v1"
 """Somebody wants it to have been somebody else who had the snapshot dropped."""

@@ -10,8 +10,8 @@ from wvs.cli.wvsctl.api.documents import (
     TaskDocument,
     WorkspaceDocument,
 )
+from wvs.cli.wvsctl.output.certificate import in_words
 from wvs.cli.wvsctl.output.layout import NOTHING, moment, number, pairs, size
-from wvs.cli.wvsctl.output.proof import in_words
 
 Rows = Sequence[tuple[str, str]]
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from wvs.cli.wvsctl.api.documents import CertificateDocument, MemberDocument
-from wvs.cli.wvsctl.output.proof import in_words
+from wvs.cli.wvsctl.output.certificate import in_words
 
 ALONE = CertificateDocument(
     freeze=12,

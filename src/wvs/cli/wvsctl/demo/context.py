@@ -14,8 +14,8 @@ from msgspec import Struct
 from wvs.cli.wvsctl.api.client import Client, path_of
 from wvs.cli.wvsctl.api.documents import CertificateDocument
 from wvs.cli.wvsctl.api.transport import Transport
+from wvs.cli.wvsctl.demo.narrator import NotAsTold, Teller
 from wvs.cli.wvsctl.demo.service import Service, environment
-from wvs.cli.wvsctl.demo.telling import NotAsTold, Teller
 
 WORKSPACE = "demo"
 

@@ -2,7 +2,7 @@ import msgspec
 
 from wvs.cli.wvsctl.api.documents import ErrorDocument, ProblemDocument, TaskDocument
 from wvs.cli.wvsctl.api.failures import Refusal, TaskFailed, Unreachable, WaitTimedOut, interrupted_waiting
-from wvs.cli.wvsctl.output.report import lines_of
+from wvs.cli.wvsctl.output.failure_report import lines_of
 
 TASK = msgspec.convert(
     {

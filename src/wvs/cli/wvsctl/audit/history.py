@@ -11,7 +11,7 @@ from wvs.cli.wvsctl.api.client import path_of
 from wvs.cli.wvsctl.api.documents import TaskDocument
 from wvs.cli.wvsctl.api.failures import UsageFailure
 from wvs.cli.wvsctl.audit.documents import EventDocument, HistoryDocument
-from wvs.cli.wvsctl.audit.words import in_words, reason_of
+from wvs.cli.wvsctl.audit.event_sentences import in_words, reason_of
 from wvs.cli.wvsctl.output.layout import NOTHING, moment
 from wvs.cli.wvsctl.output.tables import SNAPSHOTS, TASKS, TableWriter
 from wvs.cli.wvsctl.output.views import Rows, workspace_rows

@@ -12,10 +12,10 @@ from types import FrameType
 
 from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.api.failures import ConsoleFailure
+from wvs.cli.wvsctl.demo.context import Stage
+from wvs.cli.wvsctl.demo.narrator import NotAsTold, Teller, speak_any_language
 from wvs.cli.wvsctl.demo.service import is_gone, running, tail
-from wvs.cli.wvsctl.demo.stage import Stage
-from wvs.cli.wvsctl.demo.story import STEPS, Story
-from wvs.cli.wvsctl.demo.telling import NotAsTold, Teller, speak_any_language
+from wvs.cli.wvsctl.demo.walkthrough import STEPS, Story
 from wvs.cli.wvsctl.output.layout import duration
 
 

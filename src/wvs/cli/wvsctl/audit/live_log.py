@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from wvs.cli.wvsctl.api.client import Client, path_of
-from wvs.cli.wvsctl.audit.checking import ChainChecker, Fault
+from wvs.cli.wvsctl.audit.chain_checker import ChainChecker, Fault
 from wvs.cli.wvsctl.audit.documents import Chain, Head, Heads, StoredEvent, StoredEvents
 
 PAGE: Final = ("limit", "1000")

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from wvs.cli.wvsctl.api.failures import ConsoleFailure, UsageFailure
-from wvs.cli.wvsctl.audit.checking import ChainChecker, Fault
+from wvs.cli.wvsctl.audit.chain_checker import ChainChecker, Fault
 from wvs.cli.wvsctl.audit.documents import Head, StoredEvent
 
 FORMAT: Final = 1

@@ -10,16 +10,16 @@ import msgspec
 import wvs
 from wvs.cli.wvsctl.api.documents import CertificateDocument
 from wvs.cli.wvsctl.api.exits import Exit
-from wvs.cli.wvsctl.audit import words
+from wvs.cli.wvsctl.audit import event_sentences
 from wvs.cli.wvsctl.audit.documents import EventDocument
+from wvs.cli.wvsctl.demo.context import WORKSPACE, Stage
 from wvs.cli.wvsctl.demo.crash import executor_killed_in_mid_clone
 from wvs.cli.wvsctl.demo.freezing import program_is_frozen, program_that_will_not_freeze
+from wvs.cli.wvsctl.demo.narrator import Teller
 from wvs.cli.wvsctl.demo.projections import rebuilt_and_compared
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
 from wvs.cli.wvsctl.demo.tampering import forgery_found_out
-from wvs.cli.wvsctl.demo.telling import Teller
-from wvs.cli.wvsctl.demo.walk import Tree, difference, files_of, fingerprint, walk
-from wvs.cli.wvsctl.output.proof import in_words
+from wvs.cli.wvsctl.demo.tree_walk import Tree, difference, files_of, fingerprint, walk
+from wvs.cli.wvsctl.output.certificate import in_words
 
 Step: TypeAlias = Callable[["Story"], None]
 
@@ -132,7 +132,7 @@ def audit(story: Story) -> None:
     with story.teller.step("The audit has every event"):
         events = story.stage.events()
         for event in events:
-            told = words.in_words(msgspec.convert(event, EventDocument))
+            told = event_sentences.in_words(msgspec.convert(event, EventDocument))
             story.teller.shows(f"{event['version']:3}  {event['occurred_at'][11:23]}  {event['actor']} {told}")
         versions = [event["version"] for event in events]
         story.teller.proves("numbered without a gap", holds=versions == list(range(versions[0], len(events) + 1)))

@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from wvs.cli.wvsctl.actions.invocation import Invocation
 from wvs.cli.wvsctl.api.failures import ConsoleFailure
-from wvs.cli.wvsctl.audit.checking import ChainChecker, Fault
-from wvs.cli.wvsctl.audit.exported import ExportReader, ExportWriter
-from wvs.cli.wvsctl.audit.live import LiveLog
+from wvs.cli.wvsctl.audit.chain_checker import ChainChecker, Fault
+from wvs.cli.wvsctl.audit.exports import ExportReader, ExportWriter
+from wvs.cli.wvsctl.audit.live_log import LiveLog
 from wvs.cli.wvsctl.output.layout import number
 
 
