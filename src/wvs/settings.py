@@ -86,6 +86,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     failpoints: Annotated[str, Meta(description="faults to inject, for tests only; empty: none")] = ""
 
+    @property
+    def volume_path(self) -> Path:
+        """The volume's directory as an absolute path: `volume`, or `volume` below `data_dir` where that is unset."""
+        return (self.volume or self.data_dir / "volume").absolute()
+
     def __post_init__(self) -> None:
         if self.lease_renew_s * 2 > self.lease_s:
             raise InvalidSetting(

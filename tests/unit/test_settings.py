@@ -78,6 +78,12 @@ def test_a_lease_must_outlast_one_lost_renewal():
     assert load_settings({"WVS_LEASE_S": "12", "WVS_LEASE_RENEW_S": "6"}).lease_s == 12
 
 
+def test_the_volume_is_below_the_data_directory_unless_it_has_a_path_of_its_own():
+    assert load_settings({"WVS_DATA_DIR": "/srv/wvs"}).volume_path == Path("/srv/wvs/volume")
+    assert load_settings({"WVS_DATA_DIR": "/srv/wvs", "WVS_VOLUME": "/mnt/vol"}).volume_path == Path("/mnt/vol")
+    assert Settings().volume_path == Path.cwd() / ".wvs" / "volume"
+
+
 def test_a_typing_error_in_a_name_is_found_with_the_name_that_was_meant():
     found = unknown_variables(
         {"WVS_POTR": "1", "WVS_URL": "http://x", "WVS_PORT": "1", "PATH": "/bin", "WVS_ZZZZZZ": ""}

@@ -14,7 +14,7 @@ import uvloop
 from prometheus_client import start_http_server
 
 from wvs.cli.wvs.child_process import announce, end_with_parent
-from wvs.cli.wvs.environment import database_url, volume_path
+from wvs.cli.wvs.environment import database_url
 from wvs.executor.worker import Executor
 from wvs.http.server import listen, serve
 from wvs.http.wiring import document, open_api
@@ -38,7 +38,7 @@ def run_executor(settings: Settings) -> int:
     """Works until it is drained. What hangs on the volume then does not hold up the process: it ends with 1."""
     end_with_parent()
     metrics = Metrics()
-    executor = Executor(settings, database_url(settings), volume_path(settings), metrics)
+    executor = Executor(settings, database_url(settings), metrics)
     with _metrics_server(settings, metrics):
         uvloop.run(_execute(executor))
     if executor.stuck:

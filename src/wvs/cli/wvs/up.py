@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
 from wvs.cli.wvs.child_process import PARENT, READY_FD
-from wvs.cli.wvs.environment import child_environment, volume_path
+from wvs.cli.wvs.environment import child_environment
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume
 from wvs.postgres.embedded import EmbeddedPostgres
@@ -42,7 +42,7 @@ def run_up(settings: Settings, engine: EngineName | None) -> int:
     with _own_database(settings) as server:
         url = settings.database_url if server is None else server.url()
         asyncio.run(migrate(url or ""))
-        _ensure_volume(volume_path(settings), engine)
+        _ensure_volume(settings.volume_path, engine)
         return asyncio.run(_Tree(replace(settings, database_url=url), server).run())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid_utils.compat import uuid7
 
 from wvs.application.write_path import WritePath
-from wvs.cli.wvs.environment import database_url, volume_path
+from wvs.cli.wvs.environment import database_url
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.eventlog.codec import EventMapper
@@ -57,7 +57,7 @@ async def _check(settings: Settings, *, repair: bool) -> list[Finding]:
     metrics = Metrics()
     pool = await create_pool(database_url(settings), application_name="wvs-volume-check", size=2)
     try:
-        volume = await asyncio.to_thread(open_volume, str(volume_path(settings)))
+        volume = await asyncio.to_thread(open_volume, str(settings.volume_path))
         with ThreadPoolExecutor(2) as threads:
             path = WritePath(pool, EventMapper(), metrics)
             bench = Workbench("volume-check", volume, path, threads, settings, metrics)
