@@ -48,7 +48,7 @@ def new_executor_id() -> str:
 
 
 class Executor:
-    """Runs tasks on the volume of the settings. `run` returns after `stop` was called and work has ended or was handed back.
+    """Runs tasks on the settings' volume. `run` returns after `stop` was called and work has ended or was handed back.
 
     `deadlines_s` says how long an attempt at each kind of task may take.
     """
