@@ -1,4 +1,4 @@
-"""How a command's failure is told: one sentence, a hint where there is one, and an exit code."""
+"""Reports the failure of a command: one sentence, a hint if there is one, and an exit code."""
 
 import sys
 from collections.abc import Callable
@@ -23,7 +23,7 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-_OURS = (
+_SELF_EXPLANATORY = (
     DatabaseSetupError,
     RebuildRunsError,
     RestoredDatabaseError,
@@ -32,39 +32,43 @@ _OURS = (
     SwapBlockedError,
     UnknownEventError,
 )
-_SCHEMA_LACKS = (
+_SCHEMA_ERRORS = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
 )
 _POISONED_HINT = (
-    "The live tables are untouched. If a newer release wrote the event, use that release; "
-    "else see runbooks/poisoned-event.md."
+    "The live tables are unchanged. If a newer release wrote the event, use that release; "
+    "otherwise see runbooks/poisoned-event.md."
 )
 
 
-def told(call: Callable[[], Any]) -> int:
-    """The exit code of `call`, whose known failures are told on stderr; a defect keeps its traceback."""
+def run_and_report(call: Callable[[], Any]) -> int:
+    """Calls `call` and returns its exit code. Prints a known failure on stderr; a defect keeps its traceback."""
     try:
         code = call()
     except CycloptsError:
-        return EXIT_USAGE  # told by cyclopts
+        return EXIT_USAGE  # cyclopts has printed the message
     except (InvalidSetting, RemoteAddressError) as error:
-        return _tell(str(error), "", EXIT_USAGE)
+        return _report(str(error), "", EXIT_USAGE)
     except ExceptionGroup as group:
-        return told(partial(_raise, group.exceptions[0]))
+        return run_and_report(partial(_raise, group.exceptions[0]))
     except (EngineError, Refused) as error:
-        return _tell(f"{error.code}: {error.detail}", error.hint, EXIT_FAILURE)
+        return _report(f"{error.code}: {error.detail}", error.hint, EXIT_FAILURE)
     except PoisonedEventError as error:
-        return _tell(str(error), _POISONED_HINT, EXIT_FAILURE)
-    except _OURS as error:
-        return _tell(str(error), "", EXIT_FAILURE)
-    except _SCHEMA_LACKS as error:
-        return _tell(f"The database lacks this release's schema ({error}).", "Run wvs migrate.", EXIT_FAILURE)
+        return _report(str(error), _POISONED_HINT, EXIT_FAILURE)
+    except _SELF_EXPLANATORY as error:
+        return _report(str(error), "", EXIT_FAILURE)
+    except _SCHEMA_ERRORS as error:
+        return _report(
+            f"The database does not have the schema of this release ({error}).", "Run wvs migrate.", EXIT_FAILURE
+        )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        return _tell(
-            f"{type(error).__name__}: {error}", "See WVS_DATABASE_URL, and that the server runs.", EXIT_FAILURE
+        return _report(
+            f"{type(error).__name__}: {error}",
+            "Check WVS_DATABASE_URL, and that the database server runs.",
+            EXIT_FAILURE,
         )
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -75,6 +79,6 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def _tell(what: str, hint: str, code: int) -> int:
-    sys.stderr.write(f"wvs: {what}\n" + (f"     {hint}\n" if hint else ""))
+def _report(message: str, hint: str, code: int) -> int:
+    sys.stderr.write(f"wvs: {message}\n" + (f"     {hint}\n" if hint else ""))
     return code
