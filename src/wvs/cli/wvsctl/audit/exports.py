@@ -1,6 +1,6 @@
-"""Exports: a file of JSON lines that proves itself without a database, and whose heads can be kept elsewhere.
+"""Exports: files of JSON lines that can be verified without a database and kept outside the service.
 
-The first line says what it is, then comes a line per event and one per head, and the last line has the number of each
+The first line is a header; one line per event and one per head follow. The last line has the number of events and heads
 and the SHA-256 of all bytes before it; with a key also the HMAC-SHA256 (RFC 2104) of that digest.
 """
 
@@ -19,12 +19,12 @@ from wvs.cli.wvsctl.audit.chain_checker import ChainChecker, Fault
 from wvs.cli.wvsctl.audit.documents import Head, StoredEvent
 
 FORMAT: Final = 1
-LEAST_KEY_BYTES: Final = 16
-_LONGEST_LINE: Final = 64 << 20
+MIN_KEY_BYTES: Final = 16
+_MAX_LINE_BYTES: Final = 64 << 20
 
 
-class Beginning(Struct, frozen=True):
-    """The first line; `workspace` is null where the export is of all."""
+class ExportHeader(Struct, frozen=True):
+    """The first line; `workspace` is null if the export covers all workspaces."""
 
     wvs_audit: int
     exported_at: datetime
@@ -32,8 +32,8 @@ class Beginning(Struct, frozen=True):
     position: str
 
 
-class Ending(Struct, frozen=True):
-    """The last line: counts, the digest of all bytes before it, and its HMAC if a key was given."""
+class ExportTrailer(Struct, frozen=True):
+    """The last line: counts, the digest of all bytes before it, and the HMAC of the digest if a key was given."""
 
     events: int
     heads: int
@@ -44,14 +44,14 @@ class Ending(Struct, frozen=True):
 class _Line(Struct, frozen=True, omit_defaults=True):
     event: StoredEvent | None = None
     head: Head | None = None
-    end: Ending | None = None
+    end: ExportTrailer | None = None
 
 
-class Summary(Struct, frozen=True):
-    """What a file was found to be."""
+class ExportSummary(Struct, frozen=True):
+    """The header and the trailer of a file, and whether it is signed."""
 
-    beginning: Beginning
-    ending: Ending
+    header: ExportHeader
+    trailer: ExportTrailer
     signed: bool
 
 
@@ -69,24 +69,24 @@ class ExportWriter:
         self.heads = 0
 
     def begin(self, workspace: str | None, position: str) -> None:
-        """The first line."""
-        self._write(Beginning(FORMAT, datetime.now(UTC), workspace, position))
+        """Writes the header."""
+        self._write(ExportHeader(FORMAT, datetime.now(UTC), workspace, position))
 
     def event(self, event: StoredEvent) -> None:
-        """A line for an event."""
+        """Writes an event."""
         self.events += 1
         self._write(_Line(event=event))
 
-    def finish(self, heads: list[Head]) -> Ending:
-        """The heads and the last line."""
+    def finish(self, heads: list[Head]) -> ExportTrailer:
+        """Writes the heads and the trailer, and returns the trailer."""
         for head in heads:
             self.heads += 1
             self._write(_Line(head=head))
         digest = self._digest.digest()
-        ending = Ending(self.events, self.heads, digest.hex(), signature(self._key, digest))
-        self._write(_Line(end=ending))
+        trailer = ExportTrailer(self.events, self.heads, digest.hex(), signature(self._key, digest))
+        self._write(_Line(end=trailer))
         self._file.flush()
-        return ending
+        return trailer
 
     def _write(self, line: Struct) -> None:
         data = msgspec.json.encode(line) + b"\n"
@@ -95,18 +95,18 @@ class ExportWriter:
 
 
 class ExportReader:
-    """Reads and checks one export; `faults` goes through the whole file once, then `summary` and `hashes` are there."""
+    """Reads and checks one export. `faults` reads the whole file once and then sets `summary` and `hashes`."""
 
     def __init__(self, path: Path, key: bytes | None) -> None:
         self._path = path
         self._key = key
         self.checker = ChainChecker()
         self.hashes: dict[str, dict[int, str]] = {}
-        self.summary: Summary | None = None
+        self.summary: ExportSummary | None = None
         self._heads: list[Head] = []
 
     def faults(self) -> Iterator[Fault]:
-        """What is wrong with the file; raises `ConsoleFailure` if it cannot be read or is no export."""
+        """Yields the faults of the file; raises `ConsoleFailure` if the file is not readable or not an export."""
         try:
             with self._path.open("rb") as file:
                 yield from self._faults(file)
@@ -115,62 +115,64 @@ class ExportReader:
 
     def _faults(self, file: BinaryIO) -> Iterator[Fault]:
         digest = sha256()
-        first = file.readline(_LONGEST_LINE)
-        beginning = self._beginning(first)
+        first = file.readline(_MAX_LINE_BYTES)
+        header = self._header(first)
         digest.update(first)
-        ending: Ending | None = None
-        for number, data in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 2):
-            if ending is not None:
-                yield _of_file(f"line {number} stands behind the end")
+        trailer: ExportTrailer | None = None
+        for number, data in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), 2):
+            if trailer is not None:
+                yield _of_file(f"line {number} comes after the end")
                 break
             line = _decoded(data)
             if line is None:
                 yield _of_file(f"line {number} cannot be read: it was changed")
             elif line.end is not None:
-                ending = line.end
+                trailer = line.end
                 continue
             else:
-                yield from self._take(line)
+                yield from self._check_line(line)
             digest.update(data)
-        yield from self.checker.close(self._heads)
-        yield from self._end_faults(ending, digest.digest())
-        if ending is not None:
-            self.summary = Summary(beginning, ending, signed=ending.hmac_sha256 is not None)
+        yield from self.checker.check_heads(self._heads)
+        yield from self._trailer_faults(trailer, digest.digest())
+        if trailer is not None:
+            self.summary = ExportSummary(header, trailer, signed=trailer.hmac_sha256 is not None)
 
-    def _beginning(self, line: bytes) -> Beginning:
+    def _header(self, line: bytes) -> ExportHeader:
         try:
-            beginning = msgspec.json.decode(line, type=Beginning)
+            header = msgspec.json.decode(line, type=ExportHeader)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageFailure(f"{self._path} is no export of the audit", "make one: wvsctl audit export") from error
-        if beginning.wvs_audit != FORMAT:
-            raise UsageFailure(f"{self._path} is an export of format {beginning.wvs_audit}, this is for {FORMAT}")
-        return beginning
+            raise UsageFailure(f"{self._path} is not an audit export", "to write one: wvsctl audit export") from error
+        if header.wvs_audit != FORMAT:
+            raise UsageFailure(
+                f"{self._path} has the export format {header.wvs_audit}; this wvsctl reads format {FORMAT}"
+            )
+        return header
 
-    def _take(self, line: _Line) -> list[Fault]:
+    def _check_line(self, line: _Line) -> list[Fault]:
         if line.event is not None:
             self.hashes.setdefault(line.event.workspace_id, {})[line.event.version] = line.event.hash
-            return self.checker.take(line.event)
+            return self.checker.check_event(line.event)
         if line.head is not None:
             self._heads.append(line.head)
         return []
 
-    def _end_faults(self, ending: Ending | None, digest: bytes) -> Iterator[Fault]:
-        if ending is None:
+    def _trailer_faults(self, trailer: ExportTrailer | None, digest: bytes) -> Iterator[Fault]:
+        if trailer is None:
             yield _of_file("the last line is missing: the file was cut off")
             return
-        if (ending.events, ending.heads) != (self.checker.events, len(self._heads)):
-            had = f"{ending.events} events and {ending.heads} heads"
+        if (trailer.events, trailer.heads) != (self.checker.events, len(self._heads)):
+            had = f"{trailer.events} events and {trailer.heads} heads"
             yield _of_file(
-                f"it had {had}, and has {self.checker.events} and {len(self._heads)}: lines were cut or added"
+                f"it had {had} and now has {self.checker.events} and {len(self._heads)}: lines were removed or added"
             )
-        if not hmac.compare_digest(ending.sha256, digest.hex()):
-            yield _of_file("its digest is not that of its lines: the file was changed after it was written")
+        if not hmac.compare_digest(trailer.sha256, digest.hex()):
+            yield _of_file("its digest does not match its lines: the file was changed after it was written")
         if self._key is None:
             return
-        if ending.hmac_sha256 is None:
-            yield _of_file("it is not signed, and a key was given to check it")
-        elif not hmac.compare_digest(ending.hmac_sha256, signature(self._key, digest) or ""):
-            yield _of_file("its signature is not by this key over these lines")
+        if trailer.hmac_sha256 is None:
+            yield _of_file("it is not signed, so the given key cannot verify it")
+        elif not hmac.compare_digest(trailer.hmac_sha256, signature(self._key, digest) or ""):
+            yield _of_file("its signature does not match this key and these lines")
 
 
 def signature(key: bytes | None, digest: bytes) -> str | None:
@@ -179,15 +181,15 @@ def signature(key: bytes | None, digest: bytes) -> str | None:
 
 
 def read_key(path: Path | None) -> bytes | None:
-    """The key in a file, without white space around it; raises `UsageFailure` for one that is too short."""
+    """Reads a key from a file and strips white space around it; raises `UsageFailure` if the key is too short."""
     if path is None:
         return None
     try:
         key = path.read_bytes().strip()
     except OSError as error:
         raise UsageFailure(f"cannot read the key {path}: {error.strerror}") from error
-    if len(key) < LEAST_KEY_BYTES:
-        raise UsageFailure(f"the key in {path} has {len(key)} bytes, at least {LEAST_KEY_BYTES} are needed")
+    if len(key) < MIN_KEY_BYTES:
+        raise UsageFailure(f"the key in {path} has {len(key)} bytes; it needs at least {MIN_KEY_BYTES}")
     return key
 
 

@@ -1,4 +1,4 @@
-"""Verification and export: one pass over a log, and the verdict on it."""
+"""Verifies or exports a log in one pass, and states the verdict."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -11,11 +11,11 @@ from wvs.cli.wvsctl.api.failures import ConsoleFailure
 from wvs.cli.wvsctl.audit.chain_checker import ChainChecker, Fault
 from wvs.cli.wvsctl.audit.exports import ExportReader, ExportWriter
 from wvs.cli.wvsctl.audit.live_log import LiveLog
-from wvs.cli.wvsctl.output.layout import number
+from wvs.cli.wvsctl.output.layout import counted
 
 
 class Verdict(Struct, frozen=True):
-    """What a verification found; `about` says what was looked at, `notes` what else is worth knowing."""
+    """The result of a verification; `about` names the log or the file, `notes` adds details."""
 
     about: str
     events: int
@@ -29,50 +29,53 @@ class Verdict(Struct, frozen=True):
 
     @property
     def lines(self) -> list[str]:
-        """The verdict for people."""
-        looked = f"{self.about}: {number(self.events)} events in {number(self.workspaces)} chains"
-        judged = "intact" if self.intact else f"BROKEN, {number(len(self.faults))} findings"
-        return [*(f"broken: {fault.what}" for fault in self.faults), f"{looked}, {judged}", *self.notes]
+        """The verdict as lines of text."""
+        checked = f"{self.about}: {counted(self.events, 'event')} in {counted(self.workspaces, 'chain')}"
+        result = "intact" if self.intact else f"BROKEN, {counted(len(self.faults), 'finding')}"
+        return [*(f"broken: {fault.what}" for fault in self.faults), f"{checked}, {result}", *self.notes]
 
 
-def told(verdict: Verdict) -> bytes:
+def verdict_json(verdict: Verdict) -> bytes:
     """The verdict as JSON."""
     return msgspec.json.encode({"intact": verdict.intact, **msgspec.structs.asdict(verdict)})
 
 
 def verify_file(reader: ExportReader, path: Path) -> Verdict:
-    """The verdict on an export, which needs neither a service nor a database."""
+    """Verifies an export, without a service or a database."""
     faults = list(reader.faults())
     return Verdict(str(path), reader.checker.events, reader.checker.workspaces, faults, _notes(reader))
 
 
-def verify_live(run: Invocation, workspace: str | None, kept: ExportReader | None) -> Verdict:
-    """The verdict on the service's log, compared with an export that was kept.
+def verify_live(run: Invocation, workspace: str | None, export: ExportReader | None) -> Verdict:
+    """Verifies the service's log, and compares it with an export if one is given.
 
-    Raises `ConsoleFailure` if the export itself is not intact: then it proves nothing.
+    Raises `ConsoleFailure` if the export is not intact: then it proves nothing.
     """
-    if kept is not None and (broken := list(kept.faults())):
-        raise ConsoleFailure("the export to compare with is not intact itself", *(fault.what for fault in broken[:10]))
-    checker = ChainChecker(None if kept is None else kept.hashes)
+    if export is not None and (broken := list(export.faults())):
+        raise ConsoleFailure("the export to compare with is itself not intact", *(fault.what for fault in broken[:10]))
+    checker = ChainChecker(None if export is None else export.hashes)
     log = LiveLog(run.client, checker)
-    faults = list(log.follow_all() if workspace is None else log.follow(workspace))
+    faults = list(log.check_all() if workspace is None else log.check_workspace(workspace))
     notes: list[str] = []
-    if kept is not None:
-        followed = {head.workspace_id for head in log.heads}
-        compared = [it for it in kept.hashes if workspace is None or it in followed]
-        faults += checker.missing(compared)
-        notes = [*_notes(kept), f"compared with {number(sum(len(kept.hashes[it]) for it in compared))} kept events"]
+    if export is not None:
+        checked = {head.workspace_id for head in log.heads}
+        compared = [it for it in export.hashes if workspace is None or it in checked]
+        faults += checker.find_missing(compared)
+        notes = [
+            *_notes(export),
+            f"compared with {counted(sum(len(export.hashes[it]) for it in compared), 'event')} of the export",
+        ]
     return Verdict(f"the log at {run.client.url}", checker.events, checker.workspaces, faults, notes)
 
 
 def export_log(run: Invocation, workspace: str | None, target: BinaryIO, key: bytes | None) -> Verdict:
-    """Writes the export and checks what it writes; a broken chain is exported as it is, and told."""
+    """Writes the export and verifies the log meanwhile. It exports a broken chain unchanged and reports it."""
     writer, checker = ExportWriter(target, key), ChainChecker()
-    log = LiveLog(run.client, checker, keep=writer.event)
-    faults = list(log.follow_all(writer.begin) if workspace is None else log.follow(workspace, writer.begin))
-    ending = writer.finish(log.heads)
-    signed = "signed" if ending.hmac_sha256 is not None else "not signed"
-    notes = [f"sha256 {ending.sha256}, {signed}"]
+    log = LiveLog(run.client, checker, on_event=writer.event)
+    faults = list(log.check_all(writer.begin) if workspace is None else log.check_workspace(workspace, writer.begin))
+    trailer = writer.finish(log.heads)
+    signed = "signed" if trailer.hmac_sha256 is not None else "not signed"
+    notes = [f"sha256 {trailer.sha256}, {signed}"]
     return Verdict("exported", checker.events, checker.workspaces, faults, notes)
 
 
@@ -80,7 +83,7 @@ def _notes(reader: ExportReader) -> list[str]:
     summary = reader.summary
     if summary is None:
         return []
-    beginning, signed = summary.beginning, "signed" if summary.signed else "not signed"
-    of = "all workspaces" if beginning.workspace is None else beginning.workspace
-    at = f"{beginning.exported_at:%Y-%m-%d %H:%M:%SZ}"
-    return [f"exported {at}, {of}, up to position {beginning.position}, {signed}, sha256 {summary.ending.sha256}"]
+    header, signed = summary.header, "signed" if summary.signed else "not signed"
+    of = "all workspaces" if header.workspace is None else header.workspace
+    at = f"{header.exported_at:%Y-%m-%d %H:%M:%SZ}"
+    return [f"exported {at}, {of}, up to position {header.position}, {signed}, sha256 {summary.trailer.sha256}"]

@@ -1,7 +1,8 @@
-"""What the steps share: the console as a person runs it, the API for what the console does not show, and the tree."""
+"""What the steps share: the service, the narrator, `wvsctl` as a user runs it, and the API for other details."""
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,36 +15,36 @@ from msgspec import Struct
 from wvs.cli.wvsctl.api.client import Client, path_of
 from wvs.cli.wvsctl.api.documents import CertificateDocument
 from wvs.cli.wvsctl.api.transport import Transport
-from wvs.cli.wvsctl.demo.narrator import NotAsTold, Teller
-from wvs.cli.wvsctl.demo.service import Service, environment
+from wvs.cli.wvsctl.demo.narrator import CheckFailed, Narrator
+from wvs.cli.wvsctl.demo.service import DemoService, environment
 
 WORKSPACE = "demo"
 
 
-class Ran(Struct, frozen=True):
-    """What one command came to."""
+class CommandResult(Struct, frozen=True):
+    """The JSON document and the messages that a command printed."""
 
     document: dict[str, Any]
     messages: str
 
 
-class Stage:
-    """One workspace of one service, and the story's teller."""
+class DemoContext:
+    """The demo's service, its one workspace and its narrator."""
 
-    def __init__(self, service: Service, teller: Teller, directory: Path) -> None:
+    def __init__(self, service: DemoService, narrator: Narrator, directory: Path) -> None:
         self.service = service
-        self.teller = teller
+        self.narrator = narrator
         self.directory = directory
-        self.link = directory  # of the live tree; known once there is a workspace
-        self._client = Client(Transport(service.url), actor="demo", say=teller.does)
+        self.link = directory  # the link to the live tree; the first step sets it
+        self._client = Client(Transport(service.url), actor="demo", notify=narrator.explain)
 
-    def wvsctl(self, *arguments: str, told: int = 0) -> Ran:
-        """Run the console as a process of its own; raises `NotAsTold` for any other exit code than `told`."""
-        return self.begin(*arguments, told=told)()
+    def wvsctl(self, *arguments: str, expected_exit: int = 0) -> CommandResult:
+        """Runs `wvsctl` in a process; raises `CheckFailed` if its exit code is not `expected_exit`."""
+        return self.start(*arguments, expected_exit=expected_exit)()
 
-    def begin(self, *arguments: str, told: int = 0) -> Callable[[], Ran]:
-        """Start the console and go on; what is returned waits for its end."""
-        self.teller.runs("wvsctl " + " ".join(arguments))
+    def start(self, *arguments: str, expected_exit: int = 0) -> Callable[[], CommandResult]:
+        """Starts `wvsctl` and returns at once; the returned function waits until it ends and returns its result."""
+        self.narrator.show_command("wvsctl " + shlex.join(arguments))
         process = subprocess.Popen(
             [sys.executable, "-m", "wvs.cli.wvsctl", "--json", "--actor", "demo", *arguments],
             env={**os.environ, "WVS_URL": self.service.url},
@@ -53,17 +54,19 @@ class Stage:
             text=True,
         )
 
-        def end() -> Ran:
+        def wait() -> CommandResult:
             out, messages = process.communicate()
-            if process.returncode != told:
-                raise NotAsTold(f"exit code {told}: no, instead {process.returncode}\n{messages}")
-            return Ran(json.loads(out or "{}"), messages)
+            if process.returncode != expected_exit:
+                raise CheckFailed(
+                    f"exit code {expected_exit} expected, but wvsctl exited with {process.returncode}\n{messages}"
+                )
+            return CommandResult(json.loads(out or "{}"), messages)
 
-        return end
+        return wait
 
     def wvs(self, *arguments: str) -> str:
-        """Run the operator's program beside the service; what it prints. Raises `NotAsTold` if it fails."""
-        self.teller.runs("wvs " + " ".join(arguments))
+        """Runs `wvs` on the service's data directory and returns its output; raises `CheckFailed` if it fails."""
+        self.narrator.show_command("wvs " + shlex.join(arguments))
         ended = subprocess.run(
             [sys.executable, "-m", "wvs.cli.wvs", *arguments],
             env={**environment(), "WVS_DATA_DIR": str(self.directory / "data")},
@@ -73,28 +76,30 @@ class Stage:
             check=False,
         )
         if ended.returncode:
-            raise NotAsTold(f"exit code 0: no, instead {ended.returncode}\n{ended.stdout}{ended.stderr}")
+            raise CheckFailed(
+                f"exit code 0 expected, but wvs exited with {ended.returncode}\n{ended.stdout}{ended.stderr}"
+            )
         return ended.stdout
 
     def events(self) -> list[dict[str, Any]]:
-        """Every event of the workspace, page by page, as the audit shows them."""
-        path, found, after = path_of("workspaces", WORKSPACE, "events"), list[dict[str, Any]](), None
+        """Every event of the workspace, read from the API page by page."""
+        path, events, after = path_of("workspaces", WORKSPACE, "events"), list[dict[str, Any]](), None
         while True:
             query = [("limit", "100"), *([("after", after)] if after else [])]
             page = self._client.decode(self._client.get(path, query), dict[str, Any])
             items = cast("list[dict[str, Any]]", page["items"])
-            found += items
+            events += items
             if not items or page["next_cursor"] is None:
-                return found
+                return events
             after = cast("str", page["next_cursor"])
 
     def tree_of(self, snapshot_id: str) -> Path:
-        """The directory of a snapshot, by the event that made it."""
+        """The directory of a snapshot, according to the event that created it."""
         for event in self.events():
             if event["type"] == "snapshot.created.v1" and event["data"]["snapshot_id"] == snapshot_id:
                 return self.link.parent / "trees" / event["data"]["tree"] / "root"
-        raise NotAsTold(f"an event made {snapshot_id}: no")
+        raise CheckFailed(f"the log has no event that created {snapshot_id}")
 
     def certificate_of(self, snapshot: dict[str, Any]) -> CertificateDocument:
-        """The proof in a snapshot's document."""
+        """The certificate in a snapshot's document."""
         return msgspec.convert(snapshot["certificate"], CertificateDocument)

@@ -1,4 +1,4 @@
-"""The demo's voice: a numbered step, the command it runs, and each proof; what is not as told ends the story."""
+"""Prints the demo: numbered steps, the commands that each step runs, and every check with its result."""
 
 import sys
 import time
@@ -8,53 +8,50 @@ from contextlib import contextmanager
 from wvs.cli.wvsctl.output.layout import duration
 
 
-class NotAsTold(Exception):
-    """A step came out other than the story says."""
+class CheckFailed(Exception):
+    """A check of the demo failed; the demo ends."""
 
 
-class Teller:
-    """Prints the story to stdout as it happens."""
+class Narrator:
+    """Prints the demo to stdout while it runs."""
 
     def __init__(self) -> None:
         self._number = 0
 
     @contextmanager
     def step(self, title: str) -> Generator[None]:
-        """One step; how long it took is told at its end."""
+        """Prints the number and title of a step before the block, and the duration after it."""
         self._number += 1
-        self._print(f"\n{self._number:2}  {title}")
+        self.print(f"\n{self._number:2}  {title}")
         began = time.monotonic()
         yield
-        self._print(f"    ({duration(time.monotonic() - began)})")
+        self.print(f"    ({duration(time.monotonic() - began)})")
 
-    def does(self, what: str) -> None:
-        """Something that is done, not proven."""
-        self._print(f"    {what}")
+    def explain(self, text: str) -> None:
+        """Prints what the demo does or why, without a check."""
+        self.print(f"    {text}")
 
-    def runs(self, command: str) -> None:
-        """A command as a person would type it."""
-        self._print(f"    $ {command}")
+    def show_command(self, command: str) -> None:
+        """Prints a command as a user would type it."""
+        self.print(f"    $ {command}")
 
-    def shows(self, text: str) -> None:
-        """What a command printed, as far as it belongs to the story."""
+    def show_output(self, text: str) -> None:
+        """Prints the part of a command's output that matters here."""
         for line in text.splitlines():
-            self._print(f"      {line}")
+            self.print(f"      {line}")
 
-    def proves(self, told: str, *, holds: bool, instead: object = "") -> None:
-        """A claim of the story; raises `NotAsTold` unless it `holds`."""
+    def check(self, claim: str, *, holds: bool, actual: object = "") -> None:
+        """Prints a claim that `holds`; raises `CheckFailed`, with the actual value if given, for one that does not."""
         if not holds:
-            raise NotAsTold(f"{told}: no" + (f", instead {instead}" if instead != "" else ""))
-        self._print(f"    ✓ {told}")
+            raise CheckFailed(f"{claim}: this is false" + (f"; the actual value is {actual}" if actual != "" else ""))
+        self.print(f"    ✓ {claim}")
 
-    def says(self, text: str) -> None:
-        """A line outside of any step."""
-        self._print(text)
-
-    def _print(self, text: str) -> None:
+    def print(self, text: str) -> None:
+        """Prints a line and flushes it, so that a reader of a pipe sees it at once."""
         print(text, flush=True)
 
 
-def speak_any_language() -> None:
-    """Let a stdout that cannot show a tick show something else instead of failing."""
+def allow_any_encoding() -> None:
+    """Makes a stdout that cannot encode a tick print a replacement instead of failing."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""From the first line to the last: the scratch directory, the service, the steps, and nothing left behind."""
+"""Runs the demo from start to end: scratch directory, service, steps, cleanup."""
 
 import shutil
 import signal
@@ -12,67 +12,76 @@ from types import FrameType
 
 from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.api.failures import ConsoleFailure
-from wvs.cli.wvsctl.demo.context import Stage
-from wvs.cli.wvsctl.demo.narrator import NotAsTold, Teller, speak_any_language
-from wvs.cli.wvsctl.demo.service import is_gone, running, tail
-from wvs.cli.wvsctl.demo.walkthrough import STEPS, Story
+from wvs.cli.wvsctl.demo.context import DemoContext
+from wvs.cli.wvsctl.demo.narrator import CheckFailed, Narrator, allow_any_encoding
+from wvs.cli.wvsctl.demo.service import has_ended, running, tail
+from wvs.cli.wvsctl.demo.walkthrough import STEPS, Walkthrough
 from wvs.cli.wvsctl.output.layout import duration
 
 
-def perform() -> Exit:
-    """Tell the whole story; `Exit.FAILURE` if anything came out other than told."""
-    speak_any_language()
-    teller = Teller()
+def run_demo() -> Exit:
+    """Runs every step; returns `Exit.FAILURE` if a check or a command fails."""
+    allow_any_encoding()
+    narrator = Narrator()
     began = time.monotonic()
     with _scratch() as directory:
         try:
-            _play(teller, directory)
-        except (NotAsTold, ConsoleFailure) as failure:
-            teller.says(f"\nNOT AS TOLD  {failure}")
+            _run_steps(narrator, directory)
+        except (CheckFailed, ConsoleFailure) as failure:
+            narrator.print(f"\nTHE DEMO FAILED  {failure}")
             log = directory / "wvs.log"
             if log.exists():
-                teller.says(f"\nthe end of the service's log:\n{tail(log)}")
+                narrator.print(f"\nthe end of the service's log:\n{tail(log)}")
             return Exit.FAILURE
-    teller.says(f"\nAll as told, in {duration(time.monotonic() - began)}.")
+    narrator.print(f"\nEvery check passed, in {duration(time.monotonic() - began)}.")
+    narrator.print("To start your own service: wvs up. To see what you can do with it: wvsctl --help.")
     return Exit.OK
 
 
-def _play(teller: Teller, directory: Path) -> None:
-    teller.says(f"The life of a workspace, on real files, in {directory}")
+def _run_steps(narrator: Narrator, directory: Path) -> None:
+    narrator.print("Welcome to WVS. This demo shows the life of a workspace on real files, step by step.")
+    narrator.print(
+        f"Each ✓ is a check that has just passed. Everything happens in {directory}, which is deleted at the end."
+    )
     with ExitStack() as stack:
-        with teller.step("A service starts, with a PostgreSQL of its own"):
-            teller.runs(f"wvs up --data-dir {directory / 'data'} --engine copy")
+        with narrator.step("Start a private service, with its own PostgreSQL"):
+            narrator.explain(
+                "the engine `copy` works on every filesystem; btrfs, reflink and juicefs share data instead of copying"
+            )
+            narrator.show_command(f"wvs up --data-dir {directory / 'data'} --engine copy")
             service = stack.enter_context(running(directory))
-            teller.proves(f"ready at {service.url}", holds=service.executor() is not None)
-        story = Story(Stage(service, teller, directory))
+            narrator.check(
+                f"the API is ready at {service.url}, and an executor runs", holds=service.executor() is not None
+            )
+        walkthrough = Walkthrough(DemoContext(service, narrator, directory))
         for step in STEPS:
-            step(story)
-        with teller.step("The service ends"):
+            step(walkthrough)
+        with narrator.step("Stop the service"):
             pids = [service.pid, *service.children()]
-            code = service.end()
-            teller.proves("wvs up drained and exited with 0", holds=code == 0, instead=code)
-            teller.proves(f"all {len(pids)} processes are gone", holds=all(map(is_gone, pids)))
+            code = service.stop()
+            narrator.check("wvs up drained its work and exited with 0", holds=code == 0, actual=code)
+            narrator.check(f"all {len(pids)} processes have ended", holds=all(map(has_ended, pids)))
 
 
 @contextmanager
 def _scratch() -> Generator[Path]:
-    """A directory for the time of the block; SIGTERM and SIGHUP end the block as Ctrl-C does."""
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """A temporary directory for the block; SIGTERM and SIGHUP end the block as Ctrl-C does."""
+    handlers = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
     directory = Path(tempfile.mkdtemp(prefix="wvs-demo-"))
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, onerror=_unseal)
-        for number, handler in before.items():
+        shutil.rmtree(directory, onerror=_make_writable_and_remove)
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
+def _exit(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _unseal(_remove: object, path: str, _error: object) -> None:
-    """A directory without write permission, such as a source tree may have: allow it and go on."""
+def _make_writable_and_remove(_remove: object, path: str, _error: object) -> None:
+    """Makes an item that `rmtree` could not remove writable, and removes it: a copied source tree may be read-only."""
     item = Path(path)
     item.parent.chmod(0o700)
     if item.is_dir() and not item.is_symlink():

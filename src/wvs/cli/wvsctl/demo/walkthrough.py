@@ -1,4 +1,4 @@
-"""The story that `wvsctl demo` tells, step by step, and what each step must come out to."""
+"""The steps of `wvsctl demo`, with the checks of each step."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,154 +10,170 @@ import msgspec
 import wvs
 from wvs.cli.wvsctl.api.documents import CertificateDocument
 from wvs.cli.wvsctl.api.exits import Exit
-from wvs.cli.wvsctl.audit import event_sentences
 from wvs.cli.wvsctl.audit.documents import EventDocument
-from wvs.cli.wvsctl.demo.context import WORKSPACE, Stage
-from wvs.cli.wvsctl.demo.crash import executor_killed_in_mid_clone
-from wvs.cli.wvsctl.demo.freezing import program_is_frozen, program_that_will_not_freeze
-from wvs.cli.wvsctl.demo.narrator import Teller
-from wvs.cli.wvsctl.demo.projections import rebuilt_and_compared
-from wvs.cli.wvsctl.demo.tampering import forgery_found_out
-from wvs.cli.wvsctl.demo.tree_walk import Tree, difference, files_of, fingerprint, walk
-from wvs.cli.wvsctl.output.certificate import in_words
+from wvs.cli.wvsctl.audit.event_sentences import event_sentence
+from wvs.cli.wvsctl.demo.context import WORKSPACE, DemoContext
+from wvs.cli.wvsctl.demo.crash import kill_executor_during_clone
+from wvs.cli.wvsctl.demo.freezing import fail_to_freeze, freeze_program
+from wvs.cli.wvsctl.demo.narrator import Narrator
+from wvs.cli.wvsctl.demo.projections import rebuild_read_models
+from wvs.cli.wvsctl.demo.tampering import detect_forgery
+from wvs.cli.wvsctl.demo.tree_walk import Tree, count_files, difference, fingerprint, walk
+from wvs.cli.wvsctl.output.certificate import describe_certificate
 
-Step: TypeAlias = Callable[["Story"], None]
+Step: TypeAlias = Callable[["Walkthrough"], None]
 
 _NO_SOURCE: Final = ("__pycache__", "*.pyc", ".*", "node_modules")
 
 
-class Story:
-    """The stage, and what earlier steps left for later ones."""
+class Walkthrough:
+    """The context of the demo, and the results that later steps need."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, demo: DemoContext) -> None:
+        self.demo = demo
         self.first = ""
         self.second = ""
         self.content: Tree = {}
 
     @property
-    def teller(self) -> Teller:
-        return self.stage.teller
+    def narrator(self) -> Narrator:
+        return self.demo.narrator
 
 
-def create(story: Story) -> None:
-    """A workspace is made; its live tree is empty."""
-    with story.teller.step("A workspace is made"):
-        workspace = story.stage.wvsctl("workspace", "create", WORKSPACE).document["workspace"]
-        story.stage.link = Path(workspace["path"])
-        story.teller.proves("it is active", holds=workspace["state"] == "active", instead=workspace["state"])
-        story.teller.proves(
-            f"its live tree is there, and empty: {workspace['path']}", holds=walk(story.stage.link) == {}
+def create_workspace(run: Walkthrough) -> None:
+    """Creates a workspace with an empty live tree."""
+    with run.narrator.step("Create a workspace"):
+        run.narrator.explain(
+            "a workspace versions the working directory of an agent; the agent writes to its live tree"
+        )
+        workspace = run.demo.wvsctl("workspace", "create", WORKSPACE).document["workspace"]
+        run.demo.link = Path(workspace["path"])
+        run.narrator.check("the workspace is active", holds=workspace["state"] == "active", actual=workspace["state"])
+        run.narrator.check(f"its live tree exists and is empty: {workspace['path']}", holds=walk(run.demo.link) == {})
+
+
+def write_files(run: Walkthrough) -> None:
+    """Plays an agent: copies this project's own source tree into the live tree."""
+    with run.narrator.step("Let an agent work: it copies a source tree into the live tree"):
+        source = source_tree()
+        path = run.demo.wvsctl("workspace", "path", WORKSPACE).document["path"]
+        run.narrator.explain(f"the agent copies {source} to project/, without caches")
+        run.narrator.explain("the fingerprint below covers the contents, owners, modes and times of all files")
+        shutil.copytree(source, Path(path) / "project", symlinks=True, ignore=shutil.ignore_patterns(*_NO_SOURCE))
+        run.content = walk(run.demo.link)
+        files = count_files(run.content)
+        run.narrator.check(
+            f"the live tree has {files} files, fingerprint {fingerprint(run.content)}",
+            holds=files > 50,
         )
 
 
-def write(story: Story) -> None:
-    """Real work: this project's own source tree is copied into the live tree."""
-    with story.teller.step("An agent works: it copies a source tree into the live tree"):
-        source = source_tree()
-        path = story.stage.wvsctl("workspace", "path", WORKSPACE).document["path"]
-        story.teller.does(f"{source} is copied to project/ in it, without caches")
-        shutil.copytree(source, Path(path) / "project", symlinks=True, ignore=shutil.ignore_patterns(*_NO_SOURCE))
-        story.content = walk(story.stage.link)
-        files = files_of(story.content)
-        story.teller.proves(f"{files} files, fingerprint {fingerprint(story.content)}", holds=files > 50)
+def take_first_snapshot(run: Walkthrough) -> None:
+    """Takes the first snapshot and compares it with the live tree, by code that the engines do not use."""
+    with run.narrator.step("Take a snapshot"):
+        run.narrator.explain("WVS freezes all agents, clones the live tree and proves that no process wrote meanwhile:")
+        run.narrator.explain("it takes a stamp of the live tree before and after the clone, and both must be equal")
+        run.first = take_snapshot(run, "first")
+        _check_snapshot(run, run.first, run.content)
 
 
-def snapshot(story: Story) -> None:
-    """The first snapshot, with its proof, compared with the live tree by an independent walk."""
-    with story.teller.step("A snapshot is taken"):
-        story.first = take(story, "first")
-        _holds_what(story, story.first, story.content)
-
-
-def write_on(story: Story) -> None:
-    """The agent writes on, and a second snapshot holds that and leaves the first as it was."""
-    with story.teller.step("The agent writes on, and another snapshot is taken"):
-        project = story.stage.link / "project"
+def take_second_snapshot(run: Walkthrough) -> None:
+    """Changes the live tree and takes a second snapshot, which leaves the first unchanged."""
+    with run.narrator.step("Let the agent make changes, and take a second snapshot"):
+        project = run.demo.link / "project"
         victim = next(path for path in sorted(project.rglob("*.py")) if path.stat().st_size > 0)
         victim.write_text("# spoiled\n")
         shutil.rmtree(next(path for path in sorted(project.iterdir(), reverse=True) if path.is_dir()))
         (project / "notes.txt").write_text("new\n")
-        changed = walk(story.stage.link)
-        story.teller.does("one file overwritten, one directory removed, one file added")
-        story.second = take(story, "second")
-        _holds_what(story, story.second, changed)
-        story.teller.proves("which is not what the first holds", holds=bool(difference(changed, story.content)))
-        _holds_what(story, story.first, story.content)
+        changed = walk(run.demo.link)
+        run.narrator.explain("the agent overwrites one file, removes one directory and adds one file")
+        run.second = take_snapshot(run, "second")
+        _check_snapshot(run, run.second, changed)
+        run.narrator.check("the second snapshot differs from the first", holds=bool(difference(changed, run.content)))
+        _check_snapshot(run, run.first, run.content)
 
 
-def go_back(story: Story) -> None:
-    """The live tree is made afresh from the first snapshot."""
-    with story.teller.step("The workspace is set back to the first snapshot"):
-        before = story.stage.link.resolve()
-        document = story.stage.wvsctl("current", "set", WORKSPACE, story.first).document
-        story.teller.proves("the task succeeded", holds=document["task"]["state"] == "succeeded")
-        story.teller.proves("current is the first snapshot", holds=document["current"]["snapshot_id"] == story.first)
-        story.teller.proves("the link leads to a new directory", holds=story.stage.link.resolve() != before)
-        _same(story, "the live tree", walk(story.stage.link), story.content)
+def go_back(run: Walkthrough) -> None:
+    """Replaces the live tree with the content of the first snapshot."""
+    with run.narrator.step("Go back to the first snapshot"):
+        run.narrator.explain("WVS clones the snapshot to a new directory and points the link of the live tree to it")
+        before = run.demo.link.resolve()
+        document = run.demo.wvsctl("current", "set", WORKSPACE, run.first).document
+        run.narrator.check("the task succeeded", holds=document["task"]["state"] == "succeeded")
+        run.narrator.check("the first snapshot is current", holds=document["current"]["snapshot_id"] == run.first)
+        run.narrator.check("the link points to a new directory", holds=run.demo.link.resolve() != before)
+        _check_equal(run, "the live tree", walk(run.demo.link), run.content)
 
 
-def no_op(story: Story) -> None:
-    """Setting what is set does nothing."""
-    with story.teller.step("It is set to the same snapshot again"):
-        before = story.stage.link.resolve()
-        task = story.stage.wvsctl("current", "set", WORKSPACE, story.first).document["task"]
-        story.teller.proves("a no-op: no freeze, no clone", holds=task["noop"] and task["attempt"] == 0)
-        story.teller.proves("the live tree is the same directory", holds=story.stage.link.resolve() == before)
+def set_current_again(run: Walkthrough) -> None:
+    """Sets the snapshot that is already current, which does nothing."""
+    with run.narrator.step("Set the same snapshot again"):
+        before = run.demo.link.resolve()
+        task = run.demo.wvsctl("current", "set", WORKSPACE, run.first).document["task"]
+        run.narrator.check("nothing to do: no freeze and no clone", holds=task["noop"] and task["attempt"] == 0)
+        run.narrator.check("the live tree is still the same directory", holds=run.demo.link.resolve() == before)
 
 
-def refused_drop(story: Story) -> None:
-    """What is current cannot be dropped."""
-    with story.teller.step("A drop of the current snapshot is refused"):
-        ran = story.stage.wvsctl("snapshot", "drop", WORKSPACE, story.first, "--yes", told=Exit.CONFLICT)
-        story.teller.shows(ran.messages.partition("wvsctl: ")[2])
-        blockers = ran.document["blockers"]
-        story.teller.proves("exit code 5, and the blocker is named", holds=blockers == [{"kind": "current"}])
-        _holds_what(story, story.first, story.content)
+def try_to_drop_current(run: Walkthrough) -> None:
+    """Tries to drop the current snapshot, which the API refuses."""
+    with run.narrator.step("Try to drop the current snapshot"):
+        result = run.demo.wvsctl("snapshot", "drop", WORKSPACE, run.first, "--yes", expected_exit=Exit.CONFLICT)
+        run.narrator.show_output(result.messages.partition("wvsctl: ")[2])
+        blockers = result.document["blockers"]
+        run.narrator.check(
+            "the API refuses (exit code 5) and names the reason", holds=blockers == [{"kind": "current"}]
+        )
+        _check_snapshot(run, run.first, run.content)
 
 
-def drop(story: Story) -> None:
-    """What nobody needs can be dropped: the directory goes first, the record stays."""
-    with story.teller.step("The other snapshot is dropped"):
-        tree = story.stage.tree_of(story.second)
-        story.teller.does(f"its directory is {tree}")
-        story.teller.proves("which is there", holds=tree.is_dir())
-        dropped = story.stage.wvsctl("snapshot", "drop", WORKSPACE, story.second, "--yes").document["snapshot"]
-        story.teller.proves("the snapshot is dropped, and says when", holds=bool(dropped["deleted_at"]))
-        story.teller.proves("the directory is gone", holds=not tree.exists() and not tree.parent.exists())
+def drop_snapshot(run: Walkthrough) -> None:
+    """Drops a snapshot that nothing uses: WVS deletes its directory and keeps its record."""
+    with run.narrator.step("Drop the second snapshot"):
+        tree = run.demo.tree_of(run.second)
+        run.narrator.explain(f"its directory: {tree}")
+        run.narrator.check("the directory exists", holds=tree.is_dir())
+        dropped = run.demo.wvsctl("snapshot", "drop", WORKSPACE, run.second, "--yes").document["snapshot"]
+        run.narrator.check(
+            "the snapshot is dropped, and its record keeps the time of the drop", holds=bool(dropped["deleted_at"])
+        )
+        run.narrator.check("the directory no longer exists", holds=not tree.exists() and not tree.parent.exists())
 
 
-def audit(story: Story) -> None:
-    """Every event, in order, with nothing missing: who did what."""
-    with story.teller.step("The audit has every event"):
-        events = story.stage.events()
+def read_audit(run: Walkthrough) -> None:
+    """Prints every event, in order: who did what."""
+    with run.narrator.step("Read the audit: who did what, and when"):
+        events = run.demo.events()
         for event in events:
-            told = event_sentences.in_words(msgspec.convert(event, EventDocument))
-            story.teller.shows(f"{event['version']:3}  {event['occurred_at'][11:23]}  {event['actor']} {told}")
+            sentence = event_sentence(msgspec.convert(event, EventDocument))
+            run.narrator.show_output(
+                f"{event['version']:3}  {event['occurred_at'][11:23]}  {event['actor']} {sentence}"
+            )
         versions = [event["version"] for event in events]
-        story.teller.proves("numbered without a gap", holds=versions == list(range(versions[0], len(events) + 1)))
+        run.narrator.check("the versions have no gap", holds=versions == list(range(versions[0], len(events) + 1)))
         types = [event["type"] for event in events if not event["type"].startswith("task.")]
-        story.teller.proves("and what happened is what was told", holds=types == list(TOLD), instead=types)
+        run.narrator.check(
+            "the events are those of this demo, and no others", holds=types == list(EXPECTED_TYPES), actual=types
+        )
 
 
 STEPS: Final[Sequence[Step]] = (
-    create,
-    write,
-    snapshot,
-    write_on,
+    create_workspace,
+    write_files,
+    take_first_snapshot,
+    take_second_snapshot,
     go_back,
-    no_op,
-    refused_drop,
-    drop,
-    lambda story: program_is_frozen(story.stage),
-    lambda story: program_that_will_not_freeze(story.stage),
-    lambda story: executor_killed_in_mid_clone(story.stage),
-    audit,
-    lambda story: forgery_found_out(story.stage),
-    lambda story: rebuilt_and_compared(story.stage),
+    set_current_again,
+    try_to_drop_current,
+    drop_snapshot,
+    lambda run: freeze_program(run.demo),
+    lambda run: fail_to_freeze(run.demo),
+    lambda run: kill_executor_during_clone(run.demo),
+    read_audit,
+    lambda run: detect_forgery(run.demo),
+    lambda run: rebuild_read_models(run.demo),
 )
 
-TOLD: Final = (
+EXPECTED_TYPES: Final = (
     "workspace.created.v1",
     "workspace.initialized.v1",
     "snapshot.requested.v1",
@@ -179,34 +195,34 @@ TOLD: Final = (
 
 
 def source_tree() -> Path:
-    """This project's checkout, or the installed package where there is none."""
+    """This project's checkout, or the installed package if there is no checkout."""
     package = Path(wvs.__file__).parent
     checkout = package.parents[1]
     return checkout if (checkout / "pyproject.toml").exists() else package
 
 
-def take(story: Story, message: str) -> str:
-    """Take a snapshot, show its certificate, and give its id."""
-    document = story.stage.wvsctl("snapshot", "create", WORKSPACE, "--message", message).document
+def take_snapshot(run: Walkthrough, message: str) -> str:
+    """Takes a snapshot, prints its certificate and returns its id."""
+    document = run.demo.wvsctl("snapshot", "create", WORKSPACE, "--message", message).document
     made = document["snapshot"]
-    story.teller.proves(f"{made['id']} is ready", holds=made["state"] == "ready", instead=made["state"])
-    certificate = story.stage.certificate_of(made)
-    story.teller.shows("\n".join(in_words(certificate)))
-    story.teller.proves("its stamps are equal", holds=_is_proof(certificate))
+    run.narrator.check(f"{made['id']} is ready", holds=made["state"] == "ready", actual=made["state"])
+    certificate = run.demo.certificate_of(made)
+    run.narrator.show_output("\n".join(describe_certificate(certificate)))
+    run.narrator.check("its stamps are equal", holds=_stamps_are_equal(certificate))
     return str(made["id"])
 
 
-def _is_proof(certificate: CertificateDocument) -> bool:
+def _stamps_are_equal(certificate: CertificateDocument) -> bool:
     return bool(certificate.stamp_before) and certificate.stamp_before == certificate.stamp_after
 
 
-def _holds_what(story: Story, snapshot_id: str, content: Tree) -> None:
-    _same(story, f"{snapshot_id}", walk(story.stage.tree_of(snapshot_id)), content)
+def _check_snapshot(run: Walkthrough, snapshot_id: str, content: Tree) -> None:
+    _check_equal(run, snapshot_id, walk(run.demo.tree_of(snapshot_id)), content)
 
 
-def _same(story: Story, what: str, found: Tree, wanted: Tree) -> None:
-    story.teller.proves(
-        f"{what} holds {files_of(wanted)} files with fingerprint {fingerprint(wanted)}",
-        holds=found == wanted,
-        instead=difference(found, wanted),
+def _check_equal(run: Walkthrough, name: str, actual: Tree, expected: Tree) -> None:
+    run.narrator.check(
+        f"{name} holds {count_files(expected)} files, fingerprint {fingerprint(expected)}",
+        holds=actual == expected,
+        actual=difference(actual, expected),
     )
