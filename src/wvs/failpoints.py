@@ -1,7 +1,8 @@
-"""Failpoints: named places between two effects where a test can kill, stop, fail or delay the process for real.
+"""Failpoints: named places between two effects where a test can really kill, stop, fail or delay the process.
 
-Off in production: an unarmed failpoint is one look at an empty dict. Armed by `WVS_FAILPOINTS`, for example
-`create.cloned=kill` or `set.committed=stop,drop.retired=sleep:2`. An action with `@N` acts at the N-th pass only.
+They are off in production: an unarmed failpoint costs one check of an empty dict. `WVS_FAILPOINTS` arms them, for
+example `create.cloned=kill` or `set.committed=stop,drop.retired=sleep:2`. With `@N` an action acts only when the
+process passes the failpoint for the N-th time.
 """
 
 import os
@@ -66,14 +67,15 @@ NAMES: Final = (
     "sweep.reported",
     "sweep.linked",
 )
-"""Every step between filesystem and Postgres operations, in the order in which an operation passes it.
+"""Every step between filesystem and Postgres operations, in the order in which an operation passes them.
 
-Those in -ing lie within a step, in its thread; all others are passed in the event loop, which stands still meanwhile.
+A name that ends in -ing is a place within a step: the step's thread passes it. The event loop passes all others, and an
+action there blocks the event loop.
 """
 
 
 class InjectedFault(OSError):
-    """What a failpoint raises under `error`: an EIO that no disk had."""
+    """The action `error` raises this: an EIO that no disk reported."""
 
     def __init__(self, name: str) -> None:
         super().__init__(5, f"injected at {name}")
@@ -94,25 +96,27 @@ class UnknownFailpoint(LookupError):
 
 
 def arm(specification: str) -> None:
-    """Arms what `specification` names, instead of what was armed before; raises `ValueError` for an unknown one."""
+    """Arms the failpoints in `specification` and disarms all others; raises `ValueError` if it cannot be parsed."""
     _armed.clear()
     for part in filter(None, (p.strip() for p in specification.split(","))):
         name, _, action = part.partition("=")
         action, _, on_pass = action.partition("@")
         action, _, seconds = action.partition(":")
         if name not in NAMES or action not in ("kill", "stop", "error", "sleep"):
-            raise ValueError(f"{part!r} is no failpoint: use NAME=kill|stop|error|sleep:SECONDS, with @N for one pass")
+            raise ValueError(
+                f"{part!r} is not a failpoint: use NAME=kill|stop|error|sleep:SECONDS, with @N to act on pass N only"
+            )
         _armed[name] = _Armed(action, float(seconds or 0), int(on_pass) if on_pass else None)
 
 
 def failpoint(name: str) -> None:
-    """Acts if `name` is armed; raises `UnknownFailpoint` for a name that is none, if any is armed."""
+    """Acts if `name` is armed. While any failpoint is armed, it raises `UnknownFailpoint` for a name not in `NAMES`."""
     if _armed:
         _pass(name)
 
 
 def passes() -> dict[str, int]:
-    """How often each armed failpoint was passed."""
+    """How often the process passed each armed failpoint."""
     return {name: armed.passes for name, armed in _armed.items()}
 
 

@@ -1,4 +1,4 @@
-"""Every setting of WVS: name, type, default and meaning in one place. `wvs --help` lists them from here.
+"""Every setting of WVS: name, type, default and meaning in one place. `wvs --help` is generated from this module.
 
 A field `port` is read from the environment variable `WVS_PORT`. An unset or empty variable means the default.
 """
@@ -17,16 +17,16 @@ from msgspec import UNSET, Meta
 
 PREFIX: Final = "WVS_"
 
-# Read by other programs of ours (wvsctl, the agent wrapper, the tests), therefore no typing errors.
+# Other WVS programs (wvsctl, the agent wrapper, the tests) read these variables, so they are not typing errors.
 _FOREIGN: Final = re.compile(r"WVS_(URL|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
 
 
 class InvalidSetting(ValueError):
-    """A variable has a value that is not allowed; the text names the variable, the value and what is allowed."""
+    """A variable has a value that is not allowed. The message names the variable, the value and the allowed values."""
 
 
-class Owner(msgspec.Struct, frozen=True):
-    """The user and group that a new live tree belongs to."""
+class LiveOwner(msgspec.Struct, frozen=True):
+    """The user and the group that own a new live tree."""
 
     uid: int
     gid: int
@@ -38,64 +38,80 @@ Count = Annotated[int, Meta(ge=1, le=1024)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one process; made by `load_settings`."""
+    """The settings of one process; `load_settings` reads them."""
 
     database_url: Annotated[
-        str | None, Meta(description="postgresql://… of the database; unset: that of the `wvs up` on DATA_DIR")
+        str | None,
+        Meta(description="URL of the database, postgresql://…; unset: that of the `wvs up` running on WVS_DATA_DIR"),
     ] = None
-    data_dir: Annotated[Path, Meta(description="where `wvs up` keeps its database and, unless named, its volume")] = (
-        Path(".wvs")
-    )
-    volume: Annotated[Path | None, Meta(description="the volume's directory; unset: DATA_DIR/volume")] = None
+    data_dir: Annotated[
+        Path, Meta(description="directory of the embedded database, and of the volume unless WVS_VOLUME is set")
+    ] = Path(".wvs")
+    volume: Annotated[Path | None, Meta(description="directory of the volume; unset: WVS_DATA_DIR/volume")] = None
     host: Annotated[str, Meta(description="address the API listens on")] = "127.0.0.1"
-    port: Annotated[Port, Meta(description="port the API listens on; 0 takes a free one")] = 8787
+    port: Annotated[Port, Meta(description="port the API listens on; 0 picks a free port")] = 8787
     allowed_hosts: Annotated[
-        tuple[str, ...], Meta(description="names that a request's Host header may carry, separated by commas")
+        tuple[str, ...],
+        Meta(description="host names that the API accepts in a request's Host header, separated by commas"),
     ] = ("127.0.0.1", "localhost", "[::1]")
     live_owner: Annotated[
-        Owner | None,
+        LiveOwner | None,
         Meta(description="USER[:GROUP] (names or numbers) that owns a new live tree; unset: the service's user"),
     ] = None
-    live_mode: Annotated[int, Meta(ge=0, le=0o7777, description="octal mode of a new live tree")] = 0o755
-    executor_slots: Annotated[Count, Meta(description="tasks that one executor runs at the same time")] = 4
-    executor_metrics_port: Annotated[Port, Meta(description="port of the executor's own /metrics; 0 turns it off")] = (
-        8788
-    )
-    lease_s: Annotated[Seconds, Meta(description="seconds after which a hanging executor's task is taken away")] = 30.0
-    lease_renew_s: Annotated[Seconds, Meta(description="seconds between two renewals of a lease")] = 10.0
-    poll_s: Annotated[Seconds, Meta(description="longest wait in seconds between two looks for work")] = 1.0
-    freeze_budget_s: Annotated[Seconds, Meta(description="seconds that sessions have to freeze and flush")] = 10.0
-    drain_grace_s: Annotated[Seconds, Meta(description="seconds that running work has to end at shutdown")] = 10.0
-    clone_workers: Annotated[Count, Meta(description="threads that clone the files of one tree")] = 2
-    pool_size: Annotated[Count, Meta(description="most database connections in one process's pool")] = 10
-    event_streams: Annotated[Count, Meta(description="live event streams that one API process serves")] = 500
+    live_mode: Annotated[int, Meta(ge=0, le=0o7777, description="permissions of a new live tree, in octal")] = 0o755
+    executor_slots: Annotated[Count, Meta(description="number of tasks that one executor runs at the same time")] = 4
+    executor_metrics_port: Annotated[
+        Port, Meta(description="port of the executor's /metrics endpoint; 0 turns it off")
+    ] = 8788
+    lease_s: Annotated[
+        Seconds, Meta(description="seconds without a renewal after which another executor takes over a task")
+    ] = 30.0
+    lease_renew_s: Annotated[Seconds, Meta(description="seconds between two renewals of a task's lease")] = 10.0
+    poll_s: Annotated[Seconds, Meta(description="longest time in seconds between two polls of the queue")] = 1.0
+    freeze_budget_s: Annotated[Seconds, Meta(description="seconds in which every session must freeze and flush")] = 10.0
+    drain_grace_s: Annotated[
+        Seconds, Meta(description="seconds that running tasks and requests get to finish at shutdown")
+    ] = 10.0
+    clone_workers: Annotated[Count, Meta(description="number of threads that clone the files of one tree")] = 2
+    pool_size: Annotated[
+        Count, Meta(description="largest number of database connections in the pool of one process")
+    ] = 10
+    event_streams: Annotated[
+        Count, Meta(description="largest number of live event streams that one API process serves")
+    ] = 500
     event_stream_heartbeat_s: Annotated[
-        Seconds, Meta(description="seconds between two signs of life of a stream that has nothing to tell")
+        Seconds, Meta(description="seconds between two heartbeats on an idle event stream")
     ] = 15.0
     event_stream_stall_s: Annotated[
-        Seconds, Meta(description="seconds that a stream's client may take nothing before it is cut off")
+        Seconds, Meta(description="seconds after which the API disconnects a stream client that reads nothing")
     ] = 30.0
     log_format: Annotated[
-        Literal["auto", "json", "console"], Meta(description="auto: console on a terminal, JSON elsewhere")
+        Literal["auto", "json", "console"],
+        Meta(description="format of log lines; auto: console on a terminal, JSON elsewhere"),
     ] = "auto"
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")
+        Literal["debug", "info", "warning", "error"], Meta(description="lowest level that is logged")
     ] = "info"
     clone_journal: Annotated[
-        Path | None, Meta(description="file to which each clone's begin and end are appended; unset: none")
+        Path | None, Meta(description="file that records the start and the end of each clone; unset: no file")
     ] = None
-    failpoints: Annotated[str, Meta(description="faults to inject, for tests only; empty: none")] = ""
+    failpoints: Annotated[str, Meta(description="faults to inject, for tests only; empty: no faults")] = ""
+
+    @property
+    def volume_path(self) -> Path:
+        """The volume's directory as an absolute path: `volume`, or `volume` below `data_dir` where that is unset."""
+        return (self.volume or self.data_dir / "volume").absolute()
 
     def __post_init__(self) -> None:
         if self.lease_renew_s * 2 > self.lease_s:
             raise InvalidSetting(
-                f"WVS_LEASE_RENEW_S={self.lease_renew_s:g} is not allowed: must be at most half of "
-                f"WVS_LEASE_S={self.lease_s:g}, so that one lost renewal loses no lease"
+                f"WVS_LEASE_RENEW_S={self.lease_renew_s:g} is not allowed: it must be at most half of "
+                f"WVS_LEASE_S={self.lease_s:g}, so that an executor keeps its lease when one renewal fails"
             )
 
 
 class SettingDoc(msgspec.Struct, frozen=True):
-    """One line of the help: a variable, what it may be, its default as it would be written, and its meaning."""
+    """One line of the help: a variable, its allowed values, its default as a user would write it, and its meaning."""
 
     variable: str
     allowed: str
@@ -104,7 +120,7 @@ class SettingDoc(msgspec.Struct, frozen=True):
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings in `environ` (the process's by default); raises `InvalidSetting` for the first bad value."""
+    """Reads the settings from `environ` (default: the process's); raises `InvalidSetting` for the first bad value."""
     source = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
@@ -115,24 +131,24 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def describe_settings() -> Iterator[SettingDoc]:
-    """Every setting in the order of `Settings`, for `--help` and the documentation."""
+    """Yields every setting in the order of `Settings`, for `--help` and the documentation."""
     for field in msgspec.structs.fields(Settings):
         yield SettingDoc(
             variable=_variable(field),
             allowed=_allowed(field),
-            default=_written(field),
+            default=_default_text(field),
             description=_meta(field, "description"),
         )
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str | None]]:
-    """Variables `WVS_*` that nothing reads, each with the known name it looks like: probably typing errors."""
+    """Variables `WVS_*` that no WVS program reads, each with the most similar known name: probably typing errors."""
     source = os.environ if environ is None else environ
     known = [_variable(field) for field in msgspec.structs.fields(Settings)]
-    strays = sorted(
+    unknown = sorted(
         name for name in source if name.startswith(PREFIX) and name not in known and not _FOREIGN.fullmatch(name)
     )
-    return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in strays]
+    return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in unknown]
 
 
 def _variable(field: msgspec.structs.FieldInfo) -> str:
@@ -144,7 +160,7 @@ def _metas(field: msgspec.structs.FieldInfo) -> list[Meta]:
 
 
 def _meta(field: msgspec.structs.FieldInfo, name: str) -> Any:
-    """The attribute `name` of the field's annotation, or None."""
+    """The attribute `name` of the field's `Meta` annotation; None if it has none."""
     values = [getattr(meta, name) for meta in _metas(field)]
     return next((value for value in values if value is not None and value is not UNSET), None)
 
@@ -166,7 +182,7 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
                 return msgspec.convert(text, field.type, strict=False)
     except (ValueError, KeyError) as error:
         shown = "(hidden)" if field.name == "database_url" else repr(text)
-        raise InvalidSetting(f"{_variable(field)}={shown} is not allowed: must be {_allowed(field)}") from error
+        raise InvalidSetting(f"{_variable(field)}={shown} is not allowed: it must be {_allowed(field)}") from error
 
 
 def _database_url(text: str) -> str:
@@ -182,7 +198,7 @@ def _hosts(text: str) -> tuple[str, ...]:
     return names
 
 
-def _owner(text: str) -> Owner:
+def _owner(text: str) -> LiveOwner:
     user, _, group = text.partition(":")
     entry = pwd.getpwuid(int(user)) if user.isdecimal() and not group else None
     if user.isdecimal():
@@ -191,7 +207,7 @@ def _owner(text: str) -> Owner:
         uid, gid = pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid
     if group:
         gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    return Owner(uid=uid, gid=gid)
+    return LiveOwner(uid=uid, gid=gid)
 
 
 def _allowed(field: msgspec.structs.FieldInfo) -> str:
@@ -199,9 +215,9 @@ def _allowed(field: msgspec.structs.FieldInfo) -> str:
         case "live_mode":
             return "an octal mode from 0 to 7777"
         case "live_owner":
-            return "USER or USER:GROUP, names or numbers that exist here"
+            return "USER or USER:GROUP, names or numbers that exist on this host"
         case "allowed_hosts":
-            return "names separated by commas"
+            return "host names separated by commas"
         case "database_url":
             return "a URL postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         case "data_dir" | "volume":
@@ -218,11 +234,11 @@ def _allowed_by_type(field: msgspec.structs.FieldInfo) -> str:
     if kind is int:
         return f"a whole number from {low} to {high}"
     if kind is float:
-        return f"a number of seconds above {above} and at most {high}"
-    return " or ".join(str(value) for value in get_args(kind)) or "a text"
+        return f"a number of seconds greater than {above} and at most {high}"
+    return " or ".join(str(value) for value in get_args(kind)) or "text"
 
 
-def _written(field: msgspec.structs.FieldInfo) -> str:
+def _default_text(field: msgspec.structs.FieldInfo) -> str:
     value: object = field.default
     if field.name == "live_mode":
         return f"{field.default:04o}"

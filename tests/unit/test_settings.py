@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from wvs.settings import InvalidSetting, Owner, Settings, describe_settings, load_settings, unknown_variables
+from wvs.settings import InvalidSetting, LiveOwner, Settings, describe_settings, load_settings, unknown_variables
 
 
-def test_nothing_set_gives_the_defaults():
+def test_an_empty_environment_gives_the_defaults():
     assert load_settings({}) == Settings()
 
 
@@ -30,7 +30,7 @@ def test_every_kind_of_value_is_read():
     assert settings.port == 0
     assert settings.poll_s == 0.25
     assert settings.allowed_hosts == ("wvs.example", "localhost")
-    assert settings.live_owner == Owner(uid=1234, gid=5678)
+    assert settings.live_owner == LiveOwner(uid=1234, gid=5678)
     assert settings.live_mode == 0o2775
     assert settings.volume == Path("/srv/../srv/vol")
     assert settings.clone_journal == Path("/var/tmp/clones")
@@ -46,9 +46,9 @@ def test_every_kind_of_value_is_read():
         ("WVS_PORT", "http", "a whole number from 0 to 65535"),
         ("WVS_EXECUTOR_SLOTS", "0", "a whole number from 1 to 1024"),
         ("WVS_EXECUTOR_SLOTS", "1.5", "a whole number from 1 to 1024"),
-        ("WVS_LEASE_S", "0", "a number of seconds above 0"),
-        ("WVS_LEASE_S", "nan", "a number of seconds above 0"),
-        ("WVS_LEASE_S", "inf", "a number of seconds above 0"),
+        ("WVS_LEASE_S", "0", "a number of seconds greater than 0"),
+        ("WVS_LEASE_S", "nan", "a number of seconds greater than 0"),
+        ("WVS_LEASE_S", "inf", "a number of seconds greater than 0"),
         ("WVS_LOG_FORMAT", "xml", "auto or json or console"),
         ("WVS_LOG_LEVEL", "INFO", "debug or info or warning or error"),
         ("WVS_LIVE_MODE", "898", "an octal mode"),
@@ -56,36 +56,42 @@ def test_every_kind_of_value_is_read():
         ("WVS_LIVE_OWNER", "no-such-user", "USER or USER:GROUP"),
         ("WVS_LIVE_OWNER", "4294967295", "USER or USER:GROUP"),
         ("WVS_LIVE_OWNER", "root:no-such-group", "USER or USER:GROUP"),
-        ("WVS_ALLOWED_HOSTS", ",", "names separated by commas"),
+        ("WVS_ALLOWED_HOSTS", ",", "host names separated by commas"),
     ],
 )
-def test_a_bad_value_is_an_error_that_names_variable_value_and_what_is_allowed(variable: str, value: str, allowed: str):
+def test_an_error_names_the_variable_its_bad_value_and_the_allowed_values(variable: str, value: str, allowed: str):
     with pytest.raises(InvalidSetting) as caught:
         load_settings({variable: value})
     assert f"{variable}={value!r}" in str(caught.value)
     assert allowed in str(caught.value)
 
 
-def test_a_bad_database_url_is_not_repeated_because_it_holds_a_password():
+def test_an_error_hides_a_bad_database_url_because_it_may_hold_a_password():
     with pytest.raises(InvalidSetting, match="WVS_DATABASE_URL") as caught:
         load_settings({"WVS_DATABASE_URL": "host=h password=geheim"})
     assert "geheim" not in str(caught.value)
 
 
-def test_a_lease_must_outlast_one_lost_renewal():
+def test_a_lease_must_outlast_one_failed_renewal():
     with pytest.raises(InvalidSetting, match=r"WVS_LEASE_RENEW_S=10 .* WVS_LEASE_S=12"):
         load_settings({"WVS_LEASE_S": "12"})
     assert load_settings({"WVS_LEASE_S": "12", "WVS_LEASE_RENEW_S": "6"}).lease_s == 12
 
 
-def test_a_typing_error_in_a_name_is_found_with_the_name_that_was_meant():
+def test_the_volume_is_below_the_data_directory_unless_it_has_a_path_of_its_own():
+    assert load_settings({"WVS_DATA_DIR": "/srv/wvs"}).volume_path == Path("/srv/wvs/volume")
+    assert load_settings({"WVS_DATA_DIR": "/srv/wvs", "WVS_VOLUME": "/mnt/vol"}).volume_path == Path("/mnt/vol")
+    assert Settings().volume_path == Path.cwd() / ".wvs" / "volume"
+
+
+def test_a_misspelled_variable_is_reported_with_the_most_similar_setting():
     found = unknown_variables(
         {"WVS_POTR": "1", "WVS_URL": "http://x", "WVS_PORT": "1", "PATH": "/bin", "WVS_ZZZZZZ": ""}
     )
     assert found == [("WVS_POTR", "WVS_PORT"), ("WVS_ZZZZZZ", None)]
 
 
-def test_the_description_of_each_setting_names_a_default_that_is_read_back_as_the_default():
+def test_every_documented_default_is_read_back_as_the_default():
     docs = list(describe_settings())
     assert len(docs) == len(Settings.__struct_fields__)
     assert all(doc.description and doc.allowed for doc in docs)

@@ -1,1 +1,1 @@
-"""The programs: `wvs` for the operator, `wvsctl` for whoever works with workspaces."""
+"""The two programs: `wvs` for the operator, `wvsctl` for people and scripts that use workspaces."""

@@ -7,7 +7,6 @@ import random
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -52,7 +51,7 @@ def new_executor_id() -> str:
 
 
 class Executor:
-    """Runs tasks on one volume. `run` returns after `stop` was called and work has ended or was handed back.
+    """Runs tasks on the settings' volume. `run` returns after `stop` was called and work has ended or was handed back.
 
     `deadlines_s` says how long an attempt at each kind of task may take.
     """
@@ -61,13 +60,11 @@ class Executor:
         self,
         settings: Settings,
         url: str,
-        volume_path: Path,
         metrics: Metrics,
         deadlines_s: Mapping[TaskKind, float] = DEADLINES_S,
     ) -> None:
         self._settings = settings
         self._url = url
-        self._volume_path = volume_path
         self._metrics = metrics
         self._deadlines_s = deadlines_s
         self._hinter = hints.Hinter(url, metrics.ignored_failures.labels(where="hint_sender").inc)
@@ -185,7 +182,7 @@ class Executor:
         journal: Journal | None = None
         if self._settings.clone_journal is not None:
             journal = journal_file(self._settings.clone_journal)
-        return open_volume(str(self._volume_path), self._settings.clone_workers, journal)
+        return open_volume(str(self._settings.volume_path), self._settings.clone_workers, journal)
 
     @contextlib.asynccontextmanager
     async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -106,7 +105,7 @@ def build_api(
         readers=readers,
         listings=Listings(pool),
         waiter=waiter,
-        views=Views(volume_of(settings)),
+        views=Views(settings.volume_path),
         draining=draining,
         sessions=registry,
         directives=directives,
@@ -182,8 +181,3 @@ def bare_api() -> Api:
 def feed_limits(settings: Settings) -> FeedLimits:
     """The bounds of event streams."""
     return FeedLimits(settings.event_streams, settings.event_stream_heartbeat_s, settings.event_stream_stall_s)
-
-
-def volume_of(settings: Settings) -> Path:
-    """Where the volume is."""
-    return (settings.volume or settings.data_dir / "volume").absolute()

@@ -1,1 +1,1 @@
-"""Everything that knows how to reach PostgreSQL: the embedded server, migrations, pools, the SQL texts."""
+"""Access to PostgreSQL: the embedded server, migrations, connection pools and the SQL texts."""

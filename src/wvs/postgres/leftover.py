@@ -1,4 +1,4 @@
-"""A server that outlived the process which started it (SIGKILL, power cut): find it, stop it, or clear its traces."""
+"""Finds and stops a server that outlived the process that started it (SIGKILL, power cut), or removes its pid file."""
 
 import os
 import signal
@@ -20,19 +20,19 @@ def _lines_of(pgdata: Path) -> list[str]:
 
 
 def postmaster_pid(pgdata: Path) -> int | None:
-    """The process id in `postmaster.pid`, whether it still lives or not; None without such a file."""
+    """The process id in `postmaster.pid`, whether or not that process still runs; None without such a file."""
     lines = _lines_of(pgdata)
     return int(lines[0]) if lines and lines[0].strip().isdigit() else None
 
 
 def is_ready(pgdata: Path, pid: int) -> bool:
-    """True once the postmaster `pid` says that it accepts connections, the same sign that `pg_ctl -w` waits for."""
+    """Whether the postmaster `pid` has reported that it accepts connections; `pg_ctl -w` waits for the same line."""
     lines = _lines_of(pgdata)
     return postmaster_pid(pgdata) == pid and len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == _READY
 
 
 def _program_of(pid: int) -> str | None:
-    """The name of a running program; None if there is no such process or only its unreaped remains."""
+    """The name of the program that runs as `pid`; None if no such process exists or if it is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -42,12 +42,12 @@ def _program_of(pid: int) -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """True while `pid` runs; a zombie does not."""
+    """Whether `pid` runs; a zombie does not run."""
     return _program_of(pid) is not None
 
 
 def _serves(pid: int, pgdata: Path) -> bool:
-    """Whether postmaster `pid` works on `pgdata`, by its command line or its working directory.
+    """Whether postmaster `pid` serves `pgdata`, judged by its command line or its working directory.
 
     `/proc/PID/cwd` of another user's process needs CAP_SYS_PTRACE, which containers withhold even from root.
     """
@@ -61,7 +61,7 @@ def _serves(pid: int, pgdata: Path) -> bool:
 
 
 def stop_process(pid: int, timeout_s: float) -> bool:
-    """Fast shutdown (SIGINT), then immediate (SIGQUIT, recovered from the WAL at the next start); True if it ended."""
+    """Fast shutdown (SIGINT), then immediate (SIGQUIT: the next start recovers from the WAL); True if it ended."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         try:
             os.kill(pid, number)
@@ -76,11 +76,12 @@ def stop_process(pid: int, timeout_s: float) -> bool:
 
 
 def clear_leftover(pgdata: Path, timeout_s: float) -> int | None:
-    """Make way for a new postmaster on `pgdata`, whose lock the caller holds; the id of the process stopped, if any.
+    """Stops an old postmaster on `pgdata`, so that a new one can start; the caller holds the data directory's lock.
 
-    A dead owner's `postmaster.pid` stays: PostgreSQL itself reads the shared memory key in it, to see whether backends
-    of a killed postmaster still run. It is removed only if its number now belongs to another program (a restarted
-    container hands out the same low numbers), because PostgreSQL would refuse to start then.
+    Returns the id of the process that it stopped, or None. The `postmaster.pid` of a dead postmaster stays: PostgreSQL
+    reads the shared memory key in it to see whether backends of that postmaster still run. This function removes the
+    file only if another program now has its process id (a restarted container hands out the same low ids), because
+    PostgreSQL would then refuse to start.
     """
     pid = postmaster_pid(pgdata)
     if pid is None or (program := _program_of(pid)) is None:
@@ -91,5 +92,7 @@ def clear_leftover(pgdata: Path, timeout_s: float) -> int | None:
     if not _serves(pid, pgdata):
         return None
     if not stop_process(pid, timeout_s):
-        raise EmbeddedPostgresFailed(f"the old server, process {pid} on {pgdata}, does not stop; end it by hand")
+        raise EmbeddedPostgresFailed(
+            f"the old database server (process {pid} on {pgdata}) does not stop; stop it by hand: kill -QUIT {pid}"
+        )
     return pid

@@ -1,9 +1,9 @@
-"""Connections to PostgreSQL 15 or newer, with the limits that keep a broken network from looking like a slow one.
+"""Connections to PostgreSQL 15 or newer, with limits that turn a broken network into an error instead of a long wait.
 
-A connection goes back to its pool without asyncpg's reset query: that query costs a round trip, and nothing of ours
-leaves session state on a pooled connection. Therefore: on pooled connections only `SET LOCAL`, transaction-level
-advisory locks and no LISTEN. Whatever needs a session (holder locks, LISTEN) takes a connection of its own from
-`connect`. An open transaction is still rolled back on return.
+A connection goes back to its pool without asyncpg's reset query: that query costs a round trip, and WVS leaves no
+session state on a pooled connection. Therefore code on a pooled connection uses only `SET LOCAL` and transaction-level
+advisory locks, and never LISTEN. Code that needs a session (holder locks, LISTEN) opens its own connection with
+`connect`. The pool still rolls back a transaction that is open when its connection returns.
 
 `jsonb` values are the bytes of a JSON text: `msgspec.json` encodes and decodes them. uuid is `uuid.UUID`.
 """
@@ -28,7 +28,7 @@ ACQUIRE_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 10.0
 IDLE_IN_TRANSACTION_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 30.0
-USER_TIMEOUT_MS: Final = 15_000  # unacknowledged data for this long: the peer is gone (tcp(7), RFC 5482)
+USER_TIMEOUT_MS: Final = 15_000  # data unacknowledged for this long: the peer is gone (tcp(7), RFC 5482)
 KEEPALIVE_IDLE_S: Final = 10
 KEEPALIVE_INTERVAL_S: Final = 5
 KEEPALIVE_COUNT: Final = 2
@@ -45,7 +45,7 @@ async def create_pool(
     command_timeout_s: float = COMMAND_TIMEOUT_S,
     transaction_timeout_s: float = TRANSACTION_TIMEOUT_S,
 ) -> Pool:
-    """A pool of at most `size` connections, which the caller closes.
+    """Opens a pool of at most `size` connections; the caller closes it.
 
     Raises `InvalidDatabaseUrl`, or what asyncpg raises when the server cannot be reached (`OSError`,
     `asyncpg.PostgresError`, `TimeoutError`).
@@ -61,7 +61,7 @@ async def create_pool(
         min_size=min_size,
         max_size=size,
         init=_prepare,
-        reset=_keep,
+        reset=_skip_reset,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
         server_settings=settings,
@@ -71,7 +71,7 @@ async def create_pool(
 
 
 def acquire(pool: Pool, timeout_s: float = ACQUIRE_TIMEOUT_S) -> AbstractAsyncContextManager[Connection]:
-    """A connection of the pool for a block; `TimeoutError` if none is free in time, so that a stall sheds its load."""
+    """A pooled connection for a `with` block. `TimeoutError` if no connection is free in time: a stall sheds load."""
     return pool.acquire(timeout=timeout_s)
 
 
@@ -82,9 +82,10 @@ async def connect(
     command_timeout_s: float | None = COMMAND_TIMEOUT_S,
     transaction_timeout_s: float | None = None,
 ) -> OwnConnection:
-    """One connection of its own, which the caller closes; raises as `create_pool` does.
+    """Opens one connection outside any pool; the caller closes it. Raises the same errors as `create_pool`.
 
-    Without `transaction_timeout_s` a transaction may last as long as it works (rebuilds); idle ones still end.
+    Without `transaction_timeout_s` a busy transaction may last any time (rebuilds need that); the server still ends an
+    idle one.
     """
     check_url(url)
     connection: OwnConnection = await asyncpg.connect(
@@ -106,7 +107,7 @@ async def connect(
 
 
 def check_url(url: str) -> None:
-    """Raises `InvalidDatabaseUrl` unless `url` is of the form that asyncpg takes."""
+    """Raises `InvalidDatabaseUrl` unless `url` has the form that asyncpg accepts."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in {"postgresql", "postgres"} and "\0" not in url
@@ -126,8 +127,8 @@ _STATEMENT_CACHE: Final[Mapping[str, Any]] = {
 }
 
 
-def _server_settings(application_name: str, more: Mapping[str, str]) -> dict[str, str]:
-    """The server ends its side of a dead connection too, and with it the locks that connection held."""
+def _server_settings(application_name: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Makes the server close a dead connection on its side too, and so release the locks that the connection held."""
     return {
         "application_name": application_name,
         "timezone": "UTC",
@@ -136,7 +137,7 @@ def _server_settings(application_name: str, more: Mapping[str, str]) -> dict[str
         "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
         "tcp_keepalives_count": str(KEEPALIVE_COUNT),
         "tcp_user_timeout": str(USER_TIMEOUT_MS),
-        **more,
+        **extra,
     }
 
 
@@ -151,14 +152,14 @@ def _milliseconds(seconds: float) -> str:
 
 
 async def _prepare(connection: OwnConnection) -> None:
-    _keep_alive(connection)
+    _enable_keepalive(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", format="binary", encoder=_encode_jsonb, decoder=_decode_jsonb
     )
 
 
-async def _keep(_connection: Connection) -> None:
-    """In place of asyncpg's reset query; see the head of this file."""
+async def _skip_reset(_connection: Connection) -> None:
+    """Replaces asyncpg's reset query; the module's docstring says why."""
 
 
 def _encode_jsonb(value: bytes | str) -> bytes:
@@ -169,8 +170,8 @@ def _decode_jsonb(value: bytes) -> bytes:
     return value[1:]
 
 
-def _keep_alive(connection: OwnConnection) -> None:
-    """Asyncpg has no setting for the client's side of the socket; its transport is the only way to it."""
+def _enable_keepalive(connection: OwnConnection) -> None:
+    """Asyncpg has no keepalive setting for the client's end; its private transport is the only way to the socket."""
     transport: Any = connection._transport  # noqa: SLF001
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family == socket.AF_UNIX:

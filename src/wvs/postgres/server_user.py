@@ -1,4 +1,4 @@
-"""Which operating-system user the embedded server runs as, and how a command is started as that user."""
+"""Chooses the operating-system user that the embedded server runs as, and builds commands that run as that user."""
 
 import os
 import pwd
@@ -16,22 +16,22 @@ _LAUNCHER: Final = Path(__file__).with_name("drop_root.py")
 
 
 class ServerUser(msgspec.Struct, frozen=True):
-    """The user of the server's processes and files; `drops_root` if it is another one than ours."""
+    """The user of the server's processes and files; `drops_root` if WVS runs as root and has to switch to this user."""
 
     name: str
     uid: int
     gid: int
     drops_root: bool
 
-    def command(self, command: Sequence[str], reach: Sequence[Path]) -> list[str]:
-        """`command` so that it runs as this user and can look into every path of `reach`."""
+    def command(self, command: Sequence[str], searchable: Sequence[Path]) -> list[str]:
+        """Wraps `command`, so that it runs as this user and may search every path in `searchable`."""
         if not self.drops_root:
             return list(command)
-        paths = [str(path) for path in reach]
+        paths = [str(path) for path in searchable]
         return [sys.executable, "-I", "-S", str(_LAUNCHER), str(self.uid), str(self.gid), *paths, "--", *command]
 
     def own(self, path: Path) -> None:
-        """Give `path` itself (not what is below it) to this user."""
+        """Makes this user the owner of `path` itself, not of its content."""
         if self.drops_root:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
@@ -41,12 +41,12 @@ def _passwd_of(uid: int) -> pwd.struct_passwd:
         return pwd.getpwuid(uid)
     except KeyError as error:
         raise EmbeddedPostgresFailed(
-            f"user id {uid} has no entry in /etc/passwd, and PostgreSQL needs one; add one or set WVS_DATABASE_URL"
+            f"user id {uid} has no entry in /etc/passwd, which PostgreSQL needs; add an entry, or set WVS_DATABASE_URL"
         ) from error
 
 
 def server_user(pgdata: Path) -> ServerUser:
-    """Ourselves; for root, the owner of `pgdata` if it exists, else `postgres`, else `nobody`."""
+    """The current user. If that is root: the owner of `pgdata` if it exists, else `postgres`, else `nobody`."""
     if os.geteuid() != 0:
         entry = _passwd_of(os.geteuid())
         return ServerUser(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid, drops_root=False)
@@ -60,5 +60,6 @@ def server_user(pgdata: Path) -> ServerUser:
             continue
         return ServerUser(name=name, uid=entry.pw_uid, gid=entry.pw_gid, drops_root=True)
     raise EmbeddedPostgresFailed(
-        "PostgreSQL does not run as root and there is neither a user postgres nor nobody; run as another user"
+        "PostgreSQL does not run as root, and this host has neither a user `postgres` nor `nobody`; "
+        "create one of them, run WVS as another user, or set WVS_DATABASE_URL"
     )

@@ -1,4 +1,4 @@
-"""Where the SQL files lie: beside the package in a wheel (`wvs/_db`), at the top of the tree in a checkout (`db`)."""
+"""Locates the SQL files: in the package of a wheel (`wvs/_db`), at the top of a checkout (`db`)."""
 
 from pathlib import Path
 from typing import Final
@@ -11,4 +11,4 @@ def database_files(kind: str) -> Path:
     for base in (_PACKAGE / "_db", _PACKAGE.parents[1] / "db"):
         if (base / kind).is_dir():
             return base / kind
-    raise FileNotFoundError(f"this installation of wvs lacks its SQL files (db/{kind})")
+    raise FileNotFoundError(f"this installation of wvs lacks its SQL files (db/{kind}); install wvs again")

@@ -78,8 +78,8 @@ class Platform:
         self, metrics: Metrics | None = None, deadlines_s: Mapping[TaskKind, float] = DEADLINES_S, **settings: Any
     ) -> AsyncGenerator[Executor]:
         """An executor in this process, drained at the end of the block."""
-        chosen = msgspec.structs.replace(self.settings, **settings)
-        executor = Executor(chosen, self.url, self.volume, metrics or Metrics(), deadlines_s)
+        chosen = msgspec.structs.replace(self.settings_with_volume(), **settings)
+        executor = Executor(chosen, self.url, metrics or Metrics(), deadlines_s)
         task = asyncio.create_task(executor.run())
         try:
             yield executor

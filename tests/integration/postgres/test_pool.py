@@ -11,17 +11,17 @@ async def test_the_test_database_is_migrated_and_private(pool: Pool):
         await connection.execute("create table wvs.only_here (id int)")
 
 
-async def test_the_next_test_sees_nothing_of_it(pool: Pool):
+async def test_no_test_sees_the_tables_of_another(pool: Pool):
     with pytest.raises(asyncpg.UndefinedTableError):
         await pool.fetch("select * from wvs.only_here")
 
 
-async def test_jsonb_is_the_bytes_of_its_text(pool: Pool):
+async def test_jsonb_values_are_the_bytes_of_their_json_text(pool: Pool):
     assert await pool.fetchval("select $1::jsonb", b'{"a":[1,2]}') == b'{"a": [1, 2]}'
     assert await pool.fetchval("select $1::jsonb[]", [b"1", '"x"']) == [b"1", b'"x"']
 
 
-async def test_limits_are_set_and_survive_the_return_to_the_pool(pool: Pool):
+async def test_limits_are_set_and_still_hold_after_the_return_to_the_pool(pool: Pool):
     for _ in range(2):
         async with pool.acquire() as connection:
             assert await connection.fetchval("show idle_in_transaction_session_timeout") == "10s"
@@ -38,7 +38,7 @@ async def test_a_transaction_left_open_is_rolled_back_on_return(pool: Pool):
     assert await pool.fetchval("select count(*) from wvs.t") == 0
 
 
-async def test_a_direct_connection_may_bound_its_transactions(database_url: str):
+async def test_a_direct_connection_may_have_a_transaction_timeout(database_url: str):
     connection = await connect(database_url, application_name="wvs x", transaction_timeout_s=2)
     try:
         if connection.get_server_version().major >= 17:

@@ -1,4 +1,4 @@
-"""Dump and restore, and recovery to before some events: positions, followers, fences and keys hold or refuse."""
+"""After a restored dump or a point-in-time recovery, positions, followers, fences and keys hold or are refused."""
 
 import os
 import shutil
@@ -25,11 +25,11 @@ from wvs.postgres.pool import Pool, connect, create_pool
 from wvs.postgres.server_user import server_user
 from wvs.queue.lanes import LaneCursor, claim
 
-KEPT, LOST = key_of("answered before the copy"), key_of("answered behind it")
+KEPT, LOST = key_of("answered before the copy"), key_of("answered after it")
 
 
 def tool(name: str) -> str:
-    """A program that comes with the server under test; the test is skipped where it does not."""
+    """A program of the server under test; skips the test if the server lacks it."""
     binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
     path = (Path(binaries) if binaries else embedded_binaries()) / name
     if not path.exists():
@@ -44,8 +44,8 @@ def server(directory: Path, **settings: str) -> EmbeddedPostgres:
     return EmbeddedPostgres(directory, durable=False, binaries=Path(binaries) if binaries else None, settings=settings)
 
 
-def ran(*command: str, **environment: str) -> str:
-    """What a program printed; it has to succeed."""
+def run(*command: str, **environment: str) -> str:
+    """Runs a program, which has to succeed, and returns its output."""
     ended = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=100
     )
@@ -53,8 +53,8 @@ def ran(*command: str, **environment: str) -> str:
     return ended.stdout
 
 
-def until_promoted(url: str) -> None:
-    """The server accepts writes: it has come to the point that it was to recover to."""
+def wait_until_promoted(url: str) -> None:
+    """Waits until the server accepts writes: it has then recovered up to its target."""
     deadline = time.monotonic() + 60
     with psycopg.connect(url, autocommit=True) as connection:
         while connection.execute("SELECT pg_is_in_recovery()").fetchone() != (False,):
@@ -62,9 +62,9 @@ def until_promoted(url: str) -> None:
             time.sleep(0.05)
 
 
-def epoch_raised(url: str) -> str:
-    """What the operator's command says."""
-    return ran(sys.executable, "-m", "wvs.cli.wvs", "epoch", "raise", WVS_DATABASE_URL=url)
+def raise_epoch(url: str) -> str:
+    """Runs the operator's command and returns its output."""
+    return run(sys.executable, "-m", "wvs.cli.wvs", "epoch", "raise", WVS_DATABASE_URL=url)
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def root(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-class Lived:
-    """What was in the log when the copy was made: events in order, and a claim's fence."""
+class Baseline:
+    """The content of the log when the copy was made: its events in order, and the fence of a claim."""
 
     def __init__(self, workspace_id: UUID, events: list[Any], fence: int) -> None:
         self.workspace_id = workspace_id
@@ -90,8 +90,8 @@ class Lived:
         return self.events[-1].position
 
 
-async def lived(url: str) -> Lived:
-    """A workspace with snapshots asked for, one under a key, and one claimed."""
+async def write_baseline(url: str) -> Baseline:
+    """Creates a workspace with requested snapshots: one under a key, and one claimed."""
     pool = await create_pool(url, application_name="wvs test", size=4)
     connection = await connect(url, application_name="test executor")
     try:
@@ -101,19 +101,19 @@ async def lived(url: str) -> Lived:
         held = await claim(connection, "executor-1", 30, LaneCursor())
         assert held is not None
         await path.close()
-        return Lived(workspace_id, await events_of(pool), held.fence)
+        return Baseline(workspace_id, await events_of(pool), held.fence)
     finally:
         await connection.close()
         await pool.close()
 
 
-async def later(url: str, workspace_id: UUID) -> list[Any]:
-    """More events, of which the copy knows nothing; the first of them under a key."""
+async def write_later_events(url: str, workspace_id: UUID) -> list[Any]:
+    """Writes more events, which the copy lacks; the first of them under a key."""
     pool = await create_pool(url, application_name="wvs test", size=4)
     try:
         path = write_path(pool)
         await snapshot(path, workspace_id, LOST)
-        for number in range(40):  # beyond the 32 numbers that a sequence writes ahead to the WAL
+        for number in range(40):  # more than the 32 numbers that a sequence logs ahead in the WAL
             await created(path, f"later-{number}")
         await path.close()
         return await events_of(pool)
@@ -126,8 +126,8 @@ async def events_of(pool: Pool, after: int = 0) -> list[Any]:
         return await read_events(connection, EventMapper(), after, 1000)
 
 
-async def holds(url: str, was: Lived) -> None:
-    """The restored log is whole, and goes on behind its last position with nothing lost or doubled."""
+async def check_restored_log(url: str, was: Baseline) -> None:
+    """Checks that the restored log is complete and continues after its last position, with no event lost or doubled."""
     pool = await create_pool(url, application_name="wvs test", size=4)
     try:
         async with pool.acquire() as connection:
@@ -137,10 +137,10 @@ async def holds(url: str, was: Lived) -> None:
         path = write_path(pool)
         before = was.events[-1].position
         replayed = await snapshot(path, was.workspace_id, KEPT)
-        assert replayed.replayed, "a key of before the copy is answered as it was then"
+        assert replayed.replayed, "a key from before the copy gets its original answer"
         assert await events_of(pool, before) == []
         made = await snapshot(path, was.workspace_id, LOST)
-        assert not made.replayed, "a key of behind the copy is unknown: the request is carried out"
+        assert not made.replayed, "a key from after the copy is unknown: the request is carried out"
         await created(path, "afterwards")
         new = await events_of(pool, before)
         assert new[0].recorded.originator_id == was.workspace_id
@@ -152,9 +152,9 @@ async def holds(url: str, was: Lived) -> None:
         await pool.close()
 
 
-async def refuses_what_was_lost(url: str, was: Lived, lost: list[Any]) -> None:
-    """After `wvs epoch raise` positions of the lost log are refused, and fences are above all that it gave out."""
-    assert epoch_raised(url).startswith("epoch 2 begins behind position ")
+async def check_lost_positions_are_refused(url: str, was: Baseline, lost: list[Any]) -> None:
+    """Checks that after `wvs epoch raise` the lost positions are refused, and new fences exceed every lost fence."""
+    assert raise_epoch(url).startswith("epoch 2 begins after position ")
     connection = await connect(url, application_name="test executor")
     try:
         assert await log_epoch(connection) == 2
@@ -175,7 +175,7 @@ async def refuses_what_was_lost(url: str, was: Lived, lost: list[Any]) -> None:
         assert page["items"][0]["position"] == f"2:{was.events[0].position}"
 
 
-async def test_a_dump_restored_into_a_young_cluster_holds_everything(root: Path) -> None:
+async def test_a_dump_restored_into_a_young_cluster_is_complete(root: Path) -> None:
     dump, restore = tool("pg_dump"), tool("pg_restore")
     with server(root / "old") as old:
         url = old.url()
@@ -184,23 +184,23 @@ async def test_a_dump_restored_into_a_young_cluster_holds_everything(root: Path)
             for _ in range(200):  # transactions that the young cluster does not have
                 connection.execute("SELECT pg_current_xact_id()")
             age = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
-        was = await lived(url)
-        ran(dump, "--format=custom", f"--file={root / 'dump'}", url)
-        lost = await later(url, was.workspace_id)
+        was = await write_baseline(url)
+        run(dump, "--format=custom", f"--file={root / 'dump'}", url)
+        lost = await write_later_events(url, was.workspace_id)
     with server(root / "young") as young:
         url = young.url()
-        ran(restore, "--no-owner", "--exit-on-error", f"--dbname={url}", str(root / "dump"))
+        run(restore, "--no-owner", "--exit-on-error", f"--dbname={url}", str(root / "dump"))
         with psycopg.connect(url, autocommit=True) as connection:
             young_age = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
         assert age is not None
         assert young_age is not None
         assert young_age[0] < age[0], "else the cluster is not young, and old events prove nothing"
         assert await migrate(url) == []
-        await holds(url, was)
-        await refuses_what_was_lost(url, was, lost)
+        await check_restored_log(url, was)
+        await check_lost_positions_are_refused(url, was, lost)
 
 
-async def test_a_recovery_to_before_some_events_goes_on_from_there(root: Path) -> None:
+async def test_a_log_recovered_to_an_earlier_point_continues_from_there(root: Path) -> None:
     basebackup = tool("pg_basebackup")
     user = server_user(root / "none")
     archive = root / "archive"
@@ -213,11 +213,11 @@ async def test_a_recovery_to_before_some_events_goes_on_from_there(root: Path) -
         await migrate(url)
         copy.mkdir()
         copy.chmod(0o755)
-        ran(basebackup, f"--dbname={url}", f"--pgdata={copy / 'postgres'}", "--checkpoint=fast")
-        was = await lived(url)
+        run(basebackup, f"--dbname={url}", f"--pgdata={copy / 'postgres'}", "--checkpoint=fast")
+        was = await write_baseline(url)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SELECT pg_create_restore_point('before_it')")
-        lost = await later(url, was.workspace_id)
+        lost = await write_later_events(url, was.workspace_id)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SELECT pg_switch_wal()")
     for path in (copy / "postgres", *(copy / "postgres").rglob("*")):
@@ -231,18 +231,18 @@ async def test_a_recovery_to_before_some_events_goes_on_from_there(root: Path) -
     }
     with server(copy, **recovery) as recovered:
         url = recovered.url()
-        until_promoted(url)
-        await holds(url, was)
-        await refuses_what_was_lost(url, was, lost)
+        wait_until_promoted(url)
+        await check_restored_log(url, was)
+        await check_lost_positions_are_refused(url, was, lost)
 
 
-async def test_a_sequence_that_was_left_behind_is_put_right(database_url: str, pool: Pool) -> None:
+async def test_raising_the_epoch_corrects_a_sequence_that_is_behind_the_log(database_url: str, pool: Pool) -> None:
     path = write_path(pool)
     await activated(path, f"w-{uuid.uuid4().hex[:8]}")
     await path.close()
     last = await pool.fetchval("SELECT max(notification_id) FROM wvs.events")
     await pool.execute("SELECT setval('wvs.events_notification_id_seq', 1)")
-    assert "put right" in epoch_raised(database_url)
+    assert "sequence was behind the log" in raise_epoch(database_url)
     async with pool.acquire() as connection:
         await check_sequence(connection)
     await created(path, "next")

@@ -1,4 +1,4 @@
-"""`wvs projections` as an operator meets it: what it says, and its exit codes."""
+"""`wvs projections` as an operator uses it: its output and its exit codes."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def projections(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_a_rebuild_tells_its_progress_and_what_it_did(pool: Pool, database_url: str) -> None:
+async def test_a_rebuild_prints_its_progress_and_a_summary(pool: Pool, database_url: str) -> None:
     path = write_path(pool)
     await lively_past(path, "one")
     await path.close()
@@ -33,7 +33,7 @@ async def test_a_rebuild_tells_its_progress_and_what_it_did(pool: Pool, database
     assert projections(database_url, "verify").returncode == 0
 
 
-async def test_an_unreadable_event_is_told_with_what_to_do(pool: Pool, database_url: str) -> None:
+async def test_an_unreadable_event_is_reported_with_a_remedy(pool: Pool, database_url: str) -> None:
     path = write_path(pool)
     await lively_past(path, "one")
     await path.close()
@@ -41,11 +41,11 @@ async def test_an_unreadable_event_is_told_with_what_to_do(pool: Pool, database_
     failed = projections(database_url, "rebuild")
     assert failed.returncode == 1
     assert "wvs: The event at position 2 cannot be read" in failed.stderr
-    assert "The live tables are untouched" in failed.stderr
+    assert "The live tables are unchanged" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
-async def test_a_database_without_the_schema_is_told_as_such(empty_database_url: str) -> None:
+async def test_a_database_without_the_schema_is_reported(empty_database_url: str) -> None:
     failed = projections(empty_database_url, "verify")
     assert failed.returncode == 1
     assert "wvs migrate" in failed.stderr

@@ -1,4 +1,4 @@
-"""`wvs up` as an operator meets it: one tree of real processes, killed here and there, and gone as one."""
+"""`wvs up` as an operator uses it: one tree of real processes, with children killed, that ends as a whole."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-_LONG_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 class Up:
@@ -29,7 +29,7 @@ class Up:
     def children(self) -> dict[str, int]:
         """The newest process of each command, from the log."""
         found: dict[str, int] = {}
-        # The last line may be half written, and what Python itself says on stderr is no entry.
+        # The last line may be incomplete, and messages of Python itself on stderr are no log entries.
         lines = (self.data_dir / "err").read_text().splitlines(keepends=True)
         for entry in (json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")):
             if entry["event"] == "child_started":
@@ -61,11 +61,11 @@ def running(data_dir: Path) -> Iterator[Up]:
         yield Up(process, data_dir)
     finally:
         process.terminate()
-        process.wait(_LONG_S)
+        process.wait(_TIMEOUT_S)
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _LONG_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
@@ -79,13 +79,13 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.timeout(180)
-def test_a_killed_child_and_a_killed_database_come_back_and_all_end_as_one(tmp_path: Path) -> None:
+def test_killed_children_and_a_killed_database_are_restarted_and_all_end_together(tmp_path: Path) -> None:
     with running(tmp_path) as up:
         first = up.children()
         for command in ("executor", "api"):
             os.kill(first[command], signal.SIGKILL)
         eventually(lambda: up.children()["executor"] != first["executor"], "no new executor")
-        eventually(lambda: up.children()["api"] != first["api"] and up.ready(), "no new api, or not where it was")
+        eventually(lambda: up.children()["api"] != first["api"] and up.ready(), "no new api, or not on the same port")
 
         postmaster = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGKILL)
@@ -99,13 +99,13 @@ def test_a_killed_child_and_a_killed_database_come_back_and_all_end_as_one(tmp_p
 
 
 @pytest.mark.timeout(180)
-def test_a_second_one_on_the_same_directory_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_second_wvs_up_on_the_same_directory_is_refused(tmp_path: Path) -> None:
     with running(tmp_path) as up:
         second = subprocess.run(
             [sys.executable, "-m", "wvs.cli.wvs", "up", "--data-dir", str(tmp_path), "--port", "0"],
             capture_output=True,
             text=True,
-            timeout=_LONG_S,
+            timeout=_TIMEOUT_S,
             check=False,
         )
         assert second.returncode == 1
@@ -115,7 +115,7 @@ def test_a_second_one_on_the_same_directory_is_refused_by_name(tmp_path: Path) -
 
 
 @pytest.mark.timeout(180)
-def test_the_operators_commands_find_the_database_of_a_running_one(tmp_path: Path) -> None:
+def test_the_operators_commands_find_the_database_of_a_running_wvs_up(tmp_path: Path) -> None:
     def verify() -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
         return subprocess.run(
@@ -123,7 +123,7 @@ def test_the_operators_commands_find_the_database_of_a_running_one(tmp_path: Pat
             env={**clean, "WVS_DATA_DIR": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=_LONG_S,
+            timeout=_TIMEOUT_S,
             check=False,
         )
 
@@ -142,14 +142,14 @@ def test_children_of_a_killed_parent_end_and_the_next_start_takes_over(tmp_path:
     up = Up(process, tmp_path)
     children = up.children()
     process.kill()
-    process.wait(_LONG_S)
+    process.wait(_TIMEOUT_S)
     eventually(lambda: all(gone(pid) for pid in children.values()), "children outlived their parent")
     with running(tmp_path) as again:
         assert again.ready()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "code", "told"),
+    ("arguments", "environment", "code", "message"),
     [
         (["api"], {}, 2, "WVS_DATABASE_URL is not set"),
         (["api"], {"WVS_PORT": "abc"}, 2, "WVS_PORT='abc' is not allowed"),
@@ -165,8 +165,8 @@ def test_children_of_a_killed_parent_end_and_the_next_start_takes_over(tmp_path:
         (["volume", "init"], {}, 2, "requires an argument"),
     ],
 )
-def test_what_cannot_work_is_told_in_a_sentence(
-    arguments: list[str], environment: dict[str, str], code: int, told: str, tmp_path: Path
+def test_a_command_that_cannot_work_prints_one_sentence(
+    arguments: list[str], environment: dict[str, str], code: int, message: str, tmp_path: Path
 ) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WVS_")}
     ended = subprocess.run(
@@ -175,8 +175,8 @@ def test_what_cannot_work_is_told_in_a_sentence(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=_LONG_S,
+        timeout=_TIMEOUT_S,
         check=False,
     )
-    assert (ended.returncode, told in ended.stderr) == (code, True), ended.stderr
+    assert (ended.returncode, message in ended.stderr) == (code, True), ended.stderr
     assert "Traceback" not in ended.stderr

@@ -37,7 +37,7 @@ def idle_database_url(admin_url: str, template_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def idle_environment(idle_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The settings of a service with a volume and a database, for whoever works on it."""
+    """The settings of a service with a volume and a database, for an API or an executor."""
     volume = tmp_path_factory.mktemp("volume")
     subprocess.run([sys.executable, "-m", "wvs.cli.wvs", "volume", "init", str(volume), "--engine", "copy"], check=True)
     return {"WVS_DATABASE_URL": idle_database_url, "WVS_VOLUME": str(volume), "WVS_EXECUTOR_METRICS_PORT": "0"}
@@ -53,13 +53,13 @@ def idle(idle_environment: dict[str, str], tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def name() -> Callable[[], str]:
-    """Names that no other test has."""
+    """Generates names that no other test uses."""
     return lambda: f"w{next(_numbers)}"
 
 
 @pytest.fixture
 def queued(idle: Wvsctl, name: Callable[[], str]) -> tuple[str, str]:
-    """A workspace that nobody initializes, and its task."""
+    """A workspace that no executor initializes, and its task."""
     given = name()
     document = idle.json("workspace", "create", given, "--no-wait")
     return given, document["task"]["id"]

@@ -1,4 +1,4 @@
-"""The console under test, run in this process or as one of its own, and the services that it talks to."""
+"""The console under test, run in this process or in a separate one, and the services that it uses."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from wvs.cli.wvsctl.app import run
 
 
 class Result(Struct, frozen=True):
-    """What one call of `wvsctl` came to."""
+    """The result of one call of `wvsctl`."""
 
     code: int
     out: str
@@ -36,7 +36,7 @@ class Wvsctl:
         self.url = url
 
     def __call__(self, *arguments: str) -> Result:
-        """In this process: the same program from the command line to the exit code, without its start."""
+        """Runs the program in this process, from the command line to the exit code, without the interpreter's start."""
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
@@ -54,7 +54,7 @@ class Wvsctl:
         return self.ok("--json", *arguments).document
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A process of its own."""
+        """Starts the program in a separate process."""
         return subprocess.Popen(
             [sys.executable, "-m", "wvs.cli.wvsctl", *arguments],
             env={**os.environ, "WVS_URL": self.url},
@@ -65,7 +65,7 @@ class Wvsctl:
         )
 
     def raw(self, path: str) -> bytes:
-        """The API's own answer, without the console."""
+        """The API's answer, without the console."""
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return answer.read()
 
@@ -79,7 +79,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 @contextlib.contextmanager
 def serving(command: str, *arguments: str, environment: Mapping[str, str], log: Path) -> Iterator[str]:
-    """`wvs COMMAND` for the time of the block; gives the URL of its `ready` line."""
+    """Runs `wvs COMMAND` for the block; yields the URL of its `ready` line."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "wvs.cli.wvs", command, *arguments],
@@ -102,7 +102,7 @@ def serving(command: str, *arguments: str, environment: Mapping[str, str], log: 
 
 @contextlib.contextmanager
 def working(environment: Mapping[str, str], log: Path) -> Iterator[int]:
-    """`wvs executor` for the time of the block; gives its process id."""
+    """Runs `wvs executor` for the block; yields its process id."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "wvs.cli.wvs", "executor"],

@@ -1,4 +1,4 @@
-"""`wvsctl audit`: what happened is told, and what is done to the log behind the service's back is found and named."""
+"""`wvsctl audit`: it prints the events, and it detects and names every manipulation of the stored log."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ class Audited:
 
     @contextmanager
     def tampered(self, *statements: str) -> Iterator[None]:
-        """With these statements run on the log; it is put back afterwards. `$one` and `$two` are the workspaces."""
+        """Runs these statements on the log and restores it afterwards. `$one` and `$two` stand for the workspaces."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             tables = ("events", "streams", "workspaces")
             for table in tables:
@@ -80,13 +80,13 @@ COPY = """INSERT INTO wvs.events (originator_id, originator_version, topic, stat
     task_id, snapshot_id FROM wvs.events WHERE originator_id = $one AND originator_version = 4"""
 
 
-def moved(by: str, behind: int) -> str:
-    """Other versions for the events of `one` behind a version."""
+def move_versions(by: str, after: int) -> str:
+    """A statement that moves the versions of `one` after a version."""
     changed = f"UPDATE wvs.events SET originator_version = originator_version {by}"
-    return f"{changed} WHERE originator_id = $one AND originator_version > {behind}"
+    return f"{changed} WHERE originator_id = $one AND originator_version > {after}"
 
 
-# What is done, and the event of `one` that has to be named with what.
+# The manipulation, the version of `one` that a fault must name, and a part of the fault's text.
 DAMAGES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "edited": ((f"{EDIT} WHERE originator_id = $one AND originator_version = 5",), 5, "was changed"),
     "edited with its column": (
@@ -99,12 +99,12 @@ DAMAGES: dict[str, tuple[tuple[str, ...], int, str]] = {
         4,
         "was changed",
     ),
-    "edited beside the bytes": (
+    "edited in the column only": (
         ("UPDATE wvs.events SET actor = 'nobody' WHERE originator_id = $one AND originator_version = 6",),
         6,
         "the column was changed",
     ),
-    "told at another time": (
+    "moved to another time": (
         ("UPDATE wvs.events SET occurred_at = now() WHERE originator_id = $one AND originator_version = 6",),
         6,
         "the column was changed",
@@ -122,8 +122,8 @@ DAMAGES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "removed and the rest moved up": (
         (
             "DELETE FROM wvs.events WHERE originator_id = $one AND originator_version = 5",
-            moved("+ 1000", behind=5),
-            moved("- 1001", behind=1000),
+            move_versions("+ 1000", after=5),
+            move_versions("- 1001", after=1000),
             "UPDATE wvs.streams SET version = version - 1 WHERE workspace_id = $one",
         ),
         5,
@@ -131,8 +131,8 @@ DAMAGES: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "inserted": (
         (
-            moved("+ 1000", behind=5),
-            moved("- 999", behind=1000),
+            move_versions("+ 1000", after=5),
+            move_versions("- 999", after=1000),
             COPY.format(version=6, hash="sha256('forged')"),
             "UPDATE wvs.streams SET version = version + 1 WHERE workspace_id = $one",
         ),
@@ -166,7 +166,7 @@ DAMAGES: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "cut to nothing": (("DELETE FROM wvs.events WHERE originator_id = $one",), 1, "missing at the end"),
     "without its head": (("DELETE FROM wvs.streams WHERE workspace_id = $one",), 10, "has no head"),
-    "gone without a trace in the log": (
+    "removed from the log with its head": (
         (
             "DELETE FROM wvs.events WHERE originator_id = $one",
             "DELETE FROM wvs.streams WHERE workspace_id = $one",
@@ -179,38 +179,41 @@ DAMAGES: dict[str, tuple[tuple[str, ...], int, str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("scope", ["all", "one"])
-def test_a_log_that_was_tampered_with_is_found_and_the_event_named(audited: Audited, scope: str, damage: str) -> None:
+def test_a_manipulated_log_is_detected_and_the_event_is_named(audited: Audited, scope: str, damage: str) -> None:
     statements, version, text = DAMAGES[damage]
-    if (scope, damage) == ("all", "inserted"):  # the whole log is read in its own order, where it comes last
+    if (scope, damage) == (
+        "all",
+        "inserted",
+    ):  # the pass over the whole log reads in log order, in which the insertion is last
         version, text = 6, "the order was changed"
     chosen = () if scope == "all" else (format_id(WORKSPACE, audited.ids["one"]),)
     assert audited.wvsctl("audit", "verify", *chosen).code == 0
     with audited.tampered(*statements):
         result = audited.wvsctl("--json", "audit", "verify", *chosen)
-        told = audited.wvsctl("audit", "verify", *chosen)
-    assert result.code == told.code == 1
+        text_result = audited.wvsctl("audit", "verify", *chosen)
+    assert result.code == text_result.code == 1
     assert result.document["intact"] is False
     found = [fault for fault in result.document["faults"] if fault["version"] == version and text in fault["what"]]
     assert found, result.document["faults"]
     assert {fault["workspace_id"] for fault in result.document["faults"]} == {format_id(WORKSPACE, audited.ids["one"])}
-    assert found[0]["what"] in told.out
-    assert "BROKEN" in told.out
+    assert found[0]["what"] in text_result.out
+    assert "BROKEN" in text_result.out
 
 
-def test_an_intact_log_is_told_to_be_so(audited: Audited) -> None:
+def test_an_intact_log_is_reported_as_intact(audited: Audited) -> None:
     verdict = audited.wvsctl.json("audit", "verify")
     assert (verdict["intact"], verdict["events"], verdict["workspaces"]) == (True, 13, 2)
     assert "13 events in 2 chains, intact" in audited.wvsctl.ok("audit", "verify").out
-    assert "10 events in 1 chains, intact" in audited.wvsctl.ok("audit", "verify", "one").out
+    assert "10 events in 1 chain, intact" in audited.wvsctl.ok("audit", "verify", "one").out
 
 
-def exported(audited: Audited, path: Path, *options: str) -> Path:
+def export(audited: Audited, path: Path, *options: str) -> Path:
     audited.wvsctl.ok("audit", "export", "-o", str(path), *options)
     return path
 
 
-def rewritten(audited: Audited) -> list[str]:
-    """Event 4 with another actor, and every later hash and the head to fit: a chain that is intact in itself."""
+def rewrite_statements(audited: Audited) -> list[str]:
+    """Statements that change the actor of event 4 and recompute all later hashes and the head: the chain is intact."""
     with psycopg.connect(audited.database_url, autocommit=True) as connection:
         rows = connection.execute(
             "SELECT originator_version, topic, state FROM wvs.events WHERE originator_id = %s ORDER BY 1",
@@ -232,10 +235,10 @@ def rewritten(audited: Audited) -> list[str]:
     ]
 
 
-def test_a_wholly_rewritten_chain_is_found_by_heads_kept_elsewhere(audited: Audited, tmp_path: Path) -> None:
-    kept = exported(audited, tmp_path / "kept.jsonl")
-    assert "compared with 13 kept events" in audited.wvsctl.ok("audit", "verify", "--against", str(kept)).out
-    with audited.tampered(*rewritten(audited)):
+def test_an_export_reveals_a_rewritten_chain(audited: Audited, tmp_path: Path) -> None:
+    kept = export(audited, tmp_path / "kept.jsonl")
+    assert "compared with 13 events of the export" in audited.wvsctl.ok("audit", "verify", "--against", str(kept)).out
+    with audited.tampered(*rewrite_statements(audited)):
         assert audited.wvsctl("audit", "verify").code == 0
         for chosen in ((), ("one",)):
             result = audited.wvsctl("--json", "audit", "verify", *chosen, "--against", str(kept))
@@ -244,8 +247,8 @@ def test_a_wholly_rewritten_chain_is_found_by_heads_kept_elsewhere(audited: Audi
             assert "rewritten" in result.document["faults"][0]["what"]
 
 
-def test_a_tail_cut_off_with_its_head_is_found_by_heads_kept_elsewhere(audited: Audited, tmp_path: Path) -> None:
-    kept = exported(audited, tmp_path / "kept.jsonl")
+def test_an_export_reveals_events_that_were_cut_off_with_their_head(audited: Audited, tmp_path: Path) -> None:
+    kept = export(audited, tmp_path / "kept.jsonl")
     cut = (
         "DELETE FROM wvs.events WHERE originator_id = $one AND originator_version > 7",
         """UPDATE wvs.streams s SET version = 7, hash = e.hash FROM wvs.events e
@@ -258,8 +261,8 @@ def test_a_tail_cut_off_with_its_head_is_found_by_heads_kept_elsewhere(audited: 
     assert [(fault["version"], "events 8 to 10" in fault["what"]) for fault in result.document["faults"]] == [(8, True)]
 
 
-def test_a_workspace_without_any_trace_left_is_found_by_heads_kept_elsewhere(audited: Audited, tmp_path: Path) -> None:
-    kept = exported(audited, tmp_path / "kept.jsonl")
+def test_an_export_reveals_a_workspace_that_was_removed_completely(audited: Audited, tmp_path: Path) -> None:
+    kept = export(audited, tmp_path / "kept.jsonl")
     gone = [f"DELETE FROM wvs.{table} WHERE {key} = $two" for table, key in
             (("events", "originator_id"), ("streams", "workspace_id"), ("workspaces", "id"))]  # fmt: skip
     with audited.tampered(*gone):
@@ -269,28 +272,28 @@ def test_a_workspace_without_any_trace_left_is_found_by_heads_kept_elsewhere(aud
     assert result.document["faults"][0]["workspace_id"] == format_id(WORKSPACE, audited.ids["two"])
 
 
-def edited_line(lines: list[str], number: int, change: Callable[[dict[str, Any]], None]) -> list[str]:
+def edit_line(lines: list[str], number: int, change: Callable[[dict[str, Any]], None]) -> list[str]:
     document = json.loads(lines[number])
     change(document)
     return [*lines[:number], json.dumps(document, separators=(",", ":")), *lines[number + 1 :]]
 
 
 def with_new_digest(lines: list[str]) -> list[str]:
-    """The lines with a last one to fit, as a forger would write it."""
+    """The lines with a matching trailer, as a forger would write it."""
     digest = sha256("".join(f"{line}\n" for line in lines[:-1]).encode()).hexdigest()
-    return edited_line(lines, len(lines) - 1, lambda it: it["end"].update(sha256=digest))
+    return edit_line(lines, len(lines) - 1, lambda it: it["end"].update(sha256=digest))
 
 
-def checked(path: Path, lines: list[str], *options: str) -> Result:
-    """The verdict on these lines, by a console that can reach no service."""
+def verify_lines(path: Path, lines: list[str], *options: str) -> Result:
+    """Verifies these lines with a console that can reach no service."""
     path.write_text("".join(f"{line}\n" for line in lines))
     return Wvsctl("http://127.0.0.1:1")("--json", "audit", "verify", "--file", str(path), *options)
 
 
-def test_an_export_proves_itself_without_service_and_database(audited: Audited, tmp_path: Path) -> None:
-    lines = exported(audited, tmp_path / "all.jsonl").read_text().splitlines()
+def test_an_export_is_verified_without_service_and_database(audited: Audited, tmp_path: Path) -> None:
+    lines = export(audited, tmp_path / "all.jsonl").read_text().splitlines()
     assert len(lines) == 1 + 13 + 2 + 1
-    verdict = checked(tmp_path / "copy", lines)
+    verdict = verify_lines(tmp_path / "copy", lines)
     assert (verdict.code, verdict.document["events"], verdict.document["faults"]) == (0, 13, [])
     third = next(n for n, line in enumerate(lines) if '"version":3,' in line)
     name = json.loads(lines[third])["event"]["workspace_id"]
@@ -298,38 +301,38 @@ def test_an_export_proves_itself_without_service_and_database(audited: Audited, 
     def another_actor(document: dict[str, Any]) -> None:
         document["event"]["actor"] = "nobody"
 
-    for forged in (edited_line(lines, third, another_actor), with_new_digest(edited_line(lines, third, another_actor))):
-        faults = checked(tmp_path / "copy", forged).document["faults"]
+    for forged in (edit_line(lines, third, another_actor), with_new_digest(edit_line(lines, third, another_actor))):
+        faults = verify_lines(tmp_path / "copy", forged).document["faults"]
         assert (name, 3) in {(fault["workspace_id"], fault["version"]) for fault in faults}
     for forged, text in (
-        ([*lines[:third], *lines[third + 1 :]], "cut or added"),
+        ([*lines[:third], *lines[third + 1 :]], "removed or added"),
         (lines[:-1], "cut off"),
-        ([*lines, lines[3]], "behind the end"),
+        ([*lines, lines[3]], "after the end"),
         ([*lines[:3], "{}", *lines[3:]], "cannot be read"),
         ([*lines[:3], lines[3][:-9], *lines[4:]], "cannot be read"),
         (with_new_digest([*lines[:-3], *lines[-2:]]), "has no head"),
     ):
-        result = checked(tmp_path / "copy", forged)
+        result = verify_lines(tmp_path / "copy", forged)
         assert result.code == 1
         assert any(text in fault["what"] for fault in result.document["faults"]), (text, result.document)
 
 
-def test_a_signed_export_is_only_believed_with_its_key(audited: Audited, tmp_path: Path) -> None:
+def test_a_signature_is_valid_only_for_its_key(audited: Audited, tmp_path: Path) -> None:
     for name, content in (("key", "correct horse battery staple\n"), ("other", "x" * 16), ("short", "x" * 15)):
         (tmp_path / name).write_text(content)
-    lines = exported(audited, tmp_path / "s.jsonl", "--sign-key", str(tmp_path / "key")).read_text().splitlines()
-    assert checked(tmp_path / "copy", lines, "--sign-key", str(tmp_path / "key")).code == 0
-    assert checked(tmp_path / "copy", lines).code == 0
-    other = checked(tmp_path / "copy", lines, "--sign-key", str(tmp_path / "other"))
+    lines = export(audited, tmp_path / "s.jsonl", "--sign-key", str(tmp_path / "key")).read_text().splitlines()
+    assert verify_lines(tmp_path / "copy", lines, "--sign-key", str(tmp_path / "key")).code == 0
+    assert verify_lines(tmp_path / "copy", lines).code == 0
+    other = verify_lines(tmp_path / "copy", lines, "--sign-key", str(tmp_path / "other"))
     assert (other.code, "signature" in other.document["faults"][0]["what"]) == (1, True)
-    unsigned = exported(audited, tmp_path / "u.jsonl").read_text().splitlines()
-    assert checked(tmp_path / "copy", unsigned, "--sign-key", str(tmp_path / "key")).code == 1
-    assert checked(tmp_path / "copy", lines, "--sign-key", str(tmp_path / "short")).code == 2
+    unsigned = export(audited, tmp_path / "u.jsonl").read_text().splitlines()
+    assert verify_lines(tmp_path / "copy", unsigned, "--sign-key", str(tmp_path / "key")).code == 1
+    assert verify_lines(tmp_path / "copy", lines, "--sign-key", str(tmp_path / "short")).code == 2
 
 
-def test_what_is_no_export_is_refused_as_usage(audited: Audited, tmp_path: Path) -> None:
-    assert checked(tmp_path / "copy", ['{"items":[]}']).code == 2
-    assert checked(tmp_path / "copy", []).code == 2
+def test_a_file_that_is_not_an_export_is_a_usage_error(audited: Audited, tmp_path: Path) -> None:
+    assert verify_lines(tmp_path / "copy", ['{"items":[]}']).code == 2
+    assert verify_lines(tmp_path / "copy", []).code == 2
     assert audited.wvsctl("audit", "verify", "--file", str(tmp_path / "none")).code == 1
     assert audited.wvsctl("audit", "verify", "one", "--file", str(tmp_path / "copy")).code == 2
     assert audited.wvsctl("audit", "verify", "--sign-key", str(tmp_path / "copy")).code == 2
@@ -337,19 +340,19 @@ def test_what_is_no_export_is_refused_as_usage(audited: Audited, tmp_path: Path)
     assert audited.wvsctl("audit", "verify", "none").code == 3
 
 
-def test_an_export_that_is_broken_itself_is_nothing_to_compare_with(audited: Audited, tmp_path: Path) -> None:
-    lines = exported(audited, tmp_path / "all.jsonl").read_text().splitlines()
+def test_a_broken_export_is_not_used_for_a_comparison(audited: Audited, tmp_path: Path) -> None:
+    lines = export(audited, tmp_path / "all.jsonl").read_text().splitlines()
     (tmp_path / "copy").write_text("\n".join(lines[:-1]))
     result = audited.wvsctl("audit", "verify", "--against", str(tmp_path / "copy"))
     assert result.code == 1
-    assert "not intact itself" in result.err
+    assert "itself not intact" in result.err
 
 
-def test_the_log_says_who_did_what_and_why_from_which_request(audited: Audited) -> None:
+def test_the_log_shows_who_did_what_and_why_and_the_request(audited: Audited) -> None:
     everything = audited.wvsctl.ok("audit", "log").out
     assert everything.count("tester") == 13
-    told = audited.wvsctl.ok("audit", "log", "one", "--type", "workspace.disabled.v1", "--since", "1h").out
-    assert re.search(r"tester +disabled the workspace: over .*req-1", told)
+    out = audited.wvsctl.ok("audit", "log", "one", "--type", "workspace.disabled.v1", "--since", "1h").out
+    assert re.search(r"tester +disabled the workspace: over .*req-1", out)
     assert len(audited.wvsctl.json("audit", "log", "--by", "nobody")["items"]) == 0
     task = audited.wvsctl.json("audit", "log", "one", "--type", "task.cancelled.v1")["items"][0]["data"]["task_id"]
     of_task = audited.wvsctl.json("audit", "log", "--task", task)["items"]
@@ -366,19 +369,19 @@ def test_the_log_says_who_did_what_and_why_from_which_request(audited: Audited) 
 
 
 def test_one_event_is_shown_with_its_request_and_its_result(audited: Audited) -> None:
-    told = audited.wvsctl.ok("audit", "show", "one", "4").out
-    for text in ("snapshot.requested.v1", "nobody has verified it", "req-1", "snapshot_create cancelled"):
-        assert text in told
+    out = audited.wvsctl.ok("audit", "show", "one", "4").out
+    for text in ("snapshot.requested.v1", "not verified", "req-1", "snapshot_create cancelled"):
+        assert text in out
     assert audited.wvsctl.json("audit", "show", "one", "9")["data"] == {"reason": "over"}
     assert audited.wvsctl("audit", "show", "one", "11").code == 3
 
 
-def test_a_workspace_is_shown_as_it_was(audited: Audited) -> None:
-    told = audited.wvsctl.ok("audit", "at", "one", "--version", "4").out
-    assert re.search(r"as of +event 4 of 10", told)
-    assert re.search(r"state +active", told)
-    assert re.search(r"snap_\S+ +creating", told)
-    assert re.search(r"task_\S+ +snapshot_create +queued", told)
+def test_a_workspace_is_shown_at_an_earlier_version(audited: Audited) -> None:
+    out = audited.wvsctl.ok("audit", "at", "one", "--version", "4").out
+    assert re.search(r"as of +event 4 of 10", out)
+    assert re.search(r"state +active", out)
+    assert re.search(r"snap_\S+ +creating", out)
+    assert re.search(r"task_\S+ +snapshot_create +queued", out)
     assert audited.wvsctl.json("audit", "at", "one", "--time", "0s")["version"] == 10
     assert audited.wvsctl("audit", "at", "one", "--time", "1h").code == 3
     assert audited.wvsctl("audit", "at", "one", "--version", "11").code == 3

@@ -3,7 +3,7 @@ from pathlib import Path
 from tests.integration.wvsctl.consoles import Wvsctl
 
 
-def test_set_brings_the_content_back_and_moves_epoch_and_etag(
+def test_set_restores_the_content_and_advances_epoch_and_etag(
     wvsctl: Wvsctl, workspace: str, live: Path, snapshot: str
 ) -> None:
     (live / "a").write_text("spoiled")
@@ -18,25 +18,25 @@ def test_set_brings_the_content_back_and_moves_epoch_and_etag(
     assert f'etag     "{before["epoch"] + 1}"' in shown
 
 
-def test_set_answers_json_with_both_parts_final(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
+def test_set_prints_json_with_both_parts_final(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
     document = wvsctl.json("current", "set", workspace, snapshot)
     assert document["current"]["snapshot_id"] == snapshot
     assert document["task"]["state"] == "succeeded"
     assert not document["task"]["noop"]
 
 
-def test_set_to_what_is_current_says_that_nothing_was_done(
+def test_set_to_the_current_snapshot_does_nothing_and_reports_it(
     wvsctl: Wvsctl, workspace: str, live: Path, snapshot: str
 ) -> None:
     wvsctl.ok("current", "set", workspace, snapshot)
     (live / "kept").touch()
     result = wvsctl.ok("current", "set", workspace, snapshot)
-    assert "nothing had to be done" in result.err
+    assert "nothing to do" in result.err
     assert (live / "kept").exists()
     assert wvsctl.json("current", "set", workspace, snapshot)["task"]["noop"]
 
 
-def test_reset_needs_yes_without_a_terminal_and_makes_the_tree_afresh(
+def test_reset_needs_yes_without_a_terminal_and_replaces_the_tree(
     wvsctl: Wvsctl, workspace: str, live: Path, snapshot: str
 ) -> None:
     wvsctl.ok("current", "set", workspace, snapshot)
@@ -48,7 +48,7 @@ def test_reset_needs_yes_without_a_terminal_and_makes_the_tree_afresh(
     assert not (live / "spoiled").exists()
 
 
-def test_if_match_holds_for_the_etag_shown_and_for_no_other(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
+def test_if_match_accepts_only_the_etag_that_get_shows(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
     etag = wvsctl.ok("current", "get", workspace).out.split("etag")[1].strip()
     stale = wvsctl("current", "set", workspace, snapshot, "--if-match", "99")
     assert stale.code == 5

@@ -1,4 +1,4 @@
-"""The demo: comes out as told, leaves nothing behind, and says so when something is not as told."""
+"""The demo: every check passes, it leaves nothing behind, and it fails if a check fails."""
 
 import os
 import signal
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from wvs.cli.wvsctl.demo import performance
-from wvs.cli.wvsctl.demo.service import is_gone
-from wvs.cli.wvsctl.demo.story import STEPS, Story, create
+from wvs.cli.wvsctl.demo import run
+from wvs.cli.wvsctl.demo.service import has_ended
+from wvs.cli.wvsctl.demo.walkthrough import STEPS, Walkthrough, create_workspace
 
 
 def _start(scratch: Path) -> subprocess.Popen[str]:
@@ -35,11 +35,11 @@ def _processes_below(directory: Path) -> Iterator[int]:
 
 
 @pytest.mark.timeout(300)
-def test_the_whole_story_comes_out_as_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_every_check_of_the_demo_passes_and_it_leaves_nothing_behind(tmp_path: Path) -> None:
     demo = _start(tmp_path)
     out, _ = demo.communicate()
     assert demo.returncode == 0, out
-    assert out.splitlines()[-1].startswith("All as told")
+    assert "\nEvery check passed, in " in out
     for number in range(1, len(STEPS) + 3):
         assert f"\n{number:2}  " in out
     assert list(tmp_path.iterdir()) == []
@@ -47,30 +47,30 @@ def test_the_whole_story_comes_out_as_told_and_leaves_nothing_behind(tmp_path: P
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_whoever_ends_it_early_finds_nothing_left(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     demo = _start(tmp_path)
     assert demo.stdout is not None
-    next(line for line in demo.stdout if "A workspace is made" in line)
+    next(line for line in demo.stdout if "Create a workspace" in line)
     pids = list(_processes_below(tmp_path))
     assert pids
     demo.send_signal(sent)
     out, _ = demo.communicate(timeout=60)
     assert demo.returncode == code, out
-    assert all(map(is_gone, pids))
+    assert all(map(has_ended, pids))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_step_that_is_not_as_told_ends_it_with_1(
+def test_a_failed_check_ends_the_demo_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def a_lie(story: Story) -> None:
-        story.stage.wvsctl("snapshot", "drop", "demo", "snap_00000000000000000000000000", "--yes")
+    def drop_an_unknown_snapshot(walkthrough: Walkthrough) -> None:
+        walkthrough.demo.wvsctl("snapshot", "drop", "demo", "snap_00000000000000000000000000", "--yes")
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(performance, "STEPS", (create, a_lie))
-    assert performance.perform() == 1
-    told = capsys.readouterr().out
-    assert "NOT AS TOLD  exit code 0: no, instead 3" in told
-    assert "the end of the service's log" in told
+    monkeypatch.setattr(run, "STEPS", (create_workspace, drop_an_unknown_snapshot))
+    assert run.run_demo() == 1
+    out = capsys.readouterr().out
+    assert "THE DEMO FAILED  exit code 0 expected, but wvsctl exited with 3" in out
+    assert "the end of the service's log" in out
     assert list(tmp_path.iterdir()) == []

@@ -1,18 +1,18 @@
-"""Repeating safely: the same key, told or given."""
+"""Safe repetition: an operation runs once per idempotency key."""
 
 from collections.abc import Callable
 
 from tests.integration.wvsctl.consoles import Wvsctl
 
 
-def test_the_key_that_was_told_repeats_the_operation_without_doing_it_twice(
+def test_a_repetition_with_the_printed_key_runs_nothing_a_second_time(
     wvsctl: Wvsctl, workspace: str, snapshot: str
 ) -> None:
     first = wvsctl("snapshot", "create", workspace, "--json")
     key = first.err.splitlines()[0].removeprefix("idempotency key: ")
     again = wvsctl("snapshot", "create", workspace, "--json", "--idempotency-key", key)
     assert again.document["snapshot"]["id"] == first.document["snapshot"]["id"]
-    assert "done once" in again.err
+    assert "it ran once" in again.err
     assert "idempotency key:" not in again.err
     assert len(wvsctl.json("snapshot", "list", workspace)["items"]) == 2
 
@@ -25,6 +25,6 @@ def test_a_key_of_another_request_is_a_conflict(wvsctl: Wvsctl, workspace: str, 
     assert "IDEMPOTENCY_KEY_REUSED" in result.err
 
 
-def test_a_key_that_the_api_does_not_take_is_a_usage_error(wvsctl: Wvsctl, name: Callable[[], str]) -> None:
+def test_an_invalid_key_is_a_usage_error(wvsctl: Wvsctl, name: Callable[[], str]) -> None:
     assert wvsctl("workspace", "create", name(), "--idempotency-key", "k" * 256).code == 2
     assert wvsctl("workspace", "create", name(), "--idempotency-key", "").code == 2

@@ -24,7 +24,7 @@ def test_the_exit_code_reaches_the_shell(wvsctl: Wvsctl, workspace: str) -> None
         assert process.returncode == code, arguments
 
 
-def test_no_service_is_a_failure_that_names_the_url_and_wvs_up() -> None:
+def test_without_a_service_the_failure_names_the_url_and_wvs_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     for arguments in (("workspace", "list"), ("workspace", "create", "w")):
@@ -34,20 +34,20 @@ def test_no_service_is_a_failure_that_names_the_url_and_wvs_up() -> None:
         assert "wvs up" in result.err
 
 
-def test_a_url_that_leads_into_the_api_but_not_to_its_root_is_a_failure(wvsctl: Wvsctl) -> None:
+def test_a_url_below_the_root_of_the_api_is_a_failure(wvsctl: Wvsctl) -> None:
     result = Wvsctl(wvsctl.url + "/wrong")("workspace", "list")
     assert result.code == 1
     assert "ROUTE_NOT_FOUND" in result.err
 
 
-def test_a_host_that_the_service_does_not_go_by_is_told(wvsctl: Wvsctl) -> None:
+def test_a_host_that_the_service_does_not_accept_is_reported(wvsctl: Wvsctl) -> None:
     port = wvsctl.url.rsplit(":", 1)[1]
     result = Wvsctl(f"http://127.1:{port}")("workspace", "list")
     assert result.code == 2
     assert "Host" in result.err
 
 
-def test_a_reader_that_has_seen_enough_ends_the_program_quietly(wvsctl: Wvsctl, workspace: str) -> None:
+def test_a_closed_pipe_ends_the_program_quietly(wvsctl: Wvsctl, workspace: str) -> None:
     process = wvsctl.start("task", "list", "--all", "--limit", "1", "--json")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -58,7 +58,7 @@ def test_a_reader_that_has_seen_enough_ends_the_program_quietly(wvsctl: Wvsctl, 
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_a_script_that_its_shell_accepts(wvsctl: Wvsctl, shell: str) -> None:
+def test_the_shell_accepts_its_completion_script(wvsctl: Wvsctl, shell: str) -> None:
     script = wvsctl.ok("completion", shell).out
     assert "workspace" in script
     assert "retry-init" in script
@@ -67,7 +67,7 @@ def test_completion_is_a_script_that_its_shell_accepts(wvsctl: Wvsctl, shell: st
         assert checked.returncode == 0, checked.stderr
 
 
-def test_bash_completes_commands_options_and_what_the_service_knows(
+def test_bash_completes_commands_options_names_and_ids(
     wvsctl: Wvsctl, workspace: str, snapshot: str, tmp_path: Path
 ) -> None:
     script = wvsctl.ok("completion", "bash").out
@@ -76,7 +76,7 @@ def test_bash_completes_commands_options_and_what_the_service_knows(
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wvs.cli.wvsctl "$@"\n')
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "WVS_URL": wvsctl.url}
-    for words, expected in (
+    for line, expected in (
         (["wvsctl", ""], {"workspace", "snapshot", "current", "task", "completion"}),
         (["wvsctl", "snapshot", ""], {"create", "list", "get", "drop"}),
         (["wvsctl", "task", "list", "--st"], {"--state"}),
@@ -84,7 +84,7 @@ def test_bash_completes_commands_options_and_what_the_service_knows(
         (["wvsctl", "snapshot", "get", workspace, ""], {snapshot}),
         (["wvsctl", "task", "get", "task_"], {task}),
     ):
-        code = f"{script}\nCOMP_WORDS=({' '.join(word or chr(39) * 2 for word in words)})\n"
-        code += f"COMP_CWORD={len(words) - 1}\n_wvsctl\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+        code = f"{script}\nCOMP_WORDS=({' '.join(word or chr(39) * 2 for word in line)})\n"
+        code += f"COMP_CWORD={len(line) - 1}\n_wvsctl\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
         result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env=environment)
-        assert expected <= set(result.stdout.split()), (words, result)
+        assert expected <= set(result.stdout.split()), (line, result)

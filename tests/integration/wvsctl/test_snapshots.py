@@ -4,13 +4,13 @@ from pathlib import Path
 from tests.integration.wvsctl.consoles import Wvsctl
 
 
-def test_create_shows_the_proof_in_words(wvsctl: Wvsctl, workspace: str, live: Path) -> None:
+def test_create_explains_the_proof(wvsctl: Wvsctl, workspace: str, live: Path) -> None:
     (live / "a").write_bytes(b"x" * 2048)
     out = wvsctl.ok("snapshot", "create", workspace, "--message", "before lunch").out
     assert "message    before lunch" in out
-    assert "content    1 files, 2.0 KiB" in out
-    assert "proof      frozen by freeze 1; no agents were registered: proven by the stamps alone" in out
-    assert "nothing wrote while it was cloned: the stamps before and after are equal" in out
+    assert "content    1 file, 2.0 KiB" in out
+    assert "proof      freeze 1: no agent was registered, so the stamps alone are the proof" in out
+    assert "no process wrote during the clone: the stamps before and after are equal" in out
     assert "engine copy; frozen at 20" in out
 
 
@@ -27,7 +27,7 @@ def test_list_filters_by_label_and_state(wvsctl: Wvsctl, workspace: str, snapsho
     assert [item["id"] for item in only["items"]] == [snapshot]
 
 
-def test_a_snapshot_that_is_not_there_is_not_found(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
+def test_an_unknown_snapshot_is_not_found(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
     assert wvsctl("snapshot", "get", workspace, "snap_00000000000000000000000000").code == 3
     assert wvsctl("snapshot", "drop", workspace, "nonsense", "--yes").code == 3
     assert wvsctl("snapshot", "get", workspace, f"../{snapshot}").code == 2
@@ -40,7 +40,7 @@ def test_drop_needs_yes_without_a_terminal(wvsctl: Wvsctl, workspace: str, snaps
     assert wvsctl.json("snapshot", "get", workspace, snapshot)["state"] == "ready"
 
 
-def test_drop_removes_and_the_dropped_one_can_still_be_looked_at(
+def test_a_dropped_snapshot_has_no_directory_and_can_still_be_shown(
     wvsctl: Wvsctl, workspace: str, live: Path, snapshot: str
 ) -> None:
     trees = live.resolve().parents[1]
@@ -66,7 +66,7 @@ def test_a_snapshot_in_use_is_not_dropped_and_every_blocker_is_named(
     ]
 
 
-def test_a_failed_task_exits_6_with_its_error_and_the_ways_on(wvsctl: Wvsctl, workspace: str, live: Path) -> None:
+def test_a_failed_task_exits_6_with_its_error_and_the_next_steps(wvsctl: Wvsctl, workspace: str, live: Path) -> None:
     shutil.rmtree(live.resolve())
     result = wvsctl("snapshot", "create", workspace, "--json")
     assert result.code == 6
@@ -83,7 +83,7 @@ def test_a_failed_task_exits_6_with_its_error_and_the_ways_on(wvsctl: Wvsctl, wo
     assert wvsctl("task", "retry", task).code == 5
 
 
-def test_a_label_that_is_none_is_a_usage_error_before_anything_is_sent(wvsctl: Wvsctl, workspace: str) -> None:
+def test_an_invalid_label_is_a_usage_error_and_nothing_is_sent(wvsctl: Wvsctl, workspace: str) -> None:
     for labels in (["--label", "x"], ["--label", "=x"], ["--label", "a=1", "--label", "a=2"]):
         result = wvsctl("snapshot", "create", workspace, *labels)
         assert result.code == 2, result

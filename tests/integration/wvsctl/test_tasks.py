@@ -10,7 +10,7 @@ def test_list_filters_by_workspace_state_and_kind(wvsctl: Wvsctl, workspace: str
     assert wvsctl.json("task", "list", "--workspace", workspace, "--state", "failed")["items"] == []
 
 
-def test_get_prints_the_apis_json_byte_for_byte_and_a_description_for_people(wvsctl: Wvsctl, workspace: str) -> None:
+def test_get_prints_the_apis_json_byte_for_byte_or_one_line_per_field(wvsctl: Wvsctl, workspace: str) -> None:
     task = wvsctl.json("task", "list", "--workspace", workspace)["items"][0]["id"]
     assert wvsctl.ok("task", "get", task, "--json").out.encode() == wvsctl.raw(f"/v1/tasks/{task}") + b"\n"
     out = wvsctl.ok("task", "get", task).out
@@ -19,7 +19,7 @@ def test_get_prints_the_apis_json_byte_for_byte_and_a_description_for_people(wvs
     assert "attempt    1 of 3" in out
 
 
-def test_wait_for_a_task_that_is_over_returns_at_once(wvsctl: Wvsctl, workspace: str) -> None:
+def test_wait_for_a_final_task_returns_at_once(wvsctl: Wvsctl, workspace: str) -> None:
     task = wvsctl.json("task", "list", "--workspace", workspace)["items"][0]["id"]
     assert wvsctl.json("task", "wait", task)["state"] == "succeeded"
     assert wvsctl("task", "wait", task, "--no-wait").code == 2

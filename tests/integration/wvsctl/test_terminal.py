@@ -15,7 +15,7 @@ from msgspec import Struct
 from tests.integration.wvsctl.consoles import Wvsctl, working
 
 
-class Shown(Struct, frozen=True):
+class TerminalResult(Struct, frozen=True):
     code: int
     raw: str
 
@@ -24,8 +24,8 @@ class Shown(Struct, frozen=True):
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.raw).replace("\r\n", "\n")
 
 
-def on_terminal(wvsctl: Wvsctl, *arguments: str, typed: Sequence[tuple[str, bytes]] = ()) -> Shown:
-    """Runs the console on a terminal of 120 columns and types each answer when its prompt is there."""
+def run_on_terminal(wvsctl: Wvsctl, *arguments: str, typed: Sequence[tuple[str, bytes]] = ()) -> TerminalResult:
+    """Runs the console on a terminal of 120 columns and types each answer when its prompt appears."""
     ours, theirs = pty.openpty()
     ioctl(theirs, TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
@@ -45,37 +45,37 @@ def on_terminal(wvsctl: Wvsctl, *arguments: str, typed: Sequence[tuple[str, byte
             seen += chunk
             if waiting and waiting[0][0].encode() in seen:
                 os.write(ours, waiting.pop(0)[1])
-    except OSError:  # EIO: the console has gone
+    except OSError:  # EIO: the console has ended
         pass
     finally:
         os.close(ours)
-    return Shown(child.wait(30), seen.decode())
+    return TerminalResult(child.wait(30), seen.decode())
 
 
 def test_a_list_is_a_table_with_colours(wvsctl: Wvsctl, workspace: str) -> None:
-    shown = on_terminal(wvsctl, "workspace", "list", "--name", workspace)
+    shown = run_on_terminal(wvsctl, "workspace", "list", "--name", workspace)
     assert "\x1b[32mactive\x1b[0m" in shown.raw
     assert shown.text.splitlines()[0].split()[:3] == ["NAME", "ID", "STATE"]
 
 
 def test_json_on_a_terminal_is_the_same_json(wvsctl: Wvsctl, workspace: str) -> None:
-    shown = on_terminal(wvsctl, "workspace", "get", workspace, "--json")
+    shown = run_on_terminal(wvsctl, "workspace", "get", workspace, "--json")
     assert shown.text.encode() == wvsctl.raw(f"/v1/workspaces/{workspace}") + b"\n"
 
 
-def test_a_drop_asks_and_only_yes_drops(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
+def test_a_drop_needs_the_answer_yes(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:
     for typed in (b"n\n", b"\n", b"\x04"):
-        shown = on_terminal(wvsctl, "snapshot", "drop", workspace, snapshot, typed=[("[y/N]", typed)])
+        shown = run_on_terminal(wvsctl, "snapshot", "drop", workspace, snapshot, typed=[("[y/N]", typed)])
         assert shown.code == 1, shown
-        assert "nothing was done" in shown.text
+        assert "nothing was changed" in shown.text
     assert wvsctl.json("snapshot", "get", workspace, snapshot)["state"] == "ready"
-    shown = on_terminal(wvsctl, "snapshot", "drop", workspace, snapshot, typed=[("[y/N]", b"y\n")])
+    shown = run_on_terminal(wvsctl, "snapshot", "drop", workspace, snapshot, typed=[("[y/N]", b"y\n")])
     assert shown.code == 0
     assert "state      dropped" in shown.text
 
 
-def test_ctrl_c_at_a_question_exits_130_and_nothing_was_done(wvsctl: Wvsctl, workspace: str) -> None:
-    shown = on_terminal(wvsctl, "workspace", "disable", workspace, typed=[("[y/N]", b"\x03")])
+def test_ctrl_c_at_a_question_exits_130_and_changes_nothing(wvsctl: Wvsctl, workspace: str) -> None:
+    shown = run_on_terminal(wvsctl, "workspace", "disable", workspace, typed=[("[y/N]", b"\x03")])
     assert shown.code == 130
     assert wvsctl.json("workspace", "get", workspace)["state"] == "active"
 
@@ -83,17 +83,17 @@ def test_ctrl_c_at_a_question_exits_130_and_nothing_was_done(wvsctl: Wvsctl, wor
 def test_a_bar_is_drawn_while_a_task_waits_and_ctrl_c_restores_the_terminal(
     idle: Wvsctl, queued: tuple[str, str]
 ) -> None:
-    shown = on_terminal(idle, "task", "wait", queued[1], typed=[("workspace_init: queued", b"\x03")])
+    shown = run_on_terminal(idle, "task", "wait", queued[1], typed=[("workspace_init: queued", b"\x03")])
     assert shown.code == 130
     assert "━" in shown.text
-    assert "goes on without this console" in shown.text
+    assert "continues without this console" in shown.text
     assert shown.raw.rindex("\x1b[?25h") > shown.raw.rindex("\x1b[?25l"), "the cursor stays hidden"
 
 
-def test_a_bar_gives_way_to_the_result(
+def test_the_result_replaces_the_bar(
     idle: Wvsctl, idle_environment: dict[str, str], queued: tuple[str, str], tmp_path: Path
 ) -> None:
     with working(idle_environment, tmp_path / "executor.log"):
-        shown = on_terminal(idle, "task", "wait", queued[1])
+        shown = run_on_terminal(idle, "task", "wait", queued[1])
     assert shown.code == 0
     assert "state      succeeded" in shown.text

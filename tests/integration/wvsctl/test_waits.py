@@ -1,4 +1,4 @@
-"""Tasks that stay queued because nobody works: waiting, not waiting, giving up, and what follows."""
+"""Tasks that stay queued because no executor runs: wait, do not wait, cancel, retry."""
 
 import contextlib
 import signal
@@ -14,7 +14,7 @@ from wvs.cli.wvsctl.api.client import Client, path_of
 from wvs.cli.wvsctl.api.transport import Transport
 
 
-def test_no_wait_returns_at_once_and_tells_how_to_wait(idle: Wvsctl, name: Callable[[], str]) -> None:
+def test_no_wait_returns_at_once_and_prints_the_wait_command(idle: Wvsctl, name: Callable[[], str]) -> None:
     given = name()
     result = idle.ok("workspace", "create", given, "--no-wait")
     assert "state      initializing" in result.out
@@ -23,7 +23,7 @@ def test_no_wait_returns_at_once_and_tells_how_to_wait(idle: Wvsctl, name: Calla
     assert idle.json("workspace", "create", name(), "--no-wait")["task"]["state"] == "queued"
 
 
-def test_a_wait_that_is_over_exits_7_and_the_task_goes_on(
+def test_an_expired_wait_exits_7_and_the_task_continues(
     idle: Wvsctl, idle_environment: dict[str, str], name: Callable[[], str], tmp_path: Path
 ) -> None:
     given = name()
@@ -31,7 +31,7 @@ def test_a_wait_that_is_over_exits_7_and_the_task_goes_on(
     result = idle("workspace", "create", given, "--wait-timeout", "1.5", "--json")
     assert result.code == 7
     assert 1.4 < time.monotonic() - began < 6
-    assert "goes on without this console" in result.err
+    assert "continues without this console" in result.err
     assert result.out == ""
     task = idle.json("task", "list", "--workspace", given, "--state", "queued")["items"][0]["id"]
     assert f"wvsctl task get {task}" in result.err
@@ -41,7 +41,7 @@ def test_a_wait_that_is_over_exits_7_and_the_task_goes_on(
     assert "state      succeeded" in waited.out
 
 
-def test_a_wait_outlives_a_restart_of_the_api(
+def test_a_wait_survives_a_restart_of_the_api(
     idle: Wvsctl, idle_environment: dict[str, str], queued: tuple[str, str], tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -50,7 +50,7 @@ def test_a_wait_outlives_a_restart_of_the_api(
     with serving("api", "--port", port, environment=idle_environment, log=tmp_path / "first.log") as url:
         console = Wvsctl(url).start("task", "wait", task)
         _read_until(console, task)
-    _read_until(console, "the task goes on, trying again")
+    _read_until(console, "the task continues; retrying")
     with (
         serving("api", "--port", port, environment=idle_environment, log=tmp_path / "second.log"),
         working(idle_environment, tmp_path / "executor.log"),
@@ -60,7 +60,9 @@ def test_a_wait_outlives_a_restart_of_the_api(
     assert "state      succeeded" in out
 
 
-def test_ctrl_c_while_waiting_exits_130_and_names_the_task_that_goes_on(idle: Wvsctl, queued: tuple[str, str]) -> None:
+def test_ctrl_c_during_a_wait_exits_130_and_names_the_task_that_continues(
+    idle: Wvsctl, queued: tuple[str, str]
+) -> None:
     _, task = queued
     console = idle.start("task", "wait", task)
     _read_until(console, task)
@@ -68,16 +70,14 @@ def test_ctrl_c_while_waiting_exits_130_and_names_the_task_that_goes_on(idle: Wv
     out, err = console.communicate(timeout=20)
     assert console.returncode == 130
     assert out == ""
-    assert "goes on without this console" in err
+    assert "continues without this console" in err
     assert f"wvsctl task get {task}" in err
     assert idle.json("task", "get", task)["state"] == "queued"
 
 
-def test_ctrl_c_before_the_answer_names_the_key_that_tells_what_became_of_it(
-    idle: Wvsctl, name: Callable[[], str]
-) -> None:
+def test_ctrl_c_before_the_answer_names_the_key_for_a_repetition(idle: Wvsctl, name: Callable[[], str]) -> None:
     given = name()
-    with _deaf_server() as url:
+    with _silent_server() as url:
         console = Wvsctl(url).start("workspace", "create", given)
         key = _read_until(console, "idempotency key: ").split()[-1]
         time.sleep(0.2)
@@ -88,7 +88,7 @@ def test_ctrl_c_before_the_answer_names_the_key_that_tells_what_became_of_it(
 
 
 @contextlib.contextmanager
-def _deaf_server() -> Iterator[str]:
+def _silent_server() -> Iterator[str]:
     """Accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -99,10 +99,10 @@ def _read_until(console: subprocess.Popen[str], text: str) -> str:
     for line in console.stderr:
         if text in line:
             return line
-    raise AssertionError(f"the console ended without a word about {text}")
+    raise AssertionError(f"the console ended and printed no line with {text}")
 
 
-def test_cancel_of_a_queued_task_exits_0_and_whoever_waits_for_it_6(idle: Wvsctl, queued: tuple[str, str]) -> None:
+def test_cancel_of_a_queued_task_exits_0_and_a_wait_for_it_exits_6(idle: Wvsctl, queued: tuple[str, str]) -> None:
     given, task = queued
     waiting = idle.start("task", "wait", task)
     _read_until(waiting, task)
@@ -127,7 +127,7 @@ def test_a_full_queue_is_a_failure(
     given, task = queued
     with working(idle_environment, tmp_path / "executor.log"):
         idle.ok("task", "wait", task)
-    client = Client(Transport(idle.url), actor=None, say=print)
+    client = Client(Transport(idle.url), actor=None, notify=print)
     for number in range(100):
         client.write("POST", path_of("workspaces", given, "snapshots"), {}, key=f"{given}-{number}")
     result = idle("snapshot", "create", given, "--no-wait")

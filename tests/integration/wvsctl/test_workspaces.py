@@ -17,7 +17,7 @@ def test_create_waits_and_shows_the_active_workspace(wvsctl: Wvsctl, name: Calla
     assert "workspace_init succeeded" in result.err
 
 
-def test_create_answers_json_with_both_parts_final(wvsctl: Wvsctl, name: Callable[[], str]) -> None:
+def test_create_prints_json_with_both_parts_final(wvsctl: Wvsctl, name: Callable[[], str]) -> None:
     document = wvsctl.json("workspace", "create", name())
     assert list(document) == ["workspace", "task"]
     assert document["workspace"]["state"] == "active"
@@ -30,7 +30,7 @@ def test_get_prints_the_apis_json_byte_for_byte(wvsctl: Wvsctl, workspace: str) 
     assert wvsctl.ok("--json", "workspace", "get", result.document["id"]).out == result.out
 
 
-def test_list_filters_and_lines_up(wvsctl: Wvsctl, workspace: str) -> None:
+def test_list_filters_and_aligns_its_columns(wvsctl: Wvsctl, workspace: str) -> None:
     result = wvsctl.ok("workspace", "list", "--name", workspace, "--state", "active")
     header, row = result.out.splitlines()
     assert header.split() == ["NAME", "ID", "STATE", "CURRENT", "EPOCH", "CREATED", "LABELS"]
@@ -39,14 +39,14 @@ def test_list_filters_and_lines_up(wvsctl: Wvsctl, workspace: str) -> None:
     assert not wvsctl.json("workspace", "list", "--name", workspace, "--state", "init_failed")["items"]
 
 
-def test_list_follows_every_page_or_tells_how(wvsctl: Wvsctl, name: Callable[[], str]) -> None:
+def test_list_prints_every_page_or_the_cursor_of_the_next(wvsctl: Wvsctl, name: Callable[[], str]) -> None:
     made = [name() for _ in range(3)]
     for each in made:
         wvsctl.ok("workspace", "create", each)
     page = wvsctl("workspace", "list", "--limit", "1", "--json")
     cursor = page.document["next_cursor"]
     assert page.out.encode() == wvsctl.raw("/v1/workspaces?limit=1") + b"\n"
-    assert f"--all, or go on with --cursor {cursor}" in page.err
+    assert f"use --all, or --cursor {cursor}" in page.err
     second = wvsctl.json("workspace", "list", "--limit", "1", "--cursor", cursor)
     assert second["items"][0]["name"] == made[1]
     every = wvsctl.ok("workspace", "list", "--all", "--limit", "2", "--json")
@@ -57,13 +57,13 @@ def test_list_follows_every_page_or_tells_how(wvsctl: Wvsctl, name: Callable[[],
     assert len(table) == len(lines) + 1
 
 
-def test_path_is_a_directory_and_nothing_else_is_printed(wvsctl: Wvsctl, workspace: str) -> None:
+def test_path_prints_only_a_directory(wvsctl: Wvsctl, workspace: str) -> None:
     result = wvsctl.ok("workspace", "path", workspace)
     assert Path(result.out.removesuffix("\n")).is_dir()
     assert not result.err
 
 
-def test_a_name_that_is_taken_is_a_conflict(wvsctl: Wvsctl, workspace: str) -> None:
+def test_a_name_in_use_is_a_conflict(wvsctl: Wvsctl, workspace: str) -> None:
     result = wvsctl("workspace", "create", workspace, "--json")
     assert result.code == 5
     assert result.document["code"] == "WORKSPACE_NAME_TAKEN"
@@ -71,13 +71,13 @@ def test_a_name_that_is_taken_is_a_conflict(wvsctl: Wvsctl, workspace: str) -> N
     assert result.document["request_id"] in result.err
 
 
-def test_a_name_that_no_workspace_may_have_is_a_usage_error(wvsctl: Wvsctl) -> None:
+def test_an_invalid_name_is_a_usage_error(wvsctl: Wvsctl) -> None:
     result = wvsctl("workspace", "create", "No_Such-Name")
     assert result.code == 2
     assert "name" in result.err
 
 
-def test_a_workspace_that_is_not_there_is_not_found(wvsctl: Wvsctl) -> None:
+def test_an_unknown_workspace_is_not_found(wvsctl: Wvsctl) -> None:
     for command in (("workspace", "get"), ("workspace", "path"), ("current", "get"), ("snapshot", "list")):
         result = wvsctl(*command, "nobody")
         assert result.code == 3, result

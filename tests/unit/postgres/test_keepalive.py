@@ -9,9 +9,9 @@ def _connection_over(sock: socket.socket | None) -> Any:
     return SimpleNamespace(_transport=SimpleNamespace(get_extra_info=lambda _name: sock))
 
 
-def test_a_tcp_connection_notices_a_peer_that_is_gone():
+def test_a_tcp_connection_gets_keepalive_and_user_timeout():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        pool._keep_alive(_connection_over(client))
+        pool._enable_keepalive(_connection_over(client))
         assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == pool.KEEPALIVE_IDLE_S
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == pool.KEEPALIVE_INTERVAL_S
@@ -19,14 +19,14 @@ def test_a_tcp_connection_notices_a_peer_that_is_gone():
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == pool.USER_TIMEOUT_MS
 
 
-def test_a_unix_socket_is_left_as_it_is():
+def test_a_unix_socket_is_left_unchanged():
     left, right = socket.socketpair(socket.AF_UNIX)
     with left, right:
-        pool._keep_alive(_connection_over(left))
+        pool._enable_keepalive(_connection_over(left))
         assert left.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
 
 
-def test_a_server_before_17_is_not_asked_for_what_it_does_not_know():
+def test_a_server_before_17_gets_no_transaction_timeout():
     def version(major: int) -> Any:
         return cast("Any", SimpleNamespace(get_server_version=lambda: SimpleNamespace(major=major)))
 

@@ -22,7 +22,7 @@ def _no_user_named(*names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.pwd, "getpwnam", getpwnam)
 
 
-def test_an_ordinary_user_runs_the_server_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_ordinary_user_runs_the_server_as_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     nobody = pwd.getpwnam("nobody")
     monkeypatch.setattr(module.os, "geteuid", lambda: nobody.pw_uid)
     user = server_user(tmp_path / "postgres")
@@ -30,25 +30,25 @@ def test_an_ordinary_user_runs_the_server_itself(tmp_path: Path, monkeypatch: py
     assert user.command(["initdb", "-V"], [tmp_path]) == ["initdb", "-V"]
 
 
-def test_a_user_id_without_a_name_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_user_id_without_a_name_is_refused_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module.os, "geteuid", lambda: 54321)
     with pytest.raises(EmbeddedPostgresFailed, match=r"54321 .* WVS_DATABASE_URL"):
         server_user(tmp_path)
 
 
-def test_root_hands_a_new_cluster_to_postgres_or_else_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_root_gives_a_new_cluster_to_postgres_or_else_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module.os, "geteuid", lambda: 0)
     _no_user_named(monkeypatch=monkeypatch)
     assert server_user(tmp_path / "new").name == "postgres"
     _no_user_named("postgres", monkeypatch=monkeypatch)
     assert server_user(tmp_path / "new").name == "nobody"
     _no_user_named("postgres", "nobody", monkeypatch=monkeypatch)
-    with pytest.raises(EmbeddedPostgresFailed, match="run as another user"):
+    with pytest.raises(EmbeddedPostgresFailed, match="run WVS as another user"):
         server_user(tmp_path / "new")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_root_keeps_an_existing_cluster_with_its_owner(tmp_path: Path):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the owner of a file")
+def test_root_runs_an_existing_cluster_as_its_owner(tmp_path: Path):
     daemon = pwd.getpwnam("daemon")
     os.chown(tmp_path, daemon.pw_uid, daemon.pw_gid)
     assert server_user(tmp_path).name == "daemon"

@@ -1,4 +1,4 @@
-"""A server that answers from a script: for failures that a healthy API does not show on demand."""
+"""A server that answers from a script, for failures that a healthy API does not produce on demand."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +14,7 @@ class Received(Struct, frozen=True):
 
 
 Reply = bytes | None
-"""What goes over the wire, or None to close the connection without an answer."""
+"""The bytes of an answer, or None to close the connection without one."""
 
 
 def reply(status: int, body: bytes = b"", **headers: str) -> bytes:
@@ -29,11 +29,11 @@ def problem(status: int, code: str, detail: str = "why", **headers: str) -> byte
 
 
 class ScriptedServer:
-    """Answers the n-th request with the n-th reply; remembers what it received."""
+    """Answers the n-th request with the n-th reply, and records every request."""
 
     def __init__(self, replies: list[Reply]) -> None:
         self.received: list[Received] = []
-        received, left = self.received, list(replies)
+        received, remaining = self.received, list(replies)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -41,7 +41,7 @@ class ScriptedServer:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 received.append(Received(self.command, self.path, dict(self.headers.items()), body))
-                text = left.pop(0)
+                text = remaining.pop(0)
                 if text is not None:
                     self.wfile.write(text)
                 if text is None or not text.startswith(b"HTTP/") or b"Connection: close" in text:
@@ -53,7 +53,7 @@ class ScriptedServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.block_on_close = False  # a kept connection would never end by itself
+        self._server.block_on_close = False  # a kept connection would never end
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"

@@ -8,7 +8,7 @@ from tests.unit.wvsctl.scripted_server import ScriptedServer, problem, reply
 from wvs.cli.wvsctl.api.client import Client, path_of
 from wvs.cli.wvsctl.api.documents import CurrentDocument
 from wvs.cli.wvsctl.api.exits import Exit
-from wvs.cli.wvsctl.api.failures import ConnectionLost, Foreign, Refusal, Unreachable, UsageFailure
+from wvs.cli.wvsctl.api.failures import ConnectionLost, NotTheApi, Refusal, Unreachable, UsageFailure
 from wvs.cli.wvsctl.api.transport import Transport
 
 Start = Callable[..., ScriptedServer]
@@ -16,18 +16,18 @@ JSON = {"Content_Type": "application/json"}
 
 
 class Calls:
-    """A client with its sleeps and messages written down."""
+    """A client that records its sleeps and its messages."""
 
     def __init__(self, url: str) -> None:
         self.slept: list[float] = []
-        self.said: list[str] = []
-        self.client = Client(Transport(url), actor="alice", say=self.said.append, sleep=self.slept.append)
+        self.notified: list[str] = []
+        self.client = Client(Transport(url), actor="alice", notify=self.notified.append, sleep=self.slept.append)
 
     def write(self) -> int:
         return self.client.write("POST", path_of("workspaces"), {"name": "a"}, key="k1").status
 
 
-def test_an_unavailable_api_is_asked_again_with_the_same_key_and_request_id_after_its_retry_after(
+def test_a_write_to_an_unavailable_api_is_repeated_after_retry_after_with_the_same_key_and_request_id(
     scripted: Start,
 ) -> None:
     server = scripted(problem(503, "UNAVAILABLE", Retry_After="3"), problem(503, "UNAVAILABLE"), reply(202))
@@ -36,30 +36,30 @@ def test_an_unavailable_api_is_asked_again_with_the_same_key_and_request_id_afte
     assert calls.slept == [3.0, 1.0]
     assert [request.headers["Idempotency-Key"] for request in server.received] == ["k1"] * 3
     assert len({request.headers["X-Request-Id"] for request in server.received}) == 1
-    assert len(calls.said) == 2
-    assert "trying again in 3 s with the same idempotency key" in calls.said[0]
+    assert len(calls.notified) == 2
+    assert "retrying in 3 s with the same idempotency key" in calls.notified[0]
 
 
-def test_a_retry_after_of_an_hour_is_not_slept_through(scripted: Start) -> None:
+def test_a_long_retry_after_is_shortened(scripted: Start) -> None:
     server = scripted(problem(503, "UNAVAILABLE", Retry_After="3600"), reply(202))
     calls = Calls(server.url)
     assert calls.write() == 202
     assert calls.slept == [30.0]
 
 
-def test_a_lost_connection_is_followed_by_the_same_write(scripted: Start) -> None:
+def test_a_write_is_repeated_after_a_lost_connection(scripted: Start) -> None:
     server = scripted(None, reply(202))
     calls = Calls(server.url)
     assert calls.write() == 202
     assert [request.body for request in server.received] == [b'{"name":"a"}'] * 2
 
 
-def test_a_first_answer_still_in_flight_is_waited_for(scripted: Start) -> None:
+def test_a_write_is_repeated_while_the_first_one_is_in_flight(scripted: Start) -> None:
     calls = Calls(scripted(problem(409, "IDEMPOTENCY_IN_FLIGHT", Retry_After="1"), reply(202)).url)
     assert calls.write() == 202
 
 
-def test_the_last_failure_stands_when_nothing_helps(scripted: Start) -> None:
+def test_the_last_failure_is_raised_when_all_repetitions_fail(scripted: Start) -> None:
     server = scripted(*[problem(503, "UNAVAILABLE")] * 5)
     with pytest.raises(Refusal) as refusal:
         Calls(server.url).write()
@@ -70,7 +70,7 @@ def test_the_last_failure_stands_when_nothing_helps(scripted: Start) -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(409, "SNAPSHOT_IN_USE"), (429, "WORKSPACE_QUEUE_FULL"), (500, "INTERNAL")]
 )
-def test_a_refusal_that_time_does_not_cure_is_final(scripted: Start, status: int, code: str) -> None:
+def test_a_permanent_refusal_is_not_repeated(scripted: Start, status: int, code: str) -> None:
     server = scripted(problem(status, code))
     with pytest.raises(Refusal, match="why"):
         Calls(server.url).write()
@@ -81,18 +81,18 @@ def test_a_write_that_was_never_sent_is_not_repeated(refused_url: str) -> None:
     calls = Calls(refused_url)
     with pytest.raises(Unreachable) as failure:
         calls.write()
-    assert refused_url in failure.value.what
+    assert refused_url in failure.value.message
     assert "wvs up" in failure.value.help[0]
     assert not calls.slept
 
 
-def test_an_api_that_goes_away_in_the_middle_of_a_write_is_waited_for(scripted: Start) -> None:
+def test_a_write_is_repeated_while_an_api_that_stopped_refuses_connections(scripted: Start) -> None:
     server = scripted(None)
     calls = Calls(server.url)
-    closing = calls.slept.append
+    record = calls.slept.append
 
     def sleep(seconds: float) -> None:
-        closing(seconds)
+        record(seconds)
         if len(calls.slept) == 1:
             server.close()
 
@@ -102,7 +102,7 @@ def test_an_api_that_goes_away_in_the_middle_of_a_write_is_waited_for(scripted: 
     assert len(calls.slept) == 4
 
 
-def test_a_read_is_tried_once_more_on_a_new_connection(scripted: Start) -> None:
+def test_a_read_is_repeated_once_on_a_new_connection(scripted: Start) -> None:
     server = scripted(None, reply(200, b"{}", **JSON))
     assert Calls(server.url).client.get("/v1/tasks").status == 200
     with pytest.raises(ConnectionLost):
@@ -110,7 +110,7 @@ def test_a_read_is_tried_once_more_on_a_new_connection(scripted: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "what"),
+    ("answer", "reason"),
     [
         (b"\x16\x03\x01 nonsense\r\n\r\n", "not HTTP"),
         (reply(404, b"<h1>no</h1>", Content_Type="text/html"), "404 text/html"),
@@ -119,28 +119,28 @@ def test_a_read_is_tried_once_more_on_a_new_connection(scripted: Start) -> None:
         (reply(409, b'{"code":1}', Content_Type="application/problem+json"), "code"),
     ],
 )
-def test_an_answer_of_something_else_is_told_as_that(scripted: Start, answer: bytes, what: str) -> None:
+def test_an_answer_of_another_server_is_reported_as_such(scripted: Start, answer: bytes, reason: str) -> None:
     server = scripted(answer)
-    with pytest.raises(Foreign, match="not as the WVS API does") as failure:
+    with pytest.raises(NotTheApi, match="is not the WVS API") as failure:
         Calls(server.url).client.get("/v1/tasks")
-    assert what in failure.value.what
-    assert server.url in failure.value.what
+    assert reason in failure.value.message
+    assert server.url in failure.value.message
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"snapshot_id":1}', b'\xff{"epoch":1}'])
-def test_a_body_that_is_not_the_document_is_told_as_foreign(scripted: Start, body: bytes) -> None:
+def test_a_body_that_cannot_be_decoded_is_not_of_the_api(scripted: Start, body: bytes) -> None:
     client = Calls(scripted(reply(200, body, **JSON)).url).client
-    with pytest.raises(Foreign):
+    with pytest.raises(NotTheApi):
         client.decode(client.get("/v1/x"), CurrentDocument)
 
 
-def test_a_body_cut_short_is_a_lost_connection(scripted: Start) -> None:
+def test_an_incomplete_body_is_a_lost_connection(scripted: Start) -> None:
     server = scripted(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{}", reply(200, b"{}"))
     assert Calls(server.url).client.get("/v1/x").status == 200
     assert len(server.received) == 2
 
 
-def test_every_request_says_who_asks_and_what_it_takes(scripted: Start) -> None:
+def test_every_request_has_the_actor_the_wait_and_the_user_agent(scripted: Start) -> None:
     server = scripted(reply(200, b"{}", **JSON))
     Calls(server.url + "/behind/a/proxy/").client.get("/v1/tasks", [("state", "failed"), ("q", "a&b")], wait_s=7)
     request = server.received[0]
@@ -150,7 +150,7 @@ def test_every_request_says_who_asks_and_what_it_takes(scripted: Start) -> None:
     assert request.headers["User-Agent"].startswith("wvsctl/")
 
 
-def test_what_a_person_types_never_becomes_more_than_one_segment() -> None:
+def test_user_input_never_becomes_more_than_one_path_segment() -> None:
     assert path_of("workspaces", "a%2Fb?c#d\0") == "/v1/workspaces/a%252Fb%3Fc%23d%00"
     for segment in ("", ".", "..", "a/b"):
         with pytest.raises(UsageFailure):
@@ -170,12 +170,12 @@ def test_what_a_person_types_never_becomes_more_than_one_segment() -> None:
         "http://h/\r\nX: y",
     ],
 )
-def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
+def test_an_invalid_url_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageFailure):
         Transport(url)
 
 
 @pytest.mark.parametrize("key", ["a\r\nX-Actor: root", "schlüssel"])
-def test_a_key_that_no_header_can_carry_is_a_usage_error_before_anything_is_sent(key: str, refused_url: str) -> None:
+def test_a_key_that_is_no_valid_header_value_is_a_usage_error_and_nothing_is_sent(key: str, refused_url: str) -> None:
     with pytest.raises(UsageFailure, match="Idempotency-Key"):
         Calls(refused_url).client.write("POST", "/v1/workspaces", {}, key=key)

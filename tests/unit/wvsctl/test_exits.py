@@ -1,4 +1,4 @@
-"""The table of exit codes, complete: each code of the API that has a status."""
+"""The complete table of exit codes: one for each error code of the API that has a status."""
 
 import pytest
 
@@ -42,16 +42,16 @@ def test_every_code_with_a_status_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("code", STATUS)
-def test_code_becomes_its_exit_code(code: ErrorCode) -> None:
+def test_each_code_has_its_exit_code(code: ErrorCode) -> None:
     assert exit_of(STATUS[code], code) is EXPECTED[code]
 
 
-def test_a_code_of_a_newer_api_goes_by_its_status() -> None:
+def test_an_unknown_code_gets_the_exit_code_of_its_status() -> None:
     assert exit_of(409, "SOMETHING_NEW") is Exit.CONFLICT
     assert exit_of(418, "SOMETHING_NEW") is Exit.FAILURE
 
 
-def test_the_numbers_are_those_that_scripts_rely_on() -> None:
+def test_the_exit_codes_that_scripts_rely_on_do_not_change() -> None:
     assert {code.name: code.value for code in Exit} == {
         "OK": 0,
         "FAILURE": 1,

@@ -1,4 +1,4 @@
-"""Help from texts that were rendered before: the same words as cyclopts says, and fast."""
+"""Pre-rendered help pages: the same text as the output of cyclopts, and fast."""
 
 import fcntl
 import os
@@ -19,20 +19,20 @@ from wvs.cli.wvsctl.help.rendering import commands, render
 PAGES = list(commands())
 
 
-@pytest.mark.parametrize("words", PAGES, ids=lambda words: " ".join(words) or "root")
-def test_page_is_what_cyclopts_says_live(words: tuple[str, ...]) -> None:
-    assert Path(path_of_page(words)).read_text(encoding="utf-8") == render(words), (
+@pytest.mark.parametrize("command", PAGES, ids=lambda command: " ".join(command) or "root")
+def test_a_page_equals_the_output_of_cyclopts(command: tuple[str, ...]) -> None:
+    assert Path(path_of_page(command)).read_text(encoding="utf-8") == render(command), (
         "run: python -m wvs.cli.wvsctl.help.rendering"
     )
-    assert page_for([*words, "--help"]) == page_for([*words, "-h"]) == render(words)
+    assert page_for([*command, "--help"]) == page_for([*command, "-h"]) == render(command)
 
 
-def test_no_page_is_left_of_a_command_that_is_gone() -> None:
-    assert set(Path(DIRECTORY).glob("*.txt")) == {Path(path_of_page(words)) for words in PAGES}
+def test_a_removed_command_leaves_no_page() -> None:
+    assert set(Path(DIRECTORY).glob("*.txt")) == {Path(path_of_page(command)) for command in PAGES}
 
 
-@pytest.mark.parametrize("group", [words for words in PAGES if any(page[:-1] == words for page in PAGES)])
-def test_a_group_without_a_command_is_explained(group: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("group", [command for command in PAGES if any(page[:-1] == command for page in PAGES)])
+def test_a_group_without_a_command_prints_its_help(group: tuple[str, ...]) -> None:
     assert page_for(group) == render(group)
 
 
@@ -48,7 +48,7 @@ def test_a_group_without_a_command_is_explained(group: tuple[str, ...]) -> None:
         ("workspace.list", "--help"),
     ],
 )
-def test_everything_else_is_left_to_the_program(arguments: tuple[str, ...]) -> None:
+def test_all_other_arguments_go_to_the_program(arguments: tuple[str, ...]) -> None:
     assert page_for(arguments) is None
 
 
@@ -80,7 +80,7 @@ def _run_in_terminal(columns: int) -> str:
     return b"".join(chunks).decode()
 
 
-def test_help_imports_nothing_that_is_slow() -> None:
+def test_help_imports_no_slow_module() -> None:
     code = (
         "import sys, runpy; sys.argv = ['wvsctl', 'snapshot', '--help']\n"
         "try: runpy.run_module('wvs.cli.wvsctl', run_name='__main__')\n"
@@ -93,7 +93,7 @@ def test_help_imports_nothing_that_is_slow() -> None:
 
 def test_help_answers_within_150_ms() -> None:
     def once() -> float:
-        """Processor time: what it takes on a machine that has nothing else to do, which one that runs tests has."""
+        """Processor time, which other load on the machine hardly changes."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "wvs.cli.wvsctl", "--help"], stdout=subprocess.DEVNULL, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -34,13 +34,13 @@ def test_a_pipe_gets_plain_aligned_columns() -> None:
     ]
 
 
-def test_the_header_comes_once_however_many_pages_and_for_none_at_all() -> None:
+def test_a_list_has_one_header_with_many_pages_and_with_none() -> None:
     lines = _written(io.StringIO(), [WORKSPACE], [msgspec.structs.replace(WORKSPACE, name="much-longer")], [WORKSPACE])
     assert [line.split()[0] for line in lines] == ["NAME", "a", "much-longer", "a"]
     assert _written(io.StringIO(), []) == ["NAME  ID  STATE  CURRENT  EPOCH  CREATED  LABELS"]
 
 
-def test_a_narrow_terminal_gets_every_column_and_every_id_whole(
+def test_a_narrow_terminal_truncates_no_column_and_no_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -53,7 +53,7 @@ def test_a_narrow_terminal_gets_every_column_and_every_id_whole(
     assert f" {current.current_snapshot_id}  " in lines[1]
 
 
-def test_a_name_with_terminal_codes_is_shown_and_not_obeyed() -> None:
-    sly = msgspec.structs.replace(WORKSPACE, labels={"x": "\x1b[31m[bold]"})
-    assert "\\x1b[31m[bold]" in _written(io.StringIO(), [sly])[1]
-    assert "\x1b[31m[" not in "".join(_written(Terminal(), [sly]))
+def test_terminal_codes_in_a_name_are_escaped() -> None:
+    hostile = msgspec.structs.replace(WORKSPACE, labels={"x": "\x1b[31m[bold]"})
+    assert "\\x1b[31m[bold]" in _written(io.StringIO(), [hostile])[1]
+    assert "\x1b[31m[" not in "".join(_written(Terminal(), [hostile]))

@@ -1,4 +1,4 @@
-"""Waiting, with a clock that only moves when it is asked to."""
+"""Waiting for a task, with a fake clock."""
 
 from collections.abc import Callable
 
@@ -27,14 +27,14 @@ def task(state: str, **fields: object) -> bytes:
     return msgspec.json.encode(document)
 
 
-def shown(state: str, **fields: object) -> bytes:
+def task_reply(state: str, **fields: object) -> bytes:
     return reply(200, task(state, **fields), Content_Type="application/json")
 
 
 QUEUED = msgspec.json.decode(task("queued"), type=TaskDocument)
 
 
-class Watching:
+class RecordingWatcher:
     def __init__(self) -> None:
         self.states: list[str] = []
         self.notes: list[str] = []
@@ -51,13 +51,13 @@ class Watching:
 
 
 class Waiting:
-    """A waiter whose clock gains `answer_s` per look at it and sleeps without sleeping."""
+    """A waiter with a fake clock, which advances by `answer_s` at each reading and by the length of each sleep."""
 
     def __init__(self, url: str, *, timeout_s: float | None = None, answer_s: float = 0.0) -> None:
         self.seconds = 0.0
         self.answer_s = answer_s
-        self.watcher = Watching()
-        client = Client(Transport(url), actor=None, say=self.watcher.note)
+        self.watcher = RecordingWatcher()
+        client = Client(Transport(url), actor=None, notify=self.watcher.note)
         clock = Clock(now=self._now, sleep=self._sleep)
         self.waiter = Waiter(client, self.watcher, timeout_s=timeout_s, step_s=10, clock=clock)
 
@@ -69,8 +69,8 @@ class Waiting:
         self.seconds += seconds
 
 
-def test_it_ends_with_the_final_task_as_the_api_sent_it(scripted: Start) -> None:
-    server = scripted(shown("running"), shown("succeeded"))
+def test_the_wait_returns_the_final_task_as_the_api_sent_it(scripted: Start) -> None:
+    server = scripted(task_reply("running"), task_reply("succeeded"))
     waiting = Waiting(server.url)
     waited = waiting.waiter.wait(QUEUED)
     assert (waited.task.state, waited.raw) == ("succeeded", task("succeeded"))
@@ -79,65 +79,65 @@ def test_it_ends_with_the_final_task_as_the_api_sent_it(scripted: Start) -> None
     assert [request.headers["Prefer"] for request in server.received] == ["wait=10", "wait=10"]
 
 
-def test_an_api_that_does_not_hold_its_answer_is_not_hammered(scripted: Start) -> None:
-    waiting = Waiting(scripted(*[shown("running")] * 4, shown("failed")).url)
+def test_an_api_that_ignores_the_wait_is_not_flooded_with_requests(scripted: Start) -> None:
+    waiting = Waiting(scripted(*[task_reply("running")] * 4, task_reply("failed")).url)
     waiting.waiter.wait(QUEUED)
     assert waiting.seconds == pytest.approx(4 * 0.25)
 
 
-def test_a_timeout_bounds_the_wait_and_what_the_api_is_asked_for(scripted: Start) -> None:
-    server = scripted(*[shown("running")] * 40)
+def test_a_timeout_bounds_the_wait_and_the_wait_requested_from_the_api(scripted: Start) -> None:
+    server = scripted(*[task_reply("running")] * 40)
     waiting = Waiting(server.url, timeout_s=3.0, answer_s=0.1)
     with pytest.raises(WaitTimedOut, match="still running after 3 s"):
         waiting.waiter.wait(QUEUED)
     assert waiting.seconds < 4
-    asked = [request.headers.get("Prefer") for request in server.received]
-    assert asked[0] == "wait=3"
-    assert None in asked
+    requested = [request.headers.get("Prefer") for request in server.received]
+    assert requested[0] == "wait=3"
+    assert None in requested
 
 
-def test_an_api_that_restarts_is_waited_for_and_that_is_told_once(scripted: Start) -> None:
-    gone: list[Reply] = [None, None, problem(503, "UNAVAILABLE"), problem(503, "UNAVAILABLE")]
-    waiting = Waiting(scripted(*gone, shown("succeeded")).url)
+def test_the_wait_survives_a_restart_of_the_api_and_notes_it_once(scripted: Start) -> None:
+    outage: list[Reply] = [None, None, problem(503, "UNAVAILABLE"), problem(503, "UNAVAILABLE")]
+    waiting = Waiting(scripted(*outage, task_reply("succeeded")).url)
     assert waiting.waiter.wait(QUEUED).task.state == "succeeded"
     assert len(waiting.watcher.notes) == 1
-    assert "the task goes on" in waiting.watcher.notes[0]
+    assert "the task continues" in waiting.watcher.notes[0]
 
 
-def test_an_api_that_stays_away_ends_the_wait(refused_url: str) -> None:
+def test_a_long_outage_of_the_api_ends_the_wait(refused_url: str) -> None:
     waiting = Waiting(refused_url)
     with pytest.raises(Unreachable):
         waiting.waiter.wait(QUEUED)
     assert 60 < waiting.seconds < 65
 
 
-def test_a_timeout_also_ends_the_wait_for_an_api_that_is_away(refused_url: str) -> None:
+def test_a_timeout_ends_the_wait_during_an_outage(refused_url: str) -> None:
     with pytest.raises(WaitTimedOut):
         Waiting(refused_url, timeout_s=5).waiter.wait(QUEUED)
 
 
-def test_a_refusal_is_not_waited_out(scripted: Start) -> None:
+def test_a_refusal_ends_the_wait(scripted: Start) -> None:
     waiting = Waiting(scripted(problem(404, "TASK_NOT_FOUND")).url)
     with pytest.raises(Refusal):
         waiting.waiter.wait(QUEUED)
     assert waiting.watcher.closed
 
 
-def test_a_task_that_nobody_takes_is_remarked_on_once(scripted: Start) -> None:
-    waiting = Waiting(scripted(*[shown("queued")] * 60, shown("succeeded")).url)
+def test_a_task_that_stays_queued_is_noted_once(scripted: Start) -> None:
+    waiting = Waiting(scripted(*[task_reply("queued")] * 60, task_reply("succeeded")).url)
     waiting.waiter.wait(QUEUED)
     assert waiting.watcher.notes == ["still queued after 10 s: is an executor running? (wvs up, wvs executor)"]
 
 
-def test_a_task_that_waits_for_its_next_attempt_is_no_sign_of_a_missing_executor(scripted: Start) -> None:
+def test_a_task_that_waits_for_its_next_attempt_is_not_noted_as_stuck(scripted: Start) -> None:
     error = {"code": "CLONE_FAILED", "detail": "x"}
-    waiting = Waiting(scripted(*[shown("queued", error=error)] * 60, shown("succeeded")).url)
+    waiting = Waiting(scripted(*[task_reply("queued", error=error)] * 60, task_reply("succeeded")).url)
     waiting.waiter.wait(msgspec.json.decode(task("queued", error=error), type=TaskDocument))
     assert not waiting.watcher.notes
 
 
-def test_ctrl_c_names_the_task_that_goes_on(scripted: Start) -> None:
-    waiting = Waiting(scripted(shown("running")).url)
+def test_ctrl_c_names_the_task_that_continues(scripted: Start) -> None:
+    waiting = Waiting(scripted(task_reply("running")).url)
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""The operator's program: what starts, migrates, checks and mends a WVS."""
+"""The operator's program: it starts, migrates, checks and repairs a WVS installation."""

@@ -4,8 +4,8 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line and exits with its code."""
-    from wvs.cli.wvs.app import run  # noqa: PLC0415 - what a command needs is imported by that command
+    """Runs the command line and exits with its exit code."""
+    from wvs.cli.wvs.app import run  # noqa: PLC0415 - each command imports only the modules that it needs
 
     sys.exit(run(sys.argv[1:]))
 

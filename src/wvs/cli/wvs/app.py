@@ -1,4 +1,4 @@
-"""The commands of `wvs`. Settings come from `WVS_*` variables; options of a command go before them."""
+"""The commands of `wvs`. Settings come from `WVS_*` variables; a command's options override them."""
 
 import sys
 from pathlib import Path
@@ -20,28 +20,28 @@ EngineOption = Literal["btrfs", "juicefs", "reflink", "copy"]
 
 def _settings_text() -> str:
     lines = [f"`{doc.variable}`: {doc.description} (default: {doc.default or 'none'})\n" for doc in describe_settings()]
-    return "Settings come from the environment:\n\n" + "\n".join(f"- {line}" for line in lines)
+    return "Settings are read from environment variables:\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 app = App(
     name="wvs",
-    help="Runs the Workspace Versioning Service: versions of the working directories of AI agents.",
+    help="Run WVS, the Workspace Versioning Service, which versions the working directories of AI agents.",
     help_epilogue=_settings_text(),
     version=__version__,
     result_action="return_value",
 )
-volume = App(name="volume", help="Makes and checks volumes.")
-projections = App(name="projections", help="Makes the read models anew from the log, and compares them with it.")
+volume = App(name="volume", help="Initialize and check volumes.")
+projections = App(name="projections", help="Rebuild the read models from the log, or compare them with it.")
 app.command(volume)
 app.command(projections)
-epoch = App(name="epoch", help="Begins a new epoch of the log, after its database was restored.")
+epoch = App(name="epoch", help="Begin a new epoch of the log after its database was restored.")
 app.command(epoch)
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code: 0 ok, 1 failure, 2 usage or an extra that is not installed, 130 interrupted.
+    """Runs one command and returns its exit code: 0 ok, 1 failure, 2 usage or a missing extra, 130 interrupted.
 
-    A failure is one sentence on stderr.
+    It prints one sentence on stderr for a known failure.
     """
     try:
         code = app(arguments, exit_on_error=False, print_error=True)
@@ -52,8 +52,8 @@ def run(arguments: list[str]) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - what is no known failure is raised again
-        # Only here: its failures are those of the server extra's packages.
+    except Exception as error:  # noqa: BLE001 - an unknown failure is raised again
+        # Imported late: it knows the errors of packages that only the server extra installs.
         from wvs.cli.wvs.failures import report  # noqa: PLC0415
 
         return report(error)
@@ -61,13 +61,13 @@ def run(arguments: list[str]) -> int:
 
 
 def settings_of_environment() -> Settings:
-    """The settings, with logging set up by them; what looks like a typing error in a variable's name is warned of."""
-    from wvs.telemetry.logs import configure_logging  # noqa: PLC0415 - structlog is of the server extra
+    """Loads the settings, configures logging with them, and warns about unknown `WVS_*` variables."""
+    from wvs.telemetry.logs import configure_logging  # noqa: PLC0415 - structlog comes with the server extra
 
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
-    for name, meant in unknown_variables():
-        sys.stderr.write(f"wvs: {name} is no setting" + (f"; did you mean {meant}?\n" if meant else "\n"))
+    for name, similar in unknown_variables():
+        sys.stderr.write(f"wvs: {name} is not a setting" + (f"; did you mean {similar}?\n" if similar else "\n"))
     if settings.failpoints:
         from wvs import failpoints  # noqa: PLC0415
 
@@ -86,20 +86,20 @@ def up(
     port: int | None = None,
     engine: EngineOption | None = None,
 ) -> int:
-    """Runs everything in one process tree: database, migrations, API and an executor.
+    """Run everything in one process tree: database, migrations, API and one executor.
 
-    Prints `ready http://127.0.0.1:N` on stdout when it serves. SIGTERM and Ctrl-C drain.
+    Prints `ready http://127.0.0.1:N` on stdout when the API serves. SIGTERM and Ctrl-C drain and stop it.
 
     Parameters
     ----------
     data_dir
-        Where the embedded database and, unless named, the volume are kept.
+        The directory of the embedded database, and of the volume unless --volume is given.
     volume
-        The volume's directory; made a volume if it is empty.
+        The volume's directory; an empty directory is initialized.
     port
-        The API's port; 0 takes a free one.
+        The API's port; 0 picks a free port.
     engine
-        The clone engine of a volume that has yet to be made; chosen by probing if not named.
+        The clone engine of a new volume. By default WVS probes the directory and chooses the best engine.
 
     """
     with needs("wvs up", "up"):
@@ -123,14 +123,14 @@ def api(
     port: int | None = None,
     insecure_allow_remote: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Serves the HTTP API.
+    """Serve the HTTP API.
 
     Parameters
     ----------
     port
-        The port; 0 takes a free one.
+        The API's port; 0 picks a free port.
     insecure_allow_remote
-        Lets WVS_HOST be an address that other machines can reach, although nobody is asked who they are.
+        Allow WVS_HOST to be an address that other machines can reach. The API does not authenticate anybody.
 
     """
     with needs("wvs api", "server"):
@@ -142,7 +142,7 @@ def api(
 
 @app.command
 def executor() -> int:
-    """Runs an executor on the volume; any number, on any number of hosts."""
+    """Run an executor on the volume. Any number of executors may run, on any number of hosts."""
     with needs("wvs executor", "server"):
         from wvs.cli.wvs.serving import run_executor  # noqa: PLC0415
 
@@ -151,16 +151,16 @@ def executor() -> int:
 
 @app.command
 def migrate() -> int:
-    """Brings the database's schema up to date; running it twice, or twice at once, is fine."""
+    """Bring the database's schema up to date. Safe to repeat and to run several times at once."""
     with needs("wvs migrate", "server"):
-        from wvs.cli.wvs.database import run_migrate  # noqa: PLC0415
+        from wvs.cli.wvs.migration import run_migrate  # noqa: PLC0415
 
     return run_migrate(settings_of_environment())
 
 
 @app.command
 def openapi() -> int:
-    """Prints the OpenAPI 3.1 document of the API; needs no database."""
+    """Print the OpenAPI 3.1 document of the API; needs no database."""
     with needs("wvs openapi", "server"):
         from wvs.cli.wvs.serving import print_openapi  # noqa: PLC0415
 
@@ -184,14 +184,14 @@ def runbook(name: str | None = None, /) -> int:
 
 @volume.command
 def init(path: Path, *, engine: EngineOption | None = None) -> int:
-    """Makes an empty directory a volume, and says which clone engine it chose and why.
+    """Make an empty directory a volume, and print the clone engine and the reason for its choice.
 
     Parameters
     ----------
     path
-        The directory; WVS owns everything in it from then on.
+        The directory. From then on WVS owns everything in it.
     engine
-        The engine; without it the best one that works there is chosen, once and for all.
+        The clone engine. By default WVS chooses the best engine that works there. The choice is final.
 
     """
     with needs("wvs volume init", "server"):
@@ -202,13 +202,13 @@ def init(path: Path, *, engine: EngineOption | None = None) -> int:
 
 @volume.command
 def check(*, repair: Annotated[bool, Parameter(negative="")] = False) -> int:
-    """Compares the volume with the log and reports what differs; exits 1 if anything does.
+    """Compare the volume with the log and print every difference; exit with 1 if there is one.
 
     Parameters
     ----------
     repair
-        Also does what the sweeper would do: removes what is obsolete, moves strangers into quarantine, marks snapshots
-        lost whose directory is missing, and puts links right.
+        Also do the work of the sweeper: remove obsolete trees, move unknown directories into quarantine, mark
+        snapshots as lost if their directory is missing, and correct links.
 
     """
     with needs("wvs volume check", "server"):
@@ -219,10 +219,10 @@ def check(*, repair: Annotated[bool, Parameter(negative="")] = False) -> int:
 
 @projections.command
 def rebuild() -> int:
-    """Replays the log into fresh tables and puts them in the place of the read models.
+    """Replay the log into new tables, then swap them in as the read models.
 
-    Commands and readers go on meanwhile. If it is interrupted, the next call goes on where it was; until the end the
-    live tables stay as they are.
+    Commands and reads continue meanwhile. The live tables do not change before the swap. After an interruption the
+    next call resumes the replay.
     """
     with needs("wvs projections rebuild", "server"):
         from wvs.cli.wvs.projections import run_rebuild  # noqa: PLC0415
@@ -232,12 +232,12 @@ def rebuild() -> int:
 
 @projections.command
 def verify(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
-    """Replays the log and names every row of the read models that differs from it; exits 1 if there is one.
+    """Replay the log and print every row of the read models that differs from it; exit with 1 if there is one.
 
     Parameters
     ----------
     json
-        Prints one JSON document.
+        Print one JSON document.
 
     """
     with needs("wvs projections verify", "server"):
@@ -248,11 +248,11 @@ def verify(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
 
 @epoch.command(name="raise")
 def raise_() -> int:
-    """Begins a new epoch: for a database that was restored from an older copy, while nothing else runs on it.
+    """Begin a new epoch of the log. Run it after a restore from a backup, while nothing else uses the database.
 
-    Whoever holds a position of the log that was lost is refused and reads anew, the volume follows this log from now
-    on, and no fence or tree name of the lost part is given out a second time. First read: wvs runbook
-    restored-database.
+    From then on WVS refuses every position of the lost part of the log, so that clients read again from the start.
+    The volume follows this log, and WVS issues no fence or tree name of the lost part a second time. First
+    read: wvs runbook restored-database.
     """
     with needs("wvs epoch raise", "server"):
         from wvs.cli.wvs.epochs import run_raise  # noqa: PLC0415

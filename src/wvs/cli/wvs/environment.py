@@ -1,37 +1,31 @@
-"""What commands take from the settings, and what `wvs up` hands on to its children."""
+"""The database that a command works on, and the environment that `wvs up` gives its children."""
 
 import os
-from pathlib import Path
 
-from wvs.postgres.beside import url_beside
+from wvs.postgres.discovery import find_running_server
 from wvs.settings import InvalidSetting, Settings
 
 
 def database_url(settings: Settings) -> str:
-    """The database's URL: the one that is set, or of the `wvs up` that runs on the data directory.
+    """The URL in the settings, or else that of the `wvs up` that runs on the data directory.
 
-    Raises `InvalidSetting` where there is neither.
+    Raises `InvalidSetting` if neither exists.
     """
-    url = settings.database_url or url_beside(settings.data_dir)
+    url = settings.database_url or find_running_server(settings.data_dir)
     if url is None:
         raise InvalidSetting(
             f"WVS_DATABASE_URL is not set, and no `wvs up` runs on WVS_DATA_DIR={settings.data_dir}: "
-            "name the database, or the data directory of the running `wvs up`"
+            "set WVS_DATABASE_URL, or set WVS_DATA_DIR to the data directory of the running `wvs up`"
         )
     return url
 
 
-def volume_path(settings: Settings) -> Path:
-    """The volume's directory."""
-    return (settings.volume or settings.data_dir / "volume").absolute()
-
-
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a child process of `wvs up`, which is told everything by variables."""
+    """The environment of a child of `wvs up`: environment variables carry every setting to it."""
     return {
         **os.environ,
         "WVS_DATABASE_URL": settings.database_url or "",
-        "WVS_VOLUME": str(volume_path(settings)),
+        "WVS_VOLUME": str(settings.volume_path),
         "WVS_DATA_DIR": str(settings.data_dir),
         "WVS_HOST": settings.host,
         "WVS_PORT": str(settings.port),

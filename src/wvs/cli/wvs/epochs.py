@@ -11,12 +11,12 @@ from wvs.settings import Settings
 
 
 def run_raise(settings: Settings) -> int:
-    """Begins a new epoch and says what that changes."""
+    """Begins a new epoch and prints the consequences."""
     raised = asyncio.run(_raise(database_url(settings)))
-    moved = "; its sequence was behind it, and was put right" if raised.sequence_moved else ""
+    moved = "; the sequence was behind the log and has been corrected" if raised.sequence_moved else ""
     sys.stdout.write(
-        f"epoch {raised.epoch} begins behind position {raised.position}{moved}\n"
-        f"every fence is {FENCE_LEAP} higher; positions and cursors of earlier epochs are refused\n"
+        f"epoch {raised.epoch} begins after position {raised.position}{moved}\n"
+        f"every fence is {FENCE_LEAP} higher; WVS refuses positions and cursors of earlier epochs\n"
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""How a command's failure is told: one sentence, a hint where there is one, and an exit code."""
+"""Reports the failure of a command: one sentence, a hint if there is one, and an exit code."""
 
 import sys
 
@@ -19,7 +19,7 @@ from wvs.settings import InvalidSetting
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
-_OURS = (
+_SELF_EXPLANATORY = (
     DatabaseSetupError,
     RebuildRunsError,
     RestoredDatabaseError,
@@ -28,40 +28,42 @@ _OURS = (
     SwapBlockedError,
     UnknownEventError,
 )
-_SCHEMA_LACKS = (
+_SCHEMA_ERRORS = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
 )
 _POISONED_HINT = (
-    "The live tables are untouched. If a newer release wrote the event, use that release; "
-    "else read: wvs runbook poisoned-event"
+    "The live tables are unchanged. If a newer release wrote the event, use that release; "
+    "otherwise read: wvs runbook poisoned-event"
 )
 
 
 def report(failure: Exception) -> int:
-    """The exit code for what ended a command, once it is told on stderr; what is not known is raised again."""
+    """Reports a known failure on stderr and returns its exit code; raises an unknown one again, with its traceback."""
     match failure:
         case ExceptionGroup():
             return report(failure.exceptions[0])
         case InvalidSetting() | RemoteAddressError():
-            return _tell(str(failure), "", EXIT_USAGE)
+            return _report(str(failure), "", EXIT_USAGE)
         case EngineError() | Refused():
-            return _tell(f"{failure.code}: {failure.detail}", failure.hint, EXIT_FAILURE)
+            return _report(f"{failure.code}: {failure.detail}", failure.hint, EXIT_FAILURE)
         case PoisonedEventError():
-            return _tell(str(failure), _POISONED_HINT, EXIT_FAILURE)
-        case _ if isinstance(failure, _OURS):
-            return _tell(str(failure), "", EXIT_FAILURE)
-        case _ if isinstance(failure, _SCHEMA_LACKS):
-            return _tell(f"The database lacks this release's schema ({failure}).", "Run wvs migrate.", EXIT_FAILURE)
+            return _report(str(failure), _POISONED_HINT, EXIT_FAILURE)
+        case _ if isinstance(failure, _SELF_EXPLANATORY):
+            return _report(str(failure), "", EXIT_FAILURE)
+        case _ if isinstance(failure, _SCHEMA_ERRORS):
+            return _report(
+                f"The database does not have the schema of this release ({failure}).", "Run wvs migrate.", EXIT_FAILURE
+            )
         case _ if isinstance(failure, (*CONNECTION_LOST, asyncpg.PostgresError)):
             what = f"{type(failure).__name__}: {failure}"
-            return _tell(what, "See WVS_DATABASE_URL, and that the server runs.", EXIT_FAILURE)
+            return _report(what, "Check WVS_DATABASE_URL, and that the database server runs.", EXIT_FAILURE)
         case _:
             raise failure
 
 
-def _tell(what: str, hint: str, code: int) -> int:
-    sys.stderr.write(f"wvs: {what}\n" + (f"     {hint}\n" if hint else ""))
+def _report(message: str, hint: str, code: int) -> int:
+    sys.stderr.write(f"wvs: {message}\n" + (f"     {hint}\n" if hint else ""))
     return code

@@ -1,7 +1,7 @@
 """`wvs up`: database, migrations, API and executor in one process tree, each in a process of its own.
 
-A child that ends by itself is started again: that is what brings an executor back after a crash. The tree ends as one:
-children drain when this process does, or when it is gone.
+This process restarts a child that ends unexpectedly, for example a crashed executor. The tree ends as a whole: the
+children drain when this process ends, for whatever reason.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ import structlog
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
-from wvs.cli.wvs.environment import child_environment, volume_path
-from wvs.cli.wvs.family import PARENT, READY_FD
+from wvs.cli.wvs.child_process import PARENT_PID, READY_FD
+from wvs.cli.wvs.environment import child_environment
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume
 from wvs.postgres.compatibility import check_schema_at
@@ -32,24 +32,24 @@ _BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _STABLE_S: Final = 30.0
 _READY_TIMEOUT_S: Final = 60.0
 _KILL_AFTER_S: Final = 15.0
-_DATABASE_LOOK_S: Final = 0.5
+_DATABASE_POLL_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
 
 def run_up(settings: Settings, engine: EngineName | None) -> int:
-    """Runs the tree until it is told to end; 1 if the API never came up."""
+    """Runs the process tree until a signal stops it; returns 1 if the API never became ready."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with _own_database(settings) as server:
+    with _embedded_database(settings) as server:
         url = settings.database_url if server is None else server.url()
         asyncio.run(migrate(url or ""))
         asyncio.run(check_schema_at(url or ""))
-        _ensure_volume(volume_path(settings), engine)
-        return asyncio.run(_Tree(replace(settings, database_url=url), server).run())
+        _ensure_volume(settings.volume_path, engine)
+        return asyncio.run(_ProcessTree(replace(settings, database_url=url), server).run())
 
 
 @contextlib.contextmanager
-def _own_database(settings: Settings) -> Generator[EmbeddedPostgres | None]:
+def _embedded_database(settings: Settings) -> Generator[EmbeddedPostgres | None]:
     if settings.database_url is not None:
         yield None
         return
@@ -63,15 +63,15 @@ def _ensure_volume(path: Path, engine: EngineName | None) -> None:
         log.info("volume_made", path=str(path), engine=made.identity.engine)
 
 
-class _Tree:
-    """The children, and the orders that end them."""
+class _ProcessTree:
+    """Starts, restarts and stops the children."""
 
     def __init__(self, settings: Settings, server: EmbeddedPostgres | None) -> None:
         self._settings = settings
         self._server = server
         self._children: set[asyncio.subprocess.Process] = set()
         self._ending = asyncio.Event()
-        self._environment = {**child_environment(settings), PARENT: str(os.getpid())}
+        self._environment = {**child_environment(settings), PARENT_PID: str(os.getpid())}
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -80,10 +80,10 @@ class _Tree:
         reading, writing = os.pipe()
         os.set_inheritable(writing, True)
         try:
-            api = asyncio.create_task(self._keep("api", {READY_FD: str(writing)}, (writing,)))
-            executor = asyncio.create_task(self._keep("executor", {}, ()))
-            database = asyncio.create_task(self._keep_database())
-            ready = await self._announce(reading)
+            api = asyncio.create_task(self._supervise("api", {READY_FD: str(writing)}, (writing,)))
+            executor = asyncio.create_task(self._supervise("executor", {}, ()))
+            database = asyncio.create_task(self._supervise_database())
+            ready = await self._announce_ready(reading)
             await self._ending.wait()
             await asyncio.gather(api, executor, database)
         finally:
@@ -91,8 +91,8 @@ class _Tree:
             os.close(writing)
         return 0 if ready else 1
 
-    async def _announce(self, reading: int) -> bool:
-        """Prints `ready URL` once the API serves."""
+    async def _announce_ready(self, reading: int) -> bool:
+        """Prints `ready URL` once the API serves; returns False if it does not serve in time."""
         url = asyncio.create_task(_first_line(reading))
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait({url, ending}, timeout=_READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -106,12 +106,12 @@ class _Tree:
             return True
         sys.stdout.write(f"ready {url.result()}\n")
         sys.stdout.flush()
-        # A restarted API has to come back where it was.
+        # A restarted API must listen on the same port.
         self._environment["WVS_PORT"] = url.result().rsplit(":", 1)[1]
         return True
 
-    async def _keep(self, command: str, extra: dict[str, str], descriptors: tuple[int, ...]) -> None:
-        """Runs `wvs COMMAND`, and runs it again when it ends although nobody asked for that."""
+    async def _supervise(self, command: str, extra: dict[str, str], descriptors: tuple[int, ...]) -> None:
+        """Runs `wvs COMMAND`, and restarts it when it ends before this process is stopped."""
         failures = 0
         while not self._ending.is_set():
             began = time.monotonic()
@@ -124,11 +124,11 @@ class _Tree:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause)
 
-    async def _keep_database(self) -> None:
-        """Starts the embedded server again when it ends although nobody asked for that."""
+    async def _supervise_database(self) -> None:
+        """Restarts the embedded server when it ends before this process is stopped."""
         while self._server is not None and not self._ending.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), _DATABASE_LOOK_S)
+                await asyncio.wait_for(self._ending.wait(), _DATABASE_POLL_S)
             if self._server.pid is None and not self._ending.is_set():
                 await self._restart_database(self._server)
 
@@ -155,7 +155,7 @@ class _Tree:
             env={**self._environment, **extra},
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=descriptors,
-            # Ctrl-C is for this process, which then tells its children; they must not drain before it knows.
+            # Ctrl-C must reach only this process, which then stops its children; otherwise it would restart them.
             start_new_session=True,
         )
         log.info("child_started", command=command, pid=process.pid)

@@ -1,1 +1,1 @@
-"""The console `wvsctl`: talks HTTP to the API and nothing else."""
+"""The console `wvsctl`, a client of the HTTP API: it uses neither the database nor the volume."""

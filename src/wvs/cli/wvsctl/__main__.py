@@ -1,11 +1,11 @@
-"""The entry of `wvsctl`: answers `--help` from a text rendered before, and only then imports the program."""
+"""The entry point of `wvsctl`. It answers `--help` from a pre-rendered page, without importing the program."""
 
 import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run `wvsctl` with the process's arguments and exit with one of the codes of `wvs.cli.wvsctl.api.exits`."""
+    """Run `wvsctl` with the process's arguments and exit with one of the codes in `wvs.cli.wvsctl.api.exits`."""
     from wvs.cli.wvsctl.help.pages import page_for  # noqa: PLC0415
 
     arguments = sys.argv[1:]

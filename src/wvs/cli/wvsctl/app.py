@@ -1,4 +1,4 @@
-"""The whole program: the groups, the options of every command, and what its end means."""
+"""The program: its command groups, the options common to all commands, and the exit code."""
 
 import os
 import sys
@@ -15,17 +15,17 @@ from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.api.failures import ConsoleFailure
 from wvs.cli.wvsctl.api.transport import DEFAULT_URL
 from wvs.cli.wvsctl.commands import agent, audit, completion, current, demo, session, snapshot, task, workspace
-from wvs.cli.wvsctl.output.report import report
+from wvs.cli.wvsctl.output.failure_report import report_failure
 from wvs.cli.wvsctl.output.screen import Screen
 
 HELP = """Work with the workspaces of WVS, the Workspace Versioning Service.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 5 conflict,
+Results go to stdout, all other messages to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 5 conflict,
 6 task failed, 7 wait timed out, 130 interrupted.
 """
 
 app = App(name="wvsctl", help=HELP, version=f"wvsctl {wvs.__version__}", result_action="return_value")
-app.meta.group_parameters = Group("Options of every command", sort_key=100)
+app.meta.group_parameters = Group("Options of all commands", sort_key=100)
 for group in (workspace, snapshot, current, task, session, audit, agent, demo):
     app.command(group.app)
 completion.register(app)
@@ -47,19 +47,19 @@ def launch(
     Parameters
     ----------
     url
-        Where the API is.
+        URL of the API.
     json
-        Print the API's JSON instead of text for people.
+        Print the JSON of the API instead of text.
     actor
-        Who does this, for the audit.
+        The actor that the audit log records.
     no_wait
-        Do not wait for the task of an operation.
+        Return as soon as the API has accepted the operation.
     wait_timeout
-        Seconds after which waiting ends; the task goes on.
+        Stop waiting after this many seconds; the task continues.
     idempotency_key
-        Repeat an operation safely: the same key is done at most once.
+        Key that makes it safe to repeat an operation: the API runs it at most once per key.
     yes
-        Do not ask before something is destroyed.
+        Do not ask for confirmation.
     """
     options = Options(
         url=url,
@@ -73,14 +73,14 @@ def launch(
     command, bound, ignored = app.parse_args(tokens)
     screen = Screen(as_json=json)
     try:
-        given = {"run": Invocation(options, screen)} if "run" in ignored else {}
-        return command(*bound.args, **bound.kwargs, **given) or Exit.OK
+        injected = {"run": Invocation(options, screen)} if "run" in ignored else {}
+        return command(*bound.args, **bound.kwargs, **injected) or Exit.OK
     except ConsoleFailure as failure:
-        return report(failure, screen)
+        return report_failure(failure, screen)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the program; returns its exit code, and raises `SystemExit` for a faulty command line."""
+    """Run the program and return its exit code; raises `SystemExit` for an invalid command line."""
     try:
         result: Any = app.meta(list(arguments))
         sys.stdout.flush()
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
         print("wvsctl: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the result has seen enough (`| head`); the interpreter would complain when it flushes at exit.
+        # The reader closed the pipe (`| head`). Without this the interpreter would fail when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILURE
     return result if isinstance(result, int) else Exit.OK

@@ -1,1 +1,1 @@
-"""What several commands do: one invocation, asynchronous writes, waiting, lists."""
+"""Actions that several commands share: sending operations, waiting for tasks, printing lists and resources."""

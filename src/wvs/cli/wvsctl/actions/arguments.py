@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments that several commands have."""
 
 from typing import Annotated, TypeAlias
 
@@ -12,8 +12,8 @@ Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
 Workspace: TypeAlias = Annotated[str, Parameter(help="Name or id (ws_…) of the workspace.", completer=workspace_names)]
 Snapshot: TypeAlias = Annotated[str, Parameter(help="Id (snap_…) of the snapshot.", completer=snapshot_ids)]
 Task: TypeAlias = Annotated[str, Parameter(help="Id (task_…) of the task.", completer=task_ids)]
-Labels: TypeAlias = Annotated[list[str] | None, Parameter(negative=(), help="KEY=VALUE; may be given several times.")]
-# States and kinds are typed as the API writes them, with underscores.
+Labels: TypeAlias = Annotated[list[str] | None, Parameter(negative=(), help="KEY=VALUE; may be repeated.")]
+# The user types states and kinds as the API writes them, with underscores.
 _AS_WRITTEN = Parameter(name_transform=str.lower)
 WorkspaceStateChoice: TypeAlias = Annotated[WorkspaceState | None, _AS_WRITTEN]
 SnapshotStateChoice: TypeAlias = Annotated[SnapshotState | None, _AS_WRITTEN]
@@ -22,13 +22,13 @@ TaskKindChoice: TypeAlias = Annotated[TaskKind | None, _AS_WRITTEN]
 
 
 def parse_labels(texts: list[str] | None) -> dict[str, str]:
-    """Labels from `KEY=VALUE` each; raises `UsageFailure` for one without a `=` and for a key given twice."""
+    """Parses labels of the form `KEY=VALUE`; raises `UsageFailure` for a text without `=` or a repeated key."""
     labels: dict[str, str] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageFailure(f"--label {text!r} is not of the form KEY=VALUE")
+            raise UsageFailure(f"--label {text!r} does not have the form KEY=VALUE")
         if key in labels:
-            raise UsageFailure(f"--label {key} is given twice")
+            raise UsageFailure(f"--label {key} is given more than once")
         labels[key] = value
     return labels

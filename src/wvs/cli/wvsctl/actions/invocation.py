@@ -1,4 +1,4 @@
-"""One run of the console: its options, its screen and the API it talks to; every command gets one."""
+"""One invocation of the console: its options, its screen and its API client. Every command receives one."""
 
 from functools import cached_property
 from typing import Annotated, TypeAlias
@@ -13,7 +13,7 @@ from wvs.cli.wvsctl.output.screen import Screen
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """The options of every command."""
+    """The options of all commands."""
 
     url: str = DEFAULT_URL
     as_json: bool = False
@@ -25,35 +25,38 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class Invocation:
-    """What the commands work with."""
+    """The options, the screen and the API client that a command uses."""
 
     def __init__(self, options: Options, screen: Screen) -> None:
         if options.no_wait and options.wait_timeout_s is not None:
-            raise UsageFailure("--no-wait and --wait-timeout exclude each other")
+            raise UsageFailure("--no-wait and --wait-timeout cannot be used together")
         self.options = options
         self.screen = screen
 
     @cached_property
     def client(self) -> Client:
-        """Connects when it is first used."""
-        return Client(Transport(self.options.url), actor=self.options.actor, say=self.screen.say)
+        """The API client; it connects at its first request."""
+        return Client(Transport(self.options.url), actor=self.options.actor, notify=self.screen.notify)
 
     def confirm(self, consequence: str) -> None:
-        """Go on only with a person's yes, or `--yes`.
+        """Asks the user to confirm `consequence`, unless `--yes` was given.
 
-        Raises `Declined` for any other answer, and `UsageFailure` where nobody is there to answer.
+        Raises `Declined` for any answer but yes, and `UsageFailure` if stdin or stderr is not a terminal.
         """
         if self.options.yes:
             return
         if not self.screen.is_interactive:
-            raise UsageFailure(f"{consequence}, and nobody is here to ask", "say it is meant: --yes")
-        print(f"{consequence}. Go on? [y/N] ", end="", file=self.screen.err, flush=True)
+            raise UsageFailure(
+                f"no terminal to ask for a confirmation: {consequence}",
+                "to confirm: --yes",
+            )
+        print(f"{consequence}. Continue? [y/N] ", end="", file=self.screen.err, flush=True)
         try:
             answer = input()
         except EOFError:
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
-            raise Declined("nothing was done")
+            raise Declined("cancelled; nothing was changed")
 
 
 Run: TypeAlias = Annotated[Invocation, Parameter(parse=False)]

@@ -1,4 +1,4 @@
-"""Lists: one page, or with `--all` every page as it comes."""
+"""Prints lists: one page, or with `--all` every page as it arrives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ T = TypeVar("T")
 DEFAULT_LIMIT = 50
 
 
-@dataclass(frozen=True)  # cyclopts spreads a dataclass over options, a msgspec Struct it does not know
+@dataclass(frozen=True)  # cyclopts turns the fields of a dataclass into options, but not those of a Struct
 class PagingOptions:
-    """How much of a list is wanted.
+    """Which part of a list to print.
 
     Parameters
     ----------
     limit
         Items per page, 1 to 1000.
     all
-        Every page, as they come; with --json one item a line.
+        Print every page; with --json one item per line.
     cursor
-        Go on where a page ended: its next_cursor, with the same filters.
+        Continue after a page: its next_cursor, with the same filters.
     """
 
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = DEFAULT_LIMIT
@@ -50,38 +50,38 @@ def show_list(
     paging: PagingOptions | None,
     cursor_name: str = "cursor",
 ) -> None:
-    """Print the list at `path`, whose cursors are sent as `cursor_name`.
+    """Prints the list at `path`; `cursor_name` is the query parameter that takes its cursors.
 
-    As JSON one page is the API's own document, and every page is JSON Lines: the items, one a line.
+    With `--json` one page is the API's own document; with `--all` the output is JSON Lines, one item per line.
     """
-    wanted = paging or PagingOptions()
-    query = [(name, value) for name, value in filters if value is not None] + [("limit", str(wanted.limit))]
-    cursor = wanted.cursor
+    options = paging or PagingOptions()
+    query = [(name, value) for name, value in filters if value is not None] + [("limit", str(options.limit))]
+    cursor = options.cursor
     table = TableWriter(run.screen, columns)
     while True:
-        answer = run.client.get(path, _from(query, cursor_name, cursor))
+        answer = run.client.get(path, _with_cursor(query, cursor_name, cursor))
         page = run.client.decode(answer, PageDocument)
-        if not page.items and page.next_cursor is not None:  # it looked for what is rare, and is not at the end
+        if not page.items and page.next_cursor is not None:  # a filter with few hits: the list continues
             cursor = page.next_cursor
             continue
         if run.screen.as_json:
-            _show_json(run, answer, page, every=wanted.all)
+            _show_json(run, answer, page, all_pages=options.all)
         else:
             table.write([run.client.decode_bytes(item, kind) for item in page.items])
         cursor = page.next_cursor
         if cursor is None:
             return
-        if not wanted.all:
-            run.screen.say(f"there is more: --all, or go on with --cursor {cursor}")
+        if not options.all:
+            run.screen.notify(f"the list continues: use --all, or --cursor {cursor}")
             return
 
 
-def _from(query: Query, name: str, cursor: str | None) -> Query:
+def _with_cursor(query: Query, name: str, cursor: str | None) -> Query:
     return query if cursor is None else [*query, (name, cursor)]
 
 
-def _show_json(run: Invocation, answer: Answer, page: PageDocument, *, every: bool) -> None:
-    if not every:
+def _show_json(run: Invocation, answer: Answer, page: PageDocument, *, all_pages: bool) -> None:
+    if not all_pages:
         run.screen.show_json(answer.body)
         return
     for item in page.items:

@@ -1,4 +1,4 @@
-"""Asynchronous writes: accepted under a key, waited for, and shown with what became of them."""
+"""Asynchronous operations: sends one under an idempotency key, waits for its task and prints the result."""
 
 import uuid
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ from wvs.cli.wvsctl.output.progress import watcher_for
 TASK = "task"
 
 Part: TypeAlias = Literal["workspace", "snapshot", "current"]
-"""What an accepted write answers beside its task."""
+"""The resource that the API returns beside the task of an accepted operation."""
 
 
-class Write(Struct, frozen=True):
-    """One asynchronous write, as design §9 has it."""
+class OperationRequest(Struct, frozen=True):
+    """The HTTP request that starts one asynchronous operation (design §9)."""
 
     method: str
     path: str
@@ -31,32 +31,32 @@ class Write(Struct, frozen=True):
     headers: Mapping[str, str] = {}
 
 
-def carry_out(run: Invocation, write: Write, part: Part) -> None:
-    """Send `write`, wait for its task unless told otherwise, and show `part` as it then is.
+def run_operation(run: Invocation, request: OperationRequest, part: Part) -> None:
+    """Sends `request`, waits for its task unless `--no-wait` was given, and prints the new state of `part`.
 
-    As JSON that is the API's answer with both of its parts brought up to date. Raises `TaskFailed` after showing it.
+    With `--json` it prints the API's answer with both parts up to date. Raises `TaskFailed` after printing.
     """
     waiter = waiter_of(run)
-    answer = send(run, write, wait_s=_hold_s(run, waiter))
+    answer = send(run, request, wait_s=_prefer_wait_s(run, waiter))
     parts = run.client.decode(answer, dict[str, Raw])
     task = run.client.decode_bytes(parts.get(TASK, b""), TaskDocument)
     if not task.is_final and not run.options.no_wait:
         waited = waiter.wait(task)
         task = waited.task
-        shown = run.client.get(path_that_shows(part, task))
+        shown = run.client.get(path_of_part(part, task))
         parts = {part: Raw(shown.body), TASK: Raw(waited.raw)}
     if run.screen.as_json:
         run.screen.show_json(msgspec.json.encode(parts))
     else:
-        _tell(run, task)
+        _notify_task_state(run, task)
         show_part(run, part, bytes(parts.get(part, b"")))
-    judge(task)
+    raise_unless_succeeded(task)
 
 
 def act_on_task(run: Invocation, task_id: str, action: Literal["retry", "cancel"]) -> None:
-    """Retry or cancel a task, wait for what it leads to, show it, and judge it by what was wanted."""
+    """Retries or cancels a task, waits until it is final and prints it; raises if the action had no success."""
     waiter = waiter_of(run)
-    answer = send(run, Write("POST", path_of("tasks", task_id, action)), wait_s=_hold_s(run, waiter))
+    answer = send(run, OperationRequest("POST", path_of("tasks", task_id, action)), wait_s=_prefer_wait_s(run, waiter))
     task, raw = run.client.decode(answer, TaskDocument), answer.body
     if not task.is_final and not run.options.no_wait:
         waited = waiter.wait(task)
@@ -64,30 +64,34 @@ def act_on_task(run: Invocation, task_id: str, action: Literal["retry", "cancel"
     show_task(run, raw)
     match action:
         case "retry":
-            judge(task)
+            raise_unless_succeeded(task)
         case "cancel":
-            judge_cancel(task)
+            raise_unless_cancelled(task)
         case _:
             assert_never(action)
 
 
-def send(run: Invocation, write: Write, *, wait_s: int) -> Answer:
-    """The API's answer to `write` under the caller's key or a new one, which is told before anything is sent."""
+def send(run: Invocation, request: OperationRequest, *, wait_s: int) -> Answer:
+    """Sends `request` under the user's idempotency key, or under a new key that it prints first; returns the answer."""
     key = run.options.idempotency_key
     if key is None:
         key = str(uuid.uuid4())
-        run.screen.say(f"idempotency key: {key}")
+        run.screen.notify(f"idempotency key: {key}")
     try:
-        answer = run.client.write(write.method, write.path, write.body, key=key, wait_s=wait_s, headers=write.headers)
+        answer = run.client.write(
+            request.method, request.path, request.body, key=key, wait_s=wait_s, headers=request.headers
+        )
     except KeyboardInterrupt:
         raise interrupted_sending(key) from None
     if answer.headers.get("idempotent-replayed") == "true":
-        run.screen.say("this key was used before for the same request: it was done once, and this is its answer")
+        run.screen.notify(
+            "the API has already accepted this request under this key; it ran once, and this is its answer"
+        )
     return answer
 
 
 def waiter_of(run: Invocation) -> Waiter:
-    """A waiter that draws where a person looks."""
+    """A waiter that draws a progress bar if stderr is a terminal."""
     return Waiter(
         run.client,
         watcher_for(run.screen),
@@ -96,8 +100,8 @@ def waiter_of(run: Invocation) -> Waiter:
     )
 
 
-def path_that_shows(part: Part, task: TaskDocument) -> str:
-    """Where the API shows what `task` changes."""
+def path_of_part(part: Part, task: TaskDocument) -> str:
+    """The API's path of the resource that `task` changes."""
     match part:
         case "workspace":
             return path_of("workspaces", task.workspace_id)
@@ -110,7 +114,7 @@ def path_that_shows(part: Part, task: TaskDocument) -> str:
 
 
 def show_part(run: Invocation, part: Part, body: bytes) -> None:
-    """Print one part of an answer for a person."""
+    """Prints one part of an answer as text."""
     match part:
         case "workspace":
             show_workspace(run, body)
@@ -122,14 +126,14 @@ def show_part(run: Invocation, part: Part, body: bytes) -> None:
             assert_never(part)
 
 
-def judge(task: TaskDocument) -> None:
-    """Raises `TaskFailed` for a task that ended without success."""
+def raise_unless_succeeded(task: TaskDocument) -> None:
+    """Raises `TaskFailed` if the task failed or was cancelled."""
     if task.state in ("failed", "cancelled"):
         raise TaskFailed(task)
 
 
-def judge_cancel(task: TaskDocument) -> None:
-    """Raises unless the task is cancelled or may still become so."""
+def raise_unless_cancelled(task: TaskDocument) -> None:
+    """Raises if the task succeeded or failed; a task that is not final may still be cancelled."""
     match task.state:
         case "succeeded":
             raise CancelCameTooLate(task)
@@ -139,14 +143,14 @@ def judge_cancel(task: TaskDocument) -> None:
             pass
 
 
-def _hold_s(run: Invocation, waiter: Waiter) -> int:
+def _prefer_wait_s(run: Invocation, waiter: Waiter) -> int:
     return 0 if run.options.no_wait else waiter.first_wait_s()
 
 
-def _tell(run: Invocation, task: TaskDocument) -> None:
+def _notify_task_state(run: Invocation, task: TaskDocument) -> None:
     if task.noop:
-        run.screen.say(f"{task.kind}: nothing had to be done (task {task.id})")
+        run.screen.notify(f"{task.kind}: nothing to do (task {task.id})")
     elif not task.is_final:
-        run.screen.say(f"{task.kind} accepted as task {task.id}; wait for it: wvsctl task wait {task.id}")
+        run.screen.notify(f"{task.kind} accepted as task {task.id}; to wait for it: wvsctl task wait {task.id}")
     else:
-        run.screen.say(f"{task.kind} {task.state} (task {task.id})")
+        run.screen.notify(f"{task.kind} {task.state} (task {task.id})")

@@ -1,4 +1,4 @@
-"""Sessions on the screen."""
+"""Prints sessions."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from wvs.cli.wvsctl.output.tables import Column
 
 
 class SessionDocument(Struct, frozen=True):
-    """One registered agent."""
+    """One session, which an agent registered."""
 
     id: str
     workspace_id: str
@@ -28,7 +28,7 @@ class SessionDocument(Struct, frozen=True):
 
     @property
     def condition(self) -> str:
-        """Its state, and whether it is silent: then nothing is known of it, and it still has to freeze."""
+        """Its state, marked as silent if its lease has expired: a freeze still needs the session to acknowledge."""
         return f"{self.state}, silent" if self.lease_expired else self.state
 
 
@@ -45,7 +45,7 @@ SESSIONS: Sequence[Column[SessionDocument]] = (
 
 
 def show_session(run: Invocation, body: bytes) -> None:
-    """Print a session."""
+    """Prints a session."""
     if run.screen.as_json:
         run.screen.show_json(body)
         return
@@ -58,7 +58,7 @@ def show_session(run: Invocation, body: bytes) -> None:
         ("host", session.host),
         ("pid", NOTHING if session.pid is None else str(session.pid)),
         ("registered", moment(session.registered_at)),
-        ("last word until", moment(session.lease_until)),
+        ("lease until", moment(session.lease_until)),
         ("ended", moment(session.ended_at)),
         ("reason", session.reason or NOTHING),
     ]

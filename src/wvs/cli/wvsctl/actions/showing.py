@@ -1,4 +1,4 @@
-"""One resource on the screen: the API's document as JSON, a description for people."""
+"""Prints one resource: the API's document with `--json`, otherwise one line per field."""
 
 from wvs.cli.wvsctl.actions.invocation import Invocation
 from wvs.cli.wvsctl.api.documents import CurrentDocument, SnapshotDocument, TaskDocument, WorkspaceDocument
@@ -6,22 +6,22 @@ from wvs.cli.wvsctl.output.views import Rows, current_rows, snapshot_rows, task_
 
 
 def show_workspace(run: Invocation, body: bytes) -> None:
-    """Print a workspace."""
+    """Prints a workspace."""
     _show(run, body, workspace_rows(run.client.decode_bytes(body, WorkspaceDocument)))
 
 
 def show_snapshot(run: Invocation, body: bytes) -> None:
-    """Print a snapshot with its proof."""
+    """Prints a snapshot with its certificate."""
     _show(run, body, snapshot_rows(run.client.decode_bytes(body, SnapshotDocument)))
 
 
 def show_current(run: Invocation, body: bytes, etag: str | None = None) -> None:
-    """Print a workspace's pointer."""
+    """Prints which snapshot is current."""
     _show(run, body, current_rows(run.client.decode_bytes(body, CurrentDocument), etag))
 
 
 def show_task(run: Invocation, body: bytes) -> None:
-    """Print a task."""
+    """Prints a task."""
     _show(run, body, task_rows(run.client.decode_bytes(body, TaskDocument)))
 
 

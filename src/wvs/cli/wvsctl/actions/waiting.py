@@ -1,4 +1,4 @@
-"""Waiting for a task: long polls until it is final, through restarts of the API, as long as the caller wants."""
+"""Waits for a task: long-polls until the task is final, across restarts of the API, up to a timeout."""
 
 import time
 from collections.abc import Callable
@@ -21,30 +21,32 @@ from wvs.cli.wvsctl.output.progress import Watcher
 from wvs.domain.errors import ErrorCode
 
 FIRST_WAIT_S: Final = 1
-"""Most tasks are final within this, so that one request is enough."""
+"""Most tasks end within this time, so that one request is enough."""
 STEP_WITH_BAR_S: Final = 1
 STEP_S: Final = 10
-PATIENCE_S: Final = 60.0
-"""How long an API that went away is waited for."""
+OUTAGE_LIMIT_S: Final = 60.0
+"""How long to wait for an API that does not answer."""
 QUEUED_NOTE_S: Final = 10.0
+"""How long a task may stay queued before the user gets a hint."""
+_POLL_PAUSE_S: Final = 0.25
 
 
 class Waited(Struct, frozen=True):
-    """A final task, and the bytes it was read from."""
+    """A final task, and the bytes of its JSON."""
 
     task: TaskDocument
     raw: bytes
 
 
 class Clock(Struct, frozen=True):
-    """Monotonic seconds and a sleep; replaced in tests."""
+    """Monotonic seconds and a sleep; tests replace both."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
 class Waiter:
-    """Waits for one task; `timeout_s` counts from its making, None waits without end."""
+    """Waits for one task. `timeout_s` counts from the construction of the waiter; None waits without end."""
 
     def __init__(
         self, client: Client, watcher: Watcher, *, timeout_s: float | None, step_s: int, clock: Clock | None = None
@@ -58,69 +60,69 @@ class Waiter:
         self._queued_note_due = True
 
     def first_wait_s(self) -> int:
-        """What to ask the API to wait for in the request that makes the task."""
+        """Seconds that the API should hold its answer to the request that creates the task."""
         return self._step(FIRST_WAIT_S)
 
     def wait(self, task: TaskDocument) -> Waited:
-        """The task when it is final.
+        """Waits until the task is final and returns it.
 
-        Raises `WaitTimedOut`, `Interrupted` for Ctrl-C, and the failure of the API if it stays away too long.
+        Raises `WaitTimedOut`, `Interrupted` for Ctrl-C, and the API's failure if the API does not answer for too long.
         """
-        seen = task
+        latest = task
         try:
             while True:
-                self._watcher.show(seen)
-                self._note_if_nobody_works(seen)
+                self._watcher.show(latest)
+                self._note_if_stuck_in_queue(latest)
                 asked = self._clock.now()
-                answer = self._look(seen)
-                seen = self._client.decode(answer, TaskDocument)
-                if seen.is_final:
-                    return Waited(seen, answer.body)
-                self._end_if_over(seen)
-                # Whatever answers at once instead of waiting must not be asked a thousand times a second.
-                self._clock.sleep(max(0.0, asked + 0.25 - self._clock.now()))
+                answer = self._poll(latest)
+                latest = self._client.decode(answer, TaskDocument)
+                if latest.is_final:
+                    return Waited(latest, answer.body)
+                self._raise_if_timed_out(latest)
+                # A server that ignores the wait and answers at once must not get a thousand requests a second.
+                self._clock.sleep(max(0.0, asked + _POLL_PAUSE_S - self._clock.now()))
         except KeyboardInterrupt:
-            raise interrupted_waiting(seen) from None
+            raise interrupted_waiting(latest) from None
         finally:
             self._watcher.close()
 
-    def _look(self, task: TaskDocument) -> Answer:
-        gone_at: float | None = None
+    def _poll(self, task: TaskDocument) -> Answer:
+        outage_began: float | None = None
         while True:
             try:
                 return self._client.get(path_of("tasks", task.id), wait_s=self._step(self._step_s))
             except ConsoleFailure as failure:
-                if not _may_pass(failure):
+                if not _is_temporary(failure):
                     raise
                 now = self._clock.now()
-                if gone_at is None:
-                    gone_at = now
-                    self._watcher.note(f"{failure.what}; the task goes on, trying again")
-                self._end_if_over(task)
-                if now - gone_at > PATIENCE_S:
+                if outage_began is None:
+                    outage_began = now
+                    self._watcher.note(f"{failure.message}; the task continues; retrying")
+                self._raise_if_timed_out(task)
+                if now - outage_began > OUTAGE_LIMIT_S:
                     raise
                 self._clock.sleep(1.0)
 
     def _step(self, longest_s: int) -> int:
         if self._timeout_s is None:
             return longest_s
-        return max(0, min(longest_s, round(self._left_s())))
+        return max(0, min(longest_s, round(self._remaining_s())))
 
-    def _left_s(self) -> float:
+    def _remaining_s(self) -> float:
         return (self._timeout_s or 0.0) - (self._clock.now() - self._began)
 
-    def _end_if_over(self, task: TaskDocument) -> None:
-        if self._timeout_s is not None and self._left_s() <= 0:
+    def _raise_if_timed_out(self, task: TaskDocument) -> None:
+        if self._timeout_s is not None and self._remaining_s() <= 0:
             raise WaitTimedOut(task, self._timeout_s)
 
-    def _note_if_nobody_works(self, task: TaskDocument) -> None:
+    def _note_if_stuck_in_queue(self, task: TaskDocument) -> None:
         waited_s = self._clock.now() - self._began
         if self._queued_note_due and task.state == "queued" and task.error is None and waited_s > QUEUED_NOTE_S:
             self._queued_note_due = False
             self._watcher.note(f"still queued after {waited_s:.0f} s: is an executor running? (wvs up, wvs executor)")
 
 
-def _may_pass(failure: ConsoleFailure) -> bool:
+def _is_temporary(failure: ConsoleFailure) -> bool:
     match failure:
         case Refusal():
             return failure.problem.code == ErrorCode.UNAVAILABLE

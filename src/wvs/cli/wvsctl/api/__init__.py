@@ -1,1 +1,1 @@
-"""The API as the console calls it: connection, documents, and every failure with its exit code."""
+"""The console's client of the API: connection, documents, and every failure with its exit code."""

@@ -1,4 +1,4 @@
-"""The API as the console calls it: headers, refusals, and writes that are repeated under one key."""
+"""The console's client of the API: it sets headers, turns problems into exceptions and repeats writes."""
 
 import time
 import uuid
@@ -9,8 +9,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 import wvs
-from wvs.cli.wvsctl.api.documents import ProblemDocument
-from wvs.cli.wvsctl.api.failures import ConnectionLost, ConsoleFailure, Foreign, Refusal, Unreachable, UsageFailure
+from wvs.cli.wvsctl.api.documents import RefusalDocument
+from wvs.cli.wvsctl.api.failures import ConnectionLost, ConsoleFailure, NotTheApi, Refusal, Unreachable, UsageFailure
 from wvs.cli.wvsctl.api.transport import Answer, Request, Transport
 from wvs.domain.errors import ErrorCode
 
@@ -18,7 +18,7 @@ Query = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 WRITE_DELAYS_S: Final = (0.5, 1.0, 2.0, 4.0)
-"""Pauses before a write is repeated; a Retry-After that asks for more is honoured."""
+"""Pauses before each repetition of a write; a longer Retry-After takes precedence."""
 LONGEST_RETRY_AFTER_S: Final = 30.0
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -26,19 +26,19 @@ _TRANSIENT: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.IDEMPOTENCY_IN_F
 
 
 class Client:
-    """The API at one URL. `say` gets what a person should know while it happens, such as a repeated write."""
+    """The API at one URL. The client calls `notify` with messages for the user, such as a repeated write."""
 
     def __init__(
         self,
         transport: Transport,
         *,
         actor: str | None,
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._transport = transport
         self._actor = actor
-        self._say = say
+        self._notify = notify
         self._sleep = sleep
 
     @property
@@ -46,15 +46,15 @@ class Client:
         return self._transport.url
 
     def get(self, path: str, query: Query = (), *, wait_s: int = 0) -> Answer:
-        """The answer to a GET; raises `Refusal` for a problem, and what `Transport.send` raises.
+        """Sends a GET; raises `Refusal` for a problem document, and what `Transport.send` raises.
 
-        A connection that was lost is tried once more: a kept one may have been closed since the last request.
+        It repeats the request once after a lost connection: the server may have closed the kept connection since.
         """
         request = self._request("GET", path, query, wait_s=wait_s)
         try:
-            return self._accepted(request)
+            return self._send(request)
         except ConnectionLost:
-            return self._accepted(request)
+            return self._send(request)
 
     def write(
         self,
@@ -66,28 +66,28 @@ class Client:
         wait_s: int = 0,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """The answer to a write under the idempotency key `key`.
+        """Sends a write under the idempotency key `key`.
 
-        Repeated with the same key while the API says that it is not available for now, and after a lost connection;
-        every repetition is told. Raises the last failure when the repetitions are used up.
+        It repeats the write with the same key after a lost connection and while the API is unavailable, and notifies
+        the user each time. Raises the last failure after the last repetition.
         """
         extra = {"Idempotency-Key": key, **(headers or {})}
         request = self._request(method, path, (), body=body, wait_s=wait_s, extra=extra)
-        reached = False
+        sent = False
         for delay_s in WRITE_DELAYS_S:
             try:
-                return self._accepted(request)
+                return self._send(request)
             except ConsoleFailure as failure:
-                if not _is_transient(failure, reached=reached):
+                if not _is_transient(failure, sent=sent):
                     raise
-                reached = True
+                sent = True
                 self._pause(failure, delay_s)
-        return self._accepted(request)
+        return self._send(request)
 
     def _pause(self, failure: ConsoleFailure, delay_s: float) -> None:
-        asked_s = failure.retry_after_s if isinstance(failure, Refusal) else None
-        pause_s = max(delay_s, min(asked_s or 0.0, LONGEST_RETRY_AFTER_S))
-        self._say(f"{failure.what}; trying again in {pause_s:g} s with the same idempotency key")
+        requested_s = failure.retry_after_s if isinstance(failure, Refusal) else None
+        pause_s = max(delay_s, min(requested_s or 0.0, LONGEST_RETRY_AFTER_S))
+        self._notify(f"{failure.message}; retrying in {pause_s:g} s with the same idempotency key")
         self._sleep(pause_s)
 
     def _request(
@@ -113,12 +113,12 @@ class Client:
         if method in ("POST", "PUT"):
             headers["Content-Type"] = "application/json"
         for name, value in headers.items():
-            _refuse_unsendable(name, value)
+            _check_header(name, value)
         target = path + (f"?{urlencode(query)}" if query else "")
         content = None if body is None else msgspec.json.encode(body)
         return Request(method, target, headers, content, wait_s)
 
-    def _accepted(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> Answer:
         answer = self._transport.send(request)
         if 200 <= answer.status < 300:
             return answer
@@ -126,36 +126,36 @@ class Client:
 
     def _refusal(self, answer: Answer) -> ConsoleFailure:
         if answer.media_type != PROBLEM_MEDIA_TYPE:
-            return Foreign(self.url, f"{answer.status} {answer.media_type or 'without a media type'}")
-        problem = self.decode(answer, ProblemDocument)
+            return NotTheApi(self.url, f"{answer.status} {answer.media_type or 'without a media type'}")
+        problem = self.decode(answer, RefusalDocument)
         return Refusal(answer.status, problem, answer.body, _seconds(answer.headers.get("retry-after")))
 
     def decode(self, answer: Answer, kind: type[T]) -> T:
-        """The answer's body as `kind`; raises `Foreign` if it is something else."""
+        """Decodes the answer's body as `kind`; raises `NotTheApi` if that fails."""
         return self.decode_bytes(answer.body, kind, answer.headers.get("x-request-id", ""))
 
     def decode_bytes(self, body: bytes | msgspec.Raw, kind: type[T], request_id: str = "") -> T:
-        """The same for a part of an answer."""
+        """Decodes a part of an answer's body as `decode` does."""
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Foreign(self.url, str(error), request_id) from error
+            raise NotTheApi(self.url, str(error), request_id) from error
 
 
-def _refuse_unsendable(name: str, value: str) -> None:
+def _check_header(name: str, value: str) -> None:
     if not value.isascii() or not value.isprintable():
-        raise UsageFailure(f"{value!r} cannot be sent as {name}: only printable ASCII characters can")
+        raise UsageFailure(f"{value!r} cannot be sent as {name}: use printable ASCII characters only")
 
 
-def _is_transient(failure: ConsoleFailure, *, reached: bool) -> bool:
-    """Whether the same write may do better soon. One that was never sent is only repeated after one that was."""
+def _is_transient(failure: ConsoleFailure, *, sent: bool) -> bool:
+    """Whether to repeat the write. A refused connection justifies that only if an earlier attempt was sent (`sent`)."""
     match failure:
         case Refusal():
             return failure.problem.code in _TRANSIENT
         case ConnectionLost():
             return True
         case Unreachable():
-            return reached
+            return sent
         case _:
             return False
 
@@ -165,11 +165,11 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def path_of(*segments: str) -> str:
-    """`/v1/…` of these segments, each quoted: what a person types never becomes more than one segment.
+    """The path `/v1/…` of these segments, each quoted, so that user input never becomes more than one segment.
 
-    Raises `UsageFailure` for one that is empty, or that a server would take as more than one or as a step up.
+    Raises `UsageFailure` for an empty segment, for `.` and `..`, and for one with a slash.
     """
     for segment in segments:
         if segment in ("", ".", "..") or "/" in segment:
-            raise UsageFailure(f"{segment!r} is neither a name nor an id")
+            raise UsageFailure(f"{segment!r} is not a valid name or id")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)

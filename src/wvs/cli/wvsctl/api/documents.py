@@ -1,6 +1,6 @@
-"""The API's documents as far as the console reads them.
+"""The fields of the API's documents that the console reads.
 
-States and kinds are plain texts and unknown fields are skipped, so that a newer API can still be looked at.
+States and kinds are plain strings and unknown fields are ignored, so that the console also reads a newer API.
 """
 
 from datetime import datetime
@@ -24,7 +24,7 @@ class ErrorDocument(Struct, frozen=True):
 
 
 class ProgressDocument(Struct, frozen=True):
-    """How far a running task is; a total that is not known is None."""
+    """The progress of a running task; an unknown total is None."""
 
     phase: str | None = None
     files_done: int | None = None
@@ -53,7 +53,7 @@ class TaskDocument(Struct, frozen=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more happens to it by itself."""
+        """Whether the task has ended; only a user can then restart it."""
         return self.state in FINAL_TASK_STATES
 
 
@@ -81,7 +81,7 @@ class MemberDocument(Struct, frozen=True):
 
 
 class CertificateDocument(Struct, frozen=True):
-    """Proof that nothing wrote while a tree was cloned."""
+    """The proof that no process wrote while a tree was cloned."""
 
     freeze: int
     stamp_before: str
@@ -111,7 +111,7 @@ class SnapshotDocument(Struct, frozen=True):
 
 
 class CurrentDocument(Struct, frozen=True):
-    """What the live tree was last made from, and where it is."""
+    """The current snapshot of a workspace, and the path of its live tree."""
 
     snapshot_id: str | None
     path: str | None
@@ -119,22 +119,22 @@ class CurrentDocument(Struct, frozen=True):
 
 
 class PageDocument(Struct, frozen=True):
-    """One page of a list; the items stay the bytes that the API sent."""
+    """One page of a list; each item keeps the bytes that the API sent."""
 
     items: list[msgspec.Raw]
     next_cursor: str | None = None
 
 
 class FieldProblem(Struct, frozen=True, rename={"place": "in"}):
-    """One thing that is wrong with a request."""
+    """One invalid field of a request."""
 
     field: str = ""
     problem: str = ""
     place: str = ""
 
 
-class ProblemDocument(Struct, frozen=True):
-    """A refusal (RFC 9457) with the values that some codes add."""
+class RefusalDocument(Struct, frozen=True):
+    """The problem document (RFC 9457) of a refused request, with the members that some codes add."""
 
     code: str
     detail: str

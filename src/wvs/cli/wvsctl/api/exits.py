@@ -1,4 +1,4 @@
-"""The exit codes of `wvsctl`, and which one a refusal by the API becomes (design §10)."""
+"""The exit codes of `wvsctl`, and the exit code for each refusal by the API (design §10)."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -8,7 +8,7 @@ from wvs.domain.errors import ErrorCode
 
 
 class Exit(IntEnum):
-    """What a script may rely on; part of the interface like the error codes."""
+    """The exit codes. Scripts rely on them, so they are part of the interface."""
 
     OK = 0
     FAILURE = 1
@@ -36,9 +36,9 @@ _BY_STATUS: Final[Mapping[int, Exit]] = {
 
 
 def exit_of(status: int, code: str) -> Exit:
-    """The exit code for a problem of the API; what a newer API may add is a plain failure.
+    """The exit code for a problem of the API; a status that this console does not know is `FAILURE`.
 
-    A path that the API does not know is no missing workspace: it says that `--url` leads to something else.
+    An unknown path is not a missing resource: it shows that `--url` points to the wrong place.
     """
     if code == ErrorCode.ROUTE_NOT_FOUND:
         return Exit.FAILURE

@@ -1,67 +1,67 @@
-"""Everything that ends a command without its effect, each with the exit code that it becomes."""
+"""The failures that end a command, each with its exit code."""
 
 from typing import Final
 
-from wvs.cli.wvsctl.api.documents import ProblemDocument, TaskDocument
+from wvs.cli.wvsctl.api.documents import RefusalDocument, TaskDocument
 from wvs.cli.wvsctl.api.exits import Exit, exit_of
 
 
 class ConsoleFailure(Exception):
-    """The base: what happened is the text, `exit` the program's exit code, `help` what can be done, a line each."""
+    """The base. `message` says what happened, `exit` is the exit code, and `help` lists remedies, one per line."""
 
     exit: Exit = Exit.FAILURE
 
-    def __init__(self, what: str, *help_lines: str, request_id: str = "") -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, message: str, *help_lines: str, request_id: str = "") -> None:
+        super().__init__(message)
+        self.message = message
         self.help = help_lines
         self.request_id = request_id
 
 
 class UsageFailure(ConsoleFailure):
-    """The command line asks for something that cannot be done as it stands; nothing was sent."""
+    """The command line is invalid; the console sent nothing."""
 
     exit = Exit.USAGE
 
 
 class Declined(ConsoleFailure):
-    """A person answered no to a question; nothing was sent."""
+    """The user did not confirm; the console sent nothing."""
 
 
 class Unreachable(ConsoleFailure):
-    """No connection could be made: the request was certainly not received."""
+    """The console could not connect: the API did not receive the request."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             f"cannot connect to the API at {url}: {reason}",
             "start it with: wvs up",
-            "or say where it is: --url URL, or WVS_URL in the environment",
+            "if it runs elsewhere: --url URL, or set WVS_URL",
         )
 
 
 class ConnectionLost(ConsoleFailure):
-    """The connection ended before the answer: the request may or may not have been done."""
+    """The connection ended before the answer: the API may or may not have handled the request."""
 
     def __init__(self, url: str, reason: str, request_id: str) -> None:
         super().__init__(f"lost the connection to {url}: {reason}", request_id=request_id)
         self.reason = reason
 
 
-class Foreign(ConsoleFailure):
-    """Something answered that does not speak this API."""
+class NotTheApi(ConsoleFailure):
+    """A server answered that is not the WVS API."""
 
-    def __init__(self, url: str, what: str, request_id: str = "") -> None:
+    def __init__(self, url: str, reason: str, request_id: str = "") -> None:
         super().__init__(
-            f"{url} answered, but not as the WVS API does: {what}",
-            "check --url or WVS_URL; the API's own address is what `wvs up` prints as ready",
+            f"the server at {url} is not the WVS API: {reason}",
+            "check --url or WVS_URL; `wvs up` prints the URL of the API after `ready`",
             request_id=request_id,
         )
 
 
 class Refusal(ConsoleFailure):
-    """The API refused, with a problem document; `retry_after_s` is its Retry-After where it has one."""
+    """The API refused the request with a problem document; `retry_after_s` is its Retry-After, if any."""
 
-    def __init__(self, status: int, problem: ProblemDocument, body: bytes, retry_after_s: float | None) -> None:
+    def __init__(self, status: int, problem: RefusalDocument, body: bytes, retry_after_s: float | None) -> None:
         super().__init__(problem.detail, *([problem.hint] if problem.hint else []), request_id=problem.request_id)
         self.status = status
         self.problem = problem
@@ -71,7 +71,7 @@ class Refusal(ConsoleFailure):
 
 
 class TaskFailed(ConsoleFailure):
-    """The operation was accepted and its task ended without success."""
+    """The API accepted the operation, and its task failed or was cancelled."""
 
     exit = Exit.TASK_FAILED
 
@@ -84,58 +84,60 @@ class TaskFailed(ConsoleFailure):
 
 
 class CancelCameTooLate(ConsoleFailure):
-    """A cancel was accepted, but the task had its effect before a safe point came."""
+    """The API accepted the cancel, but the task succeeded before it reached a safe point."""
 
     exit = Exit.CONFLICT
 
     def __init__(self, task: TaskDocument) -> None:
         super().__init__(
-            f"{task.kind} succeeded before the cancel took hold; what it did stays done",
-            "undo its effect with a new operation if you need to",
+            f"{task.kind} succeeded before the cancel took effect; its result remains",
+            "to undo it, start a new operation",
         )
 
 
 class WaitTimedOut(ConsoleFailure):
-    """`--wait-timeout` is over; the task goes on."""
+    """`--wait-timeout` has expired; the task continues."""
 
     exit = Exit.WAIT_TIMED_OUT
 
     def __init__(self, task: TaskDocument, seconds: float) -> None:
         super().__init__(
-            f"{task.kind} is still {task.state} after {seconds:g} s; it goes on without this console",
-            *_looking_on(task.id),
+            f"{task.kind} is still {task.state} after {seconds:g} s; it continues without this console",
+            *_follow_up(task.id),
         )
 
 
 class Interrupted(ConsoleFailure):
-    """Ctrl-C; whatever was accepted goes on."""
+    """The user pressed Ctrl-C; accepted operations continue."""
 
     exit = Exit.INTERRUPTED
 
 
 def interrupted_waiting(task: TaskDocument) -> Interrupted:
-    """Ctrl-C while a task was waited for."""
+    """The failure for Ctrl-C while the console waits for a task."""
     return Interrupted(
-        f"interrupted; {task.kind} goes on without this console", *_looking_on(task.id), f"stop it: {CANCEL} {task.id}"
+        f"interrupted; {task.kind} continues without this console",
+        *_follow_up(task.id),
+        f"to cancel it: {CANCEL} {task.id}",
     )
 
 
 def interrupted_sending(key: str) -> Interrupted:
-    """Ctrl-C between a write and its answer: nobody here knows whether it was accepted."""
+    """The failure for Ctrl-C between a write and its answer: the API may have accepted the write."""
     return Interrupted(
-        "interrupted before the answer came; the operation may have been accepted",
-        f"the same command with --idempotency-key {key} tells, and does it at most once",
+        "interrupted before the API answered; it may have accepted the operation",
+        f"to find out, repeat the command with --idempotency-key {key}: the operation runs at most once",
     )
 
 
 CANCEL: Final = "wvsctl task cancel"
 
 
-def _looking_on(task_id: str) -> tuple[str, ...]:
-    return (f"look at it: wvsctl task get {task_id}", f"wait again: wvsctl task wait {task_id}")
+def _follow_up(task_id: str) -> tuple[str, ...]:
+    return (f"to see it: wvsctl task get {task_id}", f"to wait again: wvsctl task wait {task_id}")
 
 
 def _next_steps(task: TaskDocument) -> tuple[str, ...]:
     if task.state != "failed":
         return ()
-    return (f"try it again: wvsctl task retry {task.id}", f"give it up: {CANCEL} {task.id}")
+    return (f"to retry it: wvsctl task retry {task.id}", f"to give it up: {CANCEL} {task.id}")

@@ -1,6 +1,6 @@
 """One HTTP connection to the API, kept open between requests.
 
-http.client and no larger library: importing one would take longer than most commands do.
+It uses http.client because importing a larger library would take longer than most commands.
 """
 
 import http.client
@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from wvs.cli.wvsctl.api.failures import ConnectionLost, Foreign, Unreachable, UsageFailure
+from wvs.cli.wvsctl.api.failures import ConnectionLost, NotTheApi, Unreachable, UsageFailure
 
 DEFAULT_URL: Final = "http://127.0.0.1:8787"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -18,7 +18,7 @@ ANSWER_TIMEOUT_S: Final = 30.0
 
 
 class Request(Struct, frozen=True):
-    """One request; `target` is the path with its query, `wait_s` how long the API was asked to hold the answer."""
+    """One request; `target` is the path with its query, `wait_s` the time that the API may hold the answer."""
 
     method: str
     target: str
@@ -28,7 +28,7 @@ class Request(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """One answer, read to its end; names of headers are lower case."""
+    """One complete answer; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,10 +40,10 @@ class Answer(Struct, frozen=True):
 
 
 class Transport:
-    """Sends requests to one URL, one after the other. Not for several threads."""
+    """Sends requests to one URL, one after the other. Not safe for use by several threads."""
 
     def __init__(self, url: str) -> None:
-        """Raises `UsageFailure` unless `url` is an http or https URL; it may have a path, for an API behind a proxy."""
+        """Raises `UsageFailure` unless `url` is an http or https URL. It may have a path, for an API behind a proxy."""
         parts = _checked(url)
         self.url = url
         self._prefix = parts.path.rstrip("/")
@@ -53,41 +53,41 @@ class Transport:
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, request: Request) -> Answer:
-        """The answer, whatever its status.
+        """Sends a request and returns the answer, whatever its status.
 
-        Raises `Unreachable` if nothing was sent, `ConnectionLost` if it is not known whether the API received it, and
-        `Foreign` for an answer that is no HTTP.
+        Raises `Unreachable` if it could not connect, `ConnectionLost` if the API may have received the request, and
+        `NotTheApi` for an answer that is not HTTP.
         """
         connection = self._connection or self._connect()
-        patience_s = ANSWER_TIMEOUT_S + request.wait_s
+        timeout_s = ANSWER_TIMEOUT_S + request.wait_s
         try:
             if connection.sock is not None:
-                connection.sock.settimeout(patience_s)
+                connection.sock.settimeout(timeout_s)
             connection.request(request.method, self._prefix + request.target, request.body, dict(request.headers))
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise self._broken(error, request.headers.get("X-Request-Id", ""), patience_s) from error
+            raise self._failure_of(error, request.headers.get("X-Request-Id", ""), timeout_s) from error
         if response.will_close:
             self.close()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
 
-    def _broken(
-        self, error: OSError | http.client.HTTPException, request_id: str, patience_s: float
-    ) -> ConnectionLost | Foreign:
+    def _failure_of(
+        self, error: OSError | http.client.HTTPException, request_id: str, timeout_s: float
+    ) -> ConnectionLost | NotTheApi:
         match error:
             case http.client.RemoteDisconnected() | http.client.IncompleteRead():
-                return ConnectionLost(self.url, "it was closed before the whole answer came", request_id)
+                return ConnectionLost(self.url, "the server closed it before it had sent the whole answer", request_id)
             case TimeoutError():
-                return ConnectionLost(self.url, f"no answer in {patience_s:g} s", request_id)
+                return ConnectionLost(self.url, f"no answer in {timeout_s:g} s", request_id)
             case OSError():
                 return ConnectionLost(self.url, error.strerror or str(error), request_id)
             case _:
-                return Foreign(self.url, f"not HTTP ({type(error).__name__})", request_id)
+                return NotTheApi(self.url, f"not HTTP ({type(error).__name__})", request_id)
 
     def close(self) -> None:
-        """Let go of the connection; the next request makes a new one."""
+        """Closes the connection; the next request opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -105,16 +105,16 @@ class Transport:
 
 
 def _checked(url: str) -> SplitResult:
-    example = "an example of one that is: http://127.0.0.1:8787"
+    example = "for example: http://127.0.0.1:8787"
     if any(character <= " " or character == "\x7f" for character in url):
-        raise UsageFailure(f"--url {url!r} is no URL", example)
+        raise UsageFailure(f"--url {url!r} is not a URL", example)
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise UsageFailure(f"--url {url!r} is no URL: {error}", example) from error
+        raise UsageFailure(f"--url {url!r} is not a URL: {error}", example) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageFailure(f"--url {url!r} is no http or https URL", example)
+        raise UsageFailure(f"--url {url!r} is not an http or https URL", example)
     if parts.query or parts.fragment or parts.username is not None:
-        raise UsageFailure(f"--url {url!r} may have a host, a port and a path, and nothing else", example)
+        raise UsageFailure(f"--url {url!r} may contain only a host, a port and a path", example)
     return parts

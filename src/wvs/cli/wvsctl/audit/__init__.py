@@ -1,1 +1,1 @@
-"""The audit in the console: events in words, hash chains recomputed, exports that prove themselves."""
+"""The audit in the console: events as sentences, verification of hash chains, and exports."""

@@ -1,4 +1,4 @@
-"""The API's documents of the audit, as far as the console reads them."""
+"""The fields of the API's audit documents that the console reads."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -11,7 +11,7 @@ from wvs.cli.wvsctl.api.documents import CurrentDocument, SnapshotDocument, Task
 
 
 class EventDocument(Struct, frozen=True):
-    """One event of a list, or with everything that is known about its request."""
+    """One event, as in a list or with all details of its request."""
 
     position: str
     workspace_id: str
@@ -28,22 +28,22 @@ class EventDocument(Struct, frozen=True):
     causation: str | None = None
 
 
-class SnapshotsThen(Struct, frozen=True):
-    """A page of snapshots as they were."""
+class SnapshotPage(Struct, frozen=True):
+    """A page of snapshots at an earlier version."""
 
     items: list[SnapshotDocument]
     next_cursor: str | None = None
 
 
-class TasksThen(Struct, frozen=True):
-    """A page of tasks as they were."""
+class TaskPage(Struct, frozen=True):
+    """A page of tasks at an earlier version."""
 
     items: list[TaskDocument]
     next_cursor: str | None = None
 
 
 class HistoryDocument(Struct, frozen=True):
-    """A workspace as it was."""
+    """A workspace at an earlier version."""
 
     version: int
     latest_version: int
@@ -51,13 +51,13 @@ class HistoryDocument(Struct, frozen=True):
     occurred_at: datetime
     workspace: WorkspaceDocument
     current: CurrentDocument
-    snapshots: SnapshotsThen
-    tasks: TasksThen
+    snapshots: SnapshotPage
+    tasks: TaskPage
     live_tree: str | None = None
 
 
 class StoredEvent(Struct, frozen=True, omit_defaults=False):
-    """An event as it is stored, in base64, with the columns beside it."""
+    """An event as stored: its bytes in base64, and the columns beside them."""
 
     position: str
     workspace_id: str
@@ -73,11 +73,11 @@ class StoredEvent(Struct, frozen=True, omit_defaults=False):
 
     @property
     def name(self) -> str:
-        """How a finding calls it."""
+        """The name of the event in a finding."""
         return f"event {self.version} of {self.workspace_id} ({self.type}, position {self.position})"
 
     def state_bytes(self) -> bytes | None:
-        """The stored bytes; None if `state` is no base64."""
+        """The stored bytes; None if `state` is not base64."""
         try:
             return b64decode(self.state, validate=True)
         except (Base64Error, ValueError):
@@ -85,7 +85,7 @@ class StoredEvent(Struct, frozen=True, omit_defaults=False):
 
 
 class Head(Struct, frozen=True):
-    """Where a chain ends, according to whoever keeps it."""
+    """The last event of a chain, according to the service or an export."""
 
     workspace_id: str
     version: int | None
@@ -93,14 +93,14 @@ class Head(Struct, frozen=True):
 
 
 class StoredEvents(Struct, frozen=True):
-    """A page of the log as it is stored."""
+    """A page of the stored log."""
 
     items: list[StoredEvent]
     next_cursor: str | None = None
 
 
 class Heads(Struct, frozen=True):
-    """A page of heads, and the position up to which the log was complete before them."""
+    """A page of heads, and the position up to which the log was complete when the service read them."""
 
     position: str
     items: list[Head]
@@ -108,7 +108,7 @@ class Heads(Struct, frozen=True):
 
 
 class Chain(Struct, frozen=True):
-    """A piece of one workspace's chain with its head."""
+    """A page of one workspace's chain, with the chain's head."""
 
     head: Head
     items: list[StoredEvent]

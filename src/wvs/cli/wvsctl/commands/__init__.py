@@ -1,1 +1,1 @@
-"""The command groups of `wvsctl`, one module each."""
+"""The command groups of `wvsctl`, one module per group."""

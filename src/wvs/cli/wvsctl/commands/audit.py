@@ -15,15 +15,15 @@ from wvs.cli.wvsctl.api.client import path_of
 from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.api.failures import UsageFailure
 from wvs.cli.wvsctl.audit.documents import EventDocument
-from wvs.cli.wvsctl.audit.exported import ExportReader, read_key
-from wvs.cli.wvsctl.audit.looking_back import instant, show_event, show_history
-from wvs.cli.wvsctl.audit.verifying import Verdict, export_log, told, verify_file, verify_live
-from wvs.cli.wvsctl.audit.words import EVENTS
+from wvs.cli.wvsctl.audit.event_sentences import EVENTS
+from wvs.cli.wvsctl.audit.exports import ExportReader, read_key
+from wvs.cli.wvsctl.audit.history import parse_time, show_event, show_history
+from wvs.cli.wvsctl.audit.verification import Verdict, export_log, verdict_json, verify_file, verify_live
 
-app = App(name="audit", help="Look back: who did what and why; what was; and whether the record is intact.")
+app = App(name="audit", help="Show who did what and why, show earlier states, and verify the log.")
 
 OneOrAll = Annotated[
-    str | None, Parameter(help="Name or id (ws_…) of a workspace; all without.", completer=workspace_names)
+    str | None, Parameter(help="Name or id (ws_…) of a workspace. Default: all workspaces.", completer=workspace_names)
 ]
 
 
@@ -32,7 +32,7 @@ def log(
     workspace: OneOrAll = None,
     /,
     *,
-    type: str | None = None,  # noqa: A002  # the API's word
+    type: str | None = None,  # noqa: A002  # the API's name
     actor: Annotated[str | None, Parameter(name="--by")] = None,
     task: Annotated[str | None, Parameter(completer=task_ids)] = None,
     since: str | None = None,
@@ -40,27 +40,27 @@ def log(
     paging: Paging = None,
     run: Run,
 ) -> None:
-    """List what happened, oldest first.
+    """List events, oldest first.
 
     Parameters
     ----------
     type
         Only events of this type, e.g. snapshot.created.v1.
     actor
-        Only what this actor did. Nobody has verified who it was.
+        Only events of this actor. WVS does not verify actors.
     task
-        Only what belongs to this task.
+        Only events of this task.
     since
-        Only from this time on: 2026-01-31T09:00:00Z, or how long ago: 90s, 5m, 2h, 7d.
+        Only from this time on: 2026-01-31T09:00:00Z, or an age: 90s, 5m, 2h, 7d.
     until
-        Only before this time.
+        Only before this time, in the same formats.
     """
     filters = (
         ("type", type),
         ("actor", actor),
         ("task", task),
-        ("since", instant(since)),
-        ("until", instant(until)),
+        ("since", parse_time(since)),
+        ("until", parse_time(until)),
     )
     path = path_of("events") if workspace is None else path_of("workspaces", workspace, "events")
     show_list(run, path, filters, EVENTS, EventDocument, paging, cursor_name="after")
@@ -69,29 +69,29 @@ def log(
 @app.command
 def show(
     workspace: Workspace,
-    version: Annotated[int, Parameter(help="Which of its events: VERSION in the log.")],
+    version: Annotated[int, Parameter(help="Version of the event; `audit log` shows it.")],
     /,
     *,
     run: Run,
 ) -> None:
-    """Show one event: who, what, why, from which request, and what came of it."""
+    """Show one event: who did what and why, the request, and the result."""
     show_event(run, workspace, version)
 
 
 @app.command
 def at(workspace: Workspace, /, *, version: int | None = None, time: str | None = None, run: Run) -> None:
-    """Show a workspace as it was, with its snapshots and tasks then.
+    """Show a workspace at an earlier time, with its snapshots and tasks.
 
     Parameters
     ----------
     version
-        After this event of the workspace.
+        The state after this event of the workspace.
     time
-        At this time: 2026-01-31T09:00:00Z, or how long ago: 90s, 5m, 2h, 7d.
+        The state at this time: 2026-01-31T09:00:00Z, or an age: 90s, 5m, 2h, 7d.
     """
     if (version is None) == (time is None):
-        raise UsageFailure("say either --version or --time", "the versions are in: wvsctl audit log")
-    show_history(run, workspace, version, instant(time))
+        raise UsageFailure("give either --version or --time", "to see the versions: wvsctl audit log")
+    show_history(run, workspace, version, parse_time(time))
 
 
 @app.command
@@ -104,28 +104,28 @@ def verify(
     sign_key: Path | None = None,
     run: Run,
 ) -> int:
-    """Recompute the hash chains here, not in the service: 0 if they are intact, 1 if not, and which event is not.
+    """Recompute the hash chains on this machine. Exits with 0 if they are intact, or names the faults and exits with 1.
 
     Parameters
     ----------
     file
-        Check this export instead, without any service.
+        Verify this export instead; needs no service.
     against
-        Compare with this export too, kept elsewhere: a chain that was cut or rewritten since is found.
+        Also compare with this export, which detects a chain that was cut or rewritten since.
     sign_key
-        The file with the key that the export was signed with.
+        File with the key that signed the export.
     """
     if file is not None and (workspace is not None or against is not None):
-        raise UsageFailure("--file checks a file by itself: leave the workspace and --against out")
+        raise UsageFailure("--file cannot be combined with a workspace or --against")
     if sign_key is not None and file is None and against is None:
-        raise UsageFailure("--sign-key is for an export: say which with --file or --against")
+        raise UsageFailure("--sign-key needs an export: --file or --against")
     key = read_key(sign_key)
     if file is not None:
         verdict = verify_file(ExportReader(file, key), file)
     else:
-        kept = None if against is None else ExportReader(against, key)
-        verdict = verify_live(run, workspace, kept)
-    return _judged(run, verdict)
+        earlier = None if against is None else ExportReader(against, key)
+        verdict = verify_live(run, workspace, earlier)
+    return _print_verdict(run, verdict)
 
 
 @app.command
@@ -137,16 +137,16 @@ def export(
     sign_key: Path | None = None,
     run: Run,
 ) -> int:
-    """Write the log as it is stored, with the heads of its chains and a digest over all of it, to keep elsewhere.
+    """Write the stored log with the heads of its chains and a digest, to keep outside the service.
 
-    Whoever has the file checks it with: wvsctl audit verify --file FILE
+    Anybody can verify the file: wvsctl audit verify --file FILE
 
     Parameters
     ----------
     output
-        The file to write; stdout without.
+        File to write, which must not exist. Default: stdout.
     sign_key
-        Sign the digest (HMAC-SHA256) with the key in this file, at least 16 bytes.
+        Sign the digest (HMAC-SHA256) with the key in this file (at least 16 bytes).
     """
     key = read_key(sign_key)
     with ExitStack() as stack:
@@ -154,17 +154,17 @@ def export(
             target = sys.stdout.buffer if output is None else stack.enter_context(output.open("xb"))
         except OSError as error:
             raise UsageFailure(
-                f"cannot write {output}: {error.strerror}", "name a file that is not there yet"
+                f"cannot write {output}: {error.strerror}", "name a file that does not exist yet"
             ) from error
         verdict = export_log(run, workspace, target, key)
     for line in verdict.lines:
-        run.screen.say(line)
+        run.screen.notify(line)
     return Exit.OK if verdict.intact else Exit.FAILURE
 
 
-def _judged(run: Run, verdict: Verdict) -> int:
+def _print_verdict(run: Run, verdict: Verdict) -> int:
     if run.screen.as_json:
-        run.screen.show_json(told(verdict))
+        run.screen.show_json(verdict_json(verdict))
     else:
         for line in verdict.lines:
             run.screen.show(line)

@@ -1,4 +1,4 @@
-"""`wvsctl completion`: the script that completes commands and options in a shell."""
+"""`wvsctl completion`: prints the script that completes commands and options in a shell."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from wvs.cli.wvsctl.actions.invocation import Run
 
 
 def register(root: App) -> None:
-    """Add the command; it needs the whole program, therefore not a group like the others."""
+    """Adds the command. It needs the root app, so it is not a group like the others."""
 
     @root.command
     def completion(shell: Literal["bash", "zsh", "fish"], /, *, run: Run) -> None:  # pyright: ignore[reportUnusedFunction]
@@ -17,6 +17,6 @@ def register(root: App) -> None:
         Parameters
         ----------
         shell
-            Which shell.
+            The shell: bash, zsh or fish.
         """
         print(root.generate_completion(prog_name="wvsctl", shell=shell), file=run.screen.out)

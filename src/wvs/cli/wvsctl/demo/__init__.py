@@ -1,1 +1,1 @@
-"""`wvsctl demo`: a workspace's life on real files, every step with its proof."""
+"""`wvsctl demo`: the life of a workspace on real files; every step checks its result."""

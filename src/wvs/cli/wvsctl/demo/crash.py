@@ -1,4 +1,4 @@
-"""The executor is killed in the middle of a clone, and the service gets over it."""
+"""A step of the demo: it kills the executor in the middle of a clone, and the service recovers."""
 
 import os
 import shutil
@@ -8,93 +8,96 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from wvs.cli.wvsctl.demo.service import is_gone
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
-from wvs.cli.wvsctl.demo.telling import NotAsTold
-from wvs.cli.wvsctl.demo.walk import Tree, difference, files_of, fingerprint, walk
+from wvs.cli.wvsctl.demo.context import WORKSPACE, DemoContext
+from wvs.cli.wvsctl.demo.narrator import CheckFailed
+from wvs.cli.wvsctl.demo.service import has_ended
+from wvs.cli.wvsctl.demo.tree_walk import Tree, count_files, difference, fingerprint, walk
 
 ENOUGH_FILES: Final = 1_500
-"""One worker clones these in half a second or more, which is time enough to be caught."""
-_SOME: Final = 20
-_CATCH_S: Final = 20.0
-_SWEPT_S: Final = 20.0
+"""One worker needs at least half a second to clone these, which is long enough to kill it."""
+_STARTED_FILES: Final = 20
+_START_TIMEOUT_S: Final = 20.0
+_SWEEP_TIMEOUT_S: Final = 20.0
 
 
-def executor_killed_in_mid_clone(stage: Stage) -> None:
-    """A snapshot of many files is begun, its executor killed with SIGKILL, and the snapshot becomes ready anyway."""
-    tell = stage.teller
-    with tell.step("The executor is killed in the middle of a clone"):
-        _write_much(stage)
-        content = walk(stage.link)
-        tell.does(f"the live tree now has {files_of(content)} files, fingerprint {fingerprint(content)}")
-        task_id, snapshot_id, torn = _kill_in_mid_clone(stage, content)
-        done = stage.wvsctl("task", "wait", task_id).document
-        tell.proves("the task succeeded at its second attempt", holds=done["attempt"] == 2, instead=done["attempt"])
-        _prove_successor(stage, task_id)
-        found = walk(stage.tree_of(snapshot_id))
-        tell.proves(
-            f"{snapshot_id} holds all {files_of(content)} files, fingerprint {fingerprint(content)}",
-            holds=found == content,
-            instead=difference(found, content),
+def kill_executor_during_clone(demo: DemoContext) -> None:
+    """Starts a snapshot of many files and kills its executor with SIGKILL; the snapshot still becomes ready."""
+    narrator = demo.narrator
+    with narrator.step("Kill the executor in the middle of a clone"):
+        _write_many_files(demo)
+        content = walk(demo.link)
+        narrator.explain(
+            f"an agent adds copies of the project: {count_files(content)} files, fingerprint {fingerprint(content)}"
         )
-        tell.proves("the torn directory is swept away", holds=_becomes_gone(torn))
+        task_id, snapshot_id, incomplete = _kill_during_clone(demo, content)
+        done = demo.wvsctl("task", "wait", task_id).document
+        narrator.check("the second attempt of the task succeeded", holds=done["attempt"] == 2, actual=done["attempt"])
+        _check_takeover(demo, task_id)
+        cloned = walk(demo.tree_of(snapshot_id))
+        narrator.check(
+            f"{snapshot_id} holds all {count_files(content)} files, fingerprint {fingerprint(content)}",
+            holds=cloned == content,
+            actual=difference(cloned, content),
+        )
+        narrator.check("the sweeper removed the incomplete directory", holds=_is_removed_soon(incomplete))
 
 
-def _write_much(stage: Stage) -> None:
-    project = stage.link / "project"
-    files = files_of(walk(project))
+def _write_many_files(demo: DemoContext) -> None:
+    project = demo.link / "project"
+    files = count_files(walk(project))
     for copy in range(-(-ENOUGH_FILES // files)):
-        shutil.copytree(project, stage.link / f"copy-{copy}", symlinks=True)
+        shutil.copytree(project, demo.link / f"copy-{copy}", symlinks=True)
 
 
-def _kill_in_mid_clone(stage: Stage, content: Tree) -> tuple[str, str, Path]:
-    """The task, its snapshot, and the directory that the killed executor left."""
-    trees = stage.link.parent / "trees"
+def _kill_during_clone(demo: DemoContext, content: Tree) -> tuple[str, str, Path]:
+    """Returns the task, its snapshot, and the directory that the killed executor left."""
+    trees = demo.link.parent / "trees"
     before = set(trees.iterdir())
-    victim = stage.service.executor()
+    victim = demo.service.executor()
     if victim is None:
-        raise NotAsTold("there is an executor: no")
-    accepted = stage.begin("snapshot", "create", WORKSPACE, "--no-wait")
-    torn = _begun(trees, before)
+        raise CheckFailed("no executor runs")
+    wait_for_console = demo.start("snapshot", "create", WORKSPACE, "--no-wait")
+    incomplete = _started_clone(trees, before)
     os.kill(victim, signal.SIGKILL)
-    stage.teller.runs(f"kill -KILL {victim}")
-    stage.teller.proves("the executor is gone", holds=is_gone(victim))
-    left = files_of(walk(torn))
-    stage.teller.proves(
-        f"and left a torn directory with {left} of {files_of(content)} files", holds=0 < left < files_of(content)
+    demo.narrator.show_command(f"kill -KILL {victim}")
+    demo.narrator.check("the executor has ended", holds=has_ended(victim))
+    left = count_files(walk(incomplete))
+    demo.narrator.check(
+        f"it left an incomplete directory with {left} of {count_files(content)} files",
+        holds=0 < left < count_files(content),
     )
-    document = accepted().document
-    return document["task"]["id"], document["snapshot"]["id"], torn
+    document = wait_for_console().document
+    return document["task"]["id"], document["snapshot"]["id"], incomplete
 
 
-def _begun(trees: Path, before: set[Path]) -> Path:
-    """The directory that a clone has begun to fill, as soon as there is something in it."""
-    deadline = time.monotonic() + _CATCH_S
+def _started_clone(trees: Path, before: set[Path]) -> Path:
+    """Waits until a clone has written some files, and returns its directory."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         for tree in set(trees.iterdir()) - before:
-            if sum(1 for _ in islice(tree.rglob("*"), _SOME)) == _SOME:
+            if sum(1 for _ in islice(tree.rglob("*"), _STARTED_FILES)) == _STARTED_FILES:
                 return tree
         time.sleep(0.002)
-    raise NotAsTold(f"the clone began within {_CATCH_S:g} s: no")
+    raise CheckFailed(f"no clone started within {_START_TIMEOUT_S:g} s")
 
 
-def _prove_successor(stage: Stage, task_id: str) -> None:
+def _check_takeover(demo: DemoContext, task_id: str) -> None:
     started = [
         event["data"]
-        for event in stage.events()
+        for event in demo.events()
         if event["type"] == "task.started.v1" and event["data"]["task_id"] == task_id
     ]
     fences = [data["fence"] for data in started]
     executors = {data["executor"] for data in started}
-    stage.teller.proves(
-        f"by another executor, under a higher fence ({' before '.join(map(str, fences))})",
+    demo.narrator.check(
+        f"another executor took over; its higher fence shuts out the first: {', then '.join(map(str, fences))}",
         holds=len(executors) == len(started) == 2 and fences[0] < fences[1],
-        instead=started,
+        actual=started,
     )
 
 
-def _becomes_gone(directory: Path) -> bool:
-    deadline = time.monotonic() + _SWEPT_S
+def _is_removed_soon(directory: Path) -> bool:
+    deadline = time.monotonic() + _SWEEP_TIMEOUT_S
     while directory.exists():
         if time.monotonic() > deadline:
             return False

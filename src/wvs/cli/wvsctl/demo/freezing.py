@@ -1,4 +1,4 @@
-"""A program under `wvsctl agent run`: frozen for a snapshot, with the proof; and one that will not freeze."""
+"""Two steps of the demo: `wvsctl agent run` freezes a program for a snapshot; and a program that does not freeze."""
 
 import os
 import signal
@@ -13,107 +13,113 @@ from typing import Final
 from wvs.agent.cgroup_freezer import kernel_freezer
 from wvs.agent.errors import NoFreezer
 from wvs.cli.wvsctl.api.exits import Exit
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
-from wvs.cli.wvsctl.demo.telling import NotAsTold
-from wvs.cli.wvsctl.output.proof import in_words
+from wvs.cli.wvsctl.demo.context import WORKSPACE, DemoContext
+from wvs.cli.wvsctl.demo.narrator import CheckFailed
+from wvs.cli.wvsctl.output.certificate import describe_certificate
 
 PROGRAM: Final = "i=0; while true; do i=$((i+1)); for f in ahead behind; do echo $i > new; mv new $f; done; done"
-"""Two files that are never more than one step apart, although it never rests."""
+"""Writes two counters without a pause; `behind` is never more than one step behind `ahead`."""
 
-_START_S: Final = 30.0
-_STEP_S: Final = 20.0
+_START_TIMEOUT_S: Final = 30.0
+_STEP_TIMEOUT_S: Final = 20.0
 
 
-def program_is_frozen(stage: Stage) -> None:
-    """The snapshot of a program that never rests holds both of its files in step."""
-    tell = stage.teller
-    title = "A program that knows nothing of WVS runs under wvsctl agent run, and is frozen for a snapshot"
-    with tell.step(title), _program(stage) as (session, _):
-        made = stage.wvsctl("snapshot", "create", WORKSPACE, "--message", "of a busy program").document["snapshot"]
-        certificate = stage.certificate_of(made)
-        tell.shows("\n".join(in_words(certificate)))
+def freeze_program(demo: DemoContext) -> None:
+    """Takes a snapshot while a program writes without a pause; the snapshot is consistent."""
+    narrator = demo.narrator
+    title = "Freeze a busy program for a snapshot; the program itself knows nothing of WVS"
+    with narrator.step(title), _running_program(demo) as (session, _):
+        made = demo.wvsctl("snapshot", "create", WORKSPACE, "--message", "while a program writes").document["snapshot"]
+        certificate = demo.certificate_of(made)
+        narrator.show_output("\n".join(describe_certificate(certificate)))
         members = [member.session_id for member in certificate.members]
-        tell.proves("the proof names the program's session", holds=members == [session], instead=members)
+        narrator.check("the certificate names the program's session", holds=members == [session], actual=members)
         equal = bool(certificate.stamp_before) and certificate.stamp_before == certificate.stamp_after
-        tell.proves("its stamps are equal", holds=equal)
-        ahead, behind = (_number(stage.tree_of(made["id"]) / name) for name in ("ahead", "behind"))
-        tell.proves(f"its files are in step in the snapshot: {ahead} and {behind}", holds=ahead - behind in (0, 1))
-        tell.proves("and it runs on", holds=_goes_on(stage.link))
+        narrator.check("its stamps are equal", holds=equal)
+        ahead, behind = (_number(demo.tree_of(made["id"]) / name) for name in ("ahead", "behind"))
+        narrator.check(
+            f"its two counters are consistent in the snapshot: {ahead} and {behind}", holds=ahead - behind in (0, 1)
+        )
+        narrator.check("and the program has resumed", holds=_is_running(demo.link))
 
 
-def program_that_will_not_freeze(stage: Stage) -> None:
-    """Its wrapper is stopped: the snapshot fails, names it, and nothing was cloned."""
-    tell = stage.teller
-    with tell.step("An agent that will not freeze: its wrapper is stopped"), _program(stage) as (session, wrapper):
-        trees = set((stage.link.parent / "trees").iterdir())
-        tell.runs(f"kill -STOP {wrapper.pid}")
+def fail_to_freeze(demo: DemoContext) -> None:
+    """Stops a program's wrapper, which then acknowledges no freeze: the snapshot fails and names the session."""
+    narrator = demo.narrator
+    with (
+        narrator.step("Try to take a snapshot while an agent cannot freeze, because its wrapper is stopped"),
+        _running_program(demo) as (session, wrapper),
+    ):
+        trees = set((demo.link.parent / "trees").iterdir())
+        narrator.show_command(f"kill -STOP {wrapper.pid}")
         wrapper.send_signal(signal.SIGSTOP)
-        failed = stage.wvsctl("snapshot", "create", WORKSPACE, told=Exit.TASK_FAILED)
+        narrator.explain("WVS takes no snapshot without a proof: if an agent does not freeze in time, the task fails")
+        failed = demo.wvsctl("snapshot", "create", WORKSPACE, expected_exit=Exit.TASK_FAILED)
         error = failed.document["task"]["error"]
-        tell.shows(error["detail"])
-        tell.proves("the task failed with QUIESCE_TIMEOUT", holds=error["code"] == "QUIESCE_TIMEOUT", instead=error)
-        tell.proves("which names the session", holds=session in error["detail"])
-        # The empty directory that was to take the clone is removed right after the task is told to have failed.
-        _wait_for(lambda: set((stage.link.parent / "trees").iterdir()) == trees, "nothing was cloned")
-        tell.proves("nothing was cloned", holds=True)
-        tell.proves("and the program was not disturbed", holds=_goes_on(stage.link))
+        narrator.show_output(error["detail"])
+        narrator.check("the task failed with QUIESCE_TIMEOUT", holds=error["code"] == "QUIESCE_TIMEOUT", actual=error)
+        narrator.check("the error names the session", holds=session in error["detail"])
+        # The executor removes the empty directory of the clone just after it has recorded the failure.
+        _wait_for(lambda: set((demo.link.parent / "trees").iterdir()) == trees, "the clone's directory was removed")
+        narrator.check("nothing was cloned", holds=True)
+        narrator.check("and the program still runs", holds=_is_running(demo.link))
 
 
 @contextmanager
-def _program(stage: Stage) -> Generator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """The program at work: its session and its wrapper."""
-    options = _options(stage)
-    words = ["agent", "run", "-w", WORKSPACE, *options, "--", "sh", "-c", PROGRAM]
-    stage.teller.runs(f"wvsctl {' '.join(words[:-1])} '{PROGRAM}' &")
+def _running_program(demo: DemoContext) -> Generator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Runs the program for the block; yields its session and its wrapper process."""
+    options = _options(demo)
+    arguments = ["agent", "run", "-w", WORKSPACE, *options, "--", "sh", "-c", PROGRAM]
+    demo.narrator.show_command(f"wvsctl {' '.join(arguments[:-1])} '{PROGRAM}' &")
     wrapper = subprocess.Popen(
-        [sys.executable, "-m", "wvs.cli.wvsctl", *words],
-        env={**os.environ, "WVS_URL": stage.service.url},
+        [sys.executable, "-m", "wvs.cli.wvsctl", *arguments],
+        env={**os.environ, "WVS_URL": demo.service.url},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_for(lambda: wrapper.poll() is None and _number(stage.link / "behind") > 0, "the program began to work")
-        sessions = stage.wvsctl("session", "list", WORKSPACE).document["items"]
+        _wait_for(lambda: wrapper.poll() is None and _number(demo.link / "behind") > 0, "the program started")
+        sessions = demo.wvsctl("session", "list", WORKSPACE).document["items"]
         yield next(session["id"] for session in sessions if session["pid"] == wrapper.pid), wrapper
     finally:
         wrapper.send_signal(signal.SIGCONT)
         wrapper.terminate()
-        wrapper.wait(_START_S)
+        wrapper.wait(_START_TIMEOUT_S)
     for name in ("ahead", "behind", "new"):
-        (stage.link / name).unlink(missing_ok=True)
+        (demo.link / name).unlink(missing_ok=True)
 
 
-def _options(stage: Stage) -> list[str]:
-    """None where the kernel can freeze for this user, as it should be."""
+def _options(demo: DemoContext) -> list[str]:
+    """No options if this user may use the kernel's freezer, else `--cooperative`."""
     try:
         kernel_freezer(f"wvs-demo-{os.getpid()}").close()
     except NoFreezer as reason:
-        stage.teller.does(f"no cgroup can be used here ({reason}), so SIGSTOP has to do")
+        demo.narrator.explain(f"no cgroup is available here ({reason}), so wvsctl uses SIGSTOP")
         return ["--cooperative"]
     return []
 
 
 def _number(file: Path) -> int:
-    """What the file holds; 0 if it is not there."""
+    """The number in the file; 0 if the file does not exist."""
     try:
         return int(file.read_text())
     except FileNotFoundError:
         return 0
 
 
-def _goes_on(live: Path) -> bool:
-    before, ends = _number(live / "behind"), time.monotonic() + _STEP_S
-    while time.monotonic() < ends:
+def _is_running(live: Path) -> bool:
+    before, deadline = _number(live / "behind"), time.monotonic() + _STEP_TIMEOUT_S
+    while time.monotonic() < deadline:
         if _number(live / "behind") > before:
             return True
         time.sleep(0.01)
     return False
 
 
-def _wait_for(satisfied: Callable[[], bool], what: str) -> None:
-    ends = time.monotonic() + _START_S
+def _wait_for(satisfied: Callable[[], bool], claim: str) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while not satisfied():
-        if time.monotonic() > ends:
-            raise NotAsTold(f"{what} within {_START_S:g} s: no")
+        if time.monotonic() > deadline:
+            raise CheckFailed(f"{claim} within {_START_TIMEOUT_S:g} s: this is false")
         time.sleep(0.02)

@@ -1,24 +1,25 @@
-"""The story's last proof of the log: everything that is shown is made anew from it, and is the same."""
+"""A step of the demo: the log alone is enough to rebuild everything that the API shows."""
 
 from typing import Any
 
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
+from wvs.cli.wvsctl.demo.context import WORKSPACE, DemoContext
 
 
-def rebuilt_and_compared(stage: Stage) -> None:
-    """The read models are replayed beside the live ones, swapped in under the running service, and compared."""
-    with stage.teller.step("Everything that is shown is made anew from the log, while the service runs"):
-        before = _shown(stage)
-        stage.teller.shows(stage.wvs("projections", "verify"))
-        stage.teller.shows(stage.wvs("projections", "rebuild"))
-        stage.teller.proves("workspace, snapshots and tasks are shown as before", holds=_shown(stage) == before)
-        told = stage.wvs("projections", "verify")
-        stage.teller.proves("and a replay of the log finds no row that differs", holds=told.startswith("equal:"))
+def rebuild_read_models(demo: DemoContext) -> None:
+    """Rebuilds the read models while the service runs, and compares what the API shows before and after."""
+    with demo.narrator.step("Rebuild everything that the API shows from the log, while the service runs"):
+        demo.narrator.explain("the log of events is the only truth; the API shows read models that WVS derives from it")
+        before = _shown(demo)
+        demo.narrator.show_output(demo.wvs("projections", "verify"))
+        demo.narrator.show_output(demo.wvs("projections", "rebuild"))
+        demo.narrator.check("the workspace, its snapshots and its tasks look as before", holds=_shown(demo) == before)
+        verdict = demo.wvs("projections", "verify")
+        demo.narrator.check("and no row differs from a replay of the log", holds=verdict.startswith("equal:"))
 
 
-def _shown(stage: Stage) -> list[dict[str, Any]]:
+def _shown(demo: DemoContext) -> list[dict[str, Any]]:
     return [
-        stage.wvsctl("workspace", "get", WORKSPACE).document,
-        stage.wvsctl("snapshot", "list", WORKSPACE, "--include-deleted").document,
-        stage.wvsctl("task", "list", "--workspace", WORKSPACE).document,
+        demo.wvsctl("workspace", "get", WORKSPACE).document,
+        demo.wvsctl("snapshot", "list", WORKSPACE, "--include-deleted").document,
+        demo.wvsctl("task", "list", "--workspace", WORKSPACE).document,
     ]

@@ -1,4 +1,4 @@
-"""A service of the demo's own: `wvs up` with an embedded PostgreSQL, in a directory that is gone afterwards."""
+"""The demo's private service: `wvs up` with an embedded PostgreSQL, in a temporary directory."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from wvs.cli.wvsctl.demo.telling import NotAsTold
+from wvs.cli.wvsctl.demo.narrator import CheckFailed
 
 READY: Final = "ready "
-_END_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 30.0
 _TAIL_LINES: Final = 15
 
 
-class Service:
+class DemoService:
     """The process tree of one `wvs up`."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
@@ -29,7 +29,7 @@ class Service:
         return self._process.pid
 
     def executor(self) -> int | None:
-        """The process id of its executor, if it has one at this moment."""
+        """The process id of its executor, or None if no executor runs at the moment."""
         for pid in self.children():
             with contextlib.suppress(OSError):
                 if b"executor" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
@@ -40,19 +40,19 @@ class Service:
         """Its child processes: API, executor, and the PostgreSQL server."""
         return _children(self._process.pid)
 
-    def end(self) -> int:
-        """Tell it to drain; its exit code."""
+    def stop(self) -> int:
+        """Drains and stops the service; returns its exit code."""
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(_END_S)
+            return self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
 
 
 @contextlib.contextmanager
-def running(directory: Path) -> Generator[Service]:
-    """`wvs up` below `directory` for the time of the block; raises `NotAsTold` with its log if it does not come up."""
+def running(directory: Path) -> Generator[DemoService]:
+    """Runs `wvs up` in `directory` for the block; raises `CheckFailed` with the log if it does not start."""
     log = directory / "wvs.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -62,17 +62,17 @@ def running(directory: Path) -> Generator[Service]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the demo, which then ends the service in order
+            start_new_session=True,  # Ctrl-C must reach only the demo, which then stops the service
         )
-    service = Service(process, "")
+    service = DemoService(process, "")
     try:
         if process.stdout is None or not (line := process.stdout.readline()).startswith(READY):
-            raise NotAsTold(f"wvs up did not come up:\n{tail(log)}")
+            raise CheckFailed(f"wvs up did not start:\n{tail(log)}")
         service.url = line.removeprefix(READY).strip()
         yield service
     finally:
         if process.poll() is None:
-            service.end()
+            service.stop()
         if process.stdout is not None:
             process.stdout.close()
 
@@ -82,8 +82,8 @@ def tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
 
-def is_gone(pid: int, within_s: float = 5.0) -> bool:
-    """Whether the process ended, at the latest `within_s` from now."""
+def has_ended(pid: int, within_s: float = 5.0) -> bool:
+    """Whether the process has ended or ends within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while Path(f"/proc/{pid}").exists():
         if time.monotonic() > deadline:
@@ -93,13 +93,14 @@ def is_gone(pid: int, within_s: float = 5.0) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without settings of another service; one clone worker leaves time to be killed in.
+    """This process's environment with the demo's settings in place of the user's.
 
-    The budget of a freeze is short, because the story waits for one to run out.
+    One clone worker makes a clone slow enough to kill it half-way. The freeze budget is short because one step waits
+    until it is exhausted.
     """
-    others = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WVS_")}
     return {
-        **others,
+        **inherited,
         "WVS_PORT": "0",
         "WVS_EXECUTOR_METRICS_PORT": "0",
         "WVS_CLONE_WORKERS": "1",
@@ -108,11 +109,11 @@ def environment() -> dict[str, str]:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
+    children: list[int] = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name in parentheses may hold anything; the parent's id is the second field behind it (proc(5)).
+            # The name in parentheses may contain anything; the parent's id is the second field after it (proc(5)).
             fields = status.read_text(errors="replace").rpartition(")")[2].split()
             if int(fields[1]) == pid:
-                found.append(int(status.parent.name))
-    return found
+                children.append(int(status.parent.name))
+    return children

@@ -1,42 +1,46 @@
-"""The story's proof of the record: the chains are recomputed, a copy is kept, and a forged copy is found out."""
+"""A step of the demo: it verifies the log, exports it, forges the export and shows that the forgery is detected."""
 
 from base64 import b64decode, b64encode
 from pathlib import Path
 
 import msgspec
 
-from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
-from wvs.cli.wvsctl.demo.telling import NotAsTold
+from wvs.cli.wvsctl.demo.context import WORKSPACE, DemoContext
+from wvs.cli.wvsctl.demo.narrator import CheckFailed
 
-FORGED = "snapshot.drop_requested.v1"
-"""Somebody wants it to have been somebody else who had the snapshot dropped."""
+FORGED_TYPE = "snapshot.drop_requested.v1"
+"""The forger wants to hide who dropped the snapshot."""
 
 
-def forgery_found_out(stage: Stage) -> None:
-    """Verify the log, export it, forge one event of the copy, and have the event named."""
-    with stage.teller.step("The record is intact, and a forged copy of it is found out"):
-        verdict = stage.wvsctl("audit", "verify").document
-        stage.teller.proves(f"{verdict['events']} events, every hash recomputed: intact", holds=verdict["intact"])
-        copy = stage.directory / "audit.jsonl"
-        stage.wvsctl("audit", "export", "--output", str(copy))
-        kept = stage.wvsctl("audit", "verify", WORKSPACE, "--against", str(copy)).document
-        stage.teller.proves("the copy, kept elsewhere, says the same as the log", holds=kept["intact"])
+def detect_forgery(demo: DemoContext) -> None:
+    """Verifies the log, exports it, forges one event of the export, and checks that the verification names it."""
+    with demo.narrator.step("Verify the log, and detect a forged copy of it"):
+        verdict = demo.wvsctl("audit", "verify").document
+        demo.narrator.check(
+            f"the log is intact: the hashes of all {verdict['events']} events were recomputed", holds=verdict["intact"]
+        )
+        copy = demo.directory / "audit.jsonl"
+        demo.wvsctl("audit", "export", "--output", str(copy))
+        compared = demo.wvsctl("audit", "verify", WORKSPACE, "--against", str(copy)).document
+        demo.narrator.check("the log matches the exported copy", holds=compared["intact"])
         version = _forge(copy)
-        stage.teller.does(f"event {version} of the copy now says that nobody did it")
-        found = stage.wvsctl("audit", "verify", "--file", str(copy), told=1).document
+        demo.narrator.explain(f'now a forger replaces the actor of event {version} in the copy with "nobody"')
+        found = demo.wvsctl("audit", "verify", "--file", str(copy), expected_exit=1).document
         for fault in found["faults"]:
-            stage.teller.shows(fault["what"])
+            demo.narrator.show_output(fault["what"])
         named = [fault["version"] for fault in found["faults"] if fault["version"]]
-        stage.teller.proves("the copy is not believed, and the event is named", holds=set(named) == {version})
+        demo.narrator.check(
+            "the verification rejects the copy and names the forged event", holds=set(named) == {version}
+        )
 
 
 def _forge(copy: Path) -> int:
-    """Another actor in the stored bytes of one event, and in the column beside them."""
+    """Replaces the actor of one event, in its stored bytes and in the column; returns the event's version."""
     lines = copy.read_bytes().splitlines()
     for number, line in enumerate(lines):
         document = msgspec.json.decode(line)
         event = document.get("event")
-        if event is None or event["type"] != FORGED:
+        if event is None or event["type"] != FORGED_TYPE:
             continue
         state = b64decode(event["state"])
         event["state"] = b64encode(state.replace(b'"actor":"demo"', b'"actor":"nobody"')).decode()
@@ -44,4 +48,4 @@ def _forge(copy: Path) -> int:
         lines[number] = msgspec.json.encode(document)
         copy.write_bytes(b"\n".join([*lines, b""]))
         return event["version"]
-    raise NotAsTold(f"the export has a {FORGED}: no")
+    raise CheckFailed(f"the export has no event {FORGED_TYPE}")

@@ -1,1 +1,1 @@
-"""Help pages, rendered ahead of time."""
+"""Pre-rendered help pages."""

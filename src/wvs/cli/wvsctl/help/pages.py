@@ -1,7 +1,7 @@
-"""`--help` from texts rendered before: cyclopts would take a third of a second to come to the same words.
+"""Answers `--help` from pre-rendered pages: cyclopts would take a third of a second to render the same text.
 
-`python -m wvs.cli.wvsctl.help.rendering` writes the texts, and a test compares each with what cyclopts says. Only
-modules that the interpreter has loaded anyway are imported here.
+`python -m wvs.cli.wvsctl.help.rendering` writes the pages, and a test compares each with the output of cyclopts. This
+module imports only modules that the interpreter has already loaded.
 """
 
 import os
@@ -17,23 +17,23 @@ _GROUPS: Final = ((), ("workspace",), ("snapshot",), ("current",), ("task",), ("
 
 
 def page_for(arguments: Sequence[str]) -> str | None:
-    """The help text that these arguments ask for; None if they ask for something else or the terminal is too narrow."""
-    words = tuple(word for word in arguments if word not in _HELP)
-    asked = len(words) < len(arguments) and arguments[-1] in _HELP
-    if not (asked or words in _GROUPS) or not all(word.replace("-", "").isalpha() for word in words):
+    """The help page that these arguments request; None if they request none or the terminal is too narrow."""
+    command = tuple(word for word in arguments if word not in _HELP)
+    requested = len(command) < len(arguments) and arguments[-1] in _HELP
+    if not (requested or command in _GROUPS) or not all(word.replace("-", "").isalpha() for word in command):
         return None
-    if any(word.startswith("-") for word in words) or _columns() < WIDTH:
+    if any(word.startswith("-") for word in command) or _columns() < WIDTH:
         return None
     try:
-        with open(path_of_page(words), encoding="utf-8") as file:  # noqa: PTH123
+        with open(path_of_page(command), encoding="utf-8") as file:  # noqa: PTH123
             return file.read()
     except FileNotFoundError:
         return None
 
 
-def path_of_page(words: Sequence[str]) -> str:
-    """The file that holds the help of the command with these words."""
-    return os.path.join(DIRECTORY, ".".join((ROOT, *words)) + ".txt")  # noqa: PTH118
+def path_of_page(command: Sequence[str]) -> str:
+    """The file with the help page of a command, given as its words: `("task", "list")`."""
+    return os.path.join(DIRECTORY, ".".join((ROOT, *command)) + ".txt")  # noqa: PTH118
 
 
 def _columns() -> int:

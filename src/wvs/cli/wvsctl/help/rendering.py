@@ -1,4 +1,4 @@
-"""Renders every help text for `pages`: `python -m wvs.cli.wvsctl.help.rendering` writes them beside this module."""
+"""Renders the help pages; `python -m wvs.cli.wvsctl.help.rendering` writes them beside this module."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -11,29 +11,29 @@ from wvs.cli.wvsctl.app import app
 from wvs.cli.wvsctl.help.pages import DIRECTORY, WIDTH, path_of_page
 
 
-def commands(within: App = app, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of every group and command, the program itself first."""
-    yield words
-    for name in within:
+def commands(group: App = app, command: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yields every group and command as a tuple of its words, the program itself first."""
+    yield command
+    for name in group:
         if not name.startswith("-"):
-            yield from commands(within[name], (*words, name))
+            yield from commands(group[name], (*command, name))
 
 
-def render(words: Sequence[str]) -> str:
-    """What cyclopts prints for `wvsctl … --help`, without colours and without blanks at the ends of lines."""
+def render(command: Sequence[str]) -> str:
+    """The output of cyclopts for `wvsctl … --help`, without colours and trailing spaces."""
     out = io.StringIO()
-    app.meta([*words, "--help"], console=Console(file=out, width=WIDTH, color_system=None))
+    app.meta([*command, "--help"], console=Console(file=out, width=WIDTH, color_system=None))
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
 def write_all() -> None:
-    """Replace the files of all pages."""
+    """Writes all pages, and deletes the pages of commands that no longer exist."""
     directory = Path(DIRECTORY)
     directory.mkdir(exist_ok=True)
     for stale in directory.glob("*.txt"):
         stale.unlink()
-    for words in commands():
-        Path(path_of_page(words)).write_text(render(words), encoding="utf-8")
+    for command in commands():
+        Path(path_of_page(command)).write_text(render(command), encoding="utf-8")
 
 
 if __name__ == "__main__":

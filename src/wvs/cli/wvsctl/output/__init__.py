@@ -1,1 +1,1 @@
-"""What the console prints: text layout, tables, descriptions, progress, failures."""
+"""The console's output: text layout, tables, resources, progress, failures."""

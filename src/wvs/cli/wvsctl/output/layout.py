@@ -1,4 +1,4 @@
-"""Text for people: numbers with units, times, and columns that line up."""
+"""Formats text: numbers with units, times, and aligned columns."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,9 +9,9 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def printable(text: str) -> str:
-    """`text` with every character that could steer a terminal shown as an escape.
+    """Escapes every character in `text` that could control the terminal.
 
-    Names and messages come from others.
+    Names and messages come from other users.
     """
     if text.isprintable():
         return text
@@ -21,7 +21,7 @@ def printable(text: str) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes in the largest unit that gives at least one, e.g. `3.2 MiB`."""
+    """A number of bytes in the largest unit in which it is at least 1, e.g. `3.2 MiB`."""
     if count is None:
         return NOTHING
     value, unit = float(count), 0
@@ -31,8 +31,13 @@ def size(count: int | None) -> str:
 
 
 def number(count: int | None) -> str:
-    """A count with separators."""
+    """A count with thousands separators."""
     return NOTHING if count is None else f"{count:,}"
+
+
+def counted(count: int | None, noun: str) -> str:
+    """A count with its noun, which gets an -s unless the count is 1, e.g. `1 file`, `20,761 files`."""
+    return f"{number(count)} {noun}" + ("" if count == 1 else "s")
 
 
 def moment(at: datetime | None) -> str:
@@ -41,7 +46,7 @@ def moment(at: datetime | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best, e.g. `22 ms`, `3.1 s`, `2 min 5 s`."""
+    """A duration in the most readable unit, e.g. `22 ms`, `3.1 s`, `2 min 5 s`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -51,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def pairs(labels: Mapping[str, str]) -> str:
-    """Labels as they are typed."""
+    """Labels in the form in which the user types them."""
     return " ".join(f"{key}={value}" for key, value in labels.items()) or NOTHING
 
 
@@ -63,9 +68,9 @@ def widths_of(rows: Sequence[Sequence[str]]) -> list[int]:
 def aligned(
     rows: Sequence[Sequence[str]], widths: Sequence[int] | None = None, right: frozenset[int] = frozenset()
 ) -> list[str]:
-    """One line per row, columns two blanks apart, none cut off; those in `right` are flush right."""
-    found = widths or widths_of(rows)
-    return ["  ".join(_cells(row, found, right)).rstrip() for row in rows]
+    """One line per row, with two spaces between columns and no cell truncated; columns in `right` align right."""
+    chosen = widths or widths_of(rows)
+    return ["  ".join(_cells(row, chosen, right)).rstrip() for row in rows]
 
 
 def _cells(row: Sequence[str], widths: Sequence[int], right: frozenset[int]) -> list[str]:

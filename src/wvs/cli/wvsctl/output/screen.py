@@ -1,4 +1,4 @@
-"""Where the console writes: results to stdout, everything said on the way to stderr."""
+"""Writes the console's output: results to stdout, messages to stderr."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from wvs.cli.wvsctl.output.layout import aligned, printable
 
 
 class Screen:
-    """The two streams of one command.
+    """The two output streams of one command.
 
-    With `as_json` stdout carries what the API answered, byte for byte, and nothing else.
+    With `as_json` stdout carries only the API's answers, byte for byte.
     """
 
     def __init__(self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None) -> None:
@@ -21,7 +21,7 @@ class Screen:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a person is there to answer a question."""
+        """Whether a user can answer a question on the terminal."""
         return sys.stdin.isatty() and self.err.isatty()
 
     @property
@@ -32,21 +32,21 @@ class Screen:
     def err_is_terminal(self) -> bool:
         return self.err.isatty() and os.environ.get("TERM") != "dumb"
 
-    def say(self, message: str) -> None:
-        """A message for the person; never part of the result."""
+    def notify(self, message: str) -> None:
+        """Prints a message for the user, which is never part of the result."""
         print(printable(message), file=self.err, flush=True)
 
     def show(self, text: str) -> None:
-        """A line of the result."""
+        """Prints a line of the result."""
         print(printable(text), file=self.out)
 
     def show_json(self, document: bytes) -> None:
-        """A document of the API, as it came."""
+        """Prints a document of the API, unchanged."""
         self.out.flush()
         self.out.buffer.write(document + b"\n")
         self.out.buffer.flush()
 
     def show_rows(self, rows: Sequence[Sequence[str]]) -> None:
-        """Rows of a two-column description, the first column as a label."""
+        """Prints rows of two columns: a label and a value."""
         for line in aligned(rows):
             self.show(line)

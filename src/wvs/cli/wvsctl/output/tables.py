@@ -1,4 +1,4 @@
-"""Lists for people: a table on a terminal, aligned columns in a pipe. Ids are never cut off in either."""
+"""Prints lists: a table on a terminal, aligned columns in a pipe. Neither ever truncates an id."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -31,7 +31,7 @@ STYLES = {
 
 
 class Column(Struct, Generic[T], frozen=True):
-    """One column: its title and what a row shows in it. `free` is text that a narrow terminal may break."""
+    """One column: its title and its cell for each row. A narrow terminal may wrap the text of a `free` column."""
 
     title: str
     cell: Callable[[T], str]
@@ -73,7 +73,7 @@ TASKS: Sequence[Column[TaskDocument]] = (
 
 
 class TableWriter(Generic[T]):
-    """Prints one list page by page, so that a long one begins at once; the widths are those of the first page."""
+    """Prints a list page by page, so that a long list starts at once; the first page decides the column widths."""
 
     def __init__(self, screen: Screen, columns: Sequence[Column[T]]) -> None:
         self._screen = screen
@@ -81,7 +81,7 @@ class TableWriter(Generic[T]):
         self._widths: list[int] | None = None
 
     def write(self, items: Sequence[T]) -> None:
-        """Print the next page; the header comes with the first, also when that is empty."""
+        """Prints the next page; the first page, even an empty one, gets the header."""
         rows = [[printable(column.cell(item)) for column in self._columns] for item in items]
         titles = [column.title for column in self._columns]
         first = self._widths is None
@@ -91,28 +91,28 @@ class TableWriter(Generic[T]):
             self._draw(titles if first else None, rows, widths)
             return
         right = frozenset(index for index, column in enumerate(self._columns) if column.right)
-        for line in aligned([titles, *rows] if first else rows, _grown(widths, rows), right):
+        for line in aligned([titles, *rows] if first else rows, _widened(widths, rows), right):
             self._screen.show(line)
 
     def _draw(self, titles: Sequence[str] | None, rows: Sequence[Sequence[str]], widths: Sequence[int]) -> None:
-        """On a terminal. Wider than it rather than with a cut id: an id that cannot be copied is of no use."""
-        from rich.console import Console  # noqa: PLC0415  # costs 0.1 s, and a pipe does without
+        """Prints on a terminal. The table may be wider than the terminal: nobody can copy a truncated id."""
+        from rich.console import Console  # noqa: PLC0415  # costs 0.1 s, which output to a pipe need not pay
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
         console = Console(file=self._screen.out, highlight=False)
         fixed = [width for width, column in zip(widths, self._columns, strict=True) if not column.free]
-        least = sum(fixed) + 12 * (len(widths) - len(fixed)) + 2 * len(widths)
+        minimum = sum(fixed) + 12 * (len(widths) - len(fixed)) + 2 * len(widths)
         table = Table(box=None, show_header=titles is not None, pad_edge=False, padding=(0, 2, 0, 0))
         for column, width in zip(self._columns, widths, strict=True):
             limits: dict[str, Any] = {"max_width": 60} if column.free else {"min_width": width, "no_wrap": True}
             table.add_column(column.title, justify="right" if column.right else "left", header_style="bold", **limits)
         for row in rows:
             table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-        console.width = max(console.width, least)
+        console.width = max(console.width, minimum)
         console.print(table)
 
 
-def _grown(widths: Sequence[int], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Widths that also hold the cells of a later page that are wider than those of the first."""
+def _widened(widths: Sequence[int], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The widths, enlarged where a cell of a later page is wider."""
     return [max([width, *(len(row[index]) for row in rows)]) for index, width in enumerate(widths)]

@@ -1,4 +1,4 @@
-"""One resource for people: a label and a value per line."""
+"""Describes one resource: a label and a value per line."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from wvs.cli.wvsctl.api.documents import (
     TaskDocument,
     WorkspaceDocument,
 )
-from wvs.cli.wvsctl.output.layout import NOTHING, moment, number, pairs, size
-from wvs.cli.wvsctl.output.proof import in_words
+from wvs.cli.wvsctl.output.certificate import describe_certificate
+from wvs.cli.wvsctl.output.layout import NOTHING, counted, moment, number, pairs, size
 
 Rows = Sequence[tuple[str, str]]
 
 
 def workspace_rows(workspace: WorkspaceDocument) -> Rows:
-    """A workspace."""
+    """The rows of a workspace."""
     return [
         ("workspace", workspace.id),
         ("name", workspace.name),
@@ -33,15 +33,15 @@ def workspace_rows(workspace: WorkspaceDocument) -> Rows:
 
 
 def snapshot_rows(snapshot: SnapshotDocument) -> Rows:
-    """A snapshot, with its certificate in words."""
-    proof = in_words(snapshot.certificate) if snapshot.certificate else []
+    """The rows of a snapshot, with sentences that explain its certificate."""
+    proof = describe_certificate(snapshot.certificate) if snapshot.certificate else []
     return [
         ("snapshot", snapshot.id),
         ("workspace", snapshot.workspace_id),
         ("state", snapshot.state),
         ("message", snapshot.message or NOTHING),
         ("labels", pairs(snapshot.labels)),
-        ("content", f"{number(snapshot.files)} files, {size(snapshot.bytes)}"),
+        ("content", f"{counted(snapshot.files, 'file')}, {size(snapshot.bytes)}"),
         ("created", moment(snapshot.created_at)),
         ("ready", moment(snapshot.ready_at)),
         *_if_any("deleted", moment(snapshot.deleted_at)),
@@ -51,7 +51,7 @@ def snapshot_rows(snapshot: SnapshotDocument) -> Rows:
 
 
 def current_rows(current: CurrentDocument, etag: str | None) -> Rows:
-    """The pointer, and the ETag that `current set --if-match` takes."""
+    """The rows of the current snapshot, with the ETag for `current set --if-match`."""
     return [
         ("current", current.snapshot_id or "none yet"),
         ("path", current.path or NOTHING),
@@ -61,15 +61,15 @@ def current_rows(current: CurrentDocument, etag: str | None) -> Rows:
 
 
 def task_rows(task: TaskDocument) -> Rows:
-    """A task."""
+    """The rows of a task."""
     return [
         ("task", task.id),
         ("kind", task.kind),
-        ("state", f"{task.state} (nothing had to be done)" if task.noop else task.state),
+        ("state", f"{task.state} (nothing to do)" if task.noop else task.state),
         ("workspace", task.workspace_id),
         *_if_any("snapshot", task.snapshot_id or NOTHING),
         ("attempt", f"{task.attempt} of {task.max_attempts}"),
-        *_if_any("progress", progress_in_words(task.progress)),
+        *_if_any("progress", progress_text(task.progress)),
         ("created", moment(task.created_at)),
         ("started", moment(task.started_at)),
         ("finished", moment(task.finished_at)),
@@ -78,8 +78,8 @@ def task_rows(task: TaskDocument) -> Rows:
     ]
 
 
-def progress_in_words(progress: ProgressDocument | None) -> str:
-    """How far a task is, e.g. `clone: 12,000 of 20,761 files, 3.1 MiB of 8.0 MiB`."""
+def progress_text(progress: ProgressDocument | None) -> str:
+    """The progress of a task, e.g. `clone: 12,000 of 20,761 files, 3.1 MiB of 8.0 MiB`."""
     if progress is None:
         return NOTHING
     parts = [

@@ -1,58 +1,60 @@
-"""The log as the service has it, read once through the API and handed to a checker."""
+"""Reads the service's log once through the API and passes it to a checker."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from wvs.cli.wvsctl.api.client import Client, path_of
-from wvs.cli.wvsctl.audit.checking import ChainChecker, Fault
+from wvs.cli.wvsctl.audit.chain_checker import ChainChecker, Fault
 from wvs.cli.wvsctl.audit.documents import Chain, Head, Heads, StoredEvent, StoredEvents
 
 PAGE: Final = ("limit", "1000")
 
-Keep = Callable[[StoredEvent], None]
-Begin = Callable[[str | None, str], None]
-"""Is told the workspace (None: all of them) and the position that the pass goes to, before the first event."""
+OnEvent = Callable[[StoredEvent], None]
+OnBegin = Callable[[str | None, str], None]
+"""Called before the first event, with the workspace (None: all) and the last position that the pass reads."""
 
 
 class LiveLog:
-    """One pass over the whole log, or over one workspace's chain. `keep` is given each event that was read.
+    """One pass over the whole log, or over one workspace's chain. It calls `on_event` with every event.
 
-    Heads are read before events. A chain that goes on meanwhile is followed to the head that was read, and no further.
+    It reads heads before events. If a chain grows meanwhile, it checks the chain up to the head that it read.
     """
 
-    def __init__(self, client: Client, checker: ChainChecker, keep: Keep = lambda _event: None) -> None:
+    def __init__(self, client: Client, checker: ChainChecker, on_event: OnEvent = lambda _event: None) -> None:
         self._client = client
         self._checker = checker
-        self._keep = keep
+        self._on_event = on_event
         self.position = ""
         self.heads: list[Head] = []
 
-    def follow_all(self, begin: Begin = lambda _workspace, _position: None) -> Iterator[Fault]:
-        """The faults of every chain, as they are found."""
+    def check_all(self, on_begin: OnBegin = lambda _workspace, _position: None) -> Iterator[Fault]:
+        """Checks every chain and yields each fault as it is found."""
         self._read_heads()
-        begin(None, self.position)
-        yield from self._follow_log()
+        on_begin(None, self.position)
+        yield from self._check_log()
         for head in self.heads:
             if head.version is not None and head.version > self._checker.last_version(head.workspace_id):
-                yield from self._follow_rest(head)
-        yield from self._checker.close(self.heads)
+                yield from self._check_rest(head)
+        yield from self._checker.check_heads(self.heads)
 
-    def follow(self, workspace: str, begin: Begin = lambda _workspace, _position: None) -> Iterator[Fault]:
-        """The faults of one workspace's chain; raises `Refusal` if there is no such workspace."""
+    def check_workspace(
+        self, workspace: str, on_begin: OnBegin = lambda _workspace, _position: None
+    ) -> Iterator[Fault]:
+        """Checks one workspace's chain and yields its faults; raises `Refusal` if the workspace does not exist."""
         heads = self._client.decode(self._client.get(path_of("audit", "heads"), [("limit", "1")]), Heads)
         self.position = heads.position
         page = self._chain(workspace, 0)
-        begin(page.head.workspace_id, self.position)
+        on_begin(page.head.workspace_id, self.position)
         while True:
             for event in page.items:
-                yield from self._take(event)
+                yield from self._check(event)
             if page.next_version is None:
                 break
             page = self._chain(page.head.workspace_id, page.next_version)
         self.heads = [page.head]  # as of the last page: the chain may have grown
-        yield from self._checker.close(self.heads)
+        yield from self._checker.check_heads(self.heads)
 
-    def _follow_log(self) -> Iterator[Fault]:
+    def _check_log(self) -> Iterator[Fault]:
         after: str | None = None
         last = _number(self.position)
         while True:
@@ -61,13 +63,13 @@ class LiveLog:
             for event in page.items:
                 if _number(event.position) > last:
                     return
-                yield from self._take(event)
+                yield from self._check(event)
             after = page.next_cursor
             if after is None:
                 return
 
-    def _follow_rest(self, head: Head) -> Iterator[Fault]:
-        """What was committed while an earlier position was still open."""
+    def _check_rest(self, head: Head) -> Iterator[Fault]:
+        """Checks events that were committed while an earlier position was still open."""
         after = self._checker.last_version(head.workspace_id)
         while after < (head.version or 0):
             page = self._chain(head.workspace_id, after)
@@ -75,7 +77,7 @@ class LiveLog:
                 return
             for event in page.items:
                 if event.version <= (head.version or 0):
-                    yield from self._take(event)
+                    yield from self._check(event)
             after = page.items[-1].version
 
     def _read_heads(self) -> None:
@@ -93,9 +95,9 @@ class LiveLog:
         answer = self._client.get(path_of("workspaces", workspace, "chain"), [PAGE, ("after_version", str(after))])
         return self._client.decode(answer, Chain)
 
-    def _take(self, event: StoredEvent) -> list[Fault]:
-        self._keep(event)
-        return self._checker.take(event)
+    def _check(self, event: StoredEvent) -> list[Fault]:
+        self._on_event(event)
+        return self._checker.check_event(event)
 
 
 def _number(position: str) -> int:

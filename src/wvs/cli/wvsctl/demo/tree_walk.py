@@ -1,4 +1,4 @@
-"""An independent look at a directory tree: shares no code with the engines that it checks."""
+"""Reads a directory tree independently: it shares no code with the engines that the demo checks."""
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -10,9 +10,9 @@ from msgspec import Struct
 
 
 class Entry(Struct, frozen=True):
-    """What one path is; `content` is a file's SHA-256, a link's target, and empty for anything else.
+    """One path of a tree. `content` is a file's SHA-256, a link's target, and empty for anything else.
 
-    `mode` has the kind of file in it (stat(2), st_mode).
+    `mode` includes the file type (stat(2), st_mode).
     """
 
     mode: int
@@ -25,17 +25,17 @@ Tree = Mapping[str, Entry]
 
 
 def walk(root: Path) -> Tree:
-    """Every path below `root` with what it is. Links inside are read, never followed; `root` may be one."""
+    """Every path below `root` with its entry. It reads links but does not follow them; `root` itself may be a link."""
     return dict(_entries(root, ""))
 
 
-def files_of(tree: Tree) -> int:
-    """How many regular files it has."""
+def count_files(tree: Tree) -> int:
+    """The number of regular files in the tree."""
     return sum(1 for entry in tree.values() if S_ISREG(entry.mode))
 
 
 def fingerprint(tree: Tree) -> str:
-    """A short text that differs where any entry does."""
+    """A short digest that changes when any entry changes."""
     digest = sha256()
     for path in sorted(tree):
         digest.update(repr((path, tree[path])).encode())
@@ -43,7 +43,7 @@ def fingerprint(tree: Tree) -> str:
 
 
 def difference(one: Tree, other: Tree) -> str:
-    """The first path that is not the same in both, for a message; empty if there is none."""
+    """The first path that differs between the trees, for a message; empty if the trees are equal."""
     for path in sorted({*one, *other}):
         if one.get(path) != other.get(path):
             return f"{path}: {one.get(path)} against {other.get(path)}"

@@ -9,10 +9,10 @@ from wvs.settings import Settings
 
 
 def run_migrate(settings: Settings) -> int:
-    """Applies what is pending and prints each migration's name."""
+    """Applies the pending migrations and prints the name of each."""
     applied = asyncio.run(migrate(database_url(settings)))
     for name in applied:
         sys.stdout.write(f"applied {name}\n")
     if not applied:
-        sys.stdout.write("up to date\n")
+        sys.stdout.write("the schema is up to date\n")
     return 0

@@ -1,4 +1,4 @@
-"""Finding the embedded server of a running `wvs up` by its data directory, for the operator's other commands."""
+"""Finds the embedded server of a running `wvs up` by its data directory, for the operator's other commands."""
 
 import os
 from pathlib import Path
@@ -12,8 +12,8 @@ _SOCKET_LINE: Final = 4
 _STATUS_LINE: Final = 7
 
 
-def url_beside(data_dir: Path) -> str | None:
-    """The URL of the server that runs under `data_dir`; None if none does, or if it does not take connections yet."""
+def find_running_server(data_dir: Path) -> str | None:
+    """The URL of the server that runs in `data_dir`; None if no server runs there or if it is not ready yet."""
     try:
         lines = (data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
         os.kill(int(lines[0]), 0)
@@ -21,4 +21,4 @@ def url_beside(data_dir: Path) -> str | None:
             return None
         return socket_url(Path(lines[_SOCKET_LINE].strip()), lines[_PORT_LINE].strip())
     except (OSError, ValueError, IndexError):
-        return None  # no such file, none of ours, a process that is gone, or a file that is being written
+        return None  # no such file, a process of another user or one that ended, or a file that is being written

@@ -1,4 +1,4 @@
-"""One event in full, and a workspace as it was."""
+"""Shows one event in full, and a workspace at an earlier version."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from wvs.cli.wvsctl.api.client import path_of
 from wvs.cli.wvsctl.api.documents import TaskDocument
 from wvs.cli.wvsctl.api.failures import UsageFailure
 from wvs.cli.wvsctl.audit.documents import EventDocument, HistoryDocument
-from wvs.cli.wvsctl.audit.words import in_words, reason_of
+from wvs.cli.wvsctl.audit.event_sentences import event_sentence, reason_of
 from wvs.cli.wvsctl.output.layout import NOTHING, moment
 from wvs.cli.wvsctl.output.tables import SNAPSHOTS, TASKS, TableWriter
 from wvs.cli.wvsctl.output.views import Rows, workspace_rows
@@ -20,18 +20,18 @@ _AGO: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def instant(text: str | None) -> str | None:
-    """A time for the API: as it was given, or as long ago as `90s`, `5m`, `2h`, `7d` say."""
+def parse_time(text: str | None) -> str | None:
+    """A time for the API: `text` unchanged, or the current time minus an age such as `90s`, `5m`, `2h` or `7d`."""
     if text is None or (ago := _AGO.fullmatch(text)) is None:
         return text
     try:
         return (datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).isoformat()
     except OverflowError:
-        raise UsageFailure(f"{text} ago is before all times") from None
+        raise UsageFailure(f"{text} ago is too far in the past") from None
 
 
 def show_event(run: Invocation, workspace: str, version: int) -> None:
-    """Print one event, and what became of its task."""
+    """Prints one event, and the result of its task."""
     answer = run.client.get(path_of("workspaces", workspace, "events", str(version)))
     if run.screen.as_json:
         run.screen.show_json(answer.body)
@@ -41,7 +41,7 @@ def show_event(run: Invocation, workspace: str, version: int) -> None:
 
 
 def show_history(run: Invocation, workspace: str, version: int | None, time: str | None) -> None:
-    """Print a workspace as it was, with the newest of its snapshots and tasks then."""
+    """Prints a workspace at an earlier version, with its newest snapshots and tasks at that version."""
     query = [("at_version", str(version))] if time is None else [("at_time", time)]
     answer = run.client.get(path_of("workspaces", workspace, "history"), query)
     if run.screen.as_json:
@@ -58,18 +58,18 @@ def show_history(run: Invocation, workspace: str, version: int | None, time: str
     )
     for title, columns, page in (("snapshots", SNAPSHOTS, then.snapshots), ("tasks", TASKS, then.tasks)):
         run.screen.show("")
-        run.screen.show(f"{title} then{', the newest' if page.next_cursor else ''}:")
+        run.screen.show(f"{title} at that time{' (the newest)' if page.next_cursor else ''}:")
         TableWriter(run.screen, columns).write(page.items)  # pyright: ignore[reportArgumentType]
 
 
 def _event_rows(event: EventDocument) -> Rows:
-    who = event.actor if event.actor_verified else f"{event.actor} (says so; nobody has verified it)"
+    who = event.actor if event.actor_verified else f"{event.actor} (claimed by the caller, not verified)"
     return [
         ("event", f"{event.version} of {event.workspace_id}"),
         ("type", event.type),
         ("when", moment(event.occurred_at)),
         ("who", who),
-        ("what", in_words(event)),
+        ("what", event_sentence(event)),
         ("why", reason_of(event)),
         ("request", event.request_id),
         ("idempotency key", event.idempotency_key or NOTHING),

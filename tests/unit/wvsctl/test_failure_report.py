@@ -1,8 +1,8 @@
 import msgspec
 
-from wvs.cli.wvsctl.api.documents import ErrorDocument, ProblemDocument, TaskDocument
+from wvs.cli.wvsctl.api.documents import ErrorDocument, RefusalDocument, TaskDocument
 from wvs.cli.wvsctl.api.failures import Refusal, TaskFailed, Unreachable, WaitTimedOut, interrupted_waiting
-from wvs.cli.wvsctl.output.report import lines_of
+from wvs.cli.wvsctl.output.failure_report import failure_lines
 
 TASK = msgspec.convert(
     {
@@ -16,49 +16,49 @@ TASK = msgspec.convert(
 )
 
 
-def test_a_refusal_tells_what_why_what_to_do_and_the_request_id() -> None:
-    problem = ProblemDocument(
+def test_a_refusal_has_its_reason_its_blockers_a_remedy_and_the_request_id() -> None:
+    problem = RefusalDocument(
         code="SNAPSHOT_IN_USE",
         detail="snapshot snap_1 is in use",
         hint="Set current to another snapshot.",
         request_id="abc",
         blockers=({"kind": "current"}, {"kind": "task", "id": "task_9"}, {"kind": "lease", "until": 7}),
     )
-    assert lines_of(Refusal(409, problem, b"{}", None)) == [
+    assert failure_lines(Refusal(409, problem, b"{}", None)) == [
         "wvsctl: snapshot snap_1 is in use [SNAPSHOT_IN_USE]",
-        "  blocked: it is the current snapshot (move away: wvsctl current set)",
-        "  blocked: task task_9 names it (wvsctl task get task_9)",
+        "  blocked: it is the current snapshot (to change that: wvsctl current set)",
+        "  blocked: task task_9 uses it (to see it: wvsctl task get task_9)",
         "  blocked: kind lease, until 7",
         "  Set current to another snapshot.",
-        "  request id, for the operator's log: abc",
+        "  request id (for the service's log): abc",
     ]
 
 
-def test_a_failed_task_tells_its_error_and_the_two_ways_on() -> None:
+def test_a_failed_task_has_its_error_and_the_two_next_steps() -> None:
     error = ErrorDocument("TORN_CLONE", "the source changed", "Try again when it is quiet.")
-    assert lines_of(TaskFailed(msgspec.structs.replace(TASK, error=error))) == [
+    assert failure_lines(TaskFailed(msgspec.structs.replace(TASK, error=error))) == [
         "wvsctl: snapshot_create failed: the source changed [TORN_CLONE]",
         "  Try again when it is quiet.",
-        "  try it again: wvsctl task retry task_1",
-        "  give it up: wvsctl task cancel task_1",
+        "  to retry it: wvsctl task retry task_1",
+        "  to give it up: wvsctl task cancel task_1",
     ]
 
 
-def test_a_cancelled_task_is_not_offered_for_a_retry() -> None:
-    assert lines_of(TaskFailed(msgspec.structs.replace(TASK, state="cancelled"))) == [
+def test_a_cancelled_task_offers_no_retry() -> None:
+    assert failure_lines(TaskFailed(msgspec.structs.replace(TASK, state="cancelled"))) == [
         "wvsctl: snapshot_create cancelled"
     ]
 
 
-def test_no_connection_names_the_url_and_the_command_that_starts_the_service() -> None:
-    lines = lines_of(Unreachable("http://127.0.0.1:8787", "Connection refused"))
+def test_a_refused_connection_names_the_url_and_the_command_that_starts_the_service() -> None:
+    lines = failure_lines(Unreachable("http://127.0.0.1:8787", "Connection refused"))
     assert lines[0] == "wvsctl: cannot connect to the API at http://127.0.0.1:8787: Connection refused"
     assert lines[1].strip() == "start it with: wvs up"
 
 
-def test_whoever_stops_waiting_is_told_that_the_task_goes_on_and_how_to_look_at_it() -> None:
+def test_the_end_of_a_wait_reports_that_the_task_continues_and_how_to_see_it() -> None:
     running = msgspec.structs.replace(TASK, state="running")
     for failure in (WaitTimedOut(running, 2.5), interrupted_waiting(running)):
-        text = "\n".join(lines_of(failure))
-        assert "goes on without this console" in text
+        text = "\n".join(failure_lines(failure))
+        assert "continues without this console" in text
         assert "wvsctl task get task_1" in text
