@@ -15,7 +15,8 @@ from wvs.http.edge.boundary import Boundary
 from wvs.http.edge.hosts import LOOPBACK_HOSTS, HostRule
 from wvs.http.edge.limits import Limits
 from wvs.http.edge.traffic import Traffic
-from wvs.http.openapi.document import Examples, describe, query_parameters_of
+from wvs.http.openapi.document import describe, query_parameters_of
+from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.pages import schema_router
 from wvs.http.problems.problem import EXCEPTION_HANDLERS
 from wvs.http.requests.query import QueryParametersOf, admission

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -12,13 +13,12 @@ from uuid_utils.compat import uuid7
 
 from wvs.application.write_path import WritePath
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.domain.ids import TASK, WORKSPACE, InvalidId, format_id, parse_id
+from wvs.domain.ids import WORKSPACE, InvalidId, format_id, parse_id
 from wvs.domain.values import NAME_PATTERN
 from wvs.http.live.directives import DirectiveWaiter
 from wvs.http.live.draining import finished_in_time
 from wvs.http.live.feed import Feed
 from wvs.http.live.tasks import TaskWaiter
-from wvs.http.views import Views
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
@@ -34,7 +34,7 @@ class Service(Struct, frozen=True):
     readers: Readers
     listings: Listings
     waiter: TaskWaiter
-    views: Views
+    volume: Path
     draining: asyncio.Event
     sessions: Sessions
     directives: DirectiveWaiter
@@ -70,16 +70,6 @@ class Service(Struct, frozen=True):
 def new_id() -> UUID:
     """A new UUIDv7: later ones of this process sort behind it."""
     return uuid7()
-
-
-def task_id_of(text: str) -> UUID:
-    """The id of a task in a path; refuses `TASK_NOT_FOUND` where it is none."""
-    try:
-        task_id = parse_id(TASK, text)
-    except InvalidId as error:
-        raise Refused(ErrorCode.TASK_NOT_FOUND, str(error)) from None
-    structlog.contextvars.bind_contextvars(task_id=text)
-    return task_id
 
 
 def workspace_not_found(id_or_name: str) -> Refused:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -19,11 +20,22 @@ from wvs.http.edge.limits import Limits
 from wvs.http.live.directives import DirectiveWaiter
 from wvs.http.live.feed import Feed, FeedLimits
 from wvs.http.live.tasks import TaskWaiter
-from wvs.http.openapi.examples import EXAMPLES
-from wvs.http.resources import chains, current, events, history, sessions, snapshots, stream, tasks, workspaces
+from wvs.http.openapi.examples import Examples
+from wvs.http.resources import (
+    chains,
+    current,
+    directives,
+    events,
+    history,
+    probes,
+    sessions,
+    snapshots,
+    stream,
+    tasks,
+    workspaces,
+)
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
-from wvs.http.views import Views
 from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.pool import Pool, create_pool
 from wvs.projections.listings import Listings
@@ -33,17 +45,12 @@ from wvs.settings import Settings
 from wvs.signals.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
 from wvs.telemetry.metrics import Metrics
 
-ROUTES: Final = [
-    *workspaces.HANDLERS,
-    *snapshots.HANDLERS,
-    *current.HANDLERS,
-    *tasks.HANDLERS,
-    *events.HANDLERS,
-    *history.HANDLERS,
-    *stream.HANDLERS,
-    *chains.HANDLERS,
-    *sessions.HANDLERS,
-]
+_RESOURCES: Final = (workspaces, snapshots, current, tasks, events, history, stream, chains, sessions, directives)
+
+ROUTES: Final = [handler for resource in _RESOURCES for handler in resource.HANDLERS]
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    operation_id: examples for resource in (probes, *_RESOURCES) for operation_id, examples in resource.EXAMPLES.items()
+}
 
 
 @contextlib.asynccontextmanager
@@ -96,17 +103,17 @@ def build_api(
     readers = Readers(pool)
     waiter = TaskWaiter(readers, metrics)
     registry = Sessions(pool)
-    directives = DirectiveWaiter(registry, metrics, draining)
-    feed = Feed(pool, write_path.mapper, metrics, draining, feed_limits(settings))
+    directive_waiter = DirectiveWaiter(registry, metrics, draining)
+    feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
     service = Service(
         write_path=write_path,
         readers=readers,
         listings=Listings(pool),
         waiter=waiter,
-        views=Views(volume_of(settings)),
+        volume=volume_of(settings),
         draining=draining,
         sessions=registry,
-        directives=directives,
+        directives=directive_waiter,
         on_acknowledged=lambda: hinter.touch(FREEZES),
         feed=feed,
     )
@@ -116,7 +123,7 @@ def build_api(
         waiter.hint()
         feed.hint()
 
-    hints = {EVENTS: events_came, SESSIONS: directives.hint}
+    hints = {EVENTS: events_came, SESSIONS: directive_waiter.hint}
     listener = Listener(database_url, hints, metrics.ignored_failures.labels("hint_listener").inc)
 
     @contextlib.asynccontextmanager
@@ -127,7 +134,7 @@ def build_api(
             hinter.running(),
             listener.running(),
             waiter.running(),
-            directives.running(),
+            directive_waiter.running(),
             upkeep.running(),
             feed.running(),
         ):

@@ -12,8 +12,8 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from wvs.domain.errors import STATUS, ErrorCode
 from wvs.http import wiring
-from wvs.http.openapi.examples import EXAMPLES
 from wvs.http.requests.strict_json import decode_strictly
+from wvs.http.wiring import EXAMPLES
 
 
 class Shown(NamedTuple):
@@ -104,7 +104,7 @@ def test_every_operation_shows_what_it_takes_and_what_it_answers() -> None:
         messages = {status: answer for status, answer in operation["responses"].items() if status < "400"}
         messages |= {"request": operation["requestBody"]} if "requestBody" in operation else {}
         bare += [f"{name} {which}" for which, message in messages.items() if not list(examples_of("", message))]
-    assert bare == [], "give these an example in wvs.http.openapi.examples"
+    assert bare == [], "give these an example in its module of wvs.http.resources"
     assert set(EXAMPLES) == {operation["operationId"] for operation in operations()}
 
 

@@ -2,21 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
-import msgspec
 import structlog
 from msgspec import Struct
 
 from wvs.background import background
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.filtered_log import EventRow
 from wvs.eventlog.reading.follower import Page, last_position, log_epoch, read_page, safe_position
 from wvs.eventlog.reading.workspace_log import read_workspace_page
-from wvs.http.event_views import view_event
 from wvs.http.live.recent_events import Batch, Entry, RecentEvents, batch_of
 from wvs.http.wire.positions import parse_position
 from wvs.postgres.pool import Pool, acquire
@@ -37,6 +34,9 @@ _COALESCE_PER_STREAM_S: Final = 0.0001
 _TICK_S: Final = 1.0
 _DRAIN_GRACE_S: Final = 1.0
 _RETRY_AFTER_S: Final = 10
+
+EntryOf: TypeAlias = Callable[[int, EventRow], Entry]
+"""Makes an event of the log, in this epoch, into what streams send."""
 
 _log = structlog.get_logger("wvs.http")
 
@@ -68,20 +68,13 @@ class Start(Struct, frozen=True):
     log: int
 
 
-def entry_of(mapper: EventMapper, epoch: int, row: EventRow) -> Entry:
-    """A stored event as streams send it; its type is that of today, whatever it was stored as."""
-    event = view_event(mapper, epoch, row)
-    text = b"id: %b\ndata: %b\n\n" % (event.position.encode("ascii"), msgspec.json.encode(event))
-    return Entry(row[0], row[1], event.type, text)
-
-
 class Feed:
     """Follows the log while there are streams and keeps its newest events for them. What a stream finds there no longer
     it reads from the log itself, at its own pace: nobody waits for the slowest.
     """
 
     def __init__(
-        self, pool: Pool, mapper: EventMapper, metrics: Metrics, draining: asyncio.Event, limits: FeedLimits
+        self, pool: Pool, entry_of: EntryOf, metrics: Metrics, draining: asyncio.Event, limits: FeedLimits
     ) -> None:
         self.changed = Broadcast()
         """Told when there is something to do: new events, the time for a sign of life, the end."""
@@ -89,7 +82,7 @@ class Feed:
         self.limits = limits
         self.metrics = metrics
         self._pool = pool
-        self._mapper = mapper
+        self._entry_of = entry_of
         self._streams: set[Follows] = set()
         self._recent: RecentEvents | None = None
         self._hint = asyncio.Event()
@@ -161,7 +154,7 @@ class Feed:
             yield self
 
     def _entries(self, page: Page, epoch: int) -> list[Entry]:
-        return [entry_of(self._mapper, epoch, row) for row in page.rows]
+        return [self._entry_of(epoch, row) for row in page.rows]
 
     async def _follow(self) -> None:
         while True:

@@ -12,24 +12,16 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
-from msgspec import Struct
 
 from wvs import __version__
 from wvs.domain.errors import ErrorCode
+from wvs.http.openapi.examples import Examples
 from wvs.http.problems.problem import MEDIA_TYPE, RETRY_AFTER_S
 from wvs.http.requests.query import QueryParameters, QueryParametersOf
 from wvs.http.wire.context import ACTOR_PATTERN
 
 SCHEMA_REF: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
-
-
-class Examples(Struct, frozen=True):
-    """What one operation is sent and answers: bodies by a short name, and the parameters that go with them."""
-
-    answers: Mapping[int, Mapping[str, Any]]
-    bodies: Mapping[str, Any] = {}
-    parameters: Mapping[str, Any] = {}
 
 
 def _header(description: str, example: str, **schema: Any) -> dict[str, Any]:

@@ -20,6 +20,9 @@ ALWAYS_POSSIBLE: Final = (
     ErrorCode.UNAVAILABLE,
 )
 
+OPTIONAL_KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_IN_FLIGHT, ErrorCode.IDEMPOTENCY_KEY_REUSED)
+KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_KEY_REQUIRED, *OPTIONAL_KEY_PROBLEMS)
+
 _EXAMPLE_FIELDS: Final[dict[ErrorCode, dict[str, Any]]] = {
     ErrorCode.SNAPSHOT_IN_USE: {
         "blockers": [{"kind": "current"}, {"kind": "task", "id": "task_01h455vb4pex5vsknk084sn02q"}]

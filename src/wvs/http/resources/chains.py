@@ -1,6 +1,7 @@
 """The log as it is stored, so that a client can check the hash chains with its own arithmetic."""
 
 from base64 import b64encode
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
@@ -11,16 +12,17 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
-from wvs.domain.ids import SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
+from wvs.domain.ids import SNAPSHOT, TASK, WORKSPACE, format_id
 from wvs.eventlog.reading.follower import log_epoch, safe_position
 from wvs.eventlog.reading.stored_log import FIRST, ChainHead, read_chain, read_heads, read_stored
-from wvs.http.event_views import Position
+from wvs.http.openapi.examples import CREATE_TASK_ID, OF_WORKSPACE, SNAPSHOT_ID, WORKSPACE_ID, Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.requests.paths import GREATEST_VERSION, WorkspacePath
+from wvs.http.resources.events import EXAMPLE_EVENT
 from wvs.http.service import Service
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
-from wvs.http.wire.ids import SnapshotId, TaskId, WorkspaceId
-from wvs.http.wire.positions import PATTERN, format_position, parse_position
+from wvs.http.wire.ids import SnapshotId, TaskId, WorkspaceId, format_optional_id
+from wvs.http.wire.positions import PATTERN, Position, format_position, parse_position
 from wvs.postgres.pool import Record
 
 _HEADS: Final = "/v1/audit/heads"
@@ -151,8 +153,8 @@ def _stored(epoch: int, row: Record) -> StoredEventView:
         occurred_at=row["occurred_at"],
         actor=row["actor"],
         request_id=row["request_id"],
-        task_id=_id(TASK, row["task_id"]),
-        snapshot_id=_id(SNAPSHOT, row["snapshot_id"]),
+        task_id=format_optional_id(TASK, row["task_id"]),
+        snapshot_id=format_optional_id(SNAPSHOT, row["snapshot_id"]),
     )
 
 
@@ -162,8 +164,31 @@ def _head(head: ChainHead) -> HeadView:
     )
 
 
-def _id(prefix: Prefix, value: UUID | None) -> str | None:
-    return None if value is None else format_id(prefix, value)
-
-
 HANDLERS: Final = [list_heads, list_stored_events, get_chain]
+
+_EXAMPLE_STORED: Final = StoredEventView(
+    position=EXAMPLE_EVENT.position,
+    workspace_id=WORKSPACE_ID,
+    version=EXAMPLE_EVENT.version,
+    type=EXAMPLE_EVENT.type,
+    state="eyJldmVudCI6eyJ0eXBlIjoic25hcHNob3QucmVxdWVzdGVkLnYxIn19",
+    hash=EXAMPLE_EVENT.hash,
+    occurred_at=EXAMPLE_EVENT.occurred_at,
+    actor=EXAMPLE_EVENT.actor,
+    request_id=EXAMPLE_EVENT.request_id,
+    task_id=CREATE_TASK_ID,
+    snapshot_id=SNAPSHOT_ID,
+)
+_EXAMPLE_HEAD: Final = HeadView(WORKSPACE_ID, EXAMPLE_EVENT.version, EXAMPLE_EVENT.hash)
+
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "listChainHeads": Examples({200: {"the only page": HeadList(EXAMPLE_EVENT.position, [_EXAMPLE_HEAD], None)}}),
+    "listStoredEvents": Examples(
+        {200: {"a full page": StoredEventList([_EXAMPLE_STORED], EXAMPLE_EVENT.position)}},
+        parameters={"after": "1:41", "limit": 1},
+    ),
+    "getWorkspaceChain": Examples(
+        {200: {"the end": ChainView(_EXAMPLE_HEAD, [_EXAMPLE_STORED], None)}},
+        parameters={**OF_WORKSPACE, "after_version": 2},
+    ),
+}

@@ -1,5 +1,6 @@
 """Time travel: a workspace as it was at a version or at a time."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
@@ -8,18 +9,24 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct
+from msgspec.structs import replace
 
 from wvs.domain.errors import ErrorCode, Refused
+from wvs.domain.states import TaskState
 from wvs.eventlog.reading.follower import log_epoch
-from wvs.http.event_views import Position
+from wvs.http.openapi.examples import LIVE_LINK, OF_WORKSPACE, TREE_NAME, Examples, at
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.requests.event_filters import TIME_SCHEMA, parse_time
 from wvs.http.requests.paths import GREATEST_VERSION, WorkspacePath
+from wvs.http.resources.current import CurrentView, current_view
+from wvs.http.resources.events import EXAMPLE_EVENT
+from wvs.http.resources.snapshots import EXAMPLE_NEW_SNAPSHOT, SnapshotList, snapshot_view
+from wvs.http.resources.tasks import EXAMPLE_CREATE, EXAMPLE_INIT, TaskList, task_view
+from wvs.http.resources.workspaces import EXAMPLE_WORKSPACE, WorkspaceView, workspace_view
 from wvs.http.service import Service
-from wvs.http.views import CurrentView, SnapshotList, TaskList, WorkspaceView
 from wvs.http.wire.cursors import DEFAULT_LIMIT, Limit, decode_cursor, encode_cursor
-from wvs.http.wire.positions import format_position
+from wvs.http.wire.positions import Position, format_position
 from wvs.projections.history import History, PastSlice, Place
 from wvs.readmodel.rows import SnapshotRow, TaskRow, WorkspaceRow
 
@@ -94,18 +101,17 @@ async def get_history(
         pages = _Pages(row.id, place.version)
         snapshots = await history.snapshots(place.version, pages.start("snapshots", snapshots_cursor), limit)
         tasks = await history.tasks(place.version, pages.start("tasks", tasks_cursor), limit)
-    views = service.views
     return HistoryView(
         version=place.version,
         latest_version=place.latest,
         position=format_position(epoch, place.position),
         occurred_at=place.occurred_at,
         hash=place.hash.hex(),
-        workspace=views.workspace(past),
-        current=views.current(past),
+        workspace=workspace_view(past, service.volume),
+        current=current_view(past, service.volume),
         live_tree=past.live_tree,
-        snapshots=SnapshotList([views.snapshot(it) for it in snapshots.rows], pages.next("snapshots", snapshots)),
-        tasks=TaskList([views.task(it) for it in tasks.rows], pages.next("tasks", tasks)),
+        snapshots=SnapshotList([snapshot_view(it) for it in snapshots.rows], pages.next("snapshots", snapshots)),
+        tasks=TaskList([task_view(it) for it in tasks.rows], pages.next("tasks", tasks)),
     )
 
 
@@ -151,3 +157,25 @@ class _Pages:
 
 
 HANDLERS: Final = [get_history]
+
+_EXAMPLE_HISTORY: Final = HistoryView(
+    version=3,
+    latest_version=17,
+    position="1:42",
+    occurred_at=at(2, 0),
+    hash=EXAMPLE_EVENT.hash,
+    workspace=EXAMPLE_WORKSPACE,
+    current=CurrentView(None, LIVE_LINK, 1),
+    live_tree=TREE_NAME,
+    snapshots=SnapshotList([EXAMPLE_NEW_SNAPSHOT], None),
+    tasks=TaskList(
+        [EXAMPLE_CREATE, replace(EXAMPLE_INIT, state=TaskState.SUCCEEDED, attempt=1, finished_at=at(0, 1))], None
+    ),
+)
+
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "getWorkspaceHistory": Examples(
+        {200: {"while its first snapshot was waited for": _EXAMPLE_HISTORY}},
+        parameters={**OF_WORKSPACE, "at_version": 3},
+    ),
+}

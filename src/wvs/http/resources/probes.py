@@ -2,7 +2,7 @@
 
 import asyncio
 import html
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,6 +15,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.params import FromPath
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
+from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.explanations import EXPLANATIONS
 from wvs.telemetry.failures import survived
@@ -145,3 +146,18 @@ def _page(explained: ExplainedCode) -> Any:
         f"<h2>What it means</h2><p>{html.escape(explained.meaning)}</p>"
         f"<h2>What to do</h2><p>{html.escape(explained.hint)}</p></html>"
     )
+
+
+def _explained(code: ErrorCode) -> ExplainedCode:
+    told = EXPLANATIONS[code]
+    return ExplainedCode(code, STATUS.get(code), told.title, told.meaning, told.hint)
+
+
+_IN_USE: Final = ErrorCode.SNAPSHOT_IN_USE
+
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "getLiveness": Examples({200: {"alive": Liveness()}}),
+    "getReadiness": Examples({200: {"ready": Ready()}}),
+    "getMetrics": Examples({200: {"two lines": 'wvs_tasks{kind="snapshot_create",state="queued"} 3.0\n'}}),
+    "explainProblem": Examples({200: {"in use": _explained(_IN_USE)}}, parameters={"code": str(_IN_USE)}),
+}

@@ -1,29 +1,43 @@
 """Snapshots of a workspace: create, list, get, drop."""
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Final
-from uuid import UUID
 
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
+from msgspec.structs import replace
 
 from wvs.domain.commands import CreateSnapshot, DropSnapshot
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.domain.ids import SNAPSHOT, InvalidId, parse_id
-from wvs.domain.states import SnapshotState
-from wvs.domain.values import LABEL_KEY_PATTERN, Labels, Message
-from wvs.http.openapi.responses import problem_responses
+from wvs.domain.ids import SESSION, SNAPSHOT, WORKSPACE, format_id
+from wvs.domain.states import SnapshotState, TaskKind
+from wvs.domain.values import LABEL_KEY_PATTERN, Certificate, Labels, Message, TaskError
+from wvs.http.openapi.examples import (
+    DROP_TASK_ID,
+    KEYED_WRITE,
+    OF_WORKSPACE,
+    SESSION_ID,
+    SNAPSHOT_ID,
+    WORKSPACE_ID,
+    Examples,
+    at,
+)
+from wvs.http.openapi.headers import ACCEPTED_HEADERS
+from wvs.http.openapi.responses import KEY_PROBLEMS, problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.requests.paging import next_cursor, start_of
-from wvs.http.requests.paths import SnapshotPath, WorkspacePath
-from wvs.http.resources.answers import ACCEPTED_HEADERS, KEY_PROBLEMS
+from wvs.http.requests.paths import SnapshotPath, WorkspacePath, snapshot_id_of
+from wvs.http.resources.tasks import EXAMPLE_CREATE, TaskView, queued_task_example, task_view
 from wvs.http.service import Service, new_id
-from wvs.http.views import SnapshotAccepted, SnapshotList, SnapshotView
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
+from wvs.http.wire.ids import SessionId, SnapshotId, WorkspaceId
 from wvs.http.writes import Answered, Write, accepted, shown
 from wvs.projections.listings import SnapshotFilter
+from wvs.readmodel.rows import SnapshotRow
 
 _LIST: Final = "/v1/workspaces/{workspace:str}/snapshots"
 _ONE: Final = "/v1/workspaces/{workspace:str}/snapshots/{snapshot:str}"
@@ -47,6 +61,62 @@ class NewSnapshot(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
     message: Message | None = None
     labels: Labels = {}
+
+
+class MemberView(Struct, frozen=True):
+    """One session's part in a freeze."""
+
+    session_id: SessionId
+    token: str
+    flush: str
+
+
+class CertificateView(Struct, frozen=True, kw_only=True):
+    """Proof that nothing wrote while the tree was cloned; `vacuous`: no session was registered.
+
+    From `frozen_at` to `resumed_at` all members stood still together: each stopped before, and went on after.
+    """
+
+    freeze: int
+    vacuous: bool
+    members: list[MemberView]
+    stamp_before: str
+    stamp_after: str
+    engine: str
+    frozen_at: datetime
+    resumed_at: datetime
+
+
+class SnapshotView(Struct, frozen=True, kw_only=True):
+    """A snapshot; `files` and `bytes` are null where the engine clones without looking at files."""
+
+    id: SnapshotId
+    workspace_id: WorkspaceId
+    state: SnapshotState
+    message: str | None
+    labels: dict[str, str]
+    engine: str | None
+    files: int | None
+    bytes: int | None
+    certificate: CertificateView | None
+    error: TaskError | None
+    created_at: datetime
+    ready_at: datetime | None
+    deleted_at: datetime | None
+
+
+class SnapshotAccepted(Struct, frozen=True):
+    """A snapshot and the task that works on it."""
+
+    snapshot: SnapshotView
+    task: TaskView
+
+
+class SnapshotList(Struct, frozen=True):
+    """Snapshots, newest first; `next_cursor` is null at the end."""
+
+    items: list[SnapshotView]
+    next_cursor: str | None
 
 
 @post(
@@ -91,7 +161,7 @@ async def list_snapshots(
     row = await service.workspace(workspace)
     wanted = SnapshotFilter(row.id, state_filter, _labels(label), include_deleted)
     found = await service.listings.snapshots(wanted, start_of(cursor, _LIST, wanted), limit)
-    return SnapshotList([service.views.snapshot(row) for row in found.rows], next_cursor(found, _LIST, wanted))
+    return SnapshotList([snapshot_view(row) for row in found.rows], next_cursor(found, _LIST, wanted))
 
 
 @get(
@@ -103,11 +173,11 @@ async def get_snapshot(
     workspace: WorkspacePath, snapshot: SnapshotPath, service: NamedDependency[Service]
 ) -> SnapshotView:
     """Shows one snapshot, dropped or not, with the certificate that proves its consistency."""
-    workspace_row, snapshot_id = await service.workspace(workspace), _snapshot_id(snapshot)
+    workspace_row, snapshot_id = await service.workspace(workspace), snapshot_id_of(snapshot)
     row = await service.readers.snapshot(workspace_row.id, snapshot_id)
     if row is None:
         raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, f"workspace {workspace_row.name} has no snapshot {snapshot}")
-    return service.views.snapshot(row)
+    return snapshot_view(row)
 
 
 @delete(
@@ -130,7 +200,7 @@ async def drop_snapshot(
     workspace: WorkspacePath, snapshot: SnapshotPath, write: NamedDependency[Write]
 ) -> Response[SnapshotAccepted]:
     """Drops a snapshot that nothing refers to; where something does, `blockers` names all of it."""
-    workspace_id, snapshot_id = await write.service.workspace_id(workspace), _snapshot_id(snapshot)
+    workspace_id, snapshot_id = await write.service.workspace_id(workspace), snapshot_id_of(snapshot)
     task_id = new_id()
     command = DropSnapshot(snapshot_id, task_id)
     answered = await write.execute(workspace_id, command, None, accepted(snapshot=snapshot_id, task=task_id))
@@ -145,16 +215,88 @@ def _labels(given: list[str] | None) -> tuple[str, ...]:
 
 
 def _answer(write: Write, answered: Answered) -> Response[SnapshotAccepted]:
-    views, rows = write.service.views, answered.rows
-    content = SnapshotAccepted(views.snapshot(shown(rows.snapshot)), views.task(shown(rows.task)))
+    rows = answered.rows
+    content = SnapshotAccepted(snapshot_view(shown(rows.snapshot)), task_view(shown(rows.task)))
     return write.respond(answered, content)
 
 
-def _snapshot_id(text: str) -> UUID:
-    try:
-        return parse_id(SNAPSHOT, text)
-    except InvalidId as error:
-        raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, str(error)) from None
+def snapshot_view(row: SnapshotRow) -> SnapshotView:
+    """The snapshot as the API shows it."""
+    return SnapshotView(
+        id=format_id(SNAPSHOT, row.id),
+        workspace_id=format_id(WORKSPACE, row.workspace_id),
+        state=row.state,
+        message=row.message,
+        labels=row.labels,
+        engine=row.engine,
+        files=row.files,
+        bytes=row.bytes,
+        certificate=None if row.certificate is None else _certificate(row.certificate),
+        error=row.error,
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+        deleted_at=row.deleted_at,
+    )
+
+
+def _certificate(proof: Certificate) -> CertificateView:
+    return CertificateView(
+        freeze=proof.freeze,
+        vacuous=proof.vacuous,
+        members=[MemberView(format_id(SESSION, m.session_id), m.token, m.flush) for m in proof.members],
+        stamp_before=proof.stamp_before,
+        stamp_after=proof.stamp_after,
+        engine=proof.engine,
+        frozen_at=proof.frozen_at,
+        resumed_at=proof.resumed_at,
+    )
 
 
 HANDLERS: Final = [create_snapshot, list_snapshots, get_snapshot, drop_snapshot]
+
+_EXAMPLE_CERTIFICATE: Final = CertificateView(
+    freeze=1,
+    vacuous=False,
+    members=[MemberView(SESSION_ID, "b0f6c0de.1.1", "ok")],
+    stamp_before="9b1f3c44",
+    stamp_after="9b1f3c44",
+    engine="reflink",
+    frozen_at=at(2, 0, 41),
+    resumed_at=at(2, 0, 96),
+)
+EXAMPLE_SNAPSHOT: Final = SnapshotView(
+    id=SNAPSHOT_ID,
+    workspace_id=WORKSPACE_ID,
+    state=SnapshotState.READY,
+    message="before the refactoring",
+    labels={"step": "12"},
+    engine="reflink",
+    files=1204,
+    bytes=18874368,
+    certificate=_EXAMPLE_CERTIFICATE,
+    error=None,
+    created_at=at(2, 0),
+    ready_at=at(2, 0, 131),
+    deleted_at=None,
+)
+EXAMPLE_NEW_SNAPSHOT: Final = replace(
+    EXAMPLE_SNAPSHOT, state=SnapshotState.CREATING, engine=None, files=None, bytes=None, certificate=None, ready_at=None
+)
+_EXAMPLE_DROP: Final = queued_task_example(DROP_TASK_ID, TaskKind.SNAPSHOT_DROP, at(8, 0))
+
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "createSnapshot": Examples(
+        {202: {"accepted": SnapshotAccepted(EXAMPLE_NEW_SNAPSHOT, EXAMPLE_CREATE)}},
+        {"with a message": NewSnapshot("before the refactoring", {"step": "12"}), "nothing": NewSnapshot()},
+        {**KEYED_WRITE, "Prefer": "wait=10"},
+    ),
+    "listSnapshots": Examples(
+        {200: {"a page": SnapshotList([EXAMPLE_SNAPSHOT], "kTfQ2h0mJm1Xl0aZIjAxOTNhLi4uIg")}},
+        parameters={**OF_WORKSPACE, "state": "ready", "label": ["step=12"]},
+    ),
+    "getSnapshot": Examples({200: {"ready": EXAMPLE_SNAPSHOT}}, parameters={**OF_WORKSPACE, "snapshot": SNAPSHOT_ID}),
+    "dropSnapshot": Examples(
+        {202: {"accepted": SnapshotAccepted(replace(EXAMPLE_SNAPSHOT, state=SnapshotState.DROPPING), _EXAMPLE_DROP)}},
+        parameters={**KEYED_WRITE, "snapshot": SNAPSHOT_ID},
+    ),
+}

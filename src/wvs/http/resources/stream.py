@@ -1,18 +1,24 @@
 """The live stream of events: server-sent events with positions as ids."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
+import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 from litestar.params import HeaderParameter, QueryParameter
 
 from wvs.domain.errors import ErrorCode
-from wvs.eventlog.codec import TOPICS
+from wvs.eventlog.codec import TOPICS, EventMapper
+from wvs.eventlog.reading.filtered_log import EventRow
+from wvs.http.live.recent_events import Entry
 from wvs.http.live.streams import MEDIA_TYPE, EventStream, StreamResponse, Wanted
+from wvs.http.openapi.examples import OF_WORKSPACE, Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
+from wvs.http.resources.events import EXAMPLE_EVENT, view_event
 from wvs.http.service import Service
 from wvs.http.wire.positions import PATTERN
 
@@ -79,4 +85,25 @@ async def stream_events(
     return StreamResponse(EventStream(service.feed, start, Wanted(workspace_id, frozenset(event_type or ()))))
 
 
+def stream_entry(mapper: EventMapper, epoch: int, row: EventRow) -> Entry:
+    """A stored event as streams send it; its type is that of today, whatever it was stored as."""
+    event = view_event(mapper, epoch, row)
+    text = b"id: %b\ndata: %b\n\n" % (event.position.encode("ascii"), msgspec.json.encode(event))
+    return Entry(row[0], row[1], event.type, text)
+
+
 HANDLERS: Final = [stream_events]
+
+
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "streamEvents": Examples(
+        {
+            200: {
+                "a sign of life and an event": ": alive\nid: 1:41\n\nid: 1:42\ndata: "
+                + msgspec.json.encode(EXAMPLE_EVENT).decode()
+                + "\n\n"
+            }
+        },
+        parameters={**OF_WORKSPACE, "type": ["snapshot.requested.v1"], "Last-Event-ID": "1:41"},
+    ),
+}

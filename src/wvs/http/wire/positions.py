@@ -1,12 +1,16 @@
 """Positions in the log as outsiders see them: `epoch:position` (the epoch is raised after a restore)."""
 
 import re
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from wvs.domain.errors import ErrorCode, Refused
 
 PATTERN: Final = r"^[1-9][0-9]{0,8}:(0|[1-9][0-9]{0,17})$"
 _POSITION: Final = re.compile(PATTERN)
+
+Position = Annotated[str, Meta(pattern=PATTERN, examples=["1:42"])]
 
 
 def format_position(epoch: int, position: int) -> str:

@@ -1,13 +1,8 @@
-"""What the answers of writes have in common, for the OpenAPI document."""
+"""Headers of the answers to writes, for the OpenAPI document."""
 
 from typing import Final
 
 from litestar.datastructures import ResponseHeader
-
-from wvs.domain.errors import ErrorCode
-
-OPTIONAL_KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_IN_FLIGHT, ErrorCode.IDEMPOTENCY_KEY_REUSED)
-KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_KEY_REQUIRED, *OPTIONAL_KEY_PROBLEMS)
 
 
 def _header(name: str, description: str, *, always: bool = False) -> ResponseHeader:
