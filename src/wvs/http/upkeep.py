@@ -31,7 +31,7 @@ _log = structlog.get_logger("wvs.http")
 R = TypeVar("R")
 
 
-class _OneAtATime(Generic[R]):
+class _SingleFlight(Generic[R]):
     """Runs `work` once for all who ask at the same time. Whoever gives up does not end it: cancelling a query of a
     stalled database takes longer than a probe may.
     """
@@ -59,8 +59,8 @@ class Upkeep:
         self._pool = pool
         self._metrics = metrics
         self._purge_every_s = purge_every_s
-        self.readiness = _OneAtATime(self._readiness)
-        self.refresh_gauges = _OneAtATime(self._refresh_gauges)
+        self.readiness = _SingleFlight(self._readiness)
+        self.refresh_gauges = _SingleFlight(self._refresh_gauges)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:

@@ -119,11 +119,11 @@ def build_api(
     )
     upkeep = Upkeep(pool, metrics)
 
-    def events_came() -> None:
+    def on_events() -> None:
         waiter.hint()
         feed.hint()
 
-    hints = {EVENTS: events_came, SESSIONS: directive_waiter.hint}
+    hints = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
     listener = Listener(database_url, hints, metrics.ignored_failures.labels("hint_listener").inc)
 
     @contextlib.asynccontextmanager

@@ -56,7 +56,7 @@ _KeyHeader: TypeAlias = Annotated[
 ]
 
 
-class Answered(Struct, frozen=True):
+class WriteResult(Struct, frozen=True):
     """What a write came to: rows as of the command, or as of the end of the wait that was asked for."""
 
     rows: AnswerRows
@@ -65,7 +65,7 @@ class Answered(Struct, frozen=True):
     waited_s: int | None
 
 
-class Write:
+class WriteRequest:
     """Executes the command of one request under its key and answers it."""
 
     def __init__(self, service: Service, request: Request[Any, Any, Any], context: RequestContext, key: str | None):
@@ -75,7 +75,9 @@ class Write:
         self._key = key
         self._wait_s = wait_asked_for(request)
 
-    async def execute(self, workspace_id: UUID, command: Command, body: Struct | None, describe: Describe) -> Answered:
+    async def execute(
+        self, workspace_id: UUID, command: Command, body: Struct | None, describe: Describe
+    ) -> WriteResult:
         """Commits the command, or finds its stored answer, and waits if asked to; refuses what the domain refuses."""
         origin = Origin(
             self._context.actor, self._context.request_id, self._key, self._context.traceparent, causation=None
@@ -89,9 +91,9 @@ class Write:
             raise Refused(ErrorCode.UNAVAILABLE, str(error)) from error
         rows = AnswerRows() if committed.answer is None else decode_answer(committed.answer)
         rows = await self._after_wait(rows)
-        return Answered(rows, committed.status, committed.replayed, self._wait_s)
+        return WriteResult(rows, committed.status, committed.replayed, self._wait_s)
 
-    def respond(self, answered: Answered, content: V) -> Response[V]:
+    def respond(self, answered: WriteResult, content: V) -> Response[V]:
         """The answer with the headers that tell how it came about and where to look on."""
         headers: dict[str, str] = {}
         task = answered.rows.task
@@ -109,7 +111,7 @@ class Write:
             return rows
         try:
             await self.service.wait_for(rows.task, self._wait_s)
-            return await self.service.readers.rows_now(_shown(rows, rows.task))
+            return await self.service.readers.rows_now(_rows_to_show(rows, rows.task))
         except Exception as error:
             # The write is done. That its outcome cannot be seen now is no reason to answer with a failure.
             if not is_unavailable(error):
@@ -138,14 +140,14 @@ def accepted(**ids: UUID) -> Describe:
     return lambda _events, _workspace: answer
 
 
-def shown(row: V | None) -> V:
+def present(row: V | None) -> V:
     """A row that the answer was asked to show."""
     if row is None:
         raise AssertionError("the answer lacks a row that it was asked to show")
     return row
 
 
-def _shown(rows: AnswerRows, task: TaskRow) -> Show:
+def _rows_to_show(rows: AnswerRows, task: TaskRow) -> Show:
     return Show(
         workspace=None if rows.workspace is None else rows.workspace.id,
         snapshot=None if rows.snapshot is None else rows.snapshot.id,
@@ -160,22 +162,22 @@ def _provide_keyed(
     context: NamedDependency[RequestContext],
     idempotency_key: _KeyHeader = None,  # noqa: ARG001
     prefer: PreferHeader = None,  # noqa: ARG001
-) -> Write:
-    return Write(service, request, context, parse_idempotency_key(context.idempotency_key))
+) -> WriteRequest:
+    return WriteRequest(service, request, context, parse_idempotency_key(context.idempotency_key))
 
 
-def _provide_free(
+def _provide_unkeyed(
     service: NamedDependency[Service],
     request: Request[Any, Any, Any],
     context: NamedDependency[RequestContext],
     optional_key: _KeyHeader = None,  # noqa: ARG001
-) -> Write:
+) -> WriteRequest:
     sent = context.idempotency_key
-    return Write(service, request, context, None if sent is None else parse_idempotency_key(sent))
+    return WriteRequest(service, request, context, None if sent is None else parse_idempotency_key(sent))
 
 
 WRITE_DEPENDENCIES: Final = {
     "write": Provide(_provide_keyed, sync_to_thread=False),
-    "unkeyed_write": Provide(_provide_free, sync_to_thread=False),
+    "unkeyed_write": Provide(_provide_unkeyed, sync_to_thread=False),
 }
 """`write` needs an idempotency key; `unkeyed_write` takes one."""

@@ -103,7 +103,7 @@ class StreamClient:
 
 
 async def follow(url: str, last_id: str, got: list[str], **query: Any) -> None:
-    """Follows for ever, reconnecting as a browser does; every event's position goes to `got`."""
+    """FollowingStream for ever, reconnecting as a browser does; every event's position goes to `got`."""
     while True:
         client = StreamClient(url, last_id, **query)
         with suppress(*CUT, AssertionError):

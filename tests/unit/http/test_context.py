@@ -3,7 +3,7 @@ import re
 import pytest
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http.wire.context import ANONYMOUS, read_actor, read_context, wanted_headers
+from wvs.http.wire.context import ANONYMOUS, read_actor, read_context, select_headers
 
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
 PARENT = b"b7ad6b7169203331"
@@ -79,4 +79,4 @@ def test_an_actor_that_cannot_be_recorded_as_it_is_is_refused(sent: bytes) -> No
 
 def test_a_header_sent_twice_is_joined() -> None:
     headers = [(b"idempotency-key", b"one"), (b"accept", b"*/*"), (b"idempotency-key", b"two")]
-    assert wanted_headers(headers) == {b"idempotency-key": b"one, two"}
+    assert select_headers(headers) == {b"idempotency-key": b"one, two"}

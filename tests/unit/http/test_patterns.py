@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from wvs.domain.errors import Refused
 from wvs.domain.values import WorkspaceName
-from wvs.http.problems.patterns import in_words
+from wvs.http.problems.patterns import explain_mismatch
 from wvs.http.requests.strict_json import decode_strictly
 from wvs.http.resources.current import NewCurrent
 from wvs.http.resources.workspaces import NewWorkspace
@@ -52,8 +52,8 @@ def test_a_mismatch_is_told_in_words_and_with_the_value(wanted: type, body: obje
 def test_every_pattern_of_a_request_has_its_words() -> None:
     with pytest.raises(msgspec.ValidationError) as unknown:
         msgspec.convert("b", Annotated[str, Meta(pattern="^a$")])
-    assert in_words(str(unknown.value), ["b"]).endswith(", not 'b'")
+    assert explain_mismatch(str(unknown.value), ["b"]).endswith(", not 'b'")
     with pytest.raises(msgspec.ValidationError) as known:
         msgspec.convert("B", WorkspaceName)
-    assert in_words(str(known.value)) == NAME
-    assert in_words("Expected `str`, got `int`", [7]) == "Expected `str`, got `int`"
+    assert explain_mismatch(str(known.value)) == NAME
+    assert explain_mismatch("Expected `str`, got `int`", [7]) == "Expected `str`, got `int`"

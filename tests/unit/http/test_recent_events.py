@@ -3,13 +3,13 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wvs.http.live.recent_events import Entry, RecentEvents
+from wvs.http.live.recent_events import FeedEntry, RecentEvents
 
 WORKSPACE = UUID(int=1)
 
 
-def entry(position: int, size: int = 10) -> Entry:
-    return Entry(position, WORKSPACE, "snapshot.requested.v1", b"x" * size)
+def entry(position: int, size: int = 10) -> FeedEntry:
+    return FeedEntry(position, WORKSPACE, "snapshot.requested.v1", b"x" * size)
 
 
 def positions(recent: RecentEvents, after: int, max_bytes: int = 10_000) -> tuple[list[int], int] | None:

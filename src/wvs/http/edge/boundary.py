@@ -16,7 +16,7 @@ from wvs.http.edge.limits import Limits
 from wvs.http.edge.traffic import UNROUTED, Traffic
 from wvs.http.problems import problem as problems
 from wvs.http.wire.asgi import ASGIApp, Headers, Message, Receive, Scope, Send
-from wvs.http.wire.context import RequestContext, attach, read_actor, read_context, wanted_headers
+from wvs.http.wire.context import RequestContext, attach, read_actor, read_context, select_headers
 
 # nginx's number for a request that got no answer because its client left. It is never sent, only counted and logged.
 NO_ANSWER: Final = 499
@@ -49,7 +49,7 @@ class Boundary:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, receive, send)
         try:
-            await self._pass_on(exchange)
+            await self._forward(exchange)
         except ClientGone:
             exchange.status = NO_ANSWER
         except asyncio.CancelledError:
@@ -60,11 +60,11 @@ class Boundary:
         finally:
             exchange.record(self.traffic)
 
-    async def _pass_on(self, exchange: "_Exchange") -> None:
+    async def _forward(self, exchange: "_Exchange") -> None:
         scope, receive, headers = exchange.scope, exchange.receive, exchange.headers
         self._check(scope, headers)
         if b"x-actor" in headers:
-            exchange.enter(read_actor(exchange.context, headers))
+            exchange.set_context(read_actor(exchange.context, headers))
         if exchange.has_body:
             announced = headers.get(b"content-length", b"0")
             if not announced.isdigit():
@@ -84,7 +84,7 @@ class Boundary:
             raise problems.refuse_fields(problems.FieldError("address", "", "contains the character U+0000"))
 
     async def _answer_failure(self, exchange: "_Exchange", error: Exception) -> None:
-        problem = problems.note(error, exchange.scope["state"])
+        problem = problems.record_problem(error, exchange.scope["state"])
         if exchange.status:
             # Half an answer is out. Returning without its end makes the server cut the connection, which the client
             # sees; there is no other way left to tell it.
@@ -116,13 +116,13 @@ class _Exchange:
         self._method: str = scope["method"]
         self.receive = receive
         self._send = send
-        self.headers = wanted_headers(scope["headers"])
+        self.headers = select_headers(scope["headers"])
         length = self.headers.get(b"content-length", b"0")
         self.has_body = length != b"0" or b"transfer-encoding" in self.headers
         self.status = 0
-        self.enter(read_context(self.headers))
+        self.set_context(read_context(self.headers))
 
-    def enter(self, context: RequestContext) -> None:
+    def set_context(self, context: RequestContext) -> None:
         """Makes `context` the request's: for routes in the scope, for logs in the context variables."""
         self.context = context
         attach(self.scope, context)
@@ -153,7 +153,7 @@ class _Exchange:
 
     def record(self, traffic: Traffic) -> None:
         """Tells the log and the metrics how it went."""
-        traffic.answered(
+        traffic.record_answer(
             context=self.context,
             route=self.scope.get("path_template") or UNROUTED,
             method=self._method,

@@ -9,7 +9,7 @@ the other answers.
 import asyncio
 from typing import Any, Final
 
-_MOST_HELD_BYTES: Final = 64 * 1024
+_MAX_HELD_BYTES: Final = 64 * 1024
 
 
 class CorkedTransport:
@@ -34,7 +34,7 @@ class CorkedTransport:
             self._loop.call_soon(self._send)
         self._held.append(data)
         self._held_bytes += len(data)
-        if self._held_bytes > _MOST_HELD_BYTES:
+        if self._held_bytes > _MAX_HELD_BYTES:
             self._send()
 
     def close(self) -> None:

@@ -126,4 +126,4 @@ class BoundedProtocol(HttpToolsProtocol):
         ]
         self.transport.write(b"".join(head) + body)
         self.transport.close()
-        self._traffic.unparsed(context, problem.status, problem.code, detail)
+        self._traffic.record_unparsed(context, problem.status, problem.code, detail)

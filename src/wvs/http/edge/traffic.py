@@ -27,7 +27,7 @@ class Traffic:
         # Finding a labelled child takes a lock and several dicts. All labels are of finite sets, so this is bounded.
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def answered(
+    def record_answer(
         self,
         *,
         context: RequestContext,
@@ -54,7 +54,7 @@ class Traffic:
             idempotency_key=key and key[:_MAX_LOGGED_KEY],
         )
 
-    def unparsed(self, context: RequestContext, status: int, refusal: ErrorCode, detail: str) -> None:
+    def record_unparsed(self, context: RequestContext, status: int, refusal: ErrorCode, detail: str) -> None:
         """A connection was closed because what came over it never became a request."""
         self._metrics.http_requests.labels(UNROUTED, UNPARSED, str(status)).inc()
         self._metrics.refusals.labels(refusal.value).inc()

@@ -17,7 +17,7 @@ from wvs.telemetry.metrics import Metrics
 POLL_S: Final = 1.0
 _ANSWER_S: Final = 0.0003
 """About what the service needs to take one answer."""
-_LONGEST_PAUSE_S: Final = 0.1
+_MAX_PAUSE_S: Final = 0.1
 
 _log = structlog.get_logger("wvs.http")
 
@@ -80,19 +80,19 @@ class DirectiveWaiter:
             if not self._waiting:
                 continue
             try:
-                await self._look()
+                await self._deliver_changes()
             except Exception as error:  # noqa: BLE001 - a look that failed is repeated; whoever waits has a limit
                 survived(self._metrics, "directive_waiter", error, "http.directive_wait_failed")
                 await asyncio.sleep(self._poll_s)
 
-    async def _look(self) -> None:
+    async def _deliver_changes(self) -> None:
         # Of two that wait for one session the one that saw less is told of what both have to know.
         seen: dict[UUID, int] = {}
         # Not those who begin to wait during the query: its answer may be older than what they have seen.
         waiting = dict(self._waiting)
         for session_id, number in waiting.values():
             seen[session_id] = min(number, seen.get(session_id, number))
-        found = _spread(await self._sessions.changed(seen))
+        found = _stagger_answers(await self._sessions.changed(seen))
         for changed, (session_id, number) in waiting.items():
             if changed.done() or session_id not in found:
                 continue
@@ -102,7 +102,7 @@ class DirectiveWaiter:
                 changed.set_result(directive)
 
 
-def _spread(found: dict[UUID, Directive | None]) -> dict[UUID, Directive | None]:
+def _stagger_answers(found: dict[UUID, Directive | None]) -> dict[UUID, Directive | None]:
     """Has those who may go on before they answer wait with that until the others have gone on, for 0.1 s at most.
 
     An answer costs the processor more than to go on does: who is told last would stand still for the others' answers.
@@ -110,7 +110,7 @@ def _spread(found: dict[UUID, Directive | None]) -> dict[UUID, Directive | None]
     resuming = [session_id for session_id, directive in found.items() if directive is not None and directive.resume]
     pauses = {session_id: turn * _ANSWER_S for turn, session_id in enumerate(resuming, len(resuming) - 1)}
     return {
-        session_id: replace(directive, answer_after_s=min(pauses[session_id], _LONGEST_PAUSE_S))
+        session_id: replace(directive, answer_after_s=min(pauses[session_id], _MAX_PAUSE_S))
         if directive is not None and session_id in pauses
         else directive
         for session_id, directive in found.items()

@@ -14,7 +14,7 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.eventlog.reading.filtered_log import EventRow
 from wvs.eventlog.reading.follower import Page, last_position, log_epoch, read_page, safe_position
 from wvs.eventlog.reading.workspace_log import read_workspace_page
-from wvs.http.live.recent_events import Batch, Entry, RecentEvents, batch_of
+from wvs.http.live.recent_events import Batch, FeedEntry, RecentEvents, batch_of
 from wvs.http.wire.positions import parse_position
 from wvs.postgres.pool import Pool, acquire
 from wvs.signals.hints import Broadcast
@@ -25,9 +25,9 @@ RECENT_BYTES: Final = 4 * 1024 * 1024
 BATCH_BYTES: Final = 128 * 1024
 
 _PAGE: Final = 100
-_OWN_PAGE: Final = 32
+_CATCH_UP_PAGE: Final = 32
 """Events that a stream reads by itself at a time: each stream keeps its own until they are sent."""
-_CATCHING_UP: Final = 2
+_MAX_CATCHING_UP: Final = 2
 """How many streams read the log by themselves at a time: commands need the pool's connections more."""
 _COALESCE_S: Final = 0.002
 _COALESCE_PER_STREAM_S: Final = 0.0001
@@ -35,7 +35,7 @@ _TICK_S: Final = 1.0
 _DRAIN_GRACE_S: Final = 1.0
 _RETRY_AFTER_S: Final = 10
 
-EntryOf: TypeAlias = Callable[[int, EventRow], Entry]
+EntryOf: TypeAlias = Callable[[int, EventRow], FeedEntry]
 """Makes an event of the log, in this epoch, into what streams send."""
 
 _log = structlog.get_logger("wvs.http")
@@ -49,7 +49,7 @@ class FeedLimits(Struct, frozen=True):
     stall_s: float = 30.0
 
 
-class Follows(Protocol):
+class FollowingStream(Protocol):
     """A stream, as far as the feed has to do with it."""
 
     sending_since: float | None
@@ -60,7 +60,7 @@ class Follows(Protocol):
         ...
 
 
-class Start(Struct, frozen=True):
+class StreamStart(Struct, frozen=True):
     """Where a stream begins: behind a position of the log of an epoch. `log` tells apart what the feed followed."""
 
     epoch: int
@@ -83,10 +83,10 @@ class Feed:
         self.metrics = metrics
         self._pool = pool
         self._entry_of = entry_of
-        self._streams: set[Follows] = set()
+        self._streams: set[FollowingStream] = set()
         self._recent: RecentEvents | None = None
         self._hint = asyncio.Event()
-        self._catching_up = asyncio.Semaphore(_CATCHING_UP)
+        self._catching_up = asyncio.Semaphore(_MAX_CATCHING_UP)
         self._epoch = 0
         self._log = 0
         self._failing = False
@@ -96,12 +96,12 @@ class Feed:
         """There may be new events: look now. Never blocks."""
         self._hint.set()
 
-    async def start(self, text: str | None) -> Start:
+    async def start(self, text: str | None) -> StreamStart:
         """Where to begin for the position in `text`, or at the end of the log without one; refuses `INVALID_CURSOR`."""
         async with acquire(self._pool) as connection:
             epoch = await log_epoch(connection)
             if text is None:
-                return Start(epoch, await safe_position(connection), self._log)
+                return StreamStart(epoch, await safe_position(connection), self._log)
             position = parse_position(text, epoch)
             last = await last_position(connection)
         if position > last:
@@ -110,10 +110,10 @@ class Feed:
                 f"the position {text} is beyond the end of the log, {epoch}:{last}: it was given out by another log",
                 "Read from the beginning: after=EPOCH:0 with the epoch of GET /v1/events.",
             )
-        return Start(epoch, position, self._log)
+        return StreamStart(epoch, position, self._log)
 
     @contextlib.contextmanager
-    def joined(self, stream: Follows) -> Generator[None]:
+    def joined(self, stream: FollowingStream) -> Generator[None]:
         """Follows the log for `stream` while the block lasts; refuses `UNAVAILABLE` if there are too many already."""
         if self.draining.is_set() or len(self._streams) >= self.limits.streams:
             raise Refused(
@@ -131,20 +131,20 @@ class Feed:
             self._streams.discard(stream)
             self.metrics.event_streams.set(len(self._streams))
 
-    def is_over(self, start: Start) -> bool:
+    def has_ended(self, start: StreamStart) -> bool:
         """Whether a stream with this start has to end: the service drains, or the log is another one than it was."""
         return self.draining.is_set() or start.log != self._log or self._epoch not in (0, start.epoch)
 
-    async def after(self, start: Start, position: int, workspace_id: UUID | None) -> Batch:
+    async def after(self, start: StreamStart, position: int, workspace_id: UUID | None) -> Batch:
         """What follows `position`, of this workspace or of all, and perhaps of others; none if nothing does yet."""
         recent = self._recent
         if recent is not None and (found := recent.after(position, BATCH_BYTES)) is not None:
             return found
         async with self._catching_up, acquire(self._pool) as connection:
             if workspace_id is None:
-                page = await read_page(connection, position, _OWN_PAGE)
+                page = await read_page(connection, position, _CATCH_UP_PAGE)
             else:
-                page = await read_workspace_page(connection, workspace_id, position, _OWN_PAGE)
+                page = await read_workspace_page(connection, workspace_id, position, _CATCH_UP_PAGE)
         return batch_of(self._entries(page, start.epoch), page.safe, BATCH_BYTES)
 
     @contextlib.asynccontextmanager
@@ -153,7 +153,7 @@ class Feed:
         async with background(self._follow(), self._tick(), self._end_when_draining()):
             yield self
 
-    def _entries(self, page: Page, epoch: int) -> list[Entry]:
+    def _entries(self, page: Page, epoch: int) -> list[FeedEntry]:
         return [self._entry_of(epoch, row) for row in page.rows]
 
     async def _follow(self) -> None:
@@ -164,14 +164,14 @@ class Feed:
                 self._recent = None  # whoever comes later begins at the log's end, or catches up
                 continue
             try:
-                await self._compare()
-                await self._look()
+                await self._detect_replaced_log()
+                await self._read_new_events()
             except Exception as error:  # noqa: BLE001 - an outage: streams stay, and the next tick looks again
-                self._tell_of(error)
+                self._report_failure(error)
             # A burst of commits is one look, and many streams are woken less often: each of them costs.
             await asyncio.sleep(_COALESCE_S + _COALESCE_PER_STREAM_S * len(self._streams))
 
-    async def _look(self) -> None:
+    async def _read_new_events(self) -> None:
         async with acquire(self._pool) as connection:
             recent = self._recent
             if recent is None:
@@ -192,11 +192,11 @@ class Feed:
                 self._recent, self._epoch = None, 0
                 self.metrics.follower_lag_events.set(0)
                 continue
-            self._cut_the_stalled()
+            self._abort_stalled_streams()
             self.hint()
             self.changed.tell()
 
-    async def _compare(self) -> None:
+    async def _detect_replaced_log(self) -> None:
         """Notices a log that was replaced by an older copy: positions of both in one stream would make no sense."""
         recent, now = self._recent, asyncio.get_running_loop().time()
         if recent is None or now - self._compared_at < _TICK_S:
@@ -212,7 +212,7 @@ class Feed:
             self._log += 1
             self.changed.tell()
 
-    def _cut_the_stalled(self) -> None:
+    def _abort_stalled_streams(self) -> None:
         now = asyncio.get_running_loop().time()
         for stream in list(self._streams):
             if stream.sending_since is not None and now - stream.sending_since > self.limits.stall_s:
@@ -225,7 +225,7 @@ class Feed:
         for stream in list(self._streams):
             stream.abort()
 
-    def _tell_of(self, error: Exception) -> None:
+    def _report_failure(self, error: Exception) -> None:
         if self._failing:  # counted every time, logged once an outage
             self.metrics.ignored_failures.labels("event_feed").inc()
         else:

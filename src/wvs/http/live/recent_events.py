@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec import Struct
 
 
-class Entry(Struct, frozen=True, gc=False):
+class FeedEntry(Struct, frozen=True, gc=False):
     """One event of the log and its text in a stream."""
 
     position: int
@@ -19,11 +19,11 @@ class Entry(Struct, frozen=True, gc=False):
 class Batch(Struct, frozen=True):
     """Entries in order; whoever has them has seen everything up to `position`."""
 
-    entries: list[Entry]
+    entries: list[FeedEntry]
     position: int
 
 
-def batch_of(entries: list[Entry], position: int, max_bytes: int) -> Batch:
+def batch_of(entries: list[FeedEntry], position: int, max_bytes: int) -> Batch:
     """All entries and `position`, or the first of them, at least one, where all would be more than `max_bytes`."""
     size = 0
     for count, entry in enumerate(entries, 1):
@@ -41,9 +41,9 @@ class RecentEvents:
         self.head = start
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[FeedEntry] = deque()
 
-    def extend(self, entries: list[Entry], head: int) -> None:
+    def extend(self, entries: list[FeedEntry], head: int) -> None:
         """Adds what follows `head`, up to the new one."""
         self._entries.extend(entries)
         self._bytes += sum(len(entry.text) for entry in entries)

@@ -59,7 +59,7 @@ class TaskWaiter:
 
     async def _run(self) -> None:
         while True:
-            await self._next_look()
+            await self._wait_for_hint()
             if not self._waiting:
                 continue
             try:
@@ -73,7 +73,7 @@ class TaskWaiter:
                     if not final.done():
                         final.set_result(None)
 
-    async def _next_look(self) -> None:
+    async def _wait_for_hint(self) -> None:
         """Returns on a hint, or after the poll time if somebody waits; a burst of hints is one look."""
         try:
             async with asyncio.timeout(self._poll_s if self._waiting else None):

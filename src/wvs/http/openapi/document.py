@@ -89,10 +89,10 @@ def describe(
     document["components"]["parameters"] = _REQUEST_HEADERS
     handlers = dict(_handlers(app))
     for operation in _operations(document):
-        _tell_the_body(operation, handlers[operation["operationId"]], document["components"]["schemas"])
-        _say_that_parameters_are_never_null(operation)
-        _tell_headers(operation)
-        _show_examples(operation, examples.get(operation["operationId"]))
+        _correct_request_body(operation, handlers[operation["operationId"]], document["components"]["schemas"])
+        _remove_null_from_parameters(operation)
+        _add_headers(operation)
+        _add_examples(operation, examples.get(operation["operationId"]))
     return document
 
 
@@ -130,7 +130,7 @@ def _handlers(app: Litestar) -> Iterator[tuple[str, HTTPRouteHandler]]:
             yield str(handler.operation_id), handler
 
 
-def _tell_the_body(operation: dict[str, Any], handler: HTTPRouteHandler, schemas: dict[str, Any]) -> None:
+def _correct_request_body(operation: dict[str, Any], handler: HTTPRouteHandler, schemas: dict[str, Any]) -> None:
     """As msgspec tells it, which decodes it: Litestar loses bounds of keys and values, closed objects, and tags."""
     field = handler.parsed_data_field
     if field is None or "requestBody" not in operation:
@@ -143,7 +143,7 @@ def _tell_the_body(operation: dict[str, Any], handler: HTTPRouteHandler, schemas
     operation["requestBody"] = {"required": not field.has_default, "content": {_JSON: {"schema": shape}}}
 
 
-def _say_that_parameters_are_never_null(operation: Mapping[str, Any]) -> None:
+def _remove_null_from_parameters(operation: Mapping[str, Any]) -> None:
     """An optional parameter is left out; there is no way to write null in an address or a header."""
     for parameter in operation.get("parameters", ()):
         branches = parameter["schema"].pop("oneOf", [])
@@ -157,7 +157,7 @@ def _say_that_parameters_are_never_null(operation: Mapping[str, Any]) -> None:
                 parameter["schema"]["oneOf"] = values
 
 
-def _tell_headers(operation: dict[str, Any]) -> None:
+def _add_headers(operation: dict[str, Any]) -> None:
     """What the boundary and the problems do to every operation."""
     parameters: list[dict[str, Any]] = operation.setdefault("parameters", [])
     answers: dict[str, dict[str, Any]] = operation["responses"]
@@ -185,22 +185,22 @@ def _problems(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     return content.get(MEDIA_TYPE, {}).get("examples", {})
 
 
-def _show_examples(operation: dict[str, Any], shown: Examples | None) -> None:
+def _add_examples(operation: dict[str, Any], shown: Examples | None) -> None:
     for answer in operation["responses"].values():
         for example in _problems(answer).values():
             example.pop("id", None)  # Litestar's own; an Example Object has no such field
     if shown is None:
         return
     for status, answers in shown.answers.items():
-        _put(operation["responses"][str(status)], answers)
+        _set_examples(operation["responses"][str(status)], answers)
     if shown.bodies:
-        _put(operation["requestBody"], shown.bodies)
+        _set_examples(operation["requestBody"], shown.bodies)
     for parameter in operation["parameters"]:
         if parameter.get("name") in shown.parameters:
             parameter["example"] = shown.parameters[parameter["name"]]
 
 
-def _put(message: dict[str, Any], bodies: Mapping[str, Any]) -> None:
+def _set_examples(message: dict[str, Any], bodies: Mapping[str, Any]) -> None:
     content = cast("dict[str, Any]", next(iter(message["content"].values())))
     content["examples"] = {
         name.replace(" ", "-"): {"summary": name, "value": msgspec.to_builtins(body)} for name, body in bodies.items()

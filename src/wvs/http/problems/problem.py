@@ -16,7 +16,7 @@ from litestar.exceptions import (
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
 from wvs.http.problems.explanations import EXPLANATIONS
-from wvs.http.problems.patterns import in_words
+from wvs.http.problems.patterns import explain_mismatch
 from wvs.http.wire.context import context_of
 from wvs.postgres.availability import is_unavailable
 
@@ -124,7 +124,7 @@ def refuse_fields(*errors: FieldError) -> Refused:
     return Refused(problem.code, problem.detail, problem.hint, **problem.fields)
 
 
-def note(error: Exception, state: dict[str, Any]) -> Problem:
+def record_problem(error: Exception, state: dict[str, Any]) -> Problem:
     """The problem of `error`, with its code left in the request's `state` for the access log and the metrics.
 
     A failure of the service itself is logged here, once and with its traceback. A refusal is none.
@@ -140,7 +140,7 @@ def note(error: Exception, state: dict[str, Any]) -> Problem:
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's handler for every exception of a route and of the router."""
-    problem = note(error, request.scope["state"])
+    problem = record_problem(error, request.scope["state"])
     return Response(
         content=problem.body(context_of(request).request_id),
         status_code=problem.status,
@@ -187,7 +187,7 @@ def _field_errors(error: ValidationException) -> list[FieldError]:
             found.append(FieldError("body", "", "a JSON body is required"))
         else:
             name: str = item.get("key", "")
-            found.append(FieldError(place, _RENAMED.get(name, name), in_words(item["message"])))
+            found.append(FieldError(place, _RENAMED.get(name, name), explain_mismatch(item["message"])))
     if not found and (match := _MISSING_PARAMETER.search(error.detail)):
         found.append(FieldError(match[1], match[2], "required, and missing"))
     return found or [FieldError("request", "", error.detail)]

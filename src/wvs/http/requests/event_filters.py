@@ -39,7 +39,7 @@ ActorFilter: TypeAlias = Annotated[
     str | None,
     QueryParameter(name="actor", max_length=128, description="Only events by this actor, whom nobody has verified."),
 ]
-TaskFilter: TypeAlias = Annotated[
+TaskIdFilter: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="task",
@@ -76,7 +76,7 @@ _times: Final = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)])
 def provide_filter(
     event_type: TypeFilter = None,
     actor: ActorFilter = None,
-    task: TaskFilter = None,
+    task: TaskIdFilter = None,
     since: SinceFilter = None,
     until: UntilFilter = None,
 ) -> EventFilter:

@@ -9,7 +9,7 @@ from litestar.params import PathParameter
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, InvalidId, Prefix, parse_id
 
-GREATEST_VERSION: Final = 10**15
+MAX_VERSION: Final = 10**15
 """Of a workspace: more than there will ever be, and an integer wherever JSON's numbers are floating point."""
 
 WorkspacePath: TypeAlias = Annotated[

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.routes import HTTPRoute
 
-from wvs.http.problems.patterns import in_words, values_at
+from wvs.http.problems.patterns import explain_mismatch, values_at
 from wvs.http.problems.problem import FieldError, refuse_fields
 
 # msgspec tells the place of a fault only in its message: "Expected `str`, got `int` - at `$.labels[...]`", and of an
@@ -87,12 +87,12 @@ def _field_error(message: str, body: bytes) -> FieldError:
     problem = message[: place.start()] if place else message
     if place and place[1]:
         keys = (key for value in _values_at(body, path) for key in value)
-        problem = f"a key of the object: {in_words(problem, keys)}"
+        problem = f"a key of the object: {explain_mismatch(problem, keys)}"
     elif named := _NAMED_FIELD.match(problem):
         path = f"{path}.{named[1]}" if path else named[1]
         problem = "unknown field" if "unknown" in problem else "required, and missing"
     else:
-        problem = in_words(problem, _values_at(body, path))
+        problem = explain_mismatch(problem, _values_at(body, path))
     return FieldError("body", path, problem)
 
 

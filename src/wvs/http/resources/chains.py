@@ -17,7 +17,7 @@ from wvs.eventlog.reading.follower import log_epoch, safe_position
 from wvs.eventlog.reading.stored_log import FIRST, ChainHead, read_chain, read_heads, read_stored
 from wvs.http.openapi.examples import CREATE_TASK_ID, OF_WORKSPACE, SNAPSHOT_ID, WORKSPACE_ID, Examples
 from wvs.http.openapi.responses import problem_responses
-from wvs.http.requests.paths import GREATEST_VERSION, WorkspacePath
+from wvs.http.requests.paths import MAX_VERSION, WorkspacePath
 from wvs.http.resources.events import EXAMPLE_EVENT
 from wvs.http.service import Service
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
@@ -39,7 +39,7 @@ _After: TypeAlias = Annotated[
 _AfterVersion: TypeAlias = Annotated[
     int,
     QueryParameter(
-        name="after_version", ge=0, le=GREATEST_VERSION, required=False, description="The events behind it are shown."
+        name="after_version", ge=0, le=MAX_VERSION, required=False, description="The events behind it are shown."
     ),
 ]
 

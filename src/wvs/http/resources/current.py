@@ -31,7 +31,7 @@ from wvs.http.resources.tasks import TaskView, queued_task_example, task_view
 from wvs.http.service import Service, new_id
 from wvs.http.wire.ids import SnapshotId, format_optional_id
 from wvs.http.wire.tree_paths import live_link
-from wvs.http.writes import Write, shown
+from wvs.http.writes import WriteRequest, present
 from wvs.readmodel.rows import WorkspaceRow
 
 _PATH: Final = "/v1/workspaces/{workspace:str}/current"
@@ -97,7 +97,7 @@ async def get_current(workspace: WorkspacePath, service: NamedDependency[Service
 async def set_current(
     workspace: WorkspacePath,
     data: JSONBody[NewCurrent],
-    write: NamedDependency[Write],
+    write: NamedDependency[WriteRequest],
     request: Request[None, None, State],
     if_match: Annotated[
         str | None,
@@ -123,7 +123,7 @@ async def set_current(
     rows = answered.rows
     return write.respond(
         answered,
-        CurrentAccepted(current_view(shown(rows.workspace), write.service.volume), task_view(shown(rows.task))),
+        CurrentAccepted(current_view(present(rows.workspace), write.service.volume), task_view(present(rows.task))),
     )
 
 

@@ -28,14 +28,14 @@ Freeze = Annotated[int, Meta(ge=1, le=2**62, description="The number of the free
 
 
 _ONE: Final = "/v1/sessions/{session:str}"
-_GREATEST_NUMBER: Final = 10**15
+_MAX_DIRECTIVE_NUMBER: Final = 10**15
 """Above every directive's: the numbers of all who wait go to Postgres in one query, where one could fail it for all."""
 
 _After: TypeAlias = Annotated[
     int | None,
     QueryParameter(
         ge=0,
-        le=_GREATEST_NUMBER,
+        le=_MAX_DIRECTIVE_NUMBER,
         description="The number that was seen last.",
         schema_extra={"minimum": 0},  # Litestar takes a 0 for none
     ),
@@ -109,7 +109,7 @@ async def get_directive(
     Every call renews the session's lease.
     """
     session_id = session_id_of(session)
-    return await _answered(service, session_id, after, wait, service.sessions.heard(session_id))
+    return await _directive_after(service, session_id, after, wait, service.sessions.heard(session_id))
 
 
 @post(
@@ -126,16 +126,16 @@ async def acknowledge(
     At once if that is not `after`, else when it changes or `wait` seconds are over: the word is taken before the wait.
     """
     session_id = session_id_of(session)
-    return await _answered(service, session_id, after, wait, _taken(service, session_id, data))
+    return await _directive_after(service, session_id, after, wait, _apply(service, session_id, data))
 
 
-async def _taken(service: Service, session_id: UUID, data: Ack) -> Directive:
+async def _apply(service: Service, session_id: UUID, data: Ack) -> Directive:
     match data:
         case Switched():
             await service.sessions.switched(session_id, data.epoch)
             return await service.sessions.directive(session_id)
         case Frozen() | FreezeRefused() | StillFrozen():
-            taken = await service.sessions.acknowledge(session_id, _word(data))
+            taken = await service.sessions.acknowledge(session_id, _acknowledgement(data))
             if taken.settled:
                 service.on_acknowledged()
             return taken.directive
@@ -143,7 +143,7 @@ async def _taken(service: Service, session_id: UUID, data: Ack) -> Directive:
             assert_never(data)
 
 
-def _word(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgement:
+def _acknowledgement(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgement:
     match ack:
         case FreezeRefused():
             return Acknowledgement(AckKind.REFUSED, ack.freeze, reason=ack.reason)
@@ -155,26 +155,26 @@ def _word(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgement:
             assert_never(ack)
 
 
-async def _answered(
+async def _directive_after(
     service: Service, session_id: UUID, after: int | None, wait_s: float, look: Awaitable[Directive]
 ) -> DirectiveView:
     """What `look` finds; if that is `after`, what it changes to within `wait_s` seconds."""
     if after is None or wait_s <= 0:
-        return _shown(service, await look)
+        return _current_view(service, await look)
     with service.directives.watching(session_id, after) as changed:
         directive = await look
         if directive.number != after:
-            return _shown(service, directive)
+            return _current_view(service, directive)
         await asyncio.wait({changed}, timeout=wait_s)
         is_told = changed.done() and not changed.cancelled()
         if is_told and (newest := changed.result()) is not None:
-            return _shown(service, newest)
+            return _current_view(service, newest)
         if not is_told and directive.budget_s is None:
-            return _shown(service, directive)  # nothing in it has aged
-    return _shown(service, await service.sessions.directive(session_id))
+            return _current_view(service, directive)  # nothing in it has aged
+    return _current_view(service, await service.sessions.directive(session_id))
 
 
-def _shown(service: Service, directive: Directive) -> DirectiveView:
+def _current_view(service: Service, directive: Directive) -> DirectiveView:
     return directive_view(directive, service.volume)
 
 

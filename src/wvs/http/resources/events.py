@@ -30,7 +30,7 @@ from wvs.http.openapi.examples import (
 )
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.requests.event_filters import FILTER_DEPENDENCIES, After, next_after, start_after
-from wvs.http.requests.paths import GREATEST_VERSION, WorkspacePath
+from wvs.http.requests.paths import MAX_VERSION, WorkspacePath
 from wvs.http.service import Service
 from wvs.http.wire.cursors import DEFAULT_LIMIT, Limit
 from wvs.http.wire.ids import WorkspaceId
@@ -122,9 +122,7 @@ async def list_workspace_events(
 )
 async def get_workspace_event(
     workspace: WorkspacePath,
-    version: Annotated[
-        int, PathParameter(ge=1, le=GREATEST_VERSION, description="Which of its events, counted from 1.")
-    ],
+    version: Annotated[int, PathParameter(ge=1, le=MAX_VERSION, description="Which of its events, counted from 1.")],
     service: NamedDependency[Service],
 ) -> EventDetail:
     """Shows one event with everything that is recorded about the request it came from."""
@@ -134,23 +132,23 @@ async def get_workspace_event(
         stored = await read_stored_event(connection, row.id, version)
     if stored is None:
         raise Refused(ErrorCode.VERSION_NOT_FOUND, f"workspace {row.name} has no event {version}")
-    return view_event_in_full(service.write_path.mapper, epoch, stored)
+    return event_detail(service.write_path.mapper, epoch, stored)
 
 
 async def _listed(service: Service, wanted: EventFilter, after: str | None, limit: int) -> EventList:
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)
         page = await read_filtered(connection, wanted, start_after(after, epoch, wanted), limit)
-    items = [view_event(service.write_path.mapper, epoch, row) for row in page.rows]
+    items = [event_view(service.write_path.mapper, epoch, row) for row in page.rows]
     return EventList(items, next_after(page, epoch, wanted))
 
 
-def view_event(mapper: EventMapper, epoch: int, row: EventRow) -> EventView:
+def event_view(mapper: EventMapper, epoch: int, row: EventRow) -> EventView:
     """The view of a stored event; raises `UnknownEventError` rather than show half of one."""
     return EventView(**_fields(_recorded(mapper, row), epoch, row))
 
 
-def view_event_in_full(mapper: EventMapper, epoch: int, row: EventRow) -> EventDetail:
+def event_detail(mapper: EventMapper, epoch: int, row: EventRow) -> EventDetail:
     """The same with all of the metadata."""
     recorded = _recorded(mapper, row)
     return EventDetail(

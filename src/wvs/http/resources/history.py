@@ -18,7 +18,7 @@ from wvs.http.openapi.examples import LIVE_LINK, OF_WORKSPACE, TREE_NAME, Exampl
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.requests.event_filters import TIME_SCHEMA, parse_time
-from wvs.http.requests.paths import GREATEST_VERSION, WorkspacePath
+from wvs.http.requests.paths import MAX_VERSION, WorkspacePath
 from wvs.http.resources.current import CurrentView, current_view
 from wvs.http.resources.events import EXAMPLE_EVENT
 from wvs.http.resources.snapshots import EXAMPLE_NEW_SNAPSHOT, SnapshotList, snapshot_view
@@ -32,7 +32,7 @@ from wvs.readmodel.rows import SnapshotRow, TaskRow, WorkspaceRow
 
 _Version: TypeAlias = Annotated[
     int | None,
-    QueryParameter(name="at_version", ge=1, le=GREATEST_VERSION, description="As of this event of the workspace."),
+    QueryParameter(name="at_version", ge=1, le=MAX_VERSION, description="As of this event of the workspace."),
 ]
 _Time: TypeAlias = Annotated[
     str | None,
@@ -98,7 +98,7 @@ async def get_history(
         place = await _place(history, row, at_version, at_time)
         epoch = await log_epoch(connection)
         past = await history.workspace(place.version)
-        pages = _Pages(row.id, place.version)
+        pages = _HistoryCursors(row.id, place.version)
         snapshots = await history.snapshots(place.version, pages.start("snapshots", snapshots_cursor), limit)
         tasks = await history.tasks(place.version, pages.start("tasks", tasks_cursor), limit)
     return HistoryView(
@@ -140,7 +140,7 @@ async def _version_at(history: History, row: WorkspaceRow, time: datetime) -> in
     return version
 
 
-class _Pages:
+class _HistoryCursors:
     """Cursors of the two lists, bound to the workspace and the version that they show."""
 
     def __init__(self, workspace_id: UUID, version: int) -> None:

@@ -66,7 +66,7 @@ class Probes(msgspec.Struct, frozen=True):
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 return await self.readiness()
         except Exception as error:  # noqa: BLE001 - whatever keeps the check from answering is a reason
-            self._ignore("readiness", error)
+            self._count_failure("readiness", error)
             return ["the readiness check failed"]
 
     async def rendered(self) -> bytes:
@@ -76,10 +76,10 @@ class Probes(msgspec.Struct, frozen=True):
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
                     await self.refresh()
         except Exception as error:  # noqa: BLE001 - counted and logged, and shown by the very metrics
-            self._ignore("metrics_refresh", error)
+            self._count_failure("metrics_refresh", error)
         return self.metrics.render()
 
-    def _ignore(self, where: str, error: Exception) -> None:
+    def _count_failure(self, where: str, error: Exception) -> None:
         survived(self.metrics, where, error, "http.probe_failed")
 
 

@@ -23,7 +23,7 @@ from wvs.http.resources.directives import EXAMPLE_DIRECTIVE, DirectiveView, dire
 from wvs.http.service import Service, new_id
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
 from wvs.http.wire.ids import SessionId, WorkspaceId
-from wvs.http.writes import Write
+from wvs.http.writes import WriteRequest
 from wvs.quiesce.sessions import NEWEST, Session, SessionState
 
 LEASE_S: Final = 30.0
@@ -141,7 +141,7 @@ async def end_session(session: SessionPath, service: NamedDependency[Service]) -
 )
 async def evict_session(
     session: SessionPath,
-    unkeyed_write: NamedDependency[Write],
+    unkeyed_write: NamedDependency[WriteRequest],
     data: JSONBody[Eviction | None] = None,
 ) -> SessionView:
     """Takes a session out of all freezes from now on: a person answers for its silence, and the log says who."""

@@ -35,7 +35,7 @@ from wvs.http.resources.tasks import EXAMPLE_CREATE, TaskView, queued_task_examp
 from wvs.http.service import Service, new_id
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.wire.ids import SessionId, SnapshotId, WorkspaceId
-from wvs.http.writes import Answered, Write, accepted, shown
+from wvs.http.writes import WriteRequest, WriteResult, accepted, present
 from wvs.projections.listings import SnapshotFilter
 from wvs.readmodel.rows import SnapshotRow
 
@@ -133,7 +133,7 @@ class SnapshotList(Struct, frozen=True):
     response_headers=ACCEPTED_HEADERS,
 )
 async def create_snapshot(
-    workspace: WorkspacePath, write: NamedDependency[Write], data: JSONBody[NewSnapshot | None] = None
+    workspace: WorkspacePath, write: NamedDependency[WriteRequest], data: JSONBody[NewSnapshot | None] = None
 ) -> Response[SnapshotAccepted]:
     """Asks for a snapshot of the live tree, as it will be when the task freezes the workspace."""
     workspace_id = await write.service.workspace_id(workspace)
@@ -197,7 +197,7 @@ async def get_snapshot(
     response_headers=ACCEPTED_HEADERS,
 )
 async def drop_snapshot(
-    workspace: WorkspacePath, snapshot: SnapshotPath, write: NamedDependency[Write]
+    workspace: WorkspacePath, snapshot: SnapshotPath, write: NamedDependency[WriteRequest]
 ) -> Response[SnapshotAccepted]:
     """Drops a snapshot that nothing refers to; where something does, `blockers` names all of it."""
     workspace_id, snapshot_id = await write.service.workspace_id(workspace), snapshot_id_of(snapshot)
@@ -214,9 +214,9 @@ def _labels(given: list[str] | None) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _answer(write: Write, answered: Answered) -> Response[SnapshotAccepted]:
+def _answer(write: WriteRequest, answered: WriteResult) -> Response[SnapshotAccepted]:
     rows = answered.rows
-    content = SnapshotAccepted(snapshot_view(shown(rows.snapshot)), task_view(shown(rows.task)))
+    content = SnapshotAccepted(snapshot_view(present(rows.snapshot)), task_view(present(rows.task)))
     return write.respond(answered, content)
 
 

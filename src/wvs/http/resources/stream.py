@@ -13,12 +13,12 @@ from litestar.params import HeaderParameter, QueryParameter
 from wvs.domain.errors import ErrorCode
 from wvs.eventlog.codec import TOPICS, EventMapper
 from wvs.eventlog.reading.filtered_log import EventRow
-from wvs.http.live.recent_events import Entry
-from wvs.http.live.streams import MEDIA_TYPE, EventStream, StreamResponse, Wanted
+from wvs.http.live.recent_events import FeedEntry
+from wvs.http.live.streams import MEDIA_TYPE, EventStream, StreamFilter, StreamResponse
 from wvs.http.openapi.examples import OF_WORKSPACE, Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
-from wvs.http.resources.events import EXAMPLE_EVENT, view_event
+from wvs.http.resources.events import EXAMPLE_EVENT, event_view
 from wvs.http.service import Service
 from wvs.http.wire.positions import PATTERN
 
@@ -82,14 +82,14 @@ async def stream_events(
         raise refuse_fields(FieldError("query", "type", f"{unknown[0][:80]!r} is no type of event"))
     workspace_id = None if workspace is None else (await service.workspace(workspace)).id
     start = await service.feed.start(last_event_id or after)
-    return StreamResponse(EventStream(service.feed, start, Wanted(workspace_id, frozenset(event_type or ()))))
+    return StreamResponse(EventStream(service.feed, start, StreamFilter(workspace_id, frozenset(event_type or ()))))
 
 
-def stream_entry(mapper: EventMapper, epoch: int, row: EventRow) -> Entry:
+def stream_entry(mapper: EventMapper, epoch: int, row: EventRow) -> FeedEntry:
     """A stored event as streams send it; its type is that of today, whatever it was stored as."""
-    event = view_event(mapper, epoch, row)
+    event = event_view(mapper, epoch, row)
     text = b"id: %b\ndata: %b\n\n" % (event.position.encode("ascii"), msgspec.json.encode(event))
-    return Entry(row[0], row[1], event.type, text)
+    return FeedEntry(row[0], row[1], event.type, text)
 
 
 HANDLERS: Final = [stream_events]

@@ -36,7 +36,7 @@ from wvs.http.requests.paths import TaskPath, task_id_of
 from wvs.http.service import Service
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.wire.ids import SnapshotId, TaskId, WorkspaceId, format_optional_id
-from wvs.http.writes import PreferHeader, Write, accepted, shown, wait_asked_for
+from wvs.http.writes import PreferHeader, WriteRequest, accepted, present, wait_asked_for
 from wvs.projections.listings import TaskFilter
 from wvs.readmodel.rows import ProgressRow, TaskRow
 
@@ -130,7 +130,7 @@ async def get_task(
     response_headers=ACCEPTED_HEADERS,
 )
 async def retry_task(
-    task: TaskPath, write: NamedDependency[Write], data: JSONBody[Nothing | None] = None
+    task: TaskPath, write: NamedDependency[WriteRequest], data: JSONBody[Nothing | None] = None
 ) -> Response[TaskView]:
     """Queues a failed task again, behind those accepted since."""
     return await _act(write, RetryTask(task_id_of(task)), data)
@@ -146,18 +146,18 @@ async def retry_task(
     response_headers=ACCEPTED_HEADERS,
 )
 async def cancel_task(
-    task: TaskPath, write: NamedDependency[Write], data: JSONBody[Nothing | None] = None
+    task: TaskPath, write: NamedDependency[WriteRequest], data: JSONBody[Nothing | None] = None
 ) -> Response[TaskView]:
     """Cancels a queued task, asks a running one to end at its next safe point, or abandons a failed one."""
     return await _act(write, CancelTask(task_id_of(task)), data)
 
 
-async def _act(write: Write, command: RetryTask | CancelTask, data: Nothing | None) -> Response[TaskView]:
+async def _act(write: WriteRequest, command: RetryTask | CancelTask, data: Nothing | None) -> Response[TaskView]:
     workspace_id = await write.service.readers.workspace_of_task(command.task_id)
     if workspace_id is None:
         raise Refused(ErrorCode.TASK_NOT_FOUND, "no task has ever had this id")
     answered = await write.execute(workspace_id, command, data, accepted(task=command.task_id))
-    return write.respond(answered, task_view(shown(answered.rows.task)))
+    return write.respond(answered, task_view(present(answered.rows.task)))
 
 
 async def _task(service: Service, task_id: UUID) -> TaskRow:

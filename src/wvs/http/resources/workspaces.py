@@ -31,7 +31,7 @@ from wvs.http.service import Service, new_id
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.wire.ids import SnapshotId, WorkspaceId, format_optional_id
 from wvs.http.wire.tree_paths import live_link
-from wvs.http.writes import Answered, Write, accepted, shown
+from wvs.http.writes import WriteRequest, WriteResult, accepted, present
 from wvs.projections.listings import WorkspaceFilter
 from wvs.readmodel.rows import WorkspaceRow
 
@@ -87,7 +87,9 @@ class WorkspaceList(Struct, frozen=True):
     responses=problem_responses(*KEY_PROBLEMS, ErrorCode.WORKSPACE_NAME_TAKEN),
     response_headers=ACCEPTED_HEADERS,
 )
-async def create_workspace(data: JSONBody[NewWorkspace], write: NamedDependency[Write]) -> Response[WorkspaceAccepted]:
+async def create_workspace(
+    data: JSONBody[NewWorkspace], write: NamedDependency[WriteRequest]
+) -> Response[WorkspaceAccepted]:
     """Makes a workspace. It is active when its `workspace_init` task has succeeded."""
     workspace_id, task_id = new_id(), new_id()
     answered = await write.execute(
@@ -137,7 +139,7 @@ async def get_workspace(workspace: WorkspacePath, service: NamedDependency[Servi
     response_headers=ACCEPTED_HEADERS,
 )
 async def retry_init(
-    workspace: WorkspacePath, write: NamedDependency[Write], data: JSONBody[Nothing | None] = None
+    workspace: WorkspacePath, write: NamedDependency[WriteRequest], data: JSONBody[Nothing | None] = None
 ) -> Response[WorkspaceAccepted]:
     """Initialises again a workspace that is `init_failed`."""
     workspace_id = await write.service.workspace_id(workspace)
@@ -153,7 +155,7 @@ async def retry_init(
     response_headers=[REPLAYED_HEADER],
 )
 async def disable_workspace(
-    workspace: WorkspacePath, unkeyed_write: NamedDependency[Write], data: JSONBody[Disabling | None] = None
+    workspace: WorkspacePath, unkeyed_write: NamedDependency[WriteRequest], data: JSONBody[Disabling | None] = None
 ) -> Response[WorkspaceView]:
     """Disables a workspace for good: its data stays and reads work, every other write is refused. May be repeated."""
     workspace_id = await unkeyed_write.service.workspace_id(workspace)
@@ -163,9 +165,9 @@ async def disable_workspace(
     return unkeyed_write.respond(answered, workspace_view(row, unkeyed_write.service.volume))
 
 
-def _accepted(write: Write, answered: Answered) -> Response[WorkspaceAccepted]:
-    workspace = workspace_view(shown(answered.rows.workspace), write.service.volume)
-    return write.respond(answered, WorkspaceAccepted(workspace, task_view(shown(answered.rows.task))))
+def _accepted(write: WriteRequest, answered: WriteResult) -> Response[WorkspaceAccepted]:
+    workspace = workspace_view(present(answered.rows.workspace), write.service.volume)
+    return write.respond(answered, WorkspaceAccepted(workspace, task_view(present(answered.rows.task))))
 
 
 def _init_retried(events: list[Event], workspace: Workspace) -> tuple[int, Show]:

@@ -21,7 +21,7 @@ _ACTOR: Final = re.compile(ACTOR_PATTERN.strip("^$").encode("ascii"))
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED: Final = 0x01
 
-_WANTED: Final = frozenset(
+_SELECTED: Final = frozenset(
     {
         b"host",
         b"content-length",
@@ -59,11 +59,11 @@ def attach(scope: Scope, context: RequestContext) -> None:
     scope.setdefault("state", {})[STATE_KEY] = context
 
 
-def wanted_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def select_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The headers that the boundary reads; one that came several times is joined with `, ` (RFC 9110 §5.3)."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in _WANTED:
+        if name in _SELECTED:
             found[name] = found[name] + b", " + value if name in found else value
     return found
 
