@@ -1,4 +1,4 @@
-"""Puts the process of the API together: pool, write path, hints, waits, upkeep and routes."""
+"""Assembles the API process: pool, write path, hints, waiters, upkeep and routes."""
 
 import asyncio
 import contextlib
@@ -57,9 +57,9 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
 async def open_api(
     settings: Settings, database_url: str, *, metrics: Metrics | None = None, draining: asyncio.Event | None = None
 ) -> AsyncGenerator[Api, None]:
-    """The API on a pool of its own, for `serve`; the pool is closed at the end of the block.
+    """The API on a pool of its own, for `serve`. The end of the block closes the pool.
 
-    Raises what `create_pool` raises if the database cannot be reached.
+    Raises the errors of `create_pool` if the database is unreachable.
     """
     metrics = metrics or Metrics()
     pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
@@ -68,7 +68,7 @@ async def open_api(
         write_path = WritePath(pool, EventMapper(), metrics, on_commit=hints_through(hinter))
         yield build_api(settings, pool, write_path, hinter, database_url, draining=draining)
     finally:
-        # Requests were ended before; what still holds a connection hangs in the database, and nobody waits for it.
+        # All requests have ended. Whatever still holds a connection hangs in the database: do not wait for it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await pool.close()
@@ -76,7 +76,7 @@ async def open_api(
 
 
 def hints_through(hinter: Hinter) -> Callable[[UUID, list[Event]], None]:
-    """For `WritePath(on_commit=...)`: tells executors and all who wait or follow that something was committed."""
+    """For `WritePath(on_commit=...)`: notifies executors, waiters and event streams of each commit."""
 
     def on_commit(_workspace_id: UUID, _events: list[Event]) -> None:
         hinter.touch(TASKS, EVENTS)
@@ -94,9 +94,9 @@ def build_api(
     draining: asyncio.Event | None = None,
     limits: Limits | None = None,
 ) -> Api:
-    """The API with all its routes on what is given; the caller closes the pool after the API's lifespan.
+    """The API with all its routes on the given pool and write path. The caller closes the pool after the lifespan.
 
-    The lifespan checks the log's sequence (`SequenceBehindError`), sends and hears hints, and does the upkeep.
+    The lifespan checks the log's sequence (`SequenceBehindError`), sends and receives hints, and does the upkeep.
     """
     draining = draining or asyncio.Event()
     metrics = write_path.metrics
@@ -159,15 +159,15 @@ def build_api(
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document of the API; needs no database."""
+    """The OpenAPI document of the API. Needs no database."""
     return bare_api().document()
 
 
 def bare_api() -> Api:
-    """All routes with nothing behind them: to be looked at, never served."""
+    """All routes without a service behind them: for inspection, never for serving."""
 
     def never_called() -> Service:
-        raise AssertionError("a document serves no request")
+        raise AssertionError("this API must not serve requests")
 
     async def ready() -> list[str]:
         return []
@@ -184,7 +184,7 @@ def bare_api() -> Api:
 
 
 def feed_limits(settings: Settings) -> FeedLimits:
-    """The bounds of event streams."""
+    """The limits of event streams."""
     return FeedLimits(settings.event_streams, settings.event_stream_heartbeat_s, settings.event_stream_stall_s)
 
 

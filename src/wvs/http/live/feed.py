@@ -1,4 +1,4 @@
-"""The live feed: one follower of the log per process, whatever the number of streams that live on it."""
+"""The live feed: one follower of the log per process, however many event streams it serves."""
 
 import asyncio
 import contextlib
@@ -26,9 +26,9 @@ BATCH_BYTES: Final = 128 * 1024
 
 _PAGE: Final = 100
 _CATCH_UP_PAGE: Final = 32
-"""Events that a stream reads by itself at a time: each stream keeps its own until they are sent."""
+"""Events that a stream reads from the log at a time. Each stream keeps its own page in memory until it is sent."""
 _MAX_CATCHING_UP: Final = 2
-"""How many streams read the log by themselves at a time: commands need the pool's connections more."""
+"""How many streams may read the log at the same time: commands need the pool's connections more."""
 _COALESCE_S: Final = 0.002
 _COALESCE_PER_STREAM_S: Final = 0.0001
 _TICK_S: Final = 1.0
@@ -36,13 +36,13 @@ _DRAIN_GRACE_S: Final = 1.0
 _RETRY_AFTER_S: Final = 10
 
 EntryOf: TypeAlias = Callable[[int, EventRow], FeedEntry]
-"""Makes an event of the log, in this epoch, into what streams send."""
+"""Encodes a stored event of this epoch for streams."""
 
 _log = structlog.get_logger("wvs.http")
 
 
 class FeedLimits(Struct, frozen=True):
-    """How many streams at once, seconds between signs of life, and seconds that a client may take nothing."""
+    """Streams per process, seconds between heartbeats, and seconds for which a client may read nothing."""
 
     streams: int = 500
     heartbeat_s: float = 15.0
@@ -50,18 +50,18 @@ class FeedLimits(Struct, frozen=True):
 
 
 class FollowingStream(Protocol):
-    """A stream, as far as the feed has to do with it."""
+    """A stream, as the feed sees it."""
 
     sending_since: float | None
-    """When it began to wait for its client to take something."""
+    """When its present send started, on the event loop's clock; None while it sends nothing."""
 
     def abort(self) -> None:
-        """Cuts its connection."""
+        """Aborts its connection."""
         ...
 
 
 class StreamStart(Struct, frozen=True):
-    """Where a stream begins: behind a position of the log of an epoch. `log` tells apart what the feed followed."""
+    """Where a stream starts: after `position` in the log of `epoch`. `log` counts how often the log was replaced."""
 
     epoch: int
     position: int
@@ -69,15 +69,17 @@ class StreamStart(Struct, frozen=True):
 
 
 class Feed:
-    """Follows the log while there are streams and keeps its newest events for them. What a stream finds there no longer
-    it reads from the log itself, at its own pace: nobody waits for the slowest.
+    """Follows the log while there are streams and keeps the newest events in memory for all of them.
+
+    A stream that is too far behind reads older events from the log at its own pace, so that no stream waits for the
+    slowest one.
     """
 
     def __init__(
         self, pool: Pool, entry_of: EntryOf, metrics: Metrics, draining: asyncio.Event, limits: FeedLimits
     ) -> None:
         self.changed = Broadcast()
-        """Told when there is something to do: new events, the time for a sign of life, the end."""
+        """Wakes the streams: for new events, for a heartbeat, and for the end."""
         self.draining = draining
         self.limits = limits
         self.metrics = metrics
@@ -93,11 +95,11 @@ class Feed:
         self._compared_at = 0.0
 
     def hint(self) -> None:
-        """There may be new events: look now. Never blocks."""
+        """Makes the feed read the log at once, because there may be new events. Never blocks."""
         self._hint.set()
 
     async def start(self, text: str | None) -> StreamStart:
-        """Where to begin for the position in `text`, or at the end of the log without one; refuses `INVALID_CURSOR`."""
+        """The start for the position in `text`; without one, the end of the log. Refuses `INVALID_CURSOR`."""
         async with acquire(self._pool) as connection:
             epoch = await log_epoch(connection)
             if text is None:
@@ -107,19 +109,21 @@ class Feed:
         if position > last:
             raise Refused(
                 ErrorCode.INVALID_CURSOR,
-                f"the position {text} is beyond the end of the log, {epoch}:{last}: it was given out by another log",
+                f"the position {text} is beyond the end of the log, {epoch}:{last}: it belongs to another log",
                 "Read from the beginning: after=EPOCH:0 with the epoch of GET /v1/events.",
             )
         return StreamStart(epoch, position, self._log)
 
     @contextlib.contextmanager
     def joined(self, stream: FollowingStream) -> Generator[None]:
-        """Follows the log for `stream` while the block lasts; refuses `UNAVAILABLE` if there are too many already."""
+        """Serves `stream` while the block lasts. Refuses `UNAVAILABLE` at the maximum number of streams and in a drain."""
         if self.draining.is_set() or len(self._streams) >= self.limits.streams:
             raise Refused(
                 ErrorCode.UNAVAILABLE,
-                f"this process serves {len(self._streams)} event streams of at most {self.limits.streams}, or drains",
-                "Repeat it after Retry-After seconds, use another stream with you, or page through GET /v1/events.",
+                "this process is draining"
+                if self.draining.is_set()
+                else f"this process already serves {self.limits.streams} event streams, its maximum",
+                "Repeat the request after Retry-After seconds, share one stream, or page through GET /v1/events.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._streams.add(stream)
@@ -132,11 +136,11 @@ class Feed:
             self.metrics.event_streams.set(len(self._streams))
 
     def has_ended(self, start: StreamStart) -> bool:
-        """Whether a stream with this start has to end: the service drains, or the log is another one than it was."""
+        """Whether a stream with this start has to end: the service drains, or the log has been replaced since."""
         return self.draining.is_set() or start.log != self._log or self._epoch not in (0, start.epoch)
 
     async def after(self, start: StreamStart, position: int, workspace_id: UUID | None) -> Batch:
-        """What follows `position`, of this workspace or of all, and perhaps of others; none if nothing does yet."""
+        """The events after `position`: those of the workspace, possibly with others. Empty if there are none yet."""
         recent = self._recent
         if recent is not None and (found := recent.after(position, BATCH_BYTES)) is not None:
             return found
@@ -149,7 +153,7 @@ class Feed:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Feed"]:
-        """Follows while the block lasts."""
+        """Follows the log while the block lasts."""
         async with background(self._follow(), self._tick(), self._end_when_draining()):
             yield self
 
@@ -161,14 +165,14 @@ class Feed:
             await self._hint.wait()
             self._hint.clear()
             if not self._streams:
-                self._recent = None  # whoever comes later begins at the log's end, or catches up
+                self._recent = None  # a later stream starts at the end of the log, or catches up
                 continue
             try:
                 await self._detect_replaced_log()
                 await self._read_new_events()
-            except Exception as error:  # noqa: BLE001 - an outage: streams stay, and the next tick looks again
+            except Exception as error:  # noqa: BLE001 - an outage: the streams stay open, and the next tick reads again
                 self._report_failure(error)
-            # A burst of commits is one look, and many streams are woken less often: each of them costs.
+            # One read serves a burst of commits. The more streams, the longer the pause: waking each one costs time.
             await asyncio.sleep(_COALESCE_S + _COALESCE_PER_STREAM_S * len(self._streams))
 
     async def _read_new_events(self) -> None:
@@ -197,12 +201,12 @@ class Feed:
             self.changed.tell()
 
     async def _detect_replaced_log(self) -> None:
-        """Notices a log that was replaced by an older copy: positions of both in one stream would make no sense."""
+        """Ends all streams if an older copy has replaced the log: one stream must not mix positions of both logs."""
         recent, now = self._recent, asyncio.get_running_loop().time()
         if recent is None or now - self._compared_at < _TICK_S:
             return
         self._compared_at = now
-        seen = recent.head  # before the log is asked for its end: it grows, and so does this
+        seen = recent.head  # read before the end of the log, because both grow
         async with acquire(self._pool) as connection:
             epoch, last = await log_epoch(connection), await last_position(connection)
         self.metrics.follower_lag_events.set(max(0, last - recent.head))
@@ -226,7 +230,7 @@ class Feed:
             stream.abort()
 
     def _report_failure(self, error: Exception) -> None:
-        if self._failing:  # counted every time, logged once an outage
+        if self._failing:  # count every failure, log once per outage
             self.metrics.ignored_failures.labels("event_feed").inc()
         else:
             survived(self.metrics, "event_feed", error, "http.event_feed_failed")

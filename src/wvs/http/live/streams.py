@@ -30,17 +30,17 @@ _log = structlog.get_logger("wvs.http")
 
 
 class StreamFilter(Struct, frozen=True):
-    """Which events a stream shows: of one workspace or of all, of these types or of all."""
+    """Which events a stream sends: of one workspace or of all, of some types or of all."""
 
     workspace_id: UUID | None = None
     types: frozenset[str] = frozenset()
 
 
 class EventStream:
-    """An ASGI answer that lasts until the client leaves, the service drains, or the log is replaced.
+    """An ASGI answer that lasts until the client disconnects, the service drains, or the log is replaced.
 
-    A client that takes nothing blocks only this stream: sending waits for its socket, and what it misses meanwhile it
-    gets from the log when it reads on.
+    A client that reads nothing blocks only this stream: the send waits for its socket. When the client reads again, the
+    stream takes the events that it missed from the log.
     """
 
     def __init__(self, feed: Feed, start: StreamStart, wanted: StreamFilter) -> None:
@@ -64,19 +64,19 @@ class EventStream:
             self._feed.metrics.event_stream_ends.labels(await self._run(receive, send)).inc()
 
     def abort(self) -> None:
-        """Cuts the connection, whatever still waits to be sent."""
+        """Aborts the connection and drops the data that is not sent yet."""
         self._stalled = True
         if self._abort is not None:
             self._abort()
 
     async def _run(self, receive: Receive, send: Send) -> str:
-        """Sends until the end; returns why it came."""
+        """Sends until the stream ends. Returns the reason of the end."""
         async with background(_disconnected(receive), self._pump(send)) as (leaving, pumping):
             await asyncio.wait({leaving, pumping}, return_when=asyncio.FIRST_COMPLETED)
             if pumping.done():
                 pumping.result()
             if self._stalled:
-                # The server learns of the cut in its next round; before that, it would report a broken answer.
+                # The server notices the abort in its next round. Before that, it would report an incomplete answer.
                 await asyncio.wait({leaving}, timeout=_DISCONNECT_GRACE_S)
                 return "stalled"
             return "left" if leaving.done() else "service"
@@ -90,7 +90,7 @@ class EventStream:
                 await self._send(send, text)
             elif self._position == before:
                 await self._wait_for_events(send, changed)
-        await self._send(send, b": the service ends this stream; go on with Last-Event-ID\n\n", last=True)
+        await self._send(send, b": the service ends this stream; reconnect with Last-Event-ID\n\n", last=True)
 
     async def _wait_for_events(self, send: Send, changed: asyncio.Event) -> None:
         if asyncio.get_running_loop().time() - self._sent_at >= self._feed.limits.heartbeat_s:
@@ -98,10 +98,10 @@ class EventStream:
         await changed.wait()
 
     async def _next_text(self) -> bytes:
-        """What comes next, if it is wanted; moves the position in any case."""
+        """The next events that the filter selects. Advances the position in any case."""
         try:
             batch = await self._feed.after(self._start, self._position, self._wanted.workspace_id)
-        except Exception as error:  # noqa: BLE001 - an outage: the stream stays, and looks again at the next tick
+        except Exception as error:  # noqa: BLE001 - an outage: the stream stays open and tries again at the next tick
             survived(self._feed.metrics, "event_stream", error, "http.event_stream_failed")
             return b""
         self._position = batch.position
@@ -113,8 +113,8 @@ class EventStream:
         )
 
     def _heartbeat(self) -> bytes:
-        # An id without data is no event, but a client that reconnects goes on behind it: with a narrow filter it would
-        # otherwise have to read again whatever was filtered out.
+        # An id without data is not an event, but a client that reconnects continues after it. Without it, a client with
+        # a narrow filter would make the service read all filtered events again.
         return b": alive\nid: %b\n\n" % format_position(self._start.epoch, self._position).encode("ascii")
 
     async def _send(self, send: Send, body: bytes, *, last: bool = False) -> None:
@@ -126,7 +126,7 @@ class EventStream:
 
 
 class StreamResponse(Response[bytes]):
-    """Lets a handler answer with a stream; what keeps it from beginning is still a problem."""
+    """Lets a handler answer with a stream. An error before the first byte is still answered as a problem."""
 
     def __init__(self, stream: EventStream) -> None:
         super().__init__(b"", media_type=MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""Ids as they stand in addresses and bodies: a prefix that names the kind, and 26 characters of base 32."""
+"""Ids in addresses and bodies: a prefix that names the kind, and 26 characters of base 32."""
 
 from typing import Annotated, Final
 from uuid import UUID
@@ -18,5 +18,5 @@ SessionId = Annotated[str, Meta(pattern=ID_PATTERNS[SESSION], examples=["sess_01
 
 
 def format_optional_id(prefix: Prefix, value: UUID | None) -> str | None:
-    """The typed id of what may be missing."""
+    """The typed id of `value`; None for None."""
     return None if value is None else format_id(prefix, value)

@@ -1,4 +1,4 @@
-"""Where a workspace's live tree is on the hosts of the agents."""
+"""Paths of a workspace's trees on the hosts of the agents."""
 
 from pathlib import Path
 from uuid import UUID
@@ -12,5 +12,5 @@ def live_link(volume: Path, workspace_id: UUID) -> str:
 
 
 def tree_root(volume: Path, workspace_id: UUID, tree: str) -> str:
-    """The root of one tree of the workspace: it stays the same when the link is moved to another tree."""
+    """The root of one tree of the workspace. Unlike the link, it never points to another tree."""
     return str(volume / format_id(WORKSPACE, workspace_id) / "trees" / tree / "root")
