@@ -116,13 +116,11 @@ class Feed:
 
     @contextlib.contextmanager
     def joined(self, stream: FollowingStream) -> Generator[None]:
-        """Serves `stream` while the block lasts. Refuses `UNAVAILABLE` at the maximum number of streams and in a drain."""
+        """Serves `stream` while the block lasts. Refuses `UNAVAILABLE` above the limit of streams and while draining."""
         if self.draining.is_set() or len(self._streams) >= self.limits.streams:
             raise Refused(
                 ErrorCode.UNAVAILABLE,
-                "this process is draining"
-                if self.draining.is_set()
-                else f"this process already serves {self.limits.streams} event streams, its maximum",
+                f"this process drains, or it already serves the maximum of {self.limits.streams} event streams",
                 "Repeat the request after Retry-After seconds, share one stream, or page through GET /v1/events.",
                 retry_after_s=_RETRY_AFTER_S,
             )
@@ -135,7 +133,7 @@ class Feed:
             self._streams.discard(stream)
             self.metrics.event_streams.set(len(self._streams))
 
-    def has_ended(self, start: StreamStart) -> bool:
+    def must_end(self, start: StreamStart) -> bool:
         """Whether a stream with this start has to end: the service drains, or the log has been replaced since."""
         return self.draining.is_set() or start.log != self._log or self._epoch not in (0, start.epoch)
 

@@ -83,7 +83,7 @@ class EventStream:
 
     async def _pump(self, send: Send) -> None:
         await self._send(send, b"retry: %d\n%b" % (_RECONNECT_MS, self._heartbeat()))
-        while not self._feed.has_ended(self._start):
+        while not self._feed.must_end(self._start):
             changed = self._feed.changed.next()
             before = self._position
             if text := await self._next_text():

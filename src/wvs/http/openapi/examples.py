@@ -1,4 +1,4 @@
-"""What the examples of all operations share: one workspace's story, with its ids and times."""
+"""The parts that the examples of all operations share: the ids and the times of one workspace."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Examples(Struct, frozen=True):
-    """What one operation is sent and answers: bodies by a short name, and the parameters that go with them."""
+    """Examples of one operation: answers by status and bodies, each by a short name, and the values of parameters."""
 
     answers: Mapping[int, Mapping[str, Any]]
     bodies: Mapping[str, Any] = {}
@@ -32,5 +32,5 @@ OF_SESSION: Final = {"session": SESSION_ID}
 
 
 def at(minute: int, second: int, millisecond: int = 0) -> datetime:
-    """A time of the story."""
+    """A time on the day of the examples."""
     return datetime(2026, 11, 23, 9, minute, second, millisecond * 1000, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Path parameters that several routes have, and the ids in them."""
+"""Path parameters that several routes share, and the ids in them."""
 
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
@@ -10,12 +10,12 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, InvalidId, Prefix, parse_id
 
 MAX_VERSION: Final = 10**15
-"""Of a workspace: more than there will ever be, and an integer wherever JSON's numbers are floating point."""
+"""The largest accepted version of a workspace: larger than any real one, and exact in a 64-bit float of JSON."""
 
 WorkspacePath: TypeAlias = Annotated[
     str,
     PathParameter(
-        description="Id or name. A name means the workspace that has it now, else the newest disabled one that had it."
+        description="Id or name. A name selects the workspace that has it now, else the newest disabled one that had it."
     ),
 ]
 SnapshotPath: TypeAlias = Annotated[str, PathParameter(description="Id of a snapshot of this workspace.")]
