@@ -15,7 +15,7 @@ MAX_VERSION: Final = 10**15
 WorkspacePath: TypeAlias = Annotated[
     str,
     PathParameter(
-        description="Id or name. A name selects the workspace that has it now, else the newest disabled one that had it."
+        description="Id or name. A name selects the workspace that has it now, or the last disabled one that had it."
     ),
 ]
 SnapshotPath: TypeAlias = Annotated[str, PathParameter(description="Id of a snapshot of this workspace.")]

@@ -1,4 +1,4 @@
-"""The log as it is stored, so that a client can check the hash chains with its own arithmetic."""
+"""The log as it is stored, so that a client can compute and check the hash chains itself."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -32,20 +32,20 @@ _After: TypeAlias = Annotated[
     QueryParameter(
         name="after",
         max_length=40,
-        description="A position; the events behind it are shown.",
+        description="A position: the list starts after it.",
         schema_extra={"pattern": PATTERN},
     ),
 ]
 _AfterVersion: TypeAlias = Annotated[
     int,
     QueryParameter(
-        name="after_version", ge=0, le=MAX_VERSION, required=False, description="The events behind it are shown."
+        name="after_version", ge=0, le=MAX_VERSION, required=False, description="A version: the list starts after it."
     ),
 ]
 
 
 class StoredEventView(Struct, frozen=True, kw_only=True):
-    """An event as it is stored: `state` is its bytes in base64, the rest are the columns beside them.
+    """An event as it is stored: `state` contains its bytes in base64; the other fields are the columns of its row.
 
     The hash is SHA-256 over the previous event's hash of this workspace (32 zero bytes before the first), the
     workspace's 16 bytes, the version (8 bytes), the length of the type's name (4 bytes), the name, and the state.
@@ -65,14 +65,14 @@ class StoredEventView(Struct, frozen=True, kw_only=True):
 
 
 class StoredEventList(Struct, frozen=True):
-    """Stored events in the order of the log; `next_cursor` is the `after` of the next page, null at the end."""
+    """Stored events in the order of the log. `next_cursor` is the `after` of the next page; null at the end."""
 
     items: list[StoredEventView]
     next_cursor: Position | None
 
 
 class HeadView(Struct, frozen=True):
-    """Where a workspace's chain ends; null if the workspace is known, but its chain is not."""
+    """The end of a workspace's chain. `version` and `hash` are null if the workspace exists without a chain."""
 
     workspace_id: WorkspaceId
     version: int | None
@@ -88,7 +88,7 @@ class HeadList(Struct, frozen=True):
 
 
 class ChainView(Struct, frozen=True):
-    """A piece of a workspace's chain and its head as of the same moment; `next_version` is the next `after_version`."""
+    """A page of a workspace's chain, and its head at the same moment. `next_version` is the next `after_version`."""
 
     head: HeadView
     items: list[StoredEventView]
@@ -99,7 +99,7 @@ class ChainView(Struct, frozen=True):
 async def list_heads(
     service: NamedDependency[Service], limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None
 ) -> HeadList:
-    """Lists where each workspace's hash chain ends. Keep them elsewhere, and a rewritten log cannot hide."""
+    """Lists the end of each workspace's hash chain. Keep copies elsewhere: they reveal a rewritten log."""
     after = FIRST if cursor is None else decode_cursor(cursor, UUID, _HEADS, {})
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)
@@ -113,7 +113,7 @@ async def list_heads(
 async def list_stored_events(
     service: NamedDependency[Service], after: _After = None, limit: Limit = DEFAULT_LIMIT
 ) -> StoredEventList:
-    """Lists all events as they are stored, oldest first, without reading what is in them."""
+    """Lists all events as they are stored, oldest first, without decoding them."""
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)
         start = parse_position(after, epoch)
@@ -133,7 +133,7 @@ async def get_chain(
     after_version: _AfterVersion = 0,
     limit: Limit = DEFAULT_LIMIT,
 ) -> ChainView:
-    """Shows a workspace's events as they are stored, and where its chain ends. An id is enough, known or not."""
+    """Shows a workspace's stored events and the end of its chain. An id works even if the workspace is unknown."""
     workspace_id = await service.workspace_id(workspace)
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)

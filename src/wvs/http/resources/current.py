@@ -39,14 +39,14 @@ _ETAG: Final = re.compile(r'"(0|[1-9][0-9]{0,17})"')
 
 
 class NewCurrent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The snapshot to make the live tree from; `reset` does it even if that snapshot is current."""
+    """The snapshot to build the live tree from. With `reset`, the tree is rebuilt even if that snapshot is current."""
 
     snapshot_id: SnapshotId
     reset: bool = False
 
 
 class CurrentView(Struct, frozen=True):
-    """The pointer: the snapshot that the live tree was last made from, and its epoch, which is also the ETag."""
+    """The pointer: the snapshot that the live tree was last built from, and the epoch, which is also the ETag."""
 
     snapshot_id: SnapshotId | None
     path: str
@@ -67,7 +67,7 @@ class CurrentAccepted(Struct, frozen=True):
     response_headers=[ETAG_HEADER],
 )
 async def get_current(workspace: WorkspacePath, service: NamedDependency[Service]) -> Response[CurrentView]:
-    """Shows which snapshot the live tree was last made from (null at first), and where the live tree is."""
+    """Shows the snapshot that the live tree was last built from (null at first) and the path of the live tree."""
     row = await service.workspace(workspace)
     return Response(current_view(row, service.volume), headers={"etag": _etag(row.epoch)})
 
@@ -89,7 +89,9 @@ async def get_current(workspace: WorkspacePath, service: NamedDependency[Service
             ErrorCode.WORKSPACE_QUEUE_FULL,
         ),
         200: ResponseSpec(
-            CurrentAccepted, generate_examples=False, description="The snapshot was current: nothing was done."
+            CurrentAccepted,
+            generate_examples=False,
+            description="The snapshot is already current: nothing was changed.",
         ),
     },
     response_headers=ACCEPTED_HEADERS,
@@ -104,12 +106,15 @@ async def set_current(
         HeaderParameter(
             name="If-Match",
             required=False,
-            description='Go on only if the ETag of `current` is one of these and no task is about to change it. "*" '
-            "asks for nothing.",
+            description="Execute the request only if the ETag of `current` is one of these and no task is about to "
+            "change it. `*` sets no condition.",
         ),
     ] = None,
 ) -> Response[CurrentAccepted]:
-    """Makes the live tree afresh from a snapshot. Where that is current, 200 and a task with `noop`, unless `reset`."""
+    """Rebuilds the live tree from a snapshot.
+
+    If that snapshot is current already, answers 200 and a task with `noop`, unless `reset` is set.
+    """
     snapshot_id = _snapshot_id_of(data)
     condition = None if if_match is None else ", ".join(request.headers.getall("if-match"))
     command = SetCurrent(snapshot_id, new_id(), data.reset, _epochs(condition))
@@ -135,7 +140,7 @@ def _epochs(header: str | None) -> frozenset[int] | None:
     condition = parse_if_match(header)
     if condition is None or condition.any_tag:
         return None
-    # A tag of another form was never given out by this resource, so it matches nothing.
+    # This resource never issues a tag of another form, so such a tag matches nothing.
     return frozenset(int(match[1]) for tag in condition.tags if (match := _ETAG.fullmatch(tag)))
 
 
@@ -147,7 +152,7 @@ def _snapshot_id_of(data: NewCurrent) -> UUID:
 
 
 def current_view(row: WorkspaceRow, volume: Path) -> CurrentView:
-    """The workspace's pointer."""
+    """The workspace's pointer as the API shows it; `volume` is the volume's directory on its hosts."""
     return CurrentView(format_optional_id(SNAPSHOT, row.current_snapshot_id), live_link(volume, row.id), row.epoch)
 
 
@@ -162,12 +167,12 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         {
             202: {"accepted": CurrentAccepted(CurrentView(None, LIVE_LINK, 1), _EXAMPLE_SET)},
             200: {
-                "it was current": CurrentAccepted(
+                "already current": CurrentAccepted(
                     _EXAMPLE_CURRENT, replace(_EXAMPLE_SET, state=TaskState.SUCCEEDED, noop=True, finished_at=at(4, 0))
                 )
             },
         },
-        {"a snapshot": NewCurrent(SNAPSHOT_ID), "afresh": NewCurrent(SNAPSHOT_ID, reset=True)},
+        {"a snapshot": NewCurrent(SNAPSHOT_ID), "rebuild": NewCurrent(SNAPSHOT_ID, reset=True)},
         {**KEYED_WRITE, "If-Match": '"1"'},
     ),
 }

@@ -1,4 +1,4 @@
-"""Directives of a session: what it is to do now, and its answers."""
+"""Directives: what a session must do now, and its acknowledgements."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping
@@ -23,28 +23,29 @@ from wvs.quiesce.ack_batches import AckKind, Acknowledgement
 from wvs.quiesce.sessions import Directive, DirectiveKind
 
 Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=TEXT_PATTERN)]
-Flush = Annotated[str, Meta(max_length=500, pattern=TEXT_PATTERN, description="What the flush answered: `ok`.")]
+Flush = Annotated[str, Meta(max_length=500, pattern=TEXT_PATTERN, description="The result of the flush, such as `ok`.")]
 Freeze = Annotated[int, Meta(ge=1, le=2**62, description="The number of the freeze that the directive named.")]
 
 
 _ONE: Final = "/v1/sessions/{session:str}"
 _MAX_DIRECTIVE_NUMBER: Final = 10**15
-"""Above every directive's: the numbers of all who wait go to Postgres in one query, where one could fail it for all."""
+"""Larger than every directive's number. One query sends the numbers of all waiting sessions to Postgres, and a number
+outside its range would fail that query for all of them."""
 
 _After: TypeAlias = Annotated[
     int | None,
     QueryParameter(
         ge=0,
         le=_MAX_DIRECTIVE_NUMBER,
-        description="The number that was seen last.",
-        schema_extra={"minimum": 0},  # Litestar takes a 0 for none
+        description="The number of the last directive that the session has received.",
+        schema_extra={"minimum": 0},  # Litestar treats 0 as no minimum
     ),
 ]
-_Wait: TypeAlias = Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for another one.")]
+_Wait: TypeAlias = Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for a newer directive.")]
 
 
 class Frozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="frozen"):
-    """Every process of the session stands still and what it wrote is flushed."""
+    """Every process of the session is stopped, and its data is flushed."""
 
     freeze: Freeze
     token: Token
@@ -52,14 +53,14 @@ class Frozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
 
 
 class FreezeRefused(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="refused"):
-    """The session cannot stop or flush; it runs on."""
+    """The session cannot stop or cannot flush. It continues to run."""
 
     freeze: Freeze
     reason: Message
 
 
 class StillFrozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="still_frozen"):
-    """It has stood still ever since it said so under this token."""
+    """The session has been stopped without interruption since it acknowledged the freeze under this token."""
 
     freeze: Freeze
     token: Token
@@ -72,16 +73,17 @@ class Switched(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"
 
 
 Ack: TypeAlias = Frozen | FreezeRefused | StillFrozen | Switched
-"""A session's word on a freeze, or on a switch to another live tree."""
+"""A session's acknowledgement of a freeze, or of a switch to another live tree."""
 
 
 class DirectiveView(Struct, frozen=True, kw_only=True):
-    """What a session is to do now.
+    """What a session must do now.
 
-    `member` is false for one that registered during the freeze. `resume` comes with `confirm`: go on as soon as you
-    have looked whether you stood still, then answer; without it, answer and stand still on. `budget_s` are the seconds
-    that the freeze still holds. `answer_after_s`, with `resume`: go on at once, but answer only then, because others
-    were asked at the same moment. `path` is the root of the live tree of `epoch`.
+    `member` is false for a session that registered during the freeze. `resume` can come with `confirm`: check that the
+    processes stayed stopped, resume them, then acknowledge. Without `resume`, acknowledge and keep them stopped.
+    `budget_s`: seconds for which the freeze still holds. `answer_after_s`, with `resume`: resume at once, but send the
+    acknowledgement only after these seconds, because other sessions resume at the same moment. `path` is the root of
+    the live tree of `epoch`.
     """
 
     number: int
@@ -104,9 +106,10 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
 async def get_directive(
     session: SessionPath, service: NamedDependency[Service], after: _After = None, wait: _Wait = 0
 ) -> DirectiveView:
-    """What the session is to do now: at once if that is not `after`, else when it changes or `wait` seconds are over.
+    """Answers with the session's current directive.
 
-    Every call renews the session's lease.
+    If its number equals `after`, waits until a newer directive exists, but at most `wait` seconds. Every call renews
+    the session's lease.
     """
     session_id = session_id_of(session)
     return await _directive_after(service, session_id, after, wait, service.sessions.heard(session_id))
@@ -121,9 +124,10 @@ async def get_directive(
 async def acknowledge(
     session: SessionPath, data: JSONBody[Ack], service: NamedDependency[Service], after: _After = None, wait: _Wait = 0
 ) -> DirectiveView:
-    """Takes the session's word on a freeze or on a switch, and answers what it is to do next.
+    """Records the session's acknowledgement of a freeze or of a switch, and answers with its next directive.
 
-    At once if that is not `after`, else when it changes or `wait` seconds are over: the word is taken before the wait.
+    If the number of that directive equals `after`, waits until a newer one exists, but at most `wait` seconds. The
+    acknowledgement takes effect before the wait.
     """
     session_id = session_id_of(session)
     return await _directive_after(service, session_id, after, wait, _apply(service, session_id, data))
@@ -156,30 +160,30 @@ def _acknowledgement(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgeme
 
 
 async def _directive_after(
-    service: Service, session_id: UUID, after: int | None, wait_s: float, look: Awaitable[Directive]
+    service: Service, session_id: UUID, after: int | None, wait_s: float, first: Awaitable[Directive]
 ) -> DirectiveView:
-    """What `look` finds; if that is `after`, what it changes to within `wait_s` seconds."""
+    """The directive of `first`. If its number is `after`, the next one that appears within `wait_s` seconds."""
     if after is None or wait_s <= 0:
-        return _current_view(service, await look)
+        return _view(service, await first)
     with service.directives.watching(session_id, after) as changed:
-        directive = await look
+        directive = await first
         if directive.number != after:
-            return _current_view(service, directive)
+            return _view(service, directive)
         await asyncio.wait({changed}, timeout=wait_s)
-        is_told = changed.done() and not changed.cancelled()
-        if is_told and (newest := changed.result()) is not None:
-            return _current_view(service, newest)
-        if not is_told and directive.budget_s is None:
-            return _current_view(service, directive)  # nothing in it has aged
-    return _current_view(service, await service.sessions.directive(session_id))
+        has_changed = changed.done() and not changed.cancelled()
+        if has_changed and (newest := changed.result()) is not None:
+            return _view(service, newest)
+        if not has_changed and directive.budget_s is None:
+            return _view(service, directive)  # only `budget_s` changes with time
+    return _view(service, await service.sessions.directive(session_id))
 
 
-def _current_view(service: Service, directive: Directive) -> DirectiveView:
+def _view(service: Service, directive: Directive) -> DirectiveView:
     return directive_view(directive, service.volume)
 
 
 def directive_view(directive: Directive, volume: Path) -> DirectiveView:
-    """A directive as the API shows it; `volume` is where the volume is on its hosts."""
+    """A directive as the API shows it; `volume` is the volume's directory on its hosts."""
     tree = directive.live_tree
     return DirectiveView(
         number=directive.number,

@@ -1,4 +1,4 @@
-"""The audit: events of one workspace, or of all, in the order of the log."""
+"""The audit log: the events of one workspace or of all workspaces, in the order of the log."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -59,7 +59,7 @@ class EventView(Struct, frozen=True, kw_only=True):
 
 
 class EventDetail(EventView, frozen=True, kw_only=True):
-    """One event with all of its metadata; `actor_verified` is false as long as there is no authentication."""
+    """One event with all its metadata. `actor_verified` is false, because the API has no authentication yet."""
 
     actor_verified: bool
     idempotency_key: str | None
@@ -68,9 +68,9 @@ class EventDetail(EventView, frozen=True, kw_only=True):
 
 
 class EventList(Struct, frozen=True):
-    """Events in the order of the log. `next_cursor` is the `after` of the next page; null if nothing follows yet.
+    """Events in the order of the log. `next_cursor` is the `after` of the next page; null if no event follows yet.
 
-    Without filters it is a position, with filters it goes on only with the same ones.
+    Without filters it is a position. With filters it is a cursor that continues only with the same filters.
     """
 
     items: list[EventView]
@@ -89,10 +89,10 @@ async def list_events(
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> EventList:
-    """Lists events, oldest first. Whoever goes on behind the last one shown misses none, however late it commits.
+    """Lists events, oldest first. A client that continues after the last event misses none, however late one commits.
 
-    With filters a page may hold fewer than asked for, even none, while others follow: go on until `next_cursor` is
-    null.
+    With filters, a page may contain fewer events than `limit`, even none, although more follow: continue until
+    `next_cursor` is null.
     """
     return await _listed(service, wanted, after, limit)
 
@@ -122,10 +122,12 @@ async def list_workspace_events(
 )
 async def get_workspace_event(
     workspace: WorkspacePath,
-    version: Annotated[int, PathParameter(ge=1, le=MAX_VERSION, description="Which of its events, counted from 1.")],
+    version: Annotated[
+        int, PathParameter(ge=1, le=MAX_VERSION, description="The version of the event; the first one is 1.")
+    ],
     service: NamedDependency[Service],
 ) -> EventDetail:
-    """Shows one event with everything that is recorded about the request it came from."""
+    """Shows one event with all recorded metadata of the request that caused it."""
     row = await service.workspace(workspace)
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)
@@ -144,12 +146,12 @@ async def _listed(service: Service, wanted: EventFilter, after: str | None, limi
 
 
 def event_view(mapper: EventMapper, epoch: int, row: EventRow) -> EventView:
-    """The view of a stored event; raises `UnknownEventError` rather than show half of one."""
+    """The view of a stored event. Raises `UnknownEventError` rather than show an incomplete event."""
     return EventView(**_fields(_recorded(mapper, row), epoch, row))
 
 
 def event_detail(mapper: EventMapper, epoch: int, row: EventRow) -> EventDetail:
-    """The same with all of the metadata."""
+    """The view of a stored event with all its metadata. Raises `UnknownEventError` as `event_view` does."""
     recorded = _recorded(mapper, row)
     return EventDetail(
         **_fields(recorded, epoch, row),
@@ -181,7 +183,7 @@ def _fields(recorded: RecordedEvent, epoch: int, row: EventRow) -> dict[str, Any
 
 
 def typed_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, at every depth, with ids in their typed form."""
+    """The fields, at every depth, with UUIDs replaced by typed ids."""
     return {name: _typed(name, value) for name, value in fields.items()}
 
 

@@ -1,4 +1,4 @@
-"""Time travel: a workspace as it was at a version or at a time."""
+"""History: a workspace as it was at a version or at a time."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -32,14 +32,16 @@ from wvs.readmodel.rows import SnapshotRow, TaskRow, WorkspaceRow
 
 _Version: TypeAlias = Annotated[
     int | None,
-    QueryParameter(name="at_version", ge=1, le=MAX_VERSION, description="As of this event of the workspace."),
+    QueryParameter(
+        name="at_version", ge=1, le=MAX_VERSION, description="The state after this version of the workspace."
+    ),
 ]
 _Time: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="at_time",
         max_length=40,
-        description="As of this time, RFC 3339 with an offset: `2026-01-31T09:00:00Z`.",
+        description="The state at this time, RFC 3339 with an offset: `2026-01-31T09:00:00Z`.",
         schema_extra=TIME_SCHEMA,
     ),
 ]
@@ -47,7 +49,9 @@ _Time: TypeAlias = Annotated[
 
 def _cursor_parameter(name: str) -> QueryParameter:
     return QueryParameter(
-        name=name, max_length=1024, description="Its `next_cursor` of an answer of the same version, for older ones."
+        name=name,
+        max_length=1024,
+        description="`next_cursor` of this list in an answer of the same version: continues with older items.",
     )
 
 
@@ -56,10 +60,11 @@ _TasksCursor: TypeAlias = Annotated[str | None, _cursor_parameter("tasks_cursor"
 
 
 class HistoryView(Struct, frozen=True, kw_only=True):
-    """A workspace as it was when its event `version` had occurred and the next one had not.
+    """A workspace as it was after its event `version` and before the next one.
 
-    Snapshots and tasks are those asked for until then, the last one first, a page of each; dropped snapshots are among
-    them. `live_tree` is the name of the directory that the agents worked in. `latest_version` is the last one now.
+    `snapshots` and `tasks` contain those requested until then, newest first, one page of each, including dropped
+    snapshots. `live_tree` is the name of the directory that the agents worked in. `latest_version` is the workspace's
+    present version.
     """
 
     version: int
@@ -88,9 +93,9 @@ async def get_history(
     tasks_cursor: _TasksCursor = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> HistoryView:
-    """Shows a workspace as it was, replayed from the log: give either `at_version` or `at_time`.
+    """Shows a workspace as it was, replayed from the log. Set either `at_version` or `at_time`.
 
-    To page on through its snapshots and tasks, ask for the `version` that the first answer tells.
+    To page through its snapshots and tasks, set `at_version` to the `version` of the first answer.
     """
     row = await service.workspace(workspace)
     async with service.readers.acquire() as connection:
@@ -117,18 +122,20 @@ async def get_history(
 
 async def _place(history: History, row: WorkspaceRow, at_version: int | None, at_time: str | None) -> Place:
     if (at_version is None) == (at_time is None):
-        raise refuse_fields(FieldError("query", "at_version", "give either at_version or at_time, and not both"))
+        raise refuse_fields(FieldError("query", "at_version", "set either at_version or at_time, not both"))
     version = at_version if at_time is None else await _version_at(history, row, parse_time("at_time", at_time))
     place = None if version is None else await history.place(version)
     if place is None:
-        raise Refused(ErrorCode.VERSION_NOT_FOUND, f"workspace {row.name} has not come to version {version}")
+        raise Refused(ErrorCode.VERSION_NOT_FOUND, f"workspace {row.name} has not reached version {version}")
     return place
 
 
 async def _version_at(history: History, row: WorkspaceRow, time: datetime) -> int:
     if time > datetime.now(UTC):
         raise Refused(
-            ErrorCode.VERSION_NOT_FOUND, f"{time.isoformat()} has not come yet", "The workspace itself is as of now."
+            ErrorCode.VERSION_NOT_FOUND,
+            f"{time.isoformat()} is in the future",
+            "GET /v1/workspaces/{id} shows the present state.",
         )
     version = await history.version_at(time)
     if version == 0:
@@ -141,7 +148,7 @@ async def _version_at(history: History, row: WorkspaceRow, time: datetime) -> in
 
 
 class _HistoryCursors:
-    """Cursors of the two lists, bound to the workspace and the version that they show."""
+    """Cursors of the two lists, bound to their workspace and version."""
 
     def __init__(self, workspace_id: UUID, version: int) -> None:
         self._bound = {"workspace": str(workspace_id), "version": version}
@@ -175,7 +182,7 @@ _EXAMPLE_HISTORY: Final = HistoryView(
 
 EXAMPLES: Final[Mapping[str, Examples]] = {
     "getWorkspaceHistory": Examples(
-        {200: {"while its first snapshot was waited for": _EXAMPLE_HISTORY}},
+        {200: {"while its first snapshot was in progress": _EXAMPLE_HISTORY}},
         parameters={**OF_WORKSPACE, "at_version": 3},
     ),
 }

@@ -1,4 +1,4 @@
-"""Sessions of a workspace: register, list, leave, evict."""
+"""Sessions of a workspace: register, list, end, evict."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,7 +29,7 @@ from wvs.quiesce.sessions import NEWEST, Session, SessionState
 LEASE_S: Final = 30.0
 
 AgentName = Annotated[
-    str, Meta(min_length=1, max_length=200, pattern=TEXT_PATTERN, description="What the agent is, for people.")
+    str, Meta(min_length=1, max_length=200, pattern=TEXT_PATTERN, description="The name of the agent, for people.")
 ]
 HostName = Annotated[str, Meta(min_length=1, max_length=255, pattern=TEXT_PATTERN)]
 _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
@@ -37,22 +37,26 @@ _ONE: Final = "/v1/sessions/{session:str}"
 
 
 class NewSession(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An agent that is going to write the live tree."""
+    """An agent that will write to the live tree."""
 
     agent: AgentName
     host: HostName
     pid: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
-    lease_s: Annotated[float, Meta(ge=5, le=600, description="Seconds without a word after which it shows.")] = LEASE_S
+    lease_s: Annotated[
+        float, Meta(ge=5, le=600, description="Seconds without a request after which the session's lease expires.")
+    ] = LEASE_S
 
 
 class Eviction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Why a person answers for the session's silence."""
+    """The reason for evicting a session."""
 
     reason: Message | None = None
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
-    """A session. `lease_expired` says that it was not heard of lately; it still has to freeze, or to be evicted."""
+    """A session. With `lease_expired`, the agent has sent no request within its lease. Every freeze still waits for it
+    until it is evicted.
+    """
 
     id: SessionId
     workspace_id: WorkspaceId
@@ -69,7 +73,7 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
 
 class Registered(Struct, frozen=True):
-    """A new session and its first directive: it must not start its work while that says `freeze`."""
+    """A new session and its first directive. The agent must not start its work while the directive is `freeze`."""
 
     session: SessionView
     directive: DirectiveView
@@ -93,7 +97,7 @@ class SessionList(Struct, frozen=True):
 async def register_session(
     workspace: WorkspacePath, data: JSONBody[NewSession], service: NamedDependency[Service]
 ) -> Registered:
-    """Registers an agent that is going to write the live tree: from now on every freeze waits for it."""
+    """Registers an agent that will write to the live tree. From now on every freeze waits for it."""
     found = await service.workspace(workspace)
     session = await service.sessions.register(new_id(), found.id, data.agent, data.host, data.pid, data.lease_s)
     directive = await service.sessions.directive(session.id)
@@ -104,7 +108,7 @@ async def register_session(
 async def list_sessions(
     workspace: WorkspacePath,
     service: NamedDependency[Service],
-    ended: Annotated[bool, QueryParameter(name="all", description="Those that ended or were evicted, too.")] = False,  # noqa: FBT002
+    ended: Annotated[bool, QueryParameter(name="all", description="Include ended and evicted ones.")] = False,  # noqa: FBT002
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorText = None,
 ) -> SessionList:
@@ -125,7 +129,7 @@ async def list_sessions(
     responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
 )
 async def end_session(session: SessionPath, service: NamedDependency[Service]) -> SessionView:
-    """Deregisters a session whose process tree is proven to have ended. Repeating it changes nothing."""
+    """Ends a session. Call it only when all processes of the session have ended. Repeating the call changes nothing."""
     ended = await service.sessions.leave(session_id_of(session), SessionState.ENDED)
     service.on_acknowledged()
     return session_view(ended)
@@ -144,12 +148,12 @@ async def evict_session(
     unkeyed_write: NamedDependency[WriteRequest],
     data: JSONBody[Eviction | None] = None,
 ) -> SessionView:
-    """Takes a session out of all freezes from now on: a person answers for its silence, and the log says who."""
+    """Evicts a session: later freezes do not wait for it. The log records the actor, who answers for its processes."""
     service = unkeyed_write.service
     found = await service.sessions.get(session_id_of(session))
     reason = None if data is None else data.reason
     if found.state is SessionState.ACTIVE:
-        # The event first: an eviction that nobody could find in the log must not happen.
+        # Write the event first, so that no eviction is missing from the log.
         command = EvictSession(found.id, reason)
         await unkeyed_write.execute(
             found.workspace_id, command, data, lambda _events, workspace: (200, Show(workspace=workspace.id))
@@ -213,7 +217,7 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
                 )
             }
         },
-        {"with a reason": Eviction("host is gone"), "nothing": Eviction()},
+        {"with a reason": Eviction("host is gone"), "empty": Eviction()},
         OF_SESSION,
     ),
 }

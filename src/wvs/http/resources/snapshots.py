@@ -50,14 +50,14 @@ _Labels = Annotated[
     list[str] | None,
     QueryParameter(
         max_items=_MAX_LABELS,
-        description="`key=value`, repeated: snapshots that have all of these labels.",
+        description="`key=value`; may be repeated: only snapshots with all of these labels.",
         schema_extra={"items": {"type": "string", "pattern": _LABEL_PATTERN}},
     ),
 ]
 
 
 class NewSnapshot(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A snapshot to be."""
+    """A new snapshot."""
 
     message: Message | None = None
     labels: Labels = {}
@@ -72,9 +72,9 @@ class MemberView(Struct, frozen=True):
 
 
 class CertificateView(Struct, frozen=True, kw_only=True):
-    """Proof that nothing wrote while the tree was cloned; `vacuous`: no session was registered.
+    """Proof that no process wrote while the tree was cloned. `vacuous`: no session was registered.
 
-    From `frozen_at` to `resumed_at` all members stood still together: each stopped before, and went on after.
+    From `frozen_at` to `resumed_at` all members were stopped: each one stopped before and resumed after.
     """
 
     freeze: int
@@ -88,7 +88,7 @@ class CertificateView(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotView(Struct, frozen=True, kw_only=True):
-    """A snapshot; `files` and `bytes` are null where the engine clones without looking at files."""
+    """A snapshot. `files` and `bytes` are null if the engine clones without reading single files."""
 
     id: SnapshotId
     workspace_id: WorkspaceId
@@ -106,7 +106,7 @@ class SnapshotView(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotAccepted(Struct, frozen=True):
-    """A snapshot and the task that works on it."""
+    """A snapshot and its task."""
 
     snapshot: SnapshotView
     task: TaskView
@@ -135,7 +135,7 @@ class SnapshotList(Struct, frozen=True):
 async def create_snapshot(
     workspace: WorkspacePath, write: NamedDependency[WriteRequest], data: JSONBody[NewSnapshot | None] = None
 ) -> Response[SnapshotAccepted]:
-    """Asks for a snapshot of the live tree, as it will be when the task freezes the workspace."""
+    """Requests a snapshot of the live tree. It will show the tree at the moment when the task freezes the workspace."""
     workspace_id = await write.service.workspace_id(workspace)
     wanted, snapshot_id, task_id = data or NewSnapshot(), new_id(), new_id()
     command = CreateSnapshot(snapshot_id, task_id, wanted.message, wanted.labels)
@@ -153,7 +153,7 @@ async def list_snapshots(
     service: NamedDependency[Service],
     state_filter: Annotated[SnapshotState | None, QueryParameter(name="state")] = None,
     label: _Labels = None,
-    include_deleted: Annotated[bool, QueryParameter(description="Show dropped ones too.")] = False,  # noqa: FBT002
+    include_deleted: Annotated[bool, QueryParameter(description="Include dropped snapshots.")] = False,  # noqa: FBT002
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorText = None,
 ) -> SnapshotList:
@@ -199,7 +199,7 @@ async def get_snapshot(
 async def drop_snapshot(
     workspace: WorkspacePath, snapshot: SnapshotPath, write: NamedDependency[WriteRequest]
 ) -> Response[SnapshotAccepted]:
-    """Drops a snapshot that nothing refers to; where something does, `blockers` names all of it."""
+    """Drops a snapshot that is not in use. If it is in use, `blockers` names every reason."""
     workspace_id, snapshot_id = await write.service.workspace_id(workspace), snapshot_id_of(snapshot)
     task_id = new_id()
     command = DropSnapshot(snapshot_id, task_id)
@@ -210,7 +210,9 @@ async def drop_snapshot(
 def _labels(given: list[str] | None) -> tuple[str, ...]:
     labels = sorted(set(given or ()))
     if not all(_LABEL.fullmatch(label) for label in labels):
-        raise refuse_fields(FieldError("query", "label", "must be key=value, as a label is written"))
+        raise refuse_fields(
+            FieldError("query", "label", "must be key=value, with a key and a value that a label may have")
+        )
     return tuple(labels)
 
 
@@ -287,7 +289,7 @@ _EXAMPLE_DROP: Final = queued_task_example(DROP_TASK_ID, TaskKind.SNAPSHOT_DROP,
 EXAMPLES: Final[Mapping[str, Examples]] = {
     "createSnapshot": Examples(
         {202: {"accepted": SnapshotAccepted(EXAMPLE_NEW_SNAPSHOT, EXAMPLE_CREATE)}},
-        {"with a message": NewSnapshot("before the refactoring", {"step": "12"}), "nothing": NewSnapshot()},
+        {"with a message": NewSnapshot("before the refactoring", {"step": "12"}), "empty": NewSnapshot()},
         {**KEYED_WRITE, "Prefer": "wait=10"},
     ),
     "listSnapshots": Examples(

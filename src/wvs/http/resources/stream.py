@@ -30,7 +30,7 @@ class _StreamOperation(Operation):
     def __post_init__(self) -> None:
         answer = (self.responses or {}).get("200")
         if isinstance(answer, OpenAPIResponse):
-            answer.description = "Server-sent events; it ends when the client leaves or the service stops."
+            answer.description = "Server-sent events. The stream ends when the client disconnects or the service stops."
             answer.content = {MEDIA_TYPE: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
 
 
@@ -50,7 +50,7 @@ async def stream_events(
         QueryParameter(
             name="type",
             max_items=len(_TYPES),
-            description="Only events of this type, or, repeated, of these types.",
+            description="Only events of this type; may be repeated for several types.",
             schema_extra={"items": {"type": "string", "enum": sorted(_TYPES)}},
         ),
     ] = None,
@@ -58,7 +58,7 @@ async def stream_events(
         str | None,
         QueryParameter(
             max_length=40,
-            description="A position: the stream begins behind it, `EPOCH:0`: with the first event. Left out: now.",
+            description="A position: the stream starts after it. `EPOCH:0`: the first event. Default: now.",
             schema_extra={"pattern": PATTERN},
         ),
     ] = None,
@@ -67,26 +67,26 @@ async def stream_events(
         HeaderParameter(
             name="Last-Event-ID",
             required=False,
-            description="The id that was seen last: the stream goes on behind it. It has precedence over `after`.",
+            description="The last id that the client has received: the stream continues after it. Overrides `after`.",
             schema_extra={"pattern": PATTERN},
         ),
     ] = None,
 ) -> Response[bytes]:
-    """Sends events as they are committed, oldest first, each once; an id that goes on where a stream broke off.
+    """Sends events as they are committed, oldest first, each once. A client reconnects with the last id it received.
 
-    Every event is `id: POSITION` and `data: EVENT`, the event in the form of `GET /v1/events`. Comments and ids without
-    data are signs of life.
+    Every event consists of `id: POSITION` and `data: EVENT`, with the event in the form of `GET /v1/events`. Comments
+    and ids without data are heartbeats.
     """
     unknown = sorted(set(event_type or ()) - _TYPES)
     if unknown:
-        raise refuse_fields(FieldError("query", "type", f"{unknown[0][:80]!r} is no type of event"))
+        raise refuse_fields(FieldError("query", "type", f"{unknown[0][:80]!r} is not a type of event"))
     workspace_id = None if workspace is None else (await service.workspace(workspace)).id
     start = await service.feed.start(last_event_id or after)
     return StreamResponse(EventStream(service.feed, start, StreamFilter(workspace_id, frozenset(event_type or ()))))
 
 
 def stream_entry(mapper: EventMapper, epoch: int, row: EventRow) -> FeedEntry:
-    """A stored event as streams send it; its type is that of today, whatever it was stored as."""
+    """A stored event as streams send it. Its type is the present one, even if it was stored under an older type."""
     event = event_view(mapper, epoch, row)
     text = b"id: %b\ndata: %b\n\n" % (event.position.encode("ascii"), msgspec.json.encode(event))
     return FeedEntry(row[0], row[1], event.type, text)
@@ -99,7 +99,7 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
     "streamEvents": Examples(
         {
             200: {
-                "a sign of life and an event": ": alive\nid: 1:41\n\nid: 1:42\ndata: "
+                "a heartbeat and an event": ": alive\nid: 1:41\n\nid: 1:42\ndata: "
                 + msgspec.json.encode(EXAMPLE_EVENT).decode()
                 + "\n\n"
             }

@@ -42,12 +42,13 @@ from wvs.readmodel.rows import ProgressRow, TaskRow
 
 _LIST: Final = "/v1/tasks"
 _WorkspaceFilter = Annotated[
-    str | None, QueryParameter(name="workspace", max_length=80, description="Id or name of a workspace.")
+    str | None,
+    QueryParameter(name="workspace", max_length=80, description="Only tasks of the workspace with this id or name."),
 ]
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
-    """A task; `progress` is null until a running attempt reports some."""
+    """A task. `progress` is null until an attempt reports progress."""
 
     id: TaskId
     workspace_id: WorkspaceId
@@ -104,7 +105,7 @@ async def get_task(
     request: Request[None, None, State],
     prefer: PreferHeader = None,
 ) -> Response[TaskView]:
-    """Shows one task; with `Prefer: wait=N` when it is final, or as it is after N seconds."""
+    """Shows one task. With `Prefer: wait=N`, answers when the task is final or after N seconds."""
     task_id = task_id_of(task)
     row = await _task(service, task_id)
     wait_s = wait_asked_for(request) if prefer else None
@@ -132,7 +133,7 @@ async def get_task(
 async def retry_task(
     task: TaskPath, write: NamedDependency[WriteRequest], data: JSONBody[Nothing | None] = None
 ) -> Response[TaskView]:
-    """Queues a failed task again, behind those accepted since."""
+    """Queues a failed task again, after the tasks that were accepted since."""
     return await _act(write, RetryTask(task_id_of(task)), data)
 
 
@@ -148,7 +149,7 @@ async def retry_task(
 async def cancel_task(
     task: TaskPath, write: NamedDependency[WriteRequest], data: JSONBody[Nothing | None] = None
 ) -> Response[TaskView]:
-    """Cancels a queued task, asks a running one to end at its next safe point, or abandons a failed one."""
+    """Cancels a queued task, ends a running one at its next safe point, or gives up a failed one."""
     return await _act(write, CancelTask(task_id_of(task)), data)
 
 
@@ -234,12 +235,12 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
     ),
     "retryTask": Examples(
         {202: {"queued again": EXAMPLE_CREATE}},
-        {"nothing": Nothing()},
+        {"empty": Nothing()},
         {"task": CREATE_TASK_ID, "Idempotency-Key": IDEMPOTENCY_KEY},
     ),
     "cancelTask": Examples(
         {202: {"cancelled": replace(EXAMPLE_CREATE, state=TaskState.CANCELLED, finished_at=at(2, 1))}},
-        {"nothing": Nothing()},
+        {"empty": Nothing()},
         {"task": CREATE_TASK_ID, "Idempotency-Key": IDEMPOTENCY_KEY},
     ),
 }

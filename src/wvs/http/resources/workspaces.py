@@ -39,20 +39,20 @@ _LIST: Final = "/v1/workspaces"
 
 
 class NewWorkspace(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A workspace to be."""
+    """A new workspace."""
 
     name: WorkspaceName
     labels: Labels = {}
 
 
 class Disabling(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Why a workspace is disabled."""
+    """The reason for disabling a workspace."""
 
     reason: Message | None = None
 
 
 class WorkspaceView(Struct, frozen=True, kw_only=True):
-    """A workspace. `path` is the stable link to its live tree on the volume's hosts."""
+    """A workspace. `path` is the link to its live tree on the hosts of the volume; the path never changes."""
 
     id: WorkspaceId
     name: str
@@ -67,7 +67,7 @@ class WorkspaceView(Struct, frozen=True, kw_only=True):
 
 
 class WorkspaceAccepted(Struct, frozen=True):
-    """A workspace and the task that works on it."""
+    """A workspace and its task."""
 
     workspace: WorkspaceView
     task: TaskView
@@ -90,7 +90,7 @@ class WorkspaceList(Struct, frozen=True):
 async def create_workspace(
     data: JSONBody[NewWorkspace], write: NamedDependency[WriteRequest]
 ) -> Response[WorkspaceAccepted]:
-    """Makes a workspace. It is active when its `workspace_init` task has succeeded."""
+    """Creates a workspace. It becomes active when its `workspace_init` task succeeds."""
     workspace_id, task_id = new_id(), new_id()
     answered = await write.execute(
         workspace_id,
@@ -109,7 +109,7 @@ async def list_workspaces(
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorText = None,
 ) -> WorkspaceList:
-    """Lists workspaces, newest first, disabled ones included."""
+    """Lists workspaces, newest first, including disabled ones."""
     wanted = WorkspaceFilter(state_filter, name)
     found = await service.listings.workspaces(wanted, start_of(cursor, _LIST, wanted), limit)
     items = [workspace_view(row, service.volume) for row in found.rows]
@@ -141,7 +141,7 @@ async def get_workspace(workspace: WorkspacePath, service: NamedDependency[Servi
 async def retry_init(
     workspace: WorkspacePath, write: NamedDependency[WriteRequest], data: JSONBody[Nothing | None] = None
 ) -> Response[WorkspaceAccepted]:
-    """Initialises again a workspace that is `init_failed`."""
+    """Retries the initialization of a workspace in the state `init_failed`."""
     workspace_id = await write.service.workspace_id(workspace)
     answered = await write.execute(workspace_id, RetryInit(new_id()), data, _init_retried)
     return _accepted(write, answered)
@@ -157,7 +157,7 @@ async def retry_init(
 async def disable_workspace(
     workspace: WorkspacePath, unkeyed_write: NamedDependency[WriteRequest], data: JSONBody[Disabling | None] = None
 ) -> Response[WorkspaceView]:
-    """Disables a workspace for good: its data stays and reads work, every other write is refused. May be repeated."""
+    """Disables a workspace permanently. Its data stays readable, and it accepts no other write. May be repeated."""
     workspace_id = await unkeyed_write.service.workspace_id(workspace)
     wanted = data or Disabling()
     answered = await unkeyed_write.execute(workspace_id, DisableWorkspace(wanted.reason), wanted, _disabled)
@@ -183,7 +183,7 @@ def _disabled(_events: list[Event], workspace: Workspace) -> tuple[int, Show]:
 
 
 def workspace_view(row: WorkspaceRow, volume: Path) -> WorkspaceView:
-    """The workspace as the API shows it."""
+    """The workspace as the API shows it; `volume` is the volume's directory on its hosts."""
     return WorkspaceView(
         id=format_id(WORKSPACE, row.id),
         name=row.name,
@@ -226,11 +226,11 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
     "listWorkspaces": Examples({200: {"the only page": WorkspaceList([EXAMPLE_WORKSPACE], None)}}),
     "getWorkspace": Examples({200: {"active": EXAMPLE_WORKSPACE}}, parameters=OF_WORKSPACE),
     "retryInit": Examples(
-        {202: {"accepted": WorkspaceAccepted(EXAMPLE_NEW_WORKSPACE, EXAMPLE_INIT)}}, {"nothing": Nothing()}, KEYED_WRITE
+        {202: {"accepted": WorkspaceAccepted(EXAMPLE_NEW_WORKSPACE, EXAMPLE_INIT)}}, {"empty": Nothing()}, KEYED_WRITE
     ),
     "disableWorkspace": Examples(
         {200: {"disabled": replace(EXAMPLE_WORKSPACE, state=WorkspaceState.DISABLED, disabled_at=at(9, 0))}},
-        {"with a reason": Disabling("the project is over"), "nothing": Disabling()},
+        {"with a reason": Disabling("the project is over"), "empty": Disabling()},
         KEYED_WRITE,
     ),
 }
