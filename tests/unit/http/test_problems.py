@@ -106,7 +106,7 @@ def test_a_validation_error_names_place_field_and_fault() -> None:
 def test_a_missing_parameter_is_named() -> None:
     error = ValidationException("Missing required query parameter 'after' for path /v1/events")
     document = json.loads(problem_of(error).body("r"))
-    assert document["errors"] == [{"in": "query", "field": "after", "problem": "required, and missing"}]
+    assert document["errors"] == [{"in": "query", "field": "after", "problem": "required, but missing"}]
 
 
 def test_fields_refused_by_hand_look_like_those_of_the_framework() -> None:
