@@ -37,11 +37,11 @@ class Service(Struct, frozen=True):
     write_path: WritePath
     readers: Readers
     listings: Listings
-    waiter: TaskWaiter
+    task_waiter: TaskWaiter
     volume: Path
     draining: asyncio.Event
     sessions: Sessions
-    directives: DirectiveWaiter
+    directive_waiter: DirectiveWaiter
     on_acknowledged: Callable[[], None]
     feed: Feed
 
@@ -68,7 +68,7 @@ class Service(Struct, frozen=True):
     async def wait_for(self, task: TaskRow, wait_s: float) -> None:
         """Returns when the task is final, when `wait_s` seconds have passed, or when the process drains."""
         if wait_s > 0:
-            await finished_in_time(self.waiter.until_final(task.id), self.draining, wait_s)
+            await finished_in_time(self.task_waiter.until_final(task.id), self.draining, wait_s)
 
 
 def new_id() -> UUID:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from litestar import Litestar
@@ -15,7 +16,7 @@ from wvs.application.write_path import WritePath
 from wvs.domain.events import Event
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import check_sequence
-from wvs.http.app import Api, create_app
+from wvs.http.app import Api, Lifespan, create_app
 from wvs.http.edge.limits import Limits
 from wvs.http.live.directives import DirectiveWaiter
 from wvs.http.live.feed import Feed, FeedLimits
@@ -100,62 +101,69 @@ def build_api(
     """
     draining = draining or asyncio.Event()
     metrics = write_path.metrics
-    readers = Readers(pool)
-    waiter = TaskWaiter(readers, metrics)
-    registry = Sessions(pool)
+    readers, registry = Readers(pool), Sessions(pool)
+    task_waiter = TaskWaiter(readers, metrics)
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
+    upkeep = Upkeep(pool, metrics)
     service = Service(
         write_path=write_path,
         readers=readers,
         listings=Listings(pool),
-        waiter=waiter,
+        task_waiter=task_waiter,
         volume=volume_of(settings),
         draining=draining,
         sessions=registry,
-        directives=directive_waiter,
+        directive_waiter=directive_waiter,
         on_acknowledged=lambda: hinter.touch(FREEZES),
         feed=feed,
     )
-    upkeep = Upkeep(pool, metrics)
 
     def on_events() -> None:
-        waiter.hint()
+        task_waiter.hint()
         feed.hint()
 
-    hints = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
-    listener = Listener(database_url, hints, metrics.ignored_failures.labels("hint_listener").inc)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
-        async with pool.acquire() as connection:
-            await check_sequence(connection)
-        async with (
-            hinter.running(),
-            listener.running(),
-            waiter.running(),
-            directive_waiter.running(),
-            upkeep.running(),
-            feed.running(),
-        ):
-            yield
-        await write_path.close()
-
-    def provide_service() -> Service:
-        return service
-
+    callbacks = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
+    listener = Listener(database_url, callbacks, metrics.ignored_failures.labels("hint_listener").inc)
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
-        lifespan=[lifespan],
-        dependencies={"service": Provide(provide_service, sync_to_thread=False), **WRITE_DEPENDENCIES},
+        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, feed))],
+        dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
         limits=limits,
         examples=EXAMPLES,
     )
+
+
+class _Running(Protocol):
+    def running(self) -> AbstractAsyncContextManager[object]: ...
+
+
+def _lifespan(pool: Pool, write_path: WritePath, parts: Iterable[_Running]) -> Lifespan:
+    """Checks the log's sequence, runs the parts while the API serves, and closes the write path after them."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
+        async with pool.acquire() as connection:
+            await check_sequence(connection)
+        async with contextlib.AsyncExitStack() as stack:
+            for part in parts:
+                await stack.enter_async_context(part.running())
+            yield
+        await write_path.close()
+
+    return lifespan
+
+
+def _dependencies(service: Callable[[], Service]) -> dict[str, Provide]:
+    def provide_service() -> Service:
+        return service()
+
+    return {"service": Provide(provide_service, sync_to_thread=False), **WRITE_DEPENDENCIES}
 
 
 def document() -> dict[str, Any]:
@@ -172,13 +180,12 @@ def bare_api() -> Api:
     async def ready() -> list[str]:
         return []
 
-    dependencies = {"service": Provide(never_called, sync_to_thread=False), **WRITE_DEPENDENCIES}
     return create_app(
         route_handlers=ROUTES,
         readiness=ready,
         draining=asyncio.Event(),
         metrics=Metrics(),
-        dependencies=dependencies,
+        dependencies=_dependencies(never_called),
         examples=EXAMPLES,
     )
 

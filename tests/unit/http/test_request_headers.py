@@ -88,7 +88,7 @@ def test_prefer_wait_is_capped_and_ignored_when_malformed(prefer: str | None, wa
     assert parse_wait(prefer) == wait_s
 
 
-def test_the_applied_preference_tells_the_capped_number() -> None:
+def test_the_applied_preference_contains_the_capped_wait() -> None:
     wait_s = parse_wait("wait=3600")
     assert wait_s is not None
     assert preference_applied(wait_s) == "wait=60"

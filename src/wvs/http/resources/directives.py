@@ -165,7 +165,7 @@ async def _directive_after(
     """The directive of `first`. If its number is `after`, the next one that appears within `wait_s` seconds."""
     if after is None or wait_s <= 0:
         return _view(service, await first)
-    with service.directives.watching(session_id, after) as changed:
+    with service.directive_waiter.watching(session_id, after) as changed:
         directive = await first
         if directive.number != after:
             return _view(service, directive)

@@ -159,7 +159,7 @@ async def evict_session(
             found.workspace_id, command, data, lambda _events, workspace: (200, Show(workspace=workspace.id))
         )
     evicted = await service.sessions.leave(found.id, SessionState.EVICTED, reason)
-    service.directives.hint()
+    service.directive_waiter.hint()
     service.on_acknowledged()
     return session_view(evicted)
 
