@@ -109,7 +109,7 @@ def test_a_missing_parameter_is_named() -> None:
     assert document["errors"] == [{"in": "query", "field": "after", "problem": "required, but missing"}]
 
 
-def test_refuse_fields_produces_the_form_of_the_framework_s_errors() -> None:
+def test_refuse_fields_has_the_form_of_a_validation_error() -> None:
     document = json.loads(problem_of(refuse_fields(FieldError("body", "name", "too long"))).body("r"))
     assert document["code"] == "INVALID_REQUEST"
     assert document["errors"] == [{"in": "body", "field": "name", "problem": "too long"}]

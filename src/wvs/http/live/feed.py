@@ -116,7 +116,10 @@ class Feed:
 
     @contextlib.contextmanager
     def joined(self, stream: FollowingStream) -> Generator[None]:
-        """Serves `stream` while the block lasts. Refuses `UNAVAILABLE` above the limit of streams, and in a drain."""
+        """Serves `stream` while the block lasts.
+
+        Refuses `UNAVAILABLE` if the process already serves its maximum of streams, or drains.
+        """
         if self.draining.is_set() or len(self._streams) >= self.limits.streams:
             raise Refused(
                 ErrorCode.UNAVAILABLE,
