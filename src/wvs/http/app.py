@@ -1,4 +1,4 @@
-"""Puts the HTTP API together: Litestar with the given routes inside the boundary."""
+"""Assembles the HTTP API: Litestar with the given routes inside the boundary."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,8 @@ from wvs.http.edge.boundary import Boundary
 from wvs.http.edge.hosts import LOOPBACK_HOSTS, HostRule
 from wvs.http.edge.limits import Limits
 from wvs.http.edge.traffic import Traffic
-from wvs.http.openapi.document import Examples, describe, query_parameters_of
+from wvs.http.openapi.document import describe, query_parameters_of
+from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.pages import schema_router
 from wvs.http.problems.problem import EXCEPTION_HANDLERS
 from wvs.http.requests.query import QueryParametersOf, admission
@@ -28,7 +29,7 @@ Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
 class Api(msgspec.Struct, frozen=True):
-    """The whole API: `asgi` is what a server runs; `draining`, once set, ends every long wait and fails `/readyz`."""
+    """The whole API. A server runs `asgi`. Setting `draining` ends every long wait and makes `/readyz` fail."""
 
     asgi: Boundary
     litestar: Litestar
@@ -51,10 +52,12 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
 ) -> Api:
     """The API with these resource routes.
 
-    Handlers can ask for `context: RequestContext` and `draining: asyncio.Event`, and for what `dependencies` adds.
-    `examples` are for the OpenAPI document, by operation id.
-    `lifespan` is entered in order before the first request and left in reverse order after the last one. Raises
-    `ValueError` if a host of `hosts` is none, and Litestar's `ImproperlyConfiguredException` if the routes do not fit.
+    Handlers can declare `context: RequestContext`, `draining: asyncio.Event` and the names in `dependencies`.
+    `examples` are the examples of the OpenAPI document, by operation id. The context managers of `lifespan` are
+    entered in order before the first request and left in reverse order after the last one.
+
+    Raises `ValueError` if `hosts` contains a malformed host, and Litestar's `ImproperlyConfiguredException` if the
+    routes conflict.
     """
     handlers = [probe_router(Probes(readiness, draining, metrics, refresh_metrics)), *route_handlers]
     provided = {**_own_dependencies(draining), **(dependencies or {})}
@@ -80,7 +83,7 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     )
     require_closed_bodies(litestar)
     asgi = Boundary(
-        litestar,  # pyright: ignore[reportArgumentType] - the same ASGI, in other words
+        litestar,  # pyright: ignore[reportArgumentType] - Litestar declares the same ASGI types differently
         hosts=HostRule(hosts),
         limits=limits or Limits(),
         traffic=Traffic(metrics),

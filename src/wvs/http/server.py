@@ -1,4 +1,4 @@
-"""Runs the API with uvicorn: on loopback unless told otherwise, draining on SIGTERM and SIGINT."""
+"""Runs the API with uvicorn: on loopback unless remote access is allowed, draining on SIGTERM and SIGINT."""
 
 import asyncio
 import ipaddress
@@ -17,8 +17,8 @@ from wvs.http.edge.protocol import BoundedProtocol
 
 DRAIN_GRACE_S: Final = 30
 
-# Accepted sockets inherit them (tcp(7)): a peer that is gone without a word is noticed in about a minute, and the
-# kernel keeps no megabytes for one that takes nothing.
+# Accepted sockets inherit these options (tcp(7)). The kernel detects a peer that vanished within about a minute, and it
+# does not buffer megabytes for a peer that reads nothing.
 _PEER_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -33,21 +33,21 @@ _log = structlog.get_logger("wvs.http")
 
 
 class RemoteAddressError(ValueError):
-    """The address can be reached from other machines, and nobody said in words that this is wanted."""
+    """Other machines can reach the address, and the caller has not explicitly allowed that."""
 
 
 def listen(host: str, port: int, *, allow_remote: bool = False) -> socket.socket:
-    """A bound socket for `serve`; port 0 takes a free one.
+    """A bound socket for `serve`. With port 0 the kernel chooses a free port.
 
-    Raises `RemoteAddressError` for anything but a loopback address unless `allow_remote` (which logs a warning), and
-    `OSError` if the address is unknown, not of this machine, or in use.
+    Raises `RemoteAddressError` for any address that is not loopback, unless `allow_remote` is set, which logs a
+    warning. Raises `OSError` if the address is unknown, does not belong to this machine, or is in use.
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     if not ipaddress.ip_address(address[0]).is_loopback:
         if not allow_remote:
             raise RemoteAddressError(
-                f"{host} can be reached from other machines, and this API asks nobody who they are; "
-                "use 127.0.0.1, or --insecure-allow-remote if something in front of it does"
+                f"other machines can reach {host}, and this API does not authenticate its clients; use 127.0.0.1, "
+                "or --insecure-allow-remote if a proxy in front of the API authenticates them"
             )
         _log.warning("http.remote_access_without_authentication", host=host, port=port)
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -63,7 +63,7 @@ def listen(host: str, port: int, *, allow_remote: bool = False) -> socket.socket
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where `listener` can be reached, for example `http://127.0.0.1:8787`."""
+    """The URL of `listener`, for example `http://127.0.0.1:8787`."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
@@ -76,11 +76,12 @@ async def serve(
     grace_s: int = DRAIN_GRACE_S,
     handle_signals: bool = True,
 ) -> None:
-    """Serves until `api.draining` is set, by a signal or by anyone else, and then until what is in flight is answered.
+    """Serves until a signal or another task sets `api.draining`, then until the requests in flight are answered.
 
-    `on_listening` is called with the URL once connections are accepted. Draining takes no new connections, ends idle
-    ones, and gives requests `grace_s` seconds before they are cancelled; a second signal does not wait for them.
-    What `api`'s lifespan raises is raised here, before anything listens. `listener` is closed in any case.
+    Calls `on_listening` with the URL once the server accepts connections. While it drains, the server accepts no new
+    connections, closes idle ones, and cancels the requests that are still running after `grace_s` seconds. A second
+    signal cancels them at once. An exception of `api`'s lifespan is raised here before the server listens. `listener`
+    is always closed.
     """
     with listener:
         async with api.litestar.lifespan():
@@ -97,8 +98,8 @@ async def serve(
 
 def _config(api: Api, grace_s: int) -> uvicorn.Config:
     return uvicorn.Config(
-        api.asgi,  # pyright: ignore[reportArgumentType] - the same ASGI, in other words
-        http=partial(BoundedProtocol, api.asgi),  # pyright: ignore[reportArgumentType] - called, never subclassed
+        api.asgi,  # pyright: ignore[reportArgumentType] - uvicorn declares the same ASGI types differently
+        http=partial(BoundedProtocol, api.asgi),  # pyright: ignore[reportArgumentType] - uvicorn only calls it
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -109,7 +110,7 @@ def _config(api: Api, grace_s: int) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=api.asgi.limits.keep_alive_s,
         timeout_graceful_shutdown=grace_s,
-        # A pipelined request would otherwise begin with the log context of the one before.
+        # Otherwise a pipelined request would start with the log context of the request before it.
         reset_contextvars=True,
     )
 
@@ -125,7 +126,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        # uvicorn's own handlers raise the signal once more after a clean end, which would make the exit code a failure.
+        # uvicorn's own handlers raise the signal again after a clean stop, which would make the exit code a failure.
         yield
 
 
@@ -155,7 +156,7 @@ async def _stop_when_draining(draining: asyncio.Event, server: uvicorn.Server) -
 
 
 async def _cancel(requests: set[asyncio.Task[None]]) -> None:
-    """Ends what was not finished in time, before the lifespan closes what it works with."""
+    """Cancels the requests that did not finish in time, before the lifespan closes the resources they use."""
     unfinished = set(requests)
     for request in unfinished:
         request.cancel()

@@ -1,8 +1,9 @@
-"""What the routes work with, one of each per process."""
+"""The objects that the routes work with; each process has one of each."""
 
 import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -12,13 +13,12 @@ from uuid_utils.compat import uuid7
 
 from wvs.application.write_path import WritePath
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.domain.ids import TASK, WORKSPACE, InvalidId, format_id, parse_id
+from wvs.domain.ids import WORKSPACE, InvalidId, format_id, parse_id
 from wvs.domain.values import NAME_PATTERN
 from wvs.http.live.directives import DirectiveWaiter
 from wvs.http.live.draining import finished_in_time
 from wvs.http.live.feed import Feed
 from wvs.http.live.tasks import TaskWaiter
-from wvs.http.views import Views
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
@@ -28,16 +28,20 @@ _NAME: Final = re.compile(NAME_PATTERN)
 
 
 class Service(Struct, frozen=True):
-    """What one process writes, reads, waits for, shows and streams; `on_acknowledged` tells executors of answers."""
+    """The write path, the readers, the waiters and the event feed of one process.
+
+    `volume` is the volume's directory on the hosts of the agents. `on_acknowledged` notifies the executors that a
+    session has acknowledged, left or been evicted.
+    """
 
     write_path: WritePath
     readers: Readers
     listings: Listings
-    waiter: TaskWaiter
-    views: Views
+    task_waiter: TaskWaiter
+    volume: Path
     draining: asyncio.Event
     sessions: Sessions
-    directives: DirectiveWaiter
+    directive_waiter: DirectiveWaiter
     on_acknowledged: Callable[[], None]
     feed: Feed
 
@@ -54,7 +58,7 @@ class Service(Struct, frozen=True):
         return found
 
     async def workspace_id(self, id_or_name: str) -> UUID:
-        """The id; where it is given, nobody is asked whether such a workspace exists."""
+        """The workspace's id. If `id_or_name` is an id already, nothing checks that the workspace exists."""
         workspace_id = _workspace_id(id_or_name)
         if workspace_id is None:
             return (await self.workspace(id_or_name)).id
@@ -62,28 +66,18 @@ class Service(Struct, frozen=True):
         return workspace_id
 
     async def wait_for(self, task: TaskRow, wait_s: float) -> None:
-        """Returns when the task is final, `wait_s` seconds are over, or the process drains."""
+        """Returns when the task is final, when `wait_s` seconds have passed, or when the process drains."""
         if wait_s > 0:
-            await finished_in_time(self.waiter.until_final(task.id), self.draining, wait_s)
+            await finished_in_time(self.task_waiter.until_final(task.id), self.draining, wait_s)
 
 
 def new_id() -> UUID:
-    """A new UUIDv7: later ones of this process sort behind it."""
+    """A new UUIDv7. It sorts after all earlier ones of this process."""
     return uuid7()
 
 
-def task_id_of(text: str) -> UUID:
-    """The id of a task in a path; refuses `TASK_NOT_FOUND` where it is none."""
-    try:
-        task_id = parse_id(TASK, text)
-    except InvalidId as error:
-        raise Refused(ErrorCode.TASK_NOT_FOUND, str(error)) from None
-    structlog.contextvars.bind_contextvars(task_id=text)
-    return task_id
-
-
 def workspace_not_found(id_or_name: str) -> Refused:
-    """The refusal that names what was looked for."""
+    """The refusal `WORKSPACE_NOT_FOUND`, which names the id or name of the request."""
     return Refused(ErrorCode.WORKSPACE_NOT_FOUND, f"no workspace has the id or name {id_or_name[:80]!r}")
 
 

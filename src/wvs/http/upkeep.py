@@ -1,4 +1,4 @@
-"""What the API's process does beside requests: old keys are forgotten, gauges read, readiness told."""
+"""Background work of the API process: purges old idempotency keys, refreshes gauges, checks readiness."""
 
 import asyncio
 import contextlib
@@ -32,9 +32,9 @@ _log = structlog.get_logger("wvs.http")
 R = TypeVar("R")
 
 
-class _OneAtATime(Generic[R]):
-    """Runs `work` once for all who ask at the same time. Whoever gives up does not end it: cancelling a query of a
-    stalled database takes longer than a probe may.
+class _SingleFlight(Generic[R]):
+    """Runs `work` once for all concurrent callers. A caller that gives up does not cancel the work: cancelling a query
+    of a stalled database takes longer than a probe may.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, R]]) -> None:
@@ -52,20 +52,22 @@ class _OneAtATime(Generic[R]):
 
 
 class Upkeep:
-    """Works on the pool of the process. `readiness` tells why the service cannot serve (empty: it can),
-    `refresh_gauges` reads what the database counts: open and failed tasks, and the age of the oldest queued ones.
+    """Works on the pool of the process.
+
+    `readiness` returns the reasons why the service cannot serve; an empty list means that it can. `refresh_gauges`
+    reads the database's figures into the metrics: open and failed tasks, the age of the oldest queued tasks, sessions.
     """
 
     def __init__(self, pool: Pool, metrics: Metrics, purge_every_s: float = PURGE_EVERY_S) -> None:
         self._pool = pool
         self._metrics = metrics
         self._purge_every_s = purge_every_s
-        self.readiness = _OneAtATime(self._readiness)
-        self.refresh_gauges = _OneAtATime(self._refresh_gauges)
+        self.readiness = _SingleFlight(self._readiness)
+        self.refresh_gauges = _SingleFlight(self._refresh_gauges)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
-        """Forgets old idempotency keys now and then while the block lasts."""
+        """Purges old idempotency keys periodically while the block lasts."""
         try:
             async with background(self._purge_forever()):
                 yield
@@ -79,8 +81,8 @@ class Upkeep:
                 await check_schema(connection)
         except (SchemaTooOld, SchemaTooNew) as error:
             return [str(error)]
-        except Exception as error:  # noqa: BLE001 - whatever keeps it from answering is the reason
-            return [f"the database cannot be reached ({type(error).__name__})"]
+        except Exception as error:  # noqa: BLE001 - any failure is a reason not to be ready
+            return [f"the database is unreachable ({type(error).__name__})"]
         return []
 
     async def _refresh_gauges(self) -> None:
@@ -108,7 +110,7 @@ class Upkeep:
             self._metrics.sessions.labels(state).set(counted.get(state, 0))
 
     async def purge(self) -> int:
-        """Forgets keys whose task has been final for a day; returns how many."""
+        """Purges the keys whose task has been final for a day. Returns how many."""
         purged = 0
         while True:
             async with acquire(self._pool) as connection:
@@ -123,6 +125,6 @@ class Upkeep:
                 purged = await self.purge()
                 if purged:
                     _log.info("http.idempotency_keys_purged", count=purged)
-            except Exception as error:  # noqa: BLE001 - counted, logged, and tried again
+            except Exception as error:  # noqa: BLE001 - counted, logged and retried
                 survived(self._metrics, "idempotency_purge", error, "http.purge_failed")
             await asyncio.sleep(self._purge_every_s)

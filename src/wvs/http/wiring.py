@@ -1,9 +1,11 @@
-"""Puts the process of the API together: pool, write path, hints, waits, upkeep and routes."""
+"""Assembles the API process: pool, write path, hints, waiters, upkeep and routes."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from litestar import Litestar
@@ -13,16 +15,27 @@ from wvs.application.write_path import WritePath
 from wvs.domain.events import Event
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import check_sequence
-from wvs.http.app import Api, create_app
+from wvs.http.app import Api, Lifespan, create_app
 from wvs.http.edge.limits import Limits
 from wvs.http.live.directives import DirectiveWaiter
 from wvs.http.live.feed import Feed, FeedLimits
 from wvs.http.live.tasks import TaskWaiter
-from wvs.http.openapi.examples import EXAMPLES
-from wvs.http.resources import chains, current, events, history, sessions, snapshots, stream, tasks, workspaces
+from wvs.http.openapi.examples import Examples
+from wvs.http.resources import (
+    chains,
+    current,
+    directives,
+    events,
+    history,
+    probes,
+    sessions,
+    snapshots,
+    stream,
+    tasks,
+    workspaces,
+)
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
-from wvs.http.views import Views
 from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, create_pool
@@ -33,26 +46,21 @@ from wvs.settings import Settings
 from wvs.signals.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
 from wvs.telemetry.metrics import Metrics
 
-ROUTES: Final = [
-    *workspaces.HANDLERS,
-    *snapshots.HANDLERS,
-    *current.HANDLERS,
-    *tasks.HANDLERS,
-    *events.HANDLERS,
-    *history.HANDLERS,
-    *stream.HANDLERS,
-    *chains.HANDLERS,
-    *sessions.HANDLERS,
-]
+_RESOURCES: Final = (workspaces, snapshots, current, tasks, events, history, stream, chains, sessions, directives)
+
+ROUTES: Final = [handler for resource in _RESOURCES for handler in resource.HANDLERS]
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    operation_id: examples for resource in (probes, *_RESOURCES) for operation_id, examples in resource.EXAMPLES.items()
+}
 
 
 @contextlib.asynccontextmanager
 async def open_api(
     settings: Settings, database_url: str, *, metrics: Metrics | None = None, draining: asyncio.Event | None = None
 ) -> AsyncGenerator[Api, None]:
-    """The API on a pool of its own, for `serve`; the pool is closed at the end of the block.
+    """The API on a pool of its own, for `serve`. The end of the block closes the pool.
 
-    Raises what `create_pool` raises if the database cannot be reached, `SchemaTooOld` and `SchemaTooNew`.
+    Raises the errors of `create_pool` if the database is unreachable, `SchemaTooOld` and `SchemaTooNew`.
     """
     metrics = metrics or Metrics()
     pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
@@ -63,7 +71,7 @@ async def open_api(
         write_path = WritePath(pool, EventMapper(), metrics, on_commit=hints_through(hinter))
         yield build_api(settings, pool, write_path, hinter, database_url, draining=draining)
     finally:
-        # Requests were ended before; what still holds a connection hangs in the database, and nobody waits for it.
+        # All requests have ended. Whatever still holds a connection hangs in the database: do not wait for it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await pool.close()
@@ -71,7 +79,7 @@ async def open_api(
 
 
 def hints_through(hinter: Hinter) -> Callable[[UUID, list[Event]], None]:
-    """For `WritePath(on_commit=...)`: tells executors and all who wait or follow that something was committed."""
+    """For `WritePath(on_commit=...)`: notifies executors, waiters and event streams of each commit."""
 
     def on_commit(_workspace_id: UUID, _events: list[Event]) -> None:
         hinter.touch(TASKS, EVENTS)
@@ -89,95 +97,101 @@ def build_api(
     draining: asyncio.Event | None = None,
     limits: Limits | None = None,
 ) -> Api:
-    """The API with all its routes on what is given; the caller closes the pool after the API's lifespan.
+    """The API with all its routes on the given pool and write path. The caller closes the pool after the lifespan.
 
-    The lifespan checks the log's sequence (`SequenceBehindError`), sends and hears hints, and does the upkeep.
+    The lifespan checks the log's sequence (`SequenceBehindError`), sends and receives hints, and does the upkeep.
     """
     draining = draining or asyncio.Event()
     metrics = write_path.metrics
-    readers = Readers(pool)
-    waiter = TaskWaiter(readers, metrics)
-    registry = Sessions(pool)
-    directives = DirectiveWaiter(registry, metrics, draining)
-    feed = Feed(pool, write_path.mapper, metrics, draining, feed_limits(settings))
+    readers, registry = Readers(pool), Sessions(pool)
+    task_waiter = TaskWaiter(readers, metrics)
+    directive_waiter = DirectiveWaiter(registry, metrics, draining)
+    feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
+    upkeep = Upkeep(pool, metrics)
     service = Service(
         write_path=write_path,
         readers=readers,
         listings=Listings(pool),
-        waiter=waiter,
-        views=Views(settings.volume_path),
+        task_waiter=task_waiter,
+        volume=settings.volume_path,
         draining=draining,
         sessions=registry,
-        directives=directives,
+        directive_waiter=directive_waiter,
         on_acknowledged=lambda: hinter.touch(FREEZES),
         feed=feed,
     )
-    upkeep = Upkeep(pool, metrics)
 
-    def events_came() -> None:
-        waiter.hint()
+    def on_events() -> None:
+        task_waiter.hint()
         feed.hint()
 
-    hints = {EVENTS: events_came, SESSIONS: directives.hint}
-    listener = Listener(database_url, hints, metrics.ignored_failures.labels("hint_listener").inc)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
-        async with pool.acquire() as connection:
-            await check_sequence(connection)
-        async with (
-            hinter.running(),
-            listener.running(),
-            waiter.running(),
-            directives.running(),
-            upkeep.running(),
-            feed.running(),
-        ):
-            yield
-        await write_path.close()
-
-    def provide_service() -> Service:
-        return service
-
+    callbacks = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
+    listener = Listener(database_url, callbacks, metrics.ignored_failures.labels("hint_listener").inc)
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
-        lifespan=[lifespan],
-        dependencies={"service": Provide(provide_service, sync_to_thread=False), **WRITE_DEPENDENCIES},
+        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, feed))],
+        dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
         limits=limits,
         examples=EXAMPLES,
     )
 
 
+class _Running(Protocol):
+    def running(self) -> AbstractAsyncContextManager[object]: ...
+
+
+def _lifespan(pool: Pool, write_path: WritePath, parts: Iterable[_Running]) -> Lifespan:
+    """Checks the log's sequence, runs the parts while the API serves, and closes the write path after them."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
+        async with pool.acquire() as connection:
+            await check_sequence(connection)
+        async with contextlib.AsyncExitStack() as stack:
+            for part in parts:
+                await stack.enter_async_context(part.running())
+            yield
+        await write_path.close()
+
+    return lifespan
+
+
+def _dependencies(service: Callable[[], Service]) -> dict[str, Provide]:
+    def provide_service() -> Service:
+        return service()
+
+    return {"service": Provide(provide_service, sync_to_thread=False), **WRITE_DEPENDENCIES}
+
+
 def document() -> dict[str, Any]:
-    """The OpenAPI document of the API; needs no database."""
+    """The OpenAPI document of the API. Needs no database."""
     return bare_api().document()
 
 
 def bare_api() -> Api:
-    """All routes with nothing behind them: to be looked at, never served."""
+    """All routes without a service behind them: for inspection, never for serving."""
 
     def never_called() -> Service:
-        raise AssertionError("a document serves no request")
+        raise AssertionError("this API must not serve requests")
 
     async def ready() -> list[str]:
         return []
 
-    dependencies = {"service": Provide(never_called, sync_to_thread=False), **WRITE_DEPENDENCIES}
     return create_app(
         route_handlers=ROUTES,
         readiness=ready,
         draining=asyncio.Event(),
         metrics=Metrics(),
-        dependencies=dependencies,
+        dependencies=_dependencies(never_called),
         examples=EXAMPLES,
     )
 
 
 def feed_limits(settings: Settings) -> FeedLimits:
-    """The bounds of event streams."""
+    """The limits of event streams."""
     return FeedLimits(settings.event_streams, settings.event_stream_heartbeat_s, settings.event_stream_stall_s)

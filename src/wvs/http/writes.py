@@ -1,4 +1,4 @@
-"""One write of one request: its key, its command, and the answer, which may wait for the task."""
+"""One write of one request: its idempotency key, its command, and the answer, which may wait for the task."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from wvs.postgres.availability import is_unavailable
 from wvs.readmodel.rows import AnswerRows, TaskRow, decode_answer
 
 RETRY_AFTER_S: Final = 1
-"""When to look at an accepted task first; most are done by then."""
+"""Seconds before a client should look at an accepted task. Most tasks are done by then."""
 
 V = TypeVar("V")
 
@@ -41,7 +41,7 @@ PreferHeader: TypeAlias = Annotated[
         name="Prefer",
         required=False,
         max_length=255,
-        description="`wait=N`: answer when the task is final or N seconds (at most 60) are over, whichever is first.",
+        description="`wait=N`: answer when the task is final or after N seconds (at most 60), whichever comes first.",
     ),
 ]
 _KeyHeader: TypeAlias = Annotated[
@@ -49,15 +49,15 @@ _KeyHeader: TypeAlias = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         required=False,
-        description="1 to 255 visible ASCII characters, bare or in double quotes: the same for every repetition of "
-        "this request. The first answer is given again, with `Idempotent-Replayed: true`.",
+        description="1 to 255 visible ASCII characters, bare or in double quotes. Send the same key with every "
+        "repetition of this request: the service answers with the first answer and `Idempotent-Replayed: true`.",
         schema_extra={"pattern": KEY_PATTERN},
     ),
 ]
 
 
-class Answered(Struct, frozen=True):
-    """What a write came to: rows as of the command, or as of the end of the wait that was asked for."""
+class WriteResult(Struct, frozen=True):
+    """The result of a write: rows as of the command or, if the client asked for a wait, as of its end."""
 
     rows: AnswerRows
     status: int
@@ -65,8 +65,8 @@ class Answered(Struct, frozen=True):
     waited_s: int | None
 
 
-class Write:
-    """Executes the command of one request under its key and answers it."""
+class WriteRequest:
+    """Executes the command of one request under its idempotency key and answers the request."""
 
     def __init__(self, service: Service, request: Request[Any, Any, Any], context: RequestContext, key: str | None):
         self.service = service
@@ -75,8 +75,13 @@ class Write:
         self._key = key
         self._wait_s = wait_asked_for(request)
 
-    async def execute(self, workspace_id: UUID, command: Command, body: Struct | None, describe: Describe) -> Answered:
-        """Commits the command, or finds its stored answer, and waits if asked to; refuses what the domain refuses."""
+    async def execute(
+        self, workspace_id: UUID, command: Command, body: Struct | None, describe: Describe
+    ) -> WriteResult:
+        """Commits the command or finds its stored answer, then waits for the task if the client asked for that.
+
+        Raises the domain's refusals, and `UNAVAILABLE` if the outcome of the commit is unknown.
+        """
         origin = Origin(
             self._context.actor, self._context.request_id, self._key, self._context.traceparent, causation=None
         )
@@ -89,10 +94,10 @@ class Write:
             raise Refused(ErrorCode.UNAVAILABLE, str(error)) from error
         rows = AnswerRows() if committed.answer is None else decode_answer(committed.answer)
         rows = await self._after_wait(rows)
-        return Answered(rows, committed.status, committed.replayed, self._wait_s)
+        return WriteResult(rows, committed.status, committed.replayed, self._wait_s)
 
-    def respond(self, answered: Answered, content: V) -> Response[V]:
-        """The answer with the headers that tell how it came about and where to look on."""
+    def respond(self, answered: WriteResult, content: V) -> Response[V]:
+        """The answer, with headers that name its task, whether it is a replay, and the wait that was honoured."""
         headers: dict[str, str] = {}
         task = answered.rows.task
         if answered.status == 202 and task is not None:
@@ -109,9 +114,9 @@ class Write:
             return rows
         try:
             await self.service.wait_for(rows.task, self._wait_s)
-            return await self.service.readers.rows_now(_shown(rows, rows.task))
+            return await self.service.readers.rows_now(_rows_to_show(rows, rows.task))
         except Exception as error:
-            # The write is done. That its outcome cannot be seen now is no reason to answer with a failure.
+            # The write is committed. An outage during the wait must not turn its answer into a failure.
             if not is_unavailable(error):
                 raise
             _log.warning("http.wait_broken_off", error=f"{type(error).__name__}: {error}")
@@ -120,7 +125,7 @@ class Write:
     def _idempotency_key(self, body: Struct | None) -> IdempotencyKey | None:
         if self._key is None:
             return None
-        # By what the body says, not by its bytes; left out is the same as the default.
+        # Compares the meaning of the body, not its bytes: a field that is left out equals its default.
         canonical = b"" if body is None else msgspec.json.encode(body, order="deterministic")
         request = f"{self._request.method} {self._request.scope['path']}\n".encode()
         operation = self._request.route_handler.operation_id
@@ -128,24 +133,24 @@ class Write:
 
 
 def wait_asked_for(request: Request[Any, Any, Any]) -> int | None:
-    """The seconds of `Prefer: wait=N`; None if it was not asked for."""
+    """The seconds of `Prefer: wait=N`; None without such a preference."""
     return parse_wait(", ".join(request.headers.getall("prefer", [])) or None)
 
 
 def accepted(**ids: UUID) -> Describe:
-    """For commands whose answer is 202 and the rows `ids`, whatever their events are."""
+    """For commands that answer 202 with the rows `ids`, whatever events they produce."""
     answer = (202, Show(**ids))
     return lambda _events, _workspace: answer
 
 
-def shown(row: V | None) -> V:
-    """A row that the answer was asked to show."""
+def present(row: V | None) -> V:
+    """`row`, which the write asked the write path to return."""
     if row is None:
-        raise AssertionError("the answer lacks a row that it was asked to show")
+        raise AssertionError("the answer lacks a row that the write asked for")
     return row
 
 
-def _shown(rows: AnswerRows, task: TaskRow) -> Show:
+def _rows_to_show(rows: AnswerRows, task: TaskRow) -> Show:
     return Show(
         workspace=None if rows.workspace is None else rows.workspace.id,
         snapshot=None if rows.snapshot is None else rows.snapshot.id,
@@ -153,29 +158,30 @@ def _shown(rows: AnswerRows, task: TaskRow) -> Show:
     )
 
 
-# The declared headers are for the OpenAPI document; their values come with the context, which joins repeated ones.
+# The header parameters only declare the headers in the OpenAPI document. Their values come from the context, which
+# joins repeated headers.
 def _provide_keyed(
     service: NamedDependency[Service],
     request: Request[Any, Any, Any],
     context: NamedDependency[RequestContext],
     idempotency_key: _KeyHeader = None,  # noqa: ARG001
     prefer: PreferHeader = None,  # noqa: ARG001
-) -> Write:
-    return Write(service, request, context, parse_idempotency_key(context.idempotency_key))
+) -> WriteRequest:
+    return WriteRequest(service, request, context, parse_idempotency_key(context.idempotency_key))
 
 
-def _provide_free(
+def _provide_unkeyed(
     service: NamedDependency[Service],
     request: Request[Any, Any, Any],
     context: NamedDependency[RequestContext],
     optional_key: _KeyHeader = None,  # noqa: ARG001
-) -> Write:
+) -> WriteRequest:
     sent = context.idempotency_key
-    return Write(service, request, context, None if sent is None else parse_idempotency_key(sent))
+    return WriteRequest(service, request, context, None if sent is None else parse_idempotency_key(sent))
 
 
 WRITE_DEPENDENCIES: Final = {
     "write": Provide(_provide_keyed, sync_to_thread=False),
-    "unkeyed_write": Provide(_provide_free, sync_to_thread=False),
+    "unkeyed_write": Provide(_provide_unkeyed, sync_to_thread=False),
 }
-"""`write` needs an idempotency key; `unkeyed_write` takes one."""
+"""`write` requires an idempotency key. `unkeyed_write` accepts one."""

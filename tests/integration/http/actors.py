@@ -1,4 +1,4 @@
-"""Who acts in these tests: a client, the process of the API, and an executor that reports what a test wants."""
+"""The actors of these tests: a client, a process of the API, and an executor that reports what a test wants."""
 
 import asyncio
 import datetime as dt
@@ -42,7 +42,7 @@ def now() -> dt.datetime:
 
 
 class Executor:
-    """Claims like an executor and reports what a test wants to have happened."""
+    """Claims tasks like an executor and reports the outcome that a test wants."""
 
     def __init__(self, path: WritePath, connection: OwnConnection) -> None:
         self._path = path
@@ -76,7 +76,7 @@ class Executor:
         await release(self._connection, held)
 
     async def run(self) -> Claim:
-        """Takes the next task and succeeds with it."""
+        """Takes the next task and completes it."""
         held = await self.start()
         await self.finish(held)
         return held
@@ -92,7 +92,7 @@ class Executor:
         return await self._path.execute(held.workspace_id, command, at=now(), origin=origin, hold=hold)
 
     async def command(self, workspace_id: str, command: Command) -> Committed:
-        """Something that needs no claim."""
+        """Executes a command that needs no claim."""
         origin = Origin("executor-1", "none")
         return await self._path.execute(parse_id(WORKSPACE, workspace_id), command, at=now(), origin=origin)
 
@@ -120,7 +120,7 @@ def proof(held: Claim) -> Certificate:
 
 
 class Client(httpx.AsyncClient):
-    """A client of the API that makes a new idempotency key for every write, unless told one."""
+    """A client of the API that sends a new idempotency key with every write, unless a test sets one."""
 
     _keys = itertools.count(1)
 
@@ -133,13 +133,13 @@ class Client(httpx.AsyncClient):
         return await self.request(method, path, content=content, headers=sent)
 
     async def ok(self, method: str, path: str, body: Any = None, **headers: str) -> dict[str, Any]:
-        """A write that is accepted."""
+        """Sends a write that must be accepted; returns the answer."""
         response = await self.write(method, path, body, **headers)
         assert response.status_code in {200, 202}, response.text
         return response.json()
 
     async def read(self, path: str, **params: Any) -> dict[str, Any]:
-        """A read that is answered."""
+        """Sends a read that must succeed; returns the answer."""
         response = await self.get(path, params=params)
         assert response.status_code == 200, response.text
         return response.json()
@@ -154,7 +154,7 @@ def client_of(api: Api) -> Client:
 async def running_api(database_url: str, **settings: Any) -> AsyncGenerator[Api]:
     """One process of the API, as a server would run it.
 
-    It lives in a task of its own, because the two ends of a fixture are run in different tasks.
+    It runs in a task of its own, because pytest runs the two halves of a fixture in different tasks.
     """
     started: asyncio.Future[Api] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()

@@ -1,4 +1,4 @@
-"""`wvs api` as a process of its own, on a fixed port, so that it can be restarted in place."""
+"""`wvs api` as a separate process on a fixed port, so that a test can restart it in place."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class ApiProcess:
-    """One process after the other with the same settings."""
+    """Successive processes with the same settings."""
 
     def __init__(self, database_url: str, log: Path, **settings: str) -> None:
         self.port = free_port()
@@ -35,7 +35,7 @@ class ApiProcess:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Returns when it serves."""
+        """Starts a process; returns when it accepts connections."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "wvs.cli.wvs", "api"],
@@ -49,7 +49,7 @@ class ApiProcess:
         assert line.startswith(f"ready {self.url}"), line + self.log.read_text()
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 60) -> int:
-        """Its exit code."""
+        """Sends the signal; returns the exit code."""
         assert self.process is not None
         assert self.process.stdout is not None
         self.process.send_signal(number)
@@ -59,19 +59,19 @@ class ApiProcess:
         return code
 
     def close(self) -> None:
-        """Ends whatever still runs."""
+        """Kills the process if it still runs."""
         if self.process is not None:
             self.stop(signal.SIGKILL)
 
     def metric(self, name: str) -> float:
-        """The value of a metric, its labels included in `name`; 0 if it is not there."""
+        """The value of a metric; `name` includes the labels. 0 if the metric does not exist."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
             text = answer.read().decode()
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     def resident_bytes(self) -> int:
-        """The memory that the process holds now."""
+        """The resident memory of the process."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)

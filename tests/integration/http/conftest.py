@@ -1,14 +1,18 @@
-"""The whole API on a real Postgres, called in this process; what an executor would do is done through real claims."""
+"""The whole API on a real Postgres, called in this process. The tests play the executor, with real claims."""
 
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.eventlog.commanding import write_path
 from tests.integration.http.actors import Client, Executor, client_of, running_api
+from tests.integration.http.api_process import ApiProcess
+from tests.integration.http.server_process import ServerProcess, StartServer
+from tests.integration.http.stream_writing import StartApi
 
 from wvs.application.write_path import WritePath
 from wvs.eventlog.codec import EventMapper
@@ -61,7 +65,7 @@ async def ready(client: Client, executor: Executor, active: dict[str, Any]) -> d
 
 @pytest.fixture
 async def server() -> AsyncIterator[EmbeddedPostgres]:
-    """A server of this test's own, so that it may be stopped."""
+    """A server of PostgreSQL for one test, so that the test may stop it."""
     binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
     with tempfile.TemporaryDirectory(prefix="wvs-stop-") as directory:
         home = Path(directory)
@@ -73,3 +77,44 @@ async def server() -> AsyncIterator[EmbeddedPostgres]:
             yield server
         finally:
             await asyncio.to_thread(server.stop)
+
+
+@pytest.fixture(scope="module")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    started: list[ServerProcess] = []
+
+    def start_one(limits: dict[str, Any] | None = None, grace_s: int = 10) -> ServerProcess:
+        served = ServerProcess(tmp_path_factory.mktemp("served") / "stderr", limits or {}, grace_s)
+        started.append(served)
+        return served
+
+    yield start_one
+    for served in started:
+        served.process.kill()
+        served.process.wait()
+        assert served.process.stdout is not None
+        served.process.stdout.close()
+
+
+@pytest.fixture
+def start_api(database_url: str, tmp_path: Path) -> Iterator[StartApi]:
+    """Starts `wvs api` on the test's database."""
+    started: list[ApiProcess] = []
+
+    def start_one(**settings: Any) -> ApiProcess:
+        wanted = {"event_stream_heartbeat_s": 0.4, **settings}
+        api = ApiProcess(database_url, tmp_path / "log", **{name: str(value) for name, value in wanted.items()})
+        started.append(api)
+        api.start()
+        return api
+
+    yield start_one
+    for api in started:
+        api.close()
+
+
+@pytest.fixture
+async def path(pool: Pool) -> AsyncIterator[WritePath]:
+    writing = write_path(pool)
+    yield writing
+    await writing.close()

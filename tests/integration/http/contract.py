@@ -1,4 +1,4 @@
-"""A served API with rows of every kind, for tests that send it what its own document allows and forbids."""
+"""A served API with rows of every kind, for tests that send requests that its document allows or forbids."""
 
 import asyncio
 import threading
@@ -18,11 +18,11 @@ from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
 
 Ids = dict[str, Iterator[str]]
-"""By the name of a path parameter: ids of rows that exist, over and over."""
+"""By the name of a path parameter: an endless cycle of ids of existing rows."""
 
 
 class ServedApi:
-    """The real API on a socket of its own, in a thread of its own."""
+    """The real API on its own socket, in its own thread."""
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
@@ -70,7 +70,7 @@ class ServedApi:
 
 
 async def seeded(client: Client, database_url: str) -> Ids:
-    """Makes workspaces, snapshots, tasks and sessions in most of their states; returns their ids."""
+    """Creates workspaces, snapshots, tasks and sessions in most of their states; returns their ids."""
     pool = await create_pool(database_url, application_name="test executor", size=2)
     connection = await connect(database_url, application_name="test claims")
     try:

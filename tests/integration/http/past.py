@@ -1,4 +1,4 @@
-"""What the API shows of a workspace now, and what its history shows of a version: in one form, to be compared."""
+"""The present state of a workspace and its history at a version, in one form that tests compare."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ async def listed(client: Client, path: str, **params: Any) -> list[dict[str, Any
 
 
 async def shown_now(client: Client, workspace: str) -> tuple[int, dict[str, Any]]:
-    """The version and what is shown at it; how far running tasks have come is not in the log."""
+    """The version and the state at it, without the progress of running tasks, which is not in the log."""
     path = f"/v1/workspaces/{workspace}"
     tasks = await listed(client, "/v1/tasks", workspace=workspace)
     events = await client.read(f"{path}/events", limit=1000)
@@ -32,7 +32,7 @@ async def shown_now(client: Client, workspace: str) -> tuple[int, dict[str, Any]
 
 
 async def shown_then(client: Client, workspace: str, limit: int = 50, **at: Any) -> dict[str, Any]:
-    """What history shows at a version or time, read page by page."""
+    """The history at a version or time, read page by page."""
     path = f"/v1/workspaces/{workspace}/history"
     first = await client.read(path, limit=limit, **at)
     found: dict[str, Any] = {part: first[part] for part in ("workspace", "current")}

@@ -19,7 +19,7 @@ class Cut(Enum):
 
 
 class CuttingProxy:
-    """Passes everything on until it is armed; then it cuts the next commits as told."""
+    """Forwards everything until it is armed. Then it cuts the next commits."""
 
     def __init__(self, database_url: str) -> None:
         self._target = database_url

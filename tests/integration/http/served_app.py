@@ -26,20 +26,20 @@ class Thing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post("/v1/things", status_code=202, operation_id="create", responses=problem_responses())
 async def create(data: JSONBody[Thing], context: NamedDependency[RequestContext]) -> dict[str, str]:
-    """Gives the name and the request id back."""
+    """Returns the name and the request id."""
     return {"name": data.name, "request_id": context.request_id}
 
 
 @get("/v1/slow", operation_id="slow", responses=problem_responses())
 async def slow(seconds: float) -> dict[str, str]:
-    """Takes its time, whatever happens meanwhile."""
+    """Answers after `seconds`, even while the service drains."""
     await asyncio.sleep(seconds)
     return {"slow": "done"}
 
 
 @get("/v1/stream", operation_id="stream", responses=problem_responses())
 async def stream(draining: NamedDependency[asyncio.Event]) -> Stream:
-    """Sends one event and then nothing until the service drains."""
+    """Sends one event, then waits until the service drains."""
 
     async def events() -> AsyncIterator[bytes]:
         yield b"data: first\n\n"
@@ -56,7 +56,7 @@ async def crash() -> None:
 
 @get("/v1/crash-in-answer", operation_id="crashInAnswer", responses=problem_responses())
 async def crash_in_answer() -> Stream:
-    """Crashes when half of its answer is out."""
+    """Crashes after it has sent half of its answer."""
 
     async def parts() -> AsyncIterator[bytes]:
         yield b"half"

@@ -1,4 +1,4 @@
-"""A client of `GET /v1/events/stream` that reads when it is told to, and can go on where it was cut off."""
+"""A client of `GET /v1/events/stream` that reads only on request and can reconnect with its last id."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ CUT = (ConnectionError, asyncio.IncompleteReadError, TimeoutError)
 
 
 class StreamClient:
-    """One stream; `last_id` is what a browser would send as Last-Event-ID, `signs` counts the signs of life."""
+    """One stream. `last_id` is the Last-Event-ID of a browser; `heartbeats` counts the heartbeats."""
 
     def __init__(
         self, url: str, last_id: str | None = None, *, receive_buffer: int | None = None, **query: Any
@@ -23,7 +23,7 @@ class StreamClient:
         self._query = urlencode(query, doseq=True)
         self._receive_buffer = receive_buffer
         self.last_id = last_id
-        self.signs = 0
+        self.heartbeats = 0
         self.ended = False
         self.head = ""
 
@@ -37,7 +37,7 @@ class StreamClient:
         self.close()
 
     async def open(self) -> None:
-        """Connects and reads the head of the answer; raises `AssertionError` with the problem if it is one."""
+        """Connects and reads the head of the answer. Raises `AssertionError`, with the answer, unless it is 200."""
         raw = socket.socket()
         if self._receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
@@ -53,11 +53,11 @@ class StreamClient:
             raise AssertionError(self.head + (await self._reader.read(10_000)).decode())
 
     def close(self) -> None:
-        """Leaves at once."""
+        """Disconnects at once."""
         self._writer.transport.abort()
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Event by event; ends where the server ends the stream (`ended`) or where it is cut."""
+        """Yields the events until the server ends the stream (`ended`) or the connection breaks."""
         pending = b""
         with suppress(*CUT):
             while chunk := await self._chunk():
@@ -69,7 +69,7 @@ class StreamClient:
             self.ended = True
 
     async def take(self, count: int, timeout_s: float = 60) -> list[dict[str, Any]]:
-        """The next events; raises `TimeoutError` if they do not come."""
+        """The next `count` events. Raises `TimeoutError` if they do not arrive."""
         found: list[dict[str, Any]] = []
         async with asyncio.timeout(timeout_s):
             async for event in self.events():
@@ -78,12 +78,12 @@ class StreamClient:
                     return found
         raise AssertionError(f"the stream ended after {len(found)} of {count} events")
 
-    async def until_sign(self, timeout_s: float = 60) -> None:
-        """Returns at the next sign of life; no event may come before."""
-        before = self.signs
+    async def until_heartbeat(self, timeout_s: float = 60) -> None:
+        """Returns at the next heartbeat. No event may arrive before it."""
+        before = self.heartbeats
         async with asyncio.timeout(timeout_s):
             pending = b""
-            while self.signs == before:
+            while self.heartbeats == before:
                 *blocks, pending = (pending + await self._chunk()).split(b"\n\n")
                 assert [event for event in map(self._read, blocks) if event is not None] == []
 
@@ -95,7 +95,7 @@ class StreamClient:
         fields = dict(line.split(": ", 1) for line in block.decode().split("\n") if ": " in line)
         self.last_id = fields.get("id", self.last_id)
         if "data" not in fields:
-            self.signs += 1
+            self.heartbeats += 1
             return None
         event: dict[str, Any] = json.loads(fields["data"])
         assert event["position"] == fields["id"]
@@ -103,7 +103,7 @@ class StreamClient:
 
 
 async def follow(url: str, last_id: str, got: list[str], **query: Any) -> None:
-    """Follows for ever, reconnecting as a browser does; every event's position goes to `got`."""
+    """Follows without end, reconnecting as a browser does; appends the position of every event to `got`."""
     while True:
         client = StreamClient(url, last_id, **query)
         with suppress(*CUT, AssertionError):

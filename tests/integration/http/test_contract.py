@@ -1,4 +1,4 @@
-"""Schemathesis sends what the OpenAPI document allows and what it forbids; every answer is as documented.
+"""Schemathesis sends requests that the OpenAPI document allows and forbids. Every answer is as documented.
 
 WVS_CONTRACT_EXAMPLES   requests of each kind per operation (a few in `make test`, many in `make contract`)
 WVS_CONTRACT_SEED       another seed finds other requests
@@ -42,7 +42,7 @@ schema = schemathesis.openapi.from_dict(
                 "max-examples": EXAMPLES,
                 "deterministic": True,
                 "no-shrink": True,
-                "allow-x00": False,  # no schema of an address can say that it holds none; test_refusals.py sends it
+                "allow-x00": False,  # the schema of a path cannot forbid U+0000; test_invalid_requests.py sends it
             },
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": STATEFUL},
@@ -57,7 +57,7 @@ schema = schemathesis.openapi.from_dict(
 
 
 def aim(case: Any) -> None:
-    """Points most requests to rows that exist, keeps waits short, and adds what no schema can say."""
+    """Points most requests to existing rows, keeps waits short, and adds rules that no schema can express."""
     if case.body is NOT_SET and case.method in {"POST", "PUT"}:
         case.headers.setdefault("Content-Type", "application/json")  # asked for without a body too
     if "wait" in case.headers.get("Prefer", ""):
@@ -83,7 +83,7 @@ def aim(case: Any) -> None:
 
 @schema.hook
 def filter_failure(_context: Any, failure: Any, _case: Any, response: Any) -> bool:
-    """JSON Schema calls 7.0 an integer; the service says that it is none, as most languages do."""
+    """JSON Schema accepts 7.0 as an integer. The service does not, like most languages."""
     if not isinstance(failure, RejectedPositiveData) or response.status_code != 400:
         return True
     return not all(NO_INTEGER.fullmatch(error["problem"]) for error in response.json()["errors"])
@@ -120,7 +120,7 @@ def every_failure_is_a_whole_problem(_context: Any, response: Any, _case: Any) -
     assert [problem["request_id"]] == response.headers["x-request-id"]
 
 
-# A stream has no end; test_stream.py holds it to its word.
+# A stream has no end; test_stream.py tests it.
 @schema.exclude(operation_id="streamEvents").parametrize()
 @settings(deadline=None)
 def test_every_answer_is_as_documented(case: Any, session: requests.Session) -> None:

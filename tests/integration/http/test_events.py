@@ -1,4 +1,4 @@
-"""The audit's lists over HTTP: every filter, pages that miss nothing, cursors that stay with their filters."""
+"""The event lists over HTTP: every filter, pages without gaps, cursors bound to their filters."""
 
 import datetime as dt
 from itertools import product
@@ -14,7 +14,7 @@ from wvs.postgres.pool import Pool
 
 
 async def pages(client: Client, path: str, **params: Any) -> list[dict[str, Any]]:
-    """A whole list, read page by page; a page may be empty while others follow."""
+    """A whole list, read page by page. A page may be empty although more follow."""
     found: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     for _ in range(1000):
@@ -70,7 +70,7 @@ async def test_every_combination_of_filters_shows_exactly_the_events_that_pass(
         assert found == [event for event in expected if event["workspace_id"] == ids["one"]], wanted
 
 
-async def test_a_page_looks_at_a_bounded_number_of_events_and_goes_on_behind_them(
+async def test_a_page_reads_a_bounded_number_of_events_and_the_next_continues_after_them(
     client: Client, happened: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filtered_log, "WALKED_EVENTS", 6)
@@ -83,7 +83,7 @@ async def test_a_page_looks_at_a_bounded_number_of_events_and_goes_on_behind_the
     assert await pages(client, "/v1/workspaces/one/events", limit=2, actor="nobody") == []
 
 
-async def test_a_cursor_goes_on_only_with_its_own_filters(client: Client, happened: list[dict[str, Any]]) -> None:
+async def test_a_cursor_continues_only_with_its_own_filters(client: Client, happened: list[dict[str, Any]]) -> None:
     cursor = (await client.read("/v1/events", actor="anna", limit=1))["next_cursor"]
     for path, params in (
         ("/v1/events", {"actor": "bert"}),
@@ -96,7 +96,9 @@ async def test_a_cursor_goes_on_only_with_its_own_filters(client: Client, happen
         assert (response.status_code, response.json()["code"]) == (400, "INVALID_CURSOR"), (path, params)
 
 
-async def test_a_position_may_begin_a_list_with_any_filter(client: Client, happened: list[dict[str, Any]]) -> None:
+async def test_a_list_with_any_filter_may_start_after_a_position(
+    client: Client, happened: list[dict[str, Any]]
+) -> None:
     middle = len(happened) // 2
     found = await pages(client, "/v1/events", actor="executor-1", after=happened[middle]["position"], limit=50)
     assert found == [event for event in happened[middle + 1 :] if event["actor"] == "executor-1"]
@@ -115,7 +117,7 @@ BAD_FILTERS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_filter_that_cannot_be_meant_is_refused_by_name(client: Client, happened: list[dict[str, Any]]) -> None:
+async def test_an_invalid_filter_is_refused_by_name(client: Client, happened: list[dict[str, Any]]) -> None:
     for path, (params, field) in product(("/v1/events", "/v1/workspaces/one/events"), BAD_FILTERS):
         response = await client.get(path, params=params)
         problem = response.json()
@@ -123,12 +125,12 @@ async def test_a_filter_that_cannot_be_meant_is_refused_by_name(client: Client, 
         assert [error["field"] for error in problem["errors"]] == [field], (params, problem)
 
 
-async def test_times_far_away_are_no_error(client: Client, happened: list[dict[str, Any]]) -> None:
+async def test_times_far_away_are_valid(client: Client, happened: list[dict[str, Any]]) -> None:
     wanted = {"since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z"}
     assert await pages(client, "/v1/events", **wanted) == happened
 
 
-async def test_one_event_is_shown_with_the_request_it_came_from(
+async def test_one_event_is_shown_with_the_metadata_of_its_request(
     client: Client, happened: list[dict[str, Any]], pool: Pool
 ) -> None:
     headers = {"x_actor": "anna", "x_request_id": "req-7", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
@@ -145,7 +147,7 @@ async def test_one_event_is_shown_with_the_request_it_came_from(
     assert [error["field"] for error in response.json()["errors"]] == ["version"]
 
 
-async def test_an_event_that_cannot_be_read_stops_the_list_and_its_position_is_told(
+async def test_an_event_that_cannot_be_decoded_stops_the_list_and_the_log_names_its_position(
     client: Client, happened: list[dict[str, Any]], pool: Pool
 ) -> None:
     position = int(happened[3]["position"].partition(":")[2])

@@ -1,4 +1,4 @@
-"""Time travel: at every version, history shows what the API showed then."""
+"""History: at every version, it shows what the API showed then."""
 
 import asyncio
 import datetime as dt
@@ -19,7 +19,7 @@ ONE = "/v1/workspaces/one"
 
 
 class Witness:
-    """Writes down what is shown after every step, by version."""
+    """Records the shown state after every step, by version."""
 
     def __init__(self, client: Client, executor: Executor, pool: Pool, workspace: str) -> None:
         self.client = client
@@ -56,7 +56,7 @@ class Witness:
 
 @pytest.fixture
 async def lived(client: Client, executor: Executor, pool: Pool) -> Witness:
-    """A workspace to which everything has happened: its events are of all types."""
+    """A workspace with events of all types."""
     made = await client.ok("POST", "/v1/workspaces", {"name": "one", "labels": {"team": "a"}})
     witness = Witness(client, executor, pool, made["workspace"]["id"])
     await witness.look()
@@ -123,7 +123,7 @@ async def _newest_task(witness: Witness) -> str:
     return (await witness.client.read("/v1/tasks", workspace="one"))["items"][0]["id"]
 
 
-async def test_history_shows_at_each_version_what_was_true_then(lived: Witness) -> None:
+async def test_history_shows_each_version_as_the_api_showed_it_then(lived: Witness) -> None:
     assert len(lived.seen) > 40
     for version, seen in lived.seen.items():
         assert await shown_then(lived.client, "one", at_version=version) == seen, version
@@ -135,7 +135,7 @@ async def test_history_is_read_page_by_page_at_one_version(lived: Witness) -> No
         assert await shown_then(lived.client, "one", limit, at_version=version) == lived.seen[version]
 
 
-async def test_a_time_means_the_version_that_was_the_last_then(lived: Witness) -> None:
+async def test_a_time_selects_the_last_version_before_it(lived: Witness) -> None:
     events = (await lived.client.read(f"{ONE}/events", limit=1000))["items"]
     times = [dt.datetime.fromisoformat(event["occurred_at"]) for event in events]
     for index in range(0, len(events), 7):
@@ -148,13 +148,13 @@ async def test_a_time_means_the_version_that_was_the_last_then(lived: Witness) -
         assert answer["latest_version"] == len(events)
 
 
-async def test_every_kind_of_event_lies_in_the_past_that_is_compared(lived: Witness) -> None:
+async def test_the_compared_history_contains_every_type_of_event(lived: Witness) -> None:
     events = (await lived.client.read(f"{ONE}/events", limit=1000))["items"]
     missing = set(TOPICS.values()) - {event["type"] for event in events}
     assert not missing
 
 
-async def test_what_cannot_be_asked_of_history_is_refused_by_name(
+async def test_an_invalid_request_for_history_is_refused_by_name(
     client: Client, executor: Executor, active: dict[str, Any]
 ) -> None:
     cases: list[tuple[dict[str, Any], str, str]] = [
@@ -182,15 +182,15 @@ async def test_what_cannot_be_asked_of_history_is_refused_by_name(
     assert (response.status_code, response.json()["code"]) == (404, "WORKSPACE_NOT_FOUND")
 
 
-async def test_a_version_or_a_time_outside_of_a_workspaces_life_is_not_found(
+async def test_a_version_or_time_outside_the_life_of_a_workspace_is_not_found(
     client: Client, executor: Executor, active: dict[str, Any]
 ) -> None:
     created = dt.datetime.fromisoformat(active["created_at"])
     later = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).isoformat()
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"at_version": 4}, "has not come to version 4"),
+        ({"at_version": 4}, "has not reached version 4"),
         ({"at_time": (created - dt.timedelta(seconds=1)).isoformat()}, "did not exist"),
-        ({"at_time": later}, "has not come yet"),
+        ({"at_time": later}, "is in the future"),
     ]
     for params, text in cases:
         response = await client.get(f"{ONE}/history", params=params)
@@ -200,7 +200,7 @@ async def test_a_version_or_a_time_outside_of_a_workspaces_life_is_not_found(
         assert problem["hint"]
 
 
-async def test_a_cursor_of_history_goes_on_at_its_own_version_only(lived: Witness) -> None:
+async def test_a_cursor_of_history_continues_only_at_its_own_version(lived: Witness) -> None:
     version = max(lived.seen)
     answer = await lived.client.read(f"{ONE}/history", at_version=version, limit=1)
     cursor = answer["snapshots"]["next_cursor"]

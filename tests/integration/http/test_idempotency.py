@@ -50,7 +50,7 @@ async def test_the_same_key_and_request_get_the_stored_answer_and_one_effect(cli
     assert len((await client.read("/v1/workspaces"))["items"]) == 1
 
 
-async def test_a_key_may_be_quoted_and_the_body_written_otherwise(client: Client) -> None:
+async def test_the_key_may_be_quoted_and_the_body_formatted_differently(client: Client) -> None:
     first = await client.write("POST", "/v1/workspaces", {"name": "one", "labels": {"a": "1", "b": "2"}}, key="k1")
     headers = {"content-type": "application/json; charset=utf-8", "idempotency-key": '"k1"'}
     same = b' {"labels" : {"b":"2","\\u0061":"1"},\n"name":"one"}'
@@ -59,7 +59,7 @@ async def test_a_key_may_be_quoted_and_the_body_written_otherwise(client: Client
     assert again.content == first.content
 
 
-async def test_what_is_left_out_of_a_body_is_the_same_as_its_default(client: Client, active: dict[str, Any]) -> None:
+async def test_an_omitted_field_equals_its_default(client: Client, active: dict[str, Any]) -> None:
     path = "/v1/workspaces/one/snapshots"
     first = await client.write("POST", path, None, key="k1")
     for body in ({}, {"labels": {}}, {"message": None}):
@@ -93,7 +93,7 @@ async def test_a_key_belongs_to_its_caller_and_its_operation(client: Client, act
     assert cancelled.json()["state"] == "cancelled"
 
 
-async def test_a_refused_request_stores_nothing_and_may_be_sent_again_with_its_key(
+async def test_a_refused_request_stores_nothing_and_may_be_repeated_with_its_key(
     client: Client, executor: Executor
 ) -> None:
     await client.ok("POST", "/v1/workspaces", {"name": "one"})
@@ -108,7 +108,7 @@ async def test_a_refused_request_stores_nothing_and_may_be_sent_again_with_its_k
     assert "idempotent-replayed" not in accepted.headers
 
 
-async def test_an_answer_is_repeated_after_its_state_is_long_past(
+async def test_a_replay_returns_the_first_answer_after_the_state_has_changed(
     client: Client, executor: Executor, ready: dict[str, Any]
 ) -> None:
     path = f"/v1/workspaces/one/snapshots/{ready['id']}"
@@ -122,7 +122,7 @@ async def test_an_answer_is_repeated_after_its_state_is_long_past(
     assert (await client.write("DELETE", path, key="drop")).content == first.content
 
 
-async def test_a_noop_is_repeated_as_a_noop(client: Client, executor: Executor, ready: dict[str, Any]) -> None:
+async def test_a_replay_of_a_noop_is_a_noop(client: Client, executor: Executor, ready: dict[str, Any]) -> None:
     body = {"snapshot_id": ready["id"]}
     await client.ok("PUT", "/v1/workspaces/one/current", body)
     await executor.run()
@@ -157,7 +157,7 @@ async def test_a_replay_after_the_task_failed_and_was_retried_names_the_same_tas
     assert waited.json()["snapshot"]["state"] == "ready"
 
 
-async def test_disable_takes_a_key_but_needs_none(client: Client, active: dict[str, Any]) -> None:
+async def test_disable_accepts_a_key_but_does_not_require_one(client: Client, active: dict[str, Any]) -> None:
     path = "/v1/workspaces/one/disable"
     headers = {"content-type": "application/json"}
     assert (await client.post(path, headers=headers)).status_code == 200
@@ -177,7 +177,7 @@ async def other(database_url: str, api: Api):
 
 
 async def blocked(connection: OwnConnection, requests: int) -> None:
-    """Returns when as many backends wait for what `connection` holds."""
+    """Returns when this many backends wait for a lock that `connection` holds."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
     for _ in range(500):
         if await connection.fetchval(query, connection.get_server_pid()) >= requests:
@@ -186,7 +186,7 @@ async def blocked(connection: OwnConnection, requests: int) -> None:
     raise AssertionError("nothing waits for the lock")
 
 
-async def test_a_key_in_flight_on_another_connection_is_a_conflict_to_be_repeated(
+async def test_a_key_in_flight_on_another_connection_is_a_conflict_that_may_be_repeated(
     client: Client, other: Client, active: dict[str, Any], database_url: str
 ) -> None:
     path, body = "/v1/workspaces/one/snapshots", {"message": "m"}

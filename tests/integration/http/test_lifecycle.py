@@ -1,4 +1,4 @@
-"""A workspace's life over HTTP, with the answers that the contract shows."""
+"""The life cycle of a workspace over HTTP, with the answers of the design."""
 
 from typing import Any
 

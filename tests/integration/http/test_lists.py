@@ -1,4 +1,4 @@
-"""Lists over HTTP: every combination of filters, pages without gaps, cursors that stay where they belong."""
+"""Lists over HTTP: every combination of filters, pages without gaps, cursors bound to their list."""
 
 from itertools import product
 from typing import Any
@@ -61,7 +61,7 @@ async def test_workspaces_are_listed_newest_first_by_every_filter(client: Client
         assert found == [named[key] for key in expected], (params, limit)
 
 
-async def test_a_name_means_the_workspace_that_has_it_now_else_the_newest_that_had_it(
+async def test_a_name_selects_the_workspace_that_has_it_now_else_the_newest_that_had_it(
     client: Client, named: dict[str, str]
 ) -> None:
     assert (await client.read("/v1/workspaces/d"))["id"] == named["d2"]
@@ -157,7 +157,7 @@ async def test_tasks_are_listed_newest_first_by_every_filter(client: Client, tas
         assert found == [tasks[key] for key in expected], (params, limit)
 
 
-async def test_a_cursor_continues_only_the_list_and_the_filters_that_gave_it(
+async def test_a_cursor_continues_only_the_list_and_the_filters_that_produced_it(
     client: Client, named: dict[str, str]
 ) -> None:
     cursor = (await client.read("/v1/workspaces", limit=1))["next_cursor"]
@@ -187,7 +187,7 @@ async def test_a_cursor_of_one_workspace_is_refused_in_another(
     assert [item["id"] for item in again["items"]] == [snapshots[key] for key in ("bad", "new", "old")]
 
 
-async def test_a_page_keeps_its_place_while_newer_ones_arrive(client: Client, named: dict[str, str]) -> None:
+async def test_pages_have_no_gaps_while_newer_items_arrive(client: Client, named: dict[str, str]) -> None:
     first = await client.read("/v1/workspaces", limit=2)
     await client.ok("POST", "/v1/workspaces", {"name": "newer"})
     rest = await client.read("/v1/workspaces", cursor=first["next_cursor"])
@@ -233,7 +233,7 @@ BAD_FILTERS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-async def test_a_filter_that_cannot_be_meant_is_refused_by_name(client: Client, active: dict[str, Any]) -> None:
+async def test_an_invalid_filter_is_refused_by_name(client: Client, active: dict[str, Any]) -> None:
     for path, params, field in BAD_FILTERS:
         response = await client.get(path, params=params)
         problem = response.json()

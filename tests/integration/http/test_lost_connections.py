@@ -1,4 +1,4 @@
-"""The connection to Postgres breaks around a commit: nothing is lost, nothing is done twice, and the key tells."""
+"""The connection to Postgres breaks around a commit: nothing is lost or done twice, and the key reveals the outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -52,7 +52,7 @@ async def effects(pool: Pool, name: str) -> tuple[int, int]:
     return row[0], row[1]
 
 
-async def test_a_commit_whose_answer_is_lost_is_looked_up_not_repeated(
+async def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_repeated(
     cut_client: Client, proxy: CuttingProxy, pool: Pool
 ) -> None:
     proxy.arm(Cut.AFTER)
@@ -73,7 +73,7 @@ async def test_a_command_that_never_arrived_is_sent_again(cut_client: Client, pr
     assert await effects(pool, "one") == (1, 1)
 
 
-async def test_cuts_before_and_after_in_turn_still_have_one_effect(
+async def test_alternating_cuts_before_and_after_the_commit_have_one_effect(
     cut_client: Client, proxy: CuttingProxy, pool: Pool
 ) -> None:
     proxy.arm(Cut.BEFORE, Cut.BEFORE, Cut.AFTER)
@@ -83,7 +83,7 @@ async def test_cuts_before_and_after_in_turn_still_have_one_effect(
     assert await effects(pool, "one") == (1, 1)
 
 
-async def test_a_write_without_a_key_is_answered_after_its_commit_was_found(
+async def test_a_write_without_a_key_is_answered_after_its_commit_is_found(
     cut_client: Client, proxy: CuttingProxy, pool: Pool
 ) -> None:
     proxy.arm(Cut.AFTER)
@@ -93,7 +93,7 @@ async def test_a_write_without_a_key_is_answered_after_its_commit_was_found(
     assert await pool.fetchval("SELECT count(*) FROM wvs.events WHERE topic = 'workspace.disabled.v1'") == 1
 
 
-async def test_an_outcome_that_nobody_can_tell_is_unavailable_and_the_key_settles_it_later(
+async def test_an_unknown_outcome_is_unavailable_and_a_repetition_with_the_key_resolves_it(
     cut_client: Client, client: Client, proxy: CuttingProxy, pool: Pool
 ) -> None:
     proxy.arm(Cut.AFTER)
@@ -110,7 +110,7 @@ async def test_an_outcome_that_nobody_can_tell_is_unavailable_and_the_key_settle
     assert await effects(pool, "one") == (1, 1)
 
 
-async def test_reads_are_unavailable_while_postgres_is_and_answered_again_after(
+async def test_reads_are_unavailable_during_an_outage_of_postgres_and_work_after_it(
     cut_client: Client, proxy: CuttingProxy, pool: Pool
 ) -> None:
     proxy.refusing = True
@@ -131,7 +131,7 @@ async def test_reads_are_unavailable_while_postgres_is_and_answered_again_after(
     assert (await cut_client.get("/readyz")).status_code == 200
 
 
-async def test_a_wait_that_loses_postgres_answers_with_what_was_accepted(
+async def test_a_wait_that_loses_postgres_answers_with_the_accepted_task(
     cut_client: Client, proxy: CuttingProxy, pool: Pool
 ) -> None:
     request = asyncio.create_task(cut_client.write("POST", "/v1/workspaces", {"name": "one"}, prefer="wait=2"))

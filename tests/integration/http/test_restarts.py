@@ -1,4 +1,4 @@
-"""Postgres is stopped, killed and started while clients write: they are told to come back, and nothing is doubled."""
+"""Postgres is stopped, killed and started while clients write: they repeat refused writes, and nothing is doubled."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ READERS = 2
 
 
 class Load:
-    """Clients that write until they are told to stop; each repeats a request with its key until it is answered."""
+    """Clients that write until the test stops them. Each one repeats a request with its key until it is answered."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -55,7 +55,7 @@ class Load:
 
 
 @pytest.mark.timeout(240)
-async def test_nothing_is_lost_or_doubled_while_postgres_stops_dies_and_comes_back(server: EmbeddedPostgres) -> None:
+async def test_no_write_is_lost_or_doubled_while_postgres_stops_crashes_and_restarts(server: EmbeddedPostgres) -> None:
     async with running_api(server.url()) as api, client_of(api) as client:
         load = Load(client)
         async with asyncio.TaskGroup() as group:
@@ -90,7 +90,7 @@ async def test_nothing_is_lost_or_doubled_while_postgres_stops_dies_and_comes_ba
     await check_every_name_once(server.url(), set(load.accepted))
 
 
-async def test_a_postgres_that_hangs_is_unavailable_in_bounded_time(server: EmbeddedPostgres) -> None:
+async def test_a_hanging_postgres_is_unavailable_in_bounded_time(server: EmbeddedPostgres) -> None:
     async with running_api(server.url(), pool_size=2) as api, client_of(api) as client:
         await client.ok("POST", "/v1/workspaces", {"name": "warm"})
         with stalled(server):
@@ -106,7 +106,7 @@ async def test_a_postgres_that_hangs_is_unavailable_in_bounded_time(server: Embe
 
 @contextlib.contextmanager
 def stalled(server: EmbeddedPostgres) -> Generator[None]:
-    """Every process of the server stands still for the block."""
+    """Stops every process of the server with SIGSTOP while the block lasts."""
     assert server.pid is not None
     pids = [server.pid, *children(server.pid)]
     try:

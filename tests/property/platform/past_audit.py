@@ -9,7 +9,9 @@ import msgspec
 from tests.property.platform.client import Client
 from tests.property.platform.log_audit import Look
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.http.views import Views
+from wvs.http.resources.snapshots import snapshot_view
+from wvs.http.resources.tasks import task_view
+from wvs.http.resources.workspaces import workspace_view
 from wvs.readmodel.rows import decode_snapshot, decode_task, decode_workspace
 
 Past = dict[str, Any]
@@ -19,7 +21,7 @@ class PastAudit:
     """Writes down what Postgres shows of each workspace, by version, and compares it with what history says later."""
 
     def __init__(self, volume: Path) -> None:
-        self._views = Views(volume)
+        self._volume = volume
         self._seen: dict[UUID, dict[int, Past]] = {}
 
     def note(self, look: Look) -> None:
@@ -54,9 +56,9 @@ class PastAudit:
         tasks = [decode_task(msgspec.json.encode(it), None) for it in look.rows["tasks"]]
         return {
             "live_tree": workspace.live_tree,
-            "workspace": _as_answered(self._views.workspace(workspace)),
-            "snapshots": {it["id"]: it for it in map(_as_answered, map(self._views.snapshot, snapshots))},
-            "tasks": {it["id"]: it for it in map(_as_answered, map(self._views.task, tasks))},
+            "workspace": _as_answered(workspace_view(workspace, self._volume)),
+            "snapshots": {it["id"]: it for it in map(_as_answered, map(snapshot_view, snapshots))},
+            "tasks": {it["id"]: it for it in map(_as_answered, map(task_view, tasks))},
         }
 
 

@@ -1,4 +1,4 @@
-"""An API with routes made for tests, called in this process without a server."""
+"""An API with test routes, called in this process without a server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -36,7 +36,7 @@ class Why(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a handler was given."""
+    """The arguments that a handler received."""
 
     name: str
     actor: str
@@ -47,7 +47,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 @post("/v1/things", status_code=202, operation_id="createThing", responses=problem_responses())
 async def create_thing(data: JSONBody[NewThing], context: NamedDependency[RequestContext]) -> Seen:
-    """Makes a thing."""
+    """Creates a thing."""
     return Seen(data.name, context.actor, context.request_id, context.trace_id, context.idempotency_key)
 
 
@@ -91,7 +91,7 @@ async def be_unavailable() -> None:
 
 
 class Readiness:
-    """A readiness check that a test can turn."""
+    """A readiness check whose result a test sets."""
 
     def __init__(self) -> None:
         self.reasons: Sequence[str] | Exception = ()

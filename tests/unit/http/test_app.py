@@ -55,7 +55,7 @@ async def test_a_malformed_body_is_refused_by_field_and_fault(
     assert error["problem"] in problem["detail"]
 
 
-async def test_an_escaped_backslash_before_u0000_is_no_nul(client: httpx.AsyncClient) -> None:
+async def test_an_escaped_backslash_before_u0000_is_not_a_nul(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/things", content=rb'{"name":"\\u0000"}', headers=JSON)
     assert response.status_code == 202
     assert response.json()["name"] == r"\u0000"
@@ -162,7 +162,7 @@ async def test_an_unrouted_path_is_a_problem_whatever_the_method(
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
-async def test_a_wrong_method_is_told_the_right_ones_before_anything_else(
+async def test_a_wrong_method_is_refused_with_the_allowed_methods_before_other_checks(
     client: httpx.AsyncClient, method: str
 ) -> None:
     response = await client.request(method, "/v1/things")
@@ -220,7 +220,7 @@ async def test_another_host_is_refused_before_routing(client: httpx.AsyncClient,
     assert response.json()["errors"][0]["field"] == "Host"
 
 
-async def test_a_crash_is_a_problem_that_tells_nothing_and_one_log_line_that_tells_all(
+async def test_a_crash_is_a_problem_without_details_and_one_log_line_with_them(
     client: httpx.AsyncClient, log: list[structlog.typing.EventDict]
 ) -> None:
     response = await client.get("/v1/crash", headers={"x-request-id": "crashed-1"})
@@ -276,7 +276,7 @@ async def test_requests_and_refusals_are_counted_without_ids(client: httpx.Async
     assert "secret-id" not in text
 
 
-async def test_a_hint_and_a_type_lead_to_an_explanation_of_every_code(client: httpx.AsyncClient) -> None:
+async def test_every_code_is_explained_under_the_type_of_its_problem(client: httpx.AsyncClient) -> None:
     problem = (await client.delete("/v1/things/t")).json()
     assert (await client.get(problem["type"])).json()["status"] == 409
     for code in ErrorCode:
@@ -303,7 +303,7 @@ async def test_the_document_is_openapi_31_with_problems_on_every_operation(clien
             assert answer["content"][media_type]["examples"]
 
 
-async def test_the_document_says_that_bodies_are_closed_and_parameters_never_null(client: httpx.AsyncClient) -> None:
+async def test_the_document_forbids_unknown_fields_and_null_parameters(client: httpx.AsyncClient) -> None:
     document: dict[str, Any] = (await client.get("/schema/openapi.json")).json()
     schemas = document["components"]["schemas"]
     [thing] = [schema for name, schema in schemas.items() if name.endswith("NewThing")]
@@ -321,7 +321,7 @@ async def test_the_document_says_that_bodies_are_closed_and_parameters_never_nul
     assert not any(parameter["required"] for parameter in parameters.values())
 
 
-def test_a_body_that_lets_unknown_fields_pass_cannot_be_served() -> None:
+def test_a_body_that_accepts_unknown_fields_cannot_be_served() -> None:
     class Inner(msgspec.Struct):
         value: int
 
@@ -339,7 +339,7 @@ def test_a_body_that_lets_unknown_fields_pass_cannot_be_served() -> None:
         create_app(route_handlers=[open_body], readiness=ready, draining=asyncio.Event(), metrics=Metrics())
 
 
-async def test_the_schema_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+async def test_the_schema_page_loads_nothing_from_other_hosts(client: httpx.AsyncClient) -> None:
     page = await client.get("/schema")
     assert page.headers["content-type"].startswith("text/html")
     assert "//" not in page.text.replace("<!doctype html>", "")

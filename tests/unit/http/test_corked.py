@@ -1,4 +1,4 @@
-"""The order and the number of writes are what a client sees of it."""
+"""The order and the number of writes, as the underlying transport receives them."""
 
 import asyncio
 from typing import Any, cast
@@ -9,7 +9,7 @@ from wvs.http.edge.corked import CorkedTransport
 
 
 class Recorder:
-    """Stands for the transport below."""
+    """Replaces the underlying transport."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -32,7 +32,7 @@ def corked() -> tuple[CorkedTransport, Recorder]:
     return CorkedTransport(cast("asyncio.Transport", below), asyncio.get_running_loop()), below
 
 
-async def test_what_is_written_in_one_turn_leaves_in_one_piece_in_the_next() -> None:
+async def test_the_writes_of_one_turn_are_sent_together_in_the_next_turn() -> None:
     transport, below = corked()
     transport.write(b"head ")
     transport.write(b"body")
@@ -58,7 +58,7 @@ async def test_closing_sends_first_and_aborting_does_not() -> None:
     assert below.calls == ["aborted"]
 
 
-async def test_a_long_answer_does_not_gather() -> None:
+async def test_a_long_answer_is_sent_at_once() -> None:
     transport, below = corked()
     for _ in range(3):
         transport.write(bytes(40_000))
@@ -67,13 +67,13 @@ async def test_a_long_answer_does_not_gather() -> None:
     assert [len(call) for call in below.calls] == [80_000, 40_000]
 
 
-def test_what_is_written_as_the_client_vanishes_is_dropped_without_a_sound() -> None:
+def test_a_write_to_a_vanished_client_is_dropped_silently() -> None:
     """Uvloop raises for a write to a transport that it has closed; asyncio does not."""
-    told: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _loop, context: told.append(context))
+        loop.set_exception_handler(lambda _loop, context: failures.append(context))
         vanished = asyncio.Event()
 
         class Served(asyncio.Protocol):
@@ -90,4 +90,4 @@ def test_what_is_written_as_the_client_vanishes_is_dropped_without_a_sound() -> 
         server.close()
 
     uvloop.run(main())
-    assert told == []
+    assert failures == []

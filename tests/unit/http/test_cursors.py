@@ -19,11 +19,11 @@ def refused(text: str, route: str = ROUTE, filters: dict[str, Any] = FILTERS) ->
     return False
 
 
-def test_a_cursor_gives_back_its_position() -> None:
+def test_a_cursor_returns_its_position() -> None:
     assert decode_cursor(CURSOR, Position, ROUTE, FILTERS) == ("2026-01-01T00:00:00Z", 7)
 
 
-def test_a_cursor_can_stand_in_a_url_as_it_is() -> None:
+def test_a_cursor_needs_no_escaping_in_a_url() -> None:
     assert all(character.isalnum() or character in "-_" for character in CURSOR)
 
 
@@ -57,7 +57,7 @@ def test_a_cursor_with_any_one_character_changed_is_refused(place: int) -> None:
 
 
 @pytest.mark.parametrize("text", [CURSOR + "=", CURSOR + "A", " " + CURSOR, CURSOR + "\n", "", "null", "é", "a" * 5000])
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_cursor_is_refused(text: str) -> None:
     assert refused(text)
 
 

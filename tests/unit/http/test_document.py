@@ -1,4 +1,4 @@
-"""The OpenAPI document says what holds: it is valid, and its examples are what the service takes and gives."""
+"""The OpenAPI document is valid, and its examples are requests and answers that the service accepts and returns."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -12,12 +12,12 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from wvs.domain.errors import STATUS, ErrorCode
 from wvs.http import wiring
-from wvs.http.openapi.examples import EXAMPLES
 from wvs.http.requests.strict_json import decode_strictly
+from wvs.http.wiring import EXAMPLES
 
 
 class Shown(NamedTuple):
-    """An example, with the schema that it is an example of."""
+    """An example and its schema."""
 
     where: str
     schema: Any
@@ -55,8 +55,8 @@ def shown() -> Iterator[Shown]:
         for status, answer in operation["responses"].items():
             yield from examples_of(f"{where} {status}", answer)
             for name, header in answer["headers"].items():
-                if "example" in (told := resolved(header)):
-                    yield Shown(f"{where} {status} {name}", told["schema"], told["example"])
+                if "example" in (declared := resolved(header)):
+                    yield Shown(f"{where} {status} {name}", declared["schema"], declared["example"])
         for parameter in map(resolved, operation["parameters"]):
             if "example" in parameter:
                 yield Shown(f"{where} {parameter['name']}", parameter["schema"], parameter["example"])
@@ -93,18 +93,18 @@ def test_every_example_fits_its_schema() -> None:
         ("Frozen", {"kind": "refused", "freeze": 1, "token": "t", "flush": "ok"}),
     ],
 )
-def test_what_the_service_would_refuse_or_never_say_does_not_fit(schema: str, value: Any) -> None:
+def test_a_value_that_the_service_refuses_or_never_returns_does_not_fit_its_schema(schema: str, value: Any) -> None:
     assert faults(Shown("", {"$ref": f"#/components/schemas/{schema}"}, value)) != []
 
 
-def test_every_operation_shows_what_it_takes_and_what_it_answers() -> None:
+def test_every_operation_has_examples_of_its_body_and_its_answers() -> None:
     bare: list[str] = []
     for operation in operations():
         name = operation["operationId"]
         messages = {status: answer for status, answer in operation["responses"].items() if status < "400"}
         messages |= {"request": operation["requestBody"]} if "requestBody" in operation else {}
         bare += [f"{name} {which}" for which, message in messages.items() if not list(examples_of("", message))]
-    assert bare == [], "give these an example in wvs.http.openapi.examples"
+    assert bare == [], "give these an example in its module of wvs.http.resources"
     assert set(EXAMPLES) == {operation["operationId"] for operation in operations()}
 
 
@@ -142,7 +142,7 @@ def test_every_problem_of_an_operation_is_shown_under_its_status() -> None:
                 assert str(STATUS[ErrorCode(code)]) == status
 
 
-def test_every_answer_names_its_request_and_says_when_to_repeat() -> None:
+def test_every_answer_declares_its_request_id_and_when_to_repeat() -> None:
     for operation in operations():
         for status, answer in operation["responses"].items():
             headers = {name: resolved(header) for name, header in answer["headers"].items()}
@@ -159,7 +159,7 @@ def test_every_answer_names_its_request_and_says_when_to_repeat() -> None:
     assert current["put"]["responses"]["409"]["headers"]["Retry-After"]["required"] is False
 
 
-def test_a_key_is_required_where_its_lack_is_a_problem() -> None:
+def test_a_key_is_required_where_a_missing_key_is_a_problem() -> None:
     required: dict[str, bool] = {}
     for operation in operations():
         for parameter in map(resolved, operation["parameters"]):

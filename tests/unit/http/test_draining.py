@@ -5,7 +5,7 @@ import pytest
 from wvs.http.live.draining import finished_in_time
 
 
-async def test_a_wait_that_ends_in_time_is_told_so() -> None:
+async def test_a_wait_that_ends_in_time_returns_true() -> None:
     assert await finished_in_time(asyncio.sleep(0), asyncio.Event(), timeout_s=5)
 
 

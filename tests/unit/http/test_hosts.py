@@ -41,7 +41,7 @@ def test_a_configured_port_is_the_only_one() -> None:
 
 
 @pytest.mark.parametrize("host", ["", "*", "http://wvs.example", "a b", "host:", "host:port", "::1"])
-def test_a_configured_host_that_is_none_is_an_error_that_names_it(host: str) -> None:
+def test_a_malformed_configured_host_is_an_error_that_names_it(host: str) -> None:
     with pytest.raises(ValueError, match="is not a host name") as caught:
         HostRule(["localhost", host])
     assert repr(host) in str(caught.value)

@@ -16,7 +16,7 @@ def test_port_zero_takes_a_free_port_on_loopback(host: str, url: str) -> None:
         assert url_of(listener) == f"{url}{port}"
 
 
-def test_accepted_connections_notice_vanished_peers_and_keep_little_for_slow_ones() -> None:
+def test_accepted_connections_detect_vanished_peers_and_buffer_little_for_slow_ones() -> None:
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         with socket.create_connection(listener.getsockname()[:2]):
@@ -33,7 +33,7 @@ def test_localhost_is_loopback() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"])
-def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
+def test_an_address_that_other_machines_can_reach_is_refused(host: str) -> None:
     with pytest.raises(RemoteAddressError, match="--insecure-allow-remote"):
         listen(host, 0)
 

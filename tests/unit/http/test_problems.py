@@ -18,7 +18,7 @@ def test_every_code_has_an_explanation_and_no_explanation_is_without_a_code() ->
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_an_explanation_says_what_it_means_and_what_to_do(code: ErrorCode) -> None:
+def test_an_explanation_has_a_title_a_meaning_and_a_hint(code: ErrorCode) -> None:
     explanation = EXPLANATIONS[code]
     assert len(explanation.title) > 10
     assert not explanation.title.endswith(".")
@@ -26,7 +26,7 @@ def test_an_explanation_says_what_it_means_and_what_to_do(code: ErrorCode) -> No
     assert explanation.hint.endswith(".")
 
 
-def test_titles_tell_codes_apart() -> None:
+def test_titles_are_unique() -> None:
     assert len({explanation.title for explanation in EXPLANATIONS.values()}) == len(EXPLANATIONS)
 
 
@@ -60,7 +60,7 @@ def test_retry_after_is_sent_exactly_where_repeating_helps(code: ErrorCode) -> N
     assert expected is (code in RETRY_AFTER_S)
 
 
-def test_a_refusal_can_say_itself_when_to_come_back() -> None:
+def test_a_refusal_can_set_its_own_retry_after() -> None:
     problem = problem_of(Refused(ErrorCode.WORKSPACE_QUEUE_FULL, "full", retry_after_s=17))
     assert problem.headers()["retry-after"] == "17"
 
@@ -74,18 +74,18 @@ def test_fields_of_a_refusal_never_replace_those_of_the_rfc() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(set(ErrorCode) - set(STATUS)))
-def test_a_code_of_a_task_is_no_answer_to_a_request(code: ErrorCode) -> None:
+def test_a_code_of_a_task_becomes_internal_in_an_answer_to_a_request(code: ErrorCode) -> None:
     assert problem_of(Refused(code, "only ever in task.error")).code is ErrorCode.INTERNAL
 
 
-def test_a_crash_tells_the_caller_nothing_of_itself() -> None:
+def test_a_crash_reveals_nothing_to_the_caller() -> None:
     body = problem_of(ZeroDivisionError("the password is hunter2")).body("r")
     assert json.loads(body)["code"] == "INTERNAL"
     assert b"hunter2" not in body
     assert b"ZeroDivision" not in body
 
 
-def test_a_wrong_method_names_the_right_ones_in_the_header_and_in_a_field() -> None:
+def test_a_wrong_method_is_refused_with_the_allowed_ones_in_a_header_and_a_field() -> None:
     problem = problem_of(MethodNotAllowedException(headers={"allow": "POST, GET"}))
     assert problem.code is ErrorCode.METHOD_NOT_ALLOWED
     assert problem.headers() == {"allow": "GET, HEAD, POST"}
@@ -106,10 +106,10 @@ def test_a_validation_error_names_place_field_and_fault() -> None:
 def test_a_missing_parameter_is_named() -> None:
     error = ValidationException("Missing required query parameter 'after' for path /v1/events")
     document = json.loads(problem_of(error).body("r"))
-    assert document["errors"] == [{"in": "query", "field": "after", "problem": "required, and missing"}]
+    assert document["errors"] == [{"in": "query", "field": "after", "problem": "required, but missing"}]
 
 
-def test_fields_refused_by_hand_look_like_those_of_the_framework() -> None:
+def test_refuse_fields_has_the_form_of_a_validation_error() -> None:
     document = json.loads(problem_of(refuse_fields(FieldError("body", "name", "too long"))).body("r"))
     assert document["code"] == "INVALID_REQUEST"
     assert document["errors"] == [{"in": "body", "field": "name", "problem": "too long"}]
@@ -127,11 +127,11 @@ def test_fields_refused_by_hand_look_like_those_of_the_framework() -> None:
         (503, ErrorCode.INTERNAL),
     ],
 )
-def test_exceptions_of_the_framework_become_codes_of_ours(status: int, code: ErrorCode) -> None:
+def test_exceptions_of_the_framework_are_mapped_to_codes(status: int, code: ErrorCode) -> None:
     assert problem_of(HTTPException(status_code=status)).code is code
 
 
-def test_a_lost_database_is_unavailable_and_may_be_tried_again() -> None:
+def test_a_lost_database_is_unavailable_and_the_request_may_be_repeated() -> None:
     problem = problem_of(asyncpg.ConnectionDoesNotExistError("host=secret"))
     assert problem.code is ErrorCode.UNAVAILABLE
     assert problem.headers()["retry-after"]
@@ -151,5 +151,5 @@ def test_declared_responses_group_codes_by_status_with_an_example_of_each() -> N
             assert example.value["status"] == status
 
 
-def test_every_status_of_the_table_is_one_that_http_knows() -> None:
+def test_every_status_of_the_table_is_an_http_status() -> None:
     assert all(HTTPStatus(status) for status in STATUS.values())

@@ -3,13 +3,13 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wvs.http.live.recent_events import Entry, RecentEvents
+from wvs.http.live.recent_events import FeedEntry, RecentEvents
 
 WORKSPACE = UUID(int=1)
 
 
-def entry(position: int, size: int = 10) -> Entry:
-    return Entry(position, WORKSPACE, "snapshot.requested.v1", b"x" * size)
+def entry(position: int, size: int = 10) -> FeedEntry:
+    return FeedEntry(position, WORKSPACE, "snapshot.requested.v1", b"x" * size)
 
 
 def positions(recent: RecentEvents, after: int, max_bytes: int = 10_000) -> tuple[list[int], int] | None:
@@ -17,7 +17,7 @@ def positions(recent: RecentEvents, after: int, max_bytes: int = 10_000) -> tupl
     return None if batch is None else ([found.position for found in batch.entries], batch.position)
 
 
-def test_what_follows_a_position_is_found_and_moves_to_the_head() -> None:
+def test_entries_after_a_position_are_returned_up_to_the_head() -> None:
     recent = RecentEvents(5, max_bytes=100)
     assert positions(recent, 5) == ([], 5)
     recent.extend([entry(7), entry(9)], head=12)
@@ -27,13 +27,13 @@ def test_what_follows_a_position_is_found_and_moves_to_the_head() -> None:
     assert positions(recent, 40) == ([], 40)
 
 
-def test_what_is_older_than_the_beginning_is_not_known() -> None:
+def test_entries_before_the_floor_are_unknown() -> None:
     recent = RecentEvents(5, max_bytes=100)
     recent.extend([entry(7)], head=7)
     assert positions(recent, 4) is None
 
 
-def test_the_oldest_give_way_and_a_batch_is_cut_where_it_is_full() -> None:
+def test_the_oldest_entries_are_dropped_and_a_full_batch_is_cut() -> None:
     recent = RecentEvents(0, max_bytes=100)
     recent.extend([entry(n) for n in range(1, 16)], head=15)
     assert recent.floor == 5
@@ -42,7 +42,7 @@ def test_the_oldest_give_way_and_a_batch_is_cut_where_it_is_full() -> None:
     assert positions(recent, 8, max_bytes=1) == ([9], 9)
 
 
-def test_one_event_larger_than_everything_is_left_to_the_log() -> None:
+def test_an_event_larger_than_the_memory_is_left_to_the_log() -> None:
     recent = RecentEvents(0, max_bytes=100)
     recent.extend([entry(1, size=1000)], head=1)
     assert (recent.floor, positions(recent, 0)) == (1, None)
@@ -54,7 +54,7 @@ def test_one_event_larger_than_everything_is_left_to_the_log() -> None:
     st.integers(0, 200),
     st.integers(1, 150),
 )
-def test_whoever_reads_on_sees_all_that_follows_once_or_is_sent_to_the_log(
+def test_a_reader_sees_every_later_event_once_or_is_sent_to_the_log(
     looks: list[list[int]], max_bytes: int, batch_bytes: int
 ) -> None:
     recent, position, log = RecentEvents(0, max_bytes), 0, list[int]()

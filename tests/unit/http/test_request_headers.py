@@ -1,7 +1,7 @@
 import pytest
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http.requests.headers import parse_idempotency_key, parse_if_match, parse_wait, preference_applied
+from wvs.http.requests.headers import IfMatch, parse_idempotency_key, parse_if_match, parse_wait, preference_applied
 
 
 @pytest.mark.parametrize(
@@ -88,32 +88,30 @@ def test_prefer_wait_is_capped_and_ignored_when_malformed(prefer: str | None, wa
     assert parse_wait(prefer) == wait_s
 
 
-def test_the_applied_preference_tells_the_capped_number() -> None:
+def test_the_applied_preference_contains_the_capped_wait() -> None:
     wait_s = parse_wait("wait=3600")
     assert wait_s is not None
     assert preference_applied(wait_s) == "wait=60"
 
 
 @pytest.mark.parametrize(
-    ("header", "etag", "holds"),
+    ("header", "tags"),
     [
-        ('"7"', '"7"', True),
-        ('"7"', '"8"', False),
-        ('"6", "7"', '"7"', True),
-        ('"6","7"', '"7"', True),
-        ("*", '"7"', True),
-        (" * ", '"7"', True),
-        ("*", None, False),
-        ('"7"', None, False),
-        ('W/"7"', '"7"', False),
-        ('W/"7", "7"', '"7"', True),
-        ('"a,b"', '"a,b"', True),
+        ('"7"', {'"7"'}),
+        ('"6", "7"', {'"6"', '"7"'}),
+        ('"6","7"', {'"6"', '"7"'}),
+        ('W/"7"', set()),
+        ('W/"7", "7"', {'"7"'}),
+        ('"a,b"', {'"a,b"'}),
     ],
 )
-def test_if_match_compares_strongly(header: str, etag: str | None, holds: bool) -> None:
-    condition = parse_if_match(header)
-    assert condition is not None
-    assert condition.holds_for(etag) is holds
+def test_if_match_has_the_strong_tags_of_the_header(header: str, tags: set[str]) -> None:
+    assert parse_if_match(header) == IfMatch(any_tag=False, tags=frozenset(tags))
+
+
+@pytest.mark.parametrize("header", ["*", " * "])
+def test_if_match_with_a_star_accepts_any_tag(header: str) -> None:
+    assert parse_if_match(header) == IfMatch(any_tag=True, tags=frozenset())
 
 
 def test_no_if_match_is_no_condition() -> None:

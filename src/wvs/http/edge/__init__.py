@@ -1,1 +1,1 @@
-"""What holds for every connection and request before routing: bounds, hosts, access log, problems."""
+"""What applies to every connection and request before routing: limits, hosts, access log, problems."""

@@ -1,4 +1,4 @@
-"""Reading request bodies: whole, under a limit and a deadline, before the app starts."""
+"""Reads request bodies completely, under a size limit and a deadline, before the app starts."""
 
 import asyncio
 
@@ -7,14 +7,15 @@ from wvs.http.wire.asgi import Message, Receive
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its body was complete; nobody is left to answer."""
+    """The client closed the connection before its body was complete. There is no one to answer."""
 
 
 async def read_body(receive: Receive, limit_bytes: int, deadline_s: float) -> bytes:
-    """The whole body. Refuses `BODY_TOO_LARGE` past the limit and `INVALID_REQUEST` past the deadline; `ClientGone`.
+    """The whole body.
 
-    Reading before the app starts keeps a slow sender from holding anything but its connection, and a partial body
-    from ever being taken for a whole one.
+    Refuses `BODY_TOO_LARGE` above the limit and `INVALID_REQUEST` after the deadline. Raises `ClientGone`. Because the
+    body is read before the app starts, a slow sender holds only its connection, and the app never takes a partial body
+    for a complete one.
     """
     parts: list[bytes] = []
     size = 0
@@ -34,7 +35,7 @@ async def read_body(receive: Receive, limit_bytes: int, deadline_s: float) -> by
     except TimeoutError:
         raise Refused(
             ErrorCode.INVALID_REQUEST,
-            f"the body did not arrive within {deadline_s:g} s ({size} bytes did); the connection is closed",
+            f"the body did not arrive within {deadline_s:g} s (only {size} bytes did); the connection is closed",
             "Send the whole body at once.",
         ) from None
 
@@ -45,7 +46,7 @@ def body_too_large(limit_bytes: int) -> Refused:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives `body` first, then whatever the server has to tell (the disconnect)."""
+    """A `receive` that first returns `body`, then the server's further messages (the disconnect)."""
     delivered = False
 
     async def receive_again() -> Message:
@@ -59,10 +60,10 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def discard(receive: Receive, limit_bytes: int, deadline_s: float) -> None:
-    """Reads and drops what is still sent, within both bounds.
+    """Reads and drops what the client still sends, within both limits.
 
-    Closing at once would reset the connection, and a client in the middle of sending would never see its answer
-    (RFC 9112 §9.6). Nothing is kept, so only time is spent, and little of that.
+    Closing at once would reset the connection, and a client that is still sending would never see its answer
+    (RFC 9112 §9.6). Nothing is kept in memory.
     """
     try:
         async with asyncio.timeout(deadline_s):

@@ -1,4 +1,4 @@
-"""The outermost layer: what holds for every request, routed or not, before and after the app.
+"""The outermost layer: applies to every request, routed or not, before and after the app.
 
 It is plain ASGI around Litestar, because Litestar's own middleware never sees an unrouted path or a wrong method.
 """
@@ -16,20 +16,20 @@ from wvs.http.edge.limits import Limits
 from wvs.http.edge.traffic import UNROUTED, Traffic
 from wvs.http.problems import problem as problems
 from wvs.http.wire.asgi import ASGIApp, Headers, Message, Receive, Scope, Send
-from wvs.http.wire.context import RequestContext, attach, read_actor, read_context, wanted_headers
+from wvs.http.wire.context import RequestContext, attach, read_actor, read_context, select_headers
 
-# nginx's number for a request that got no answer because its client left. It is never sent, only counted and logged.
+# nginx's status for a request without an answer because its client left. It is counted and logged, but never sent.
 NO_ANSWER: Final = 499
 
-# Keys of the scope's extensions: a function that cuts the connection (from the server), and whether HEAD was asked.
+# Keys of the scope's extensions: a function of the server that aborts the connection, and whether the method is HEAD.
 ABORT: Final = "wvs.abort"
 IS_HEAD: Final = "wvs.head"
 
-_STOPPED: Final = "the service stopped before this request was done; it may or may not have taken effect"
+_STOPPED: Final = "the service stopped before it had finished this request; a write may or may not have taken effect"
 
 
 class Boundary:
-    """Request id, trace, actor, host check, body bounds, access log, metrics, and a problem for whatever escapes."""
+    """Request id, trace, actor, host check, body limits, access log, metrics, and a problem for every exception."""
 
     def __init__(self, app: ASGIApp, *, hosts: HostRule, limits: Limits, traffic: Traffic) -> None:
         self.app = app
@@ -49,22 +49,22 @@ class Boundary:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, receive, send)
         try:
-            await self._pass_on(exchange)
+            await self._forward(exchange)
         except ClientGone:
             exchange.status = NO_ANSWER
         except asyncio.CancelledError:
-            # The server gives up on it, at the end of draining. The task is this request's own and ends here anyway.
+            # The server cancels the request at the end of draining. The task belongs to this request and ends here.
             await self._answer_failure(exchange, Refused(ErrorCode.UNAVAILABLE, _STOPPED))
-        except Exception as error:  # noqa: BLE001 - the last frame: whatever comes out here is answered as a problem
+        except Exception as error:  # noqa: BLE001 - the outermost frame answers every exception as a problem
             await self._answer_failure(exchange, error)
         finally:
             exchange.record(self.traffic)
 
-    async def _pass_on(self, exchange: "_Exchange") -> None:
+    async def _forward(self, exchange: "_Exchange") -> None:
         scope, receive, headers = exchange.scope, exchange.receive, exchange.headers
         self._check(scope, headers)
         if b"x-actor" in headers:
-            exchange.enter(read_actor(exchange.context, headers))
+            exchange.set_context(read_actor(exchange.context, headers))
         if exchange.has_body:
             announced = headers.get(b"content-length", b"0")
             if not announced.isdigit():
@@ -79,15 +79,15 @@ class Boundary:
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host")
         if host is None or not self._hosts.accepts(host):
-            raise _refuse_header("Host", "not one that this service is configured for")
+            raise _refuse_header("Host", "not a host that this service is configured for")
         if b"%00" in scope.get("query_string", b"") or "\x00" in scope["path"]:
             raise problems.refuse_fields(problems.FieldError("address", "", "contains the character U+0000"))
 
     async def _answer_failure(self, exchange: "_Exchange", error: Exception) -> None:
-        problem = problems.note(error, exchange.scope["state"])
+        problem = problems.record_problem(error, exchange.scope["state"])
         if exchange.status:
-            # Half an answer is out. Returning without its end makes the server cut the connection, which the client
-            # sees; there is no other way left to tell it.
+            # A part of the answer is already sent. Returning without its end makes the server abort the connection,
+            # which is the only way left to show the failure to the client.
             exchange.status = problem.status
             return
         await exchange.send_problem(problem)
@@ -105,31 +105,31 @@ def _refuse_header(name: str, fault: str) -> Refused:
 
 
 class _Exchange:
-    """One request and its answer, as far as the boundary is concerned."""
+    """One request and its answer, as the boundary sees them."""
 
     __slots__ = ("_method", "_send", "_started_at", "context", "has_body", "headers", "receive", "scope", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._started_at = perf_counter()
-        # The server looks at its own scope to leave out the body of an answer to HEAD; the app sees a GET.
+        # The app sees a GET. The server looks at its own scope and omits the body of an answer to HEAD.
         self.scope: Scope = _as_get(scope) if scope["method"] == "HEAD" else scope
         self._method: str = scope["method"]
         self.receive = receive
         self._send = send
-        self.headers = wanted_headers(scope["headers"])
+        self.headers = select_headers(scope["headers"])
         length = self.headers.get(b"content-length", b"0")
         self.has_body = length != b"0" or b"transfer-encoding" in self.headers
         self.status = 0
-        self.enter(read_context(self.headers))
+        self.set_context(read_context(self.headers))
 
-    def enter(self, context: RequestContext) -> None:
-        """Makes `context` the request's: for routes in the scope, for logs in the context variables."""
+    def set_context(self, context: RequestContext) -> None:
+        """Attaches `context` to the request: to the scope for routes, to the context variables for logs."""
         self.context = context
         attach(self.scope, context)
         structlog.contextvars.bind_contextvars(request_id=context.request_id, trace_id=context.trace_id)
 
     async def send_problem(self, problem: problems.Problem) -> None:
-        """Sends all of `problem` but the end of the answer; a connection with an unread body is not used again."""
+        """Sends `problem` except for the end of the answer. A connection with an unread body is not reused."""
         body = problem.body(self.context.request_id)
         headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in problem.headers().items()]
         headers += [(b"content-type", problems.MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
@@ -139,7 +139,7 @@ class _Exchange:
         await self.send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def send(self, message: Message) -> None:
-        """Sends on, with the request's own headers added to the first message."""
+        """Forwards the message; adds the request id and the trace to the headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._own_headers()]
@@ -152,8 +152,8 @@ class _Exchange:
         ]
 
     def record(self, traffic: Traffic) -> None:
-        """Tells the log and the metrics how it went."""
-        traffic.answered(
+        """Records the outcome in the access log and the metrics."""
+        traffic.record_answer(
             context=self.context,
             route=self.scope.get("path_template") or UNROUTED,
             method=self._method,

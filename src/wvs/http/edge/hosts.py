@@ -1,4 +1,4 @@
-"""Which Host headers are ours: the guard against DNS rebinding of a service that asks for no credentials."""
+"""Which Host headers the service accepts: the guard against DNS rebinding, because the service needs no credentials."""
 
 import re
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ _HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[
 
 
 class HostRule:
-    """Accepts the configured hosts: `name` on any port, `name:port` on that port only. Letter case does not count."""
+    """Accepts the configured hosts: `name` on any port, `name:port` on that port only. Ignores letter case."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
-        """Raises `ValueError` naming a host that is none; there is no wildcard."""
+        """Raises `ValueError`, which names the host, for a malformed host. There is no wildcard."""
         self._hosts = frozenset(host.lower() for host in hosts)
         for host in self._hosts:
             if not _HOST.fullmatch(host):

@@ -1,14 +1,15 @@
-"""The bounds of one request and of the connection it comes over."""
+"""The limits of one request and of its connection."""
 
 import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Times in seconds. Headers count from the accept or from the end of the answer before, the body from its headers.
+    """Times are in seconds. The header deadline starts when the connection is accepted or the previous answer ends; the
+    body deadline starts at the end of the headers.
 
-    After a refusal at most `discard_*` of what is still being sent is read and dropped. `request_bytes` is more than
-    the boundary ever reads of one request, framing included: beyond it somebody feeds the parser with what never
-    reaches the boundary, such as endless trailers.
+    After a refusal the service reads and drops at most `discard_bytes`, for at most `discard_deadline_s`.
+    `request_bytes` is more than the boundary ever reads of one request, framing included. A client that exceeds it
+    feeds the parser with data that never reaches the boundary, such as endless trailers.
     """
 
     header_bytes: int = 32 * 1024

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with the bounds it lacks: time and bytes for the headers, bytes for a whole request."""
+"""uvicorn's HTTP/1.1 protocol with the limits it lacks: time and bytes for the headers, bytes for a whole request."""
 
 import asyncio
 from typing import Any, cast
@@ -13,21 +13,21 @@ from wvs.http.wire.context import read_context
 
 
 class HeadersTooLargeError(ValueError):
-    """Raised in a parser's callback, which makes the parser give up."""
+    """Raised in a callback of the parser to make the parser give up."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose next request does not show its whole headers in time or in size, with a problem.
+    """Closes a connection, with a problem, if the headers of its next request arrive too late or are too large.
 
-    The time counts from the accept, or from the end of the answer before. uvicorn's own keep-alive timer still closes
-    an idle connection earlier, but stops at the first byte, whatever that is.
+    The deadline starts when the connection is accepted or the previous answer ends. uvicorn's own keep-alive timer
+    closes an idle connection earlier, but any first byte stops that timer.
     """
 
     def __init__(self, boundary: Boundary, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limits = boundary.limits
         self._traffic = boundary.traffic
-        self._too_large = f"the request line and headers have more than {self._limits.header_bytes} bytes"
+        self._too_large = f"the request line and the headers have more than {self._limits.header_bytes} bytes"
         self._awaiting_headers = True
         self._received_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
@@ -80,11 +80,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._arm()
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn for what is no HTTP; here the answer is a problem like any other."""
+        """Called by uvicorn for bytes that are not HTTP. The answer is a problem like any other."""
         self._refuse(self._fault or "the bytes on this connection are not an HTTP/1.1 request")
 
     def _unsupported_upgrade_warning(self) -> None:
-        # Answered as if no upgrade had been asked for (RFC 9110 §7.8), but the parser reads no further request.
+        # The service ignores the upgrade (RFC 9110 §7.8), but the parser cannot read another request after it.
         if self.cycle is not None and not self.cycle.response_complete:  # pyright: ignore[reportUnnecessaryComparison]
             self.cycle.keep_alive = False
 
@@ -110,11 +110,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, detail: str) -> None:
         if not self._is_idle() and (self.cycle.response_started or not self.cycle.more_body):
-            # The fault is behind a request that is being answered: that one may finish, then the connection closes.
+            # The fault follows a request that is still being answered. Finish that answer, then close the connection.
             self.cycle.keep_alive = False
             self.flow.pause_reading()
             return
-        problem = problems.Problem(ErrorCode.INVALID_REQUEST, detail, "Send a request that HTTP/1.1 allows.")
+        problem = problems.Problem(
+            ErrorCode.INVALID_REQUEST, detail, "Send a valid HTTP/1.1 request within the limits."
+        )
         context = read_context({})
         body = problem.body(context.request_id)
         head = [
@@ -126,4 +128,4 @@ class BoundedProtocol(HttpToolsProtocol):
         ]
         self.transport.write(b"".join(head) + body)
         self.transport.close()
-        self._traffic.unparsed(context, problem.status, problem.code, detail)
+        self._traffic.record_unparsed(context, problem.status, problem.code, detail)

@@ -1,4 +1,4 @@
-"""What the API tells about every request: one line in the access log and one step of each metric."""
+"""Records every request: one line in the access log and one increment of each metric."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from wvs.http.wire.context import RequestContext
 from wvs.telemetry.metrics import Metrics
 
 UNROUTED: Final = "unrouted"
-# No request line was understood, so there is no method to count under.
+# The parser understood no request line, so there is no method to count under.
 UNPARSED: Final = "unparsed"
 
 _PROBE_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
@@ -20,14 +20,14 @@ _log = structlog.get_logger("wvs.http")
 
 
 class Traffic:
-    """Counts and logs requests under their route templates, never under paths: those carry ids."""
+    """Counts and logs requests under their route templates, never under paths, because paths contain ids."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        # Finding a labelled child takes a lock and several dicts. All labels are of finite sets, so this is bounded.
+        # Looking up a labelled child takes a lock and several dicts. All labels have finite values, so this is bounded.
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def answered(
+    def record_answer(
         self,
         *,
         context: RequestContext,
@@ -37,7 +37,7 @@ class Traffic:
         duration_s: float,
         refusal: ErrorCode | None,
     ) -> None:
-        """One request is over; request id and trace are in the log's context already."""
+        """Records one finished request. The log context already has the request id and the trace."""
         requests, durations = self._of(route, method, status)
         requests.inc()
         durations.observe(duration_s)
@@ -54,8 +54,8 @@ class Traffic:
             idempotency_key=key and key[:_MAX_LOGGED_KEY],
         )
 
-    def unparsed(self, context: RequestContext, status: int, refusal: ErrorCode, detail: str) -> None:
-        """A connection was closed because what came over it never became a request."""
+    def record_unparsed(self, context: RequestContext, status: int, refusal: ErrorCode, detail: str) -> None:
+        """Records a connection that was closed because its bytes were not a valid request."""
         self._metrics.http_requests.labels(UNROUTED, UNPARSED, str(status)).inc()
         self._metrics.refusals.labels(refusal.value).inc()
         _log.info("http.connection_refused", request_id=context.request_id, status=status, code=refusal, detail=detail)

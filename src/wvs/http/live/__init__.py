@@ -1,1 +1,1 @@
-"""Everything that waits: event streams, long polls, tasks that finish, draining."""
+"""Everything that waits: event streams, long polls for directives, waits for tasks, draining."""

@@ -1,4 +1,4 @@
-"""Waiting for directives: one query for all sessions that wait, on a hint or at least every second."""
+"""Waits for directives: one query for all waiting sessions, after each hint and at least every second."""
 
 import asyncio
 import contextlib
@@ -15,19 +15,19 @@ from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import Metrics
 
 POLL_S: Final = 1.0
-_ANSWER_S: Final = 0.0003
-"""About what the service needs to take one answer."""
-_LONGEST_PAUSE_S: Final = 0.1
+_ACKNOWLEDGEMENT_S: Final = 0.0003
+"""Roughly the time that the service needs to process one acknowledgement."""
+_MAX_PAUSE_S: Final = 0.1
 
 _log = structlog.get_logger("wvs.http")
 
 
 Changed: TypeAlias = asyncio.Future[Directive | None]
-"""The new directive, None where it has to be asked for; cancelled when the service drains and nobody may wait on."""
+"""The new directive; None if the caller has to read it itself; cancelled when the service drains."""
 
 
 class DirectiveWaiter:
-    """One per process. Five hundred idle sessions cost one query a second, and none of them a connection."""
+    """One per process. Five hundred idle sessions cost one query per second and no database connection of their own."""
 
     def __init__(self, sessions: Sessions, metrics: Metrics, draining: asyncio.Event, poll_s: float = POLL_S) -> None:
         self._sessions = sessions
@@ -38,18 +38,18 @@ class DirectiveWaiter:
         self._hint = asyncio.Event()
 
     def hint(self) -> None:
-        """There may be new directives: look now. Never blocks."""
+        """Makes the waiter check at once, because there may be new directives. Never blocks."""
         self._hint.set()
 
     @contextlib.contextmanager
     def watching(self, session_id: UUID, seen: int) -> Generator[Changed]:
-        """What is set once the session's newest directive has a greater number than `seen`.
+        """A future that is done once the session's newest directive has a greater number than `seen`.
 
-        Whoever looks for it within the block misses nothing: what changes after that look is told.
+        Read the current directive inside the block: the future reports every change after that read.
         """
         changed: Changed = asyncio.get_running_loop().create_future()
         if not self._waiting:
-            self.hint()  # with nobody waiting it does not poll
+            self.hint()  # without waiting sessions the loop does not poll
         self._waiting[changed] = (session_id, seen)
         if self._draining.is_set():
             changed.cancel()
@@ -60,19 +60,19 @@ class DirectiveWaiter:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
-        """Looks while the block lasts."""
+        """Checks for new directives while the block lasts."""
         async with background(self._run(), self._end_when_draining()):
             yield
 
     async def _end_when_draining(self) -> None:
-        # One for all of them: a task for each wait would be the greater part of what the wait costs.
+        # One task for all waits: a task per wait would be the larger part of the cost of a wait.
         await self._draining.wait()
         for changed in self._waiting:
             changed.cancel()
 
     async def _run(self) -> None:
         while True:
-            # Not wait_for: before Python 3.12 it takes no notice of a cancellation that comes together with the hint.
+            # Not wait_for: before Python 3.12 it loses a cancellation that arrives together with the hint.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_s if self._waiting else None):
                     await self._hint.wait()
@@ -80,37 +80,38 @@ class DirectiveWaiter:
             if not self._waiting:
                 continue
             try:
-                await self._look()
-            except Exception as error:  # noqa: BLE001 - a look that failed is repeated; whoever waits has a limit
+                await self._deliver_changes()
+            except Exception as error:  # noqa: BLE001 - the next round tries again; every request has a limit
                 survived(self._metrics, "directive_waiter", error, "http.directive_wait_failed")
                 await asyncio.sleep(self._poll_s)
 
-    async def _look(self) -> None:
-        # Of two that wait for one session the one that saw less is told of what both have to know.
+    async def _deliver_changes(self) -> None:
+        # If two requests wait for the same session, query with the older number: the answer serves both.
         seen: dict[UUID, int] = {}
-        # Not those who begin to wait during the query: its answer may be older than what they have seen.
+        # Not the requests that start to wait during the query: its answer may be older than the number they know.
         waiting = dict(self._waiting)
         for session_id, number in waiting.values():
             seen[session_id] = min(number, seen.get(session_id, number))
-        found = _spread(await self._sessions.changed(seen))
+        found = _stagger_answers(await self._sessions.changed(seen))
         for changed, (session_id, number) in waiting.items():
             if changed.done() or session_id not in found:
                 continue
             directive = found[session_id]
-            # A lesser one was read before the word was written whose answer is waited on.
+            # A smaller number was read before the acknowledgement whose answer this request waits for was written.
             if directive is None or directive.number > number:
                 changed.set_result(directive)
 
 
-def _spread(found: dict[UUID, Directive | None]) -> dict[UUID, Directive | None]:
-    """Has those who may go on before they answer wait with that until the others have gone on, for 0.1 s at most.
+def _stagger_answers(found: dict[UUID, Directive | None]) -> dict[UUID, Directive | None]:
+    """Staggers the acknowledgements of the sessions that may resume before they acknowledge, over at most 0.1 s.
 
-    An answer costs the processor more than to go on does: who is told last would stand still for the others' answers.
+    An acknowledgement costs the processor more than a resume. Without the delay, the session that is notified last
+    would stay stopped while the service processes the acknowledgements of the others.
     """
     resuming = [session_id for session_id, directive in found.items() if directive is not None and directive.resume]
-    pauses = {session_id: turn * _ANSWER_S for turn, session_id in enumerate(resuming, len(resuming) - 1)}
+    pauses = {session_id: turn * _ACKNOWLEDGEMENT_S for turn, session_id in enumerate(resuming, len(resuming) - 1)}
     return {
-        session_id: replace(directive, answer_after_s=min(pauses[session_id], _LONGEST_PAUSE_S))
+        session_id: replace(directive, answer_after_s=min(pauses[session_id], _MAX_PAUSE_S))
         if directive is not None and session_id in pauses
         else directive
         for session_id, directive in found.items()

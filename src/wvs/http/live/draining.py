@@ -1,4 +1,4 @@
-"""Waits that end when the service drains: an answer is due then, however long the caller was willing to wait."""
+"""Waits that end when the service drains, even if the client asked for a longer wait."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,9 +7,9 @@ from wvs.background import stop
 
 
 async def finished_in_time(wait: Awaitable[object], draining: asyncio.Event, timeout_s: float) -> bool:
-    """True once `wait` is done; False if `timeout_s` went by or the service drains first, and `wait` is cancelled then.
+    """True when `wait` is done. False, with `wait` cancelled, if `timeout_s` passes or the service drains first.
 
-    Whatever `wait` raises is raised here.
+    Raises what `wait` raises.
     """
     waiting = asyncio.ensure_future(wait)
     drained = asyncio.ensure_future(draining.wait())

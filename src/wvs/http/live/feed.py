@@ -1,23 +1,20 @@
-"""The live feed: one follower of the log per process, whatever the number of streams that live on it."""
+"""The live feed: one follower of the log per process, however many event streams it serves."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
-import msgspec
 import structlog
 from msgspec import Struct
 
 from wvs.background import background
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.filtered_log import EventRow
 from wvs.eventlog.reading.follower import Page, last_position, log_epoch, read_page, safe_position
 from wvs.eventlog.reading.workspace_log import read_workspace_page
-from wvs.http.event_views import view_event
-from wvs.http.live.recent_events import Batch, Entry, RecentEvents, batch_of
+from wvs.http.live.recent_events import Batch, FeedEntry, RecentEvents, batch_of
 from wvs.http.wire.positions import parse_position
 from wvs.postgres.pool import Pool, acquire
 from wvs.signals.hints import Broadcast
@@ -28,105 +25,106 @@ RECENT_BYTES: Final = 4 * 1024 * 1024
 BATCH_BYTES: Final = 128 * 1024
 
 _PAGE: Final = 100
-_OWN_PAGE: Final = 32
-"""Events that a stream reads by itself at a time: each stream keeps its own until they are sent."""
-_CATCHING_UP: Final = 2
-"""How many streams read the log by themselves at a time: commands need the pool's connections more."""
+_CATCH_UP_PAGE: Final = 32
+"""Events that a stream reads from the log at a time. Each stream keeps its own page in memory until it is sent."""
+_MAX_CATCHING_UP: Final = 2
+"""How many streams may read the log at the same time: commands need the pool's connections more."""
 _COALESCE_S: Final = 0.002
 _COALESCE_PER_STREAM_S: Final = 0.0001
 _TICK_S: Final = 1.0
 _DRAIN_GRACE_S: Final = 1.0
 _RETRY_AFTER_S: Final = 10
 
+EntryOf: TypeAlias = Callable[[int, EventRow], FeedEntry]
+"""Encodes a stored event of this epoch for streams."""
+
 _log = structlog.get_logger("wvs.http")
 
 
 class FeedLimits(Struct, frozen=True):
-    """How many streams at once, seconds between signs of life, and seconds that a client may take nothing."""
+    """Streams per process, seconds between heartbeats, and seconds for which a client may read nothing."""
 
     streams: int = 500
     heartbeat_s: float = 15.0
     stall_s: float = 30.0
 
 
-class Follows(Protocol):
-    """A stream, as far as the feed has to do with it."""
+class FollowingStream(Protocol):
+    """A stream, as the feed sees it."""
 
     sending_since: float | None
-    """When it began to wait for its client to take something."""
+    """When its present send started, on the event loop's clock; None while it sends nothing."""
 
     def abort(self) -> None:
-        """Cuts its connection."""
+        """Aborts its connection."""
         ...
 
 
-class Start(Struct, frozen=True):
-    """Where a stream begins: behind a position of the log of an epoch. `log` tells apart what the feed followed."""
+class StreamStart(Struct, frozen=True):
+    """Where a stream starts: after `position` in the log of `epoch`. `log` counts how often the log was replaced."""
 
     epoch: int
     position: int
     log: int
 
 
-def entry_of(mapper: EventMapper, epoch: int, row: EventRow) -> Entry:
-    """A stored event as streams send it; its type is that of today, whatever it was stored as."""
-    event = view_event(mapper, epoch, row)
-    text = b"id: %b\ndata: %b\n\n" % (event.position.encode("ascii"), msgspec.json.encode(event))
-    return Entry(row[0], row[1], event.type, text)
-
-
 class Feed:
-    """Follows the log while there are streams and keeps its newest events for them. What a stream finds there no longer
-    it reads from the log itself, at its own pace: nobody waits for the slowest.
+    """Follows the log while there are streams and keeps the newest events in memory for all of them.
+
+    A stream that is too far behind reads older events from the log at its own pace, so that no stream waits for the
+    slowest one.
     """
 
     def __init__(
-        self, pool: Pool, mapper: EventMapper, metrics: Metrics, draining: asyncio.Event, limits: FeedLimits
+        self, pool: Pool, entry_of: EntryOf, metrics: Metrics, draining: asyncio.Event, limits: FeedLimits
     ) -> None:
         self.changed = Broadcast()
-        """Told when there is something to do: new events, the time for a sign of life, the end."""
+        """Wakes the streams: for new events, for a heartbeat, and for the end."""
         self.draining = draining
         self.limits = limits
         self.metrics = metrics
         self._pool = pool
-        self._mapper = mapper
-        self._streams: set[Follows] = set()
+        self._entry_of = entry_of
+        self._streams: set[FollowingStream] = set()
         self._recent: RecentEvents | None = None
         self._hint = asyncio.Event()
-        self._catching_up = asyncio.Semaphore(_CATCHING_UP)
+        self._catching_up = asyncio.Semaphore(_MAX_CATCHING_UP)
         self._epoch = 0
         self._log = 0
         self._failing = False
         self._compared_at = 0.0
 
     def hint(self) -> None:
-        """There may be new events: look now. Never blocks."""
+        """Makes the feed read the log at once, because there may be new events. Never blocks."""
         self._hint.set()
 
-    async def start(self, text: str | None) -> Start:
-        """Where to begin for the position in `text`, or at the end of the log without one; refuses `INVALID_CURSOR`."""
+    async def start(self, text: str | None) -> StreamStart:
+        """The start for the position in `text`; without one, the end of the log. Refuses `INVALID_CURSOR`."""
         async with acquire(self._pool) as connection:
             epoch = await log_epoch(connection)
             if text is None:
-                return Start(epoch, await safe_position(connection), self._log)
+                return StreamStart(epoch, await safe_position(connection), self._log)
             position = parse_position(text, epoch)
             last = await last_position(connection)
         if position > last:
             raise Refused(
                 ErrorCode.INVALID_CURSOR,
-                f"the position {text} is beyond the end of the log, {epoch}:{last}: it was given out by another log",
+                f"the position {text} is beyond the end of the log, {epoch}:{last}: it belongs to another log",
                 "Read from the beginning: after=EPOCH:0 with the epoch of GET /v1/events.",
             )
-        return Start(epoch, position, self._log)
+        return StreamStart(epoch, position, self._log)
 
     @contextlib.contextmanager
-    def joined(self, stream: Follows) -> Generator[None]:
-        """Follows the log for `stream` while the block lasts; refuses `UNAVAILABLE` if there are too many already."""
+    def joined(self, stream: FollowingStream) -> Generator[None]:
+        """Serves `stream` while the block lasts.
+
+        Refuses `UNAVAILABLE` if the process already serves its maximum of streams, or drains.
+        """
         if self.draining.is_set() or len(self._streams) >= self.limits.streams:
             raise Refused(
                 ErrorCode.UNAVAILABLE,
-                f"this process serves {len(self._streams)} event streams of at most {self.limits.streams}, or drains",
-                "Repeat it after Retry-After seconds, use another stream with you, or page through GET /v1/events.",
+                f"this process drains, or it already serves the maximum of {self.limits.streams} event streams",
+                "Repeat the request after Retry-After seconds, share one stream, or page through GET /v1/events.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._streams.add(stream)
@@ -138,47 +136,47 @@ class Feed:
             self._streams.discard(stream)
             self.metrics.event_streams.set(len(self._streams))
 
-    def is_over(self, start: Start) -> bool:
-        """Whether a stream with this start has to end: the service drains, or the log is another one than it was."""
+    def must_end(self, start: StreamStart) -> bool:
+        """Whether a stream with this start has to end: the service drains, or the log has been replaced since."""
         return self.draining.is_set() or start.log != self._log or self._epoch not in (0, start.epoch)
 
-    async def after(self, start: Start, position: int, workspace_id: UUID | None) -> Batch:
-        """What follows `position`, of this workspace or of all, and perhaps of others; none if nothing does yet."""
+    async def after(self, start: StreamStart, position: int, workspace_id: UUID | None) -> Batch:
+        """The events after `position`: those of the workspace, possibly with others. Empty if there are none yet."""
         recent = self._recent
         if recent is not None and (found := recent.after(position, BATCH_BYTES)) is not None:
             return found
         async with self._catching_up, acquire(self._pool) as connection:
             if workspace_id is None:
-                page = await read_page(connection, position, _OWN_PAGE)
+                page = await read_page(connection, position, _CATCH_UP_PAGE)
             else:
-                page = await read_workspace_page(connection, workspace_id, position, _OWN_PAGE)
+                page = await read_workspace_page(connection, workspace_id, position, _CATCH_UP_PAGE)
         return batch_of(self._entries(page, start.epoch), page.safe, BATCH_BYTES)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Feed"]:
-        """Follows while the block lasts."""
+        """Follows the log while the block lasts."""
         async with background(self._follow(), self._tick(), self._end_when_draining()):
             yield self
 
-    def _entries(self, page: Page, epoch: int) -> list[Entry]:
-        return [entry_of(self._mapper, epoch, row) for row in page.rows]
+    def _entries(self, page: Page, epoch: int) -> list[FeedEntry]:
+        return [self._entry_of(epoch, row) for row in page.rows]
 
     async def _follow(self) -> None:
         while True:
             await self._hint.wait()
             self._hint.clear()
             if not self._streams:
-                self._recent = None  # whoever comes later begins at the log's end, or catches up
+                self._recent = None  # a later stream starts at the end of the log, or catches up
                 continue
             try:
-                await self._compare()
-                await self._look()
-            except Exception as error:  # noqa: BLE001 - an outage: streams stay, and the next tick looks again
-                self._tell_of(error)
-            # A burst of commits is one look, and many streams are woken less often: each of them costs.
+                await self._detect_replaced_log()
+                await self._read_new_events()
+            except Exception as error:  # noqa: BLE001 - an outage: the streams stay open, and the next tick reads again
+                self._report_failure(error)
+            # One read serves a burst of commits. The more streams, the longer the pause: waking each one costs time.
             await asyncio.sleep(_COALESCE_S + _COALESCE_PER_STREAM_S * len(self._streams))
 
-    async def _look(self) -> None:
+    async def _read_new_events(self) -> None:
         async with acquire(self._pool) as connection:
             recent = self._recent
             if recent is None:
@@ -199,17 +197,17 @@ class Feed:
                 self._recent, self._epoch = None, 0
                 self.metrics.follower_lag_events.set(0)
                 continue
-            self._cut_the_stalled()
+            self._abort_stalled_streams()
             self.hint()
             self.changed.notify()
 
-    async def _compare(self) -> None:
-        """Notices a log that was replaced by an older copy: positions of both in one stream would make no sense."""
+    async def _detect_replaced_log(self) -> None:
+        """Ends all streams if an older copy has replaced the log: one stream must not mix positions of both logs."""
         recent, now = self._recent, asyncio.get_running_loop().time()
         if recent is None or now - self._compared_at < _TICK_S:
             return
         self._compared_at = now
-        seen = recent.head  # before the log is asked for its end: it grows, and so does this
+        seen = recent.head  # read before the end of the log, because both grow
         async with acquire(self._pool) as connection:
             epoch, last = await log_epoch(connection), await last_position(connection)
         self.metrics.follower_lag_events.set(max(0, last - recent.head))
@@ -219,7 +217,7 @@ class Feed:
             self._log += 1
             self.changed.notify()
 
-    def _cut_the_stalled(self) -> None:
+    def _abort_stalled_streams(self) -> None:
         now = asyncio.get_running_loop().time()
         for stream in list(self._streams):
             if stream.sending_since is not None and now - stream.sending_since > self.limits.stall_s:
@@ -232,8 +230,8 @@ class Feed:
         for stream in list(self._streams):
             stream.abort()
 
-    def _tell_of(self, error: Exception) -> None:
-        if self._failing:  # counted every time, logged once an outage
+    def _report_failure(self, error: Exception) -> None:
+        if self._failing:  # count every failure, log once per outage
             self.metrics.ignored_failures.labels("event_feed").inc()
         else:
             survived(self.metrics, "event_feed", error, "http.event_feed_failed")

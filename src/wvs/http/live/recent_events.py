@@ -1,4 +1,4 @@
-"""The newest events of the log, ready to be sent, in bounded memory."""
+"""The newest events of the log, encoded for streams, in bounded memory."""
 
 from collections import deque
 from itertools import takewhile
@@ -7,8 +7,8 @@ from uuid import UUID
 from msgspec import Struct
 
 
-class Entry(Struct, frozen=True, gc=False):
-    """One event of the log and its text in a stream."""
+class FeedEntry(Struct, frozen=True, gc=False):
+    """One event of the log and its encoded text."""
 
     position: int
     workspace_id: UUID
@@ -17,14 +17,14 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Batch(Struct, frozen=True):
-    """Entries in order; whoever has them has seen everything up to `position`."""
+    """Entries in order. A stream that has sent them has covered the log up to `position`."""
 
-    entries: list[Entry]
+    entries: list[FeedEntry]
     position: int
 
 
-def batch_of(entries: list[Entry], position: int, max_bytes: int) -> Batch:
-    """All entries and `position`, or the first of them, at least one, where all would be more than `max_bytes`."""
+def batch_of(entries: list[FeedEntry], position: int, max_bytes: int) -> Batch:
+    """All entries and `position`; or, if they exceed `max_bytes`, the first ones, at least one, and its position."""
     size = 0
     for count, entry in enumerate(entries, 1):
         size += len(entry.text)
@@ -34,17 +34,17 @@ def batch_of(entries: list[Entry], position: int, max_bytes: int) -> Batch:
 
 
 class RecentEvents:
-    """Every event of the log behind `floor` and not beyond `head`; the oldest give way when `max_bytes` is reached."""
+    """Every event of the log after `floor` up to `head`. Drops the oldest events above `max_bytes`."""
 
     def __init__(self, start: int, max_bytes: int) -> None:
         self.floor = start
         self.head = start
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[FeedEntry] = deque()
 
-    def extend(self, entries: list[Entry], head: int) -> None:
-        """Adds what follows `head`, up to the new one."""
+    def extend(self, entries: list[FeedEntry], head: int) -> None:
+        """Adds the entries after the present `head`, up to the new `head`."""
         self._entries.extend(entries)
         self._bytes += sum(len(entry.text) for entry in entries)
         self.head = max(self.head, head)
@@ -54,7 +54,7 @@ class RecentEvents:
             self.floor = oldest.position
 
     def after(self, position: int, max_bytes: int) -> Batch | None:
-        """What follows `position`, about `max_bytes` of it; None if some of that is no longer, or not yet, here."""
+        """The entries after `position`, about `max_bytes` of them; None if some of them have been dropped already."""
         if position < self.floor:
             return None
         newer = list(takewhile(lambda entry: entry.position > position, reversed(self._entries)))

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from wvs.background import background
 from wvs.http.edge.boundary import ABORT, IS_HEAD
-from wvs.http.live.feed import Feed, Start
+from wvs.http.live.feed import Feed, StreamStart
 from wvs.http.wire.asgi import Message, Receive, Scope, Send
 from wvs.http.wire.positions import format_position
 from wvs.telemetry.failures import survived
@@ -24,26 +24,26 @@ _HEADERS: Final = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
-_GONE_S: Final = 5.0
+_DISCONNECT_GRACE_S: Final = 5.0
 
 _log = structlog.get_logger("wvs.http")
 
 
-class Wanted(Struct, frozen=True):
-    """Which events a stream shows: of one workspace or of all, of these types or of all."""
+class StreamFilter(Struct, frozen=True):
+    """Which events a stream sends: of one workspace or of all, of some types or of all."""
 
     workspace_id: UUID | None = None
     types: frozenset[str] = frozenset()
 
 
 class EventStream:
-    """An ASGI answer that lasts until the client leaves, the service drains, or the log is replaced.
+    """An ASGI answer that lasts until the client disconnects, the service drains, or the log is replaced.
 
-    A client that takes nothing blocks only this stream: sending waits for its socket, and what it misses meanwhile it
-    gets from the log when it reads on.
+    A client that reads nothing blocks only this stream: the send waits for its socket. When the client reads again, the
+    stream takes the events that it missed from the log.
     """
 
-    def __init__(self, feed: Feed, start: Start, wanted: Wanted) -> None:
+    def __init__(self, feed: Feed, start: StreamStart, wanted: StreamFilter) -> None:
         self.sending_since: float | None = None
         self._feed = feed
         self._start = start
@@ -61,47 +61,47 @@ class EventStream:
             if extensions.get(IS_HEAD):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            self._feed.metrics.event_stream_ends.labels(await self._live(receive, send)).inc()
+            self._feed.metrics.event_stream_ends.labels(await self._run(receive, send)).inc()
 
     def abort(self) -> None:
-        """Cuts the connection, whatever still waits to be sent."""
+        """Aborts the connection and drops the data that is not sent yet."""
         self._stalled = True
         if self._abort is not None:
             self._abort()
 
-    async def _live(self, receive: Receive, send: Send) -> str:
-        """Sends until the end; returns why it came."""
-        async with background(_left(receive), self._pump(send)) as (leaving, pumping):
+    async def _run(self, receive: Receive, send: Send) -> str:
+        """Sends until the stream ends. Returns the reason of the end."""
+        async with background(_disconnected(receive), self._pump(send)) as (leaving, pumping):
             await asyncio.wait({leaving, pumping}, return_when=asyncio.FIRST_COMPLETED)
             if pumping.done():
                 pumping.result()
             if self._stalled:
-                # The server learns of the cut in its next round; before that, it would report a broken answer.
-                await asyncio.wait({leaving}, timeout=_GONE_S)
+                # The server notices the abort in its next round. Before that, it would report an incomplete answer.
+                await asyncio.wait({leaving}, timeout=_DISCONNECT_GRACE_S)
                 return "stalled"
             return "left" if leaving.done() else "service"
 
     async def _pump(self, send: Send) -> None:
-        await self._send(send, b"retry: %d\n%b" % (_RECONNECT_MS, self._sign_of_life()))
-        while not self._feed.is_over(self._start):
+        await self._send(send, b"retry: %d\n%b" % (_RECONNECT_MS, self._heartbeat()))
+        while not self._feed.must_end(self._start):
             changed = self._feed.changed.next()
             before = self._position
             if text := await self._next_text():
                 await self._send(send, text)
             elif self._position == before:
-                await self._rest(send, changed)
-        await self._send(send, b": the service ends this stream; go on with Last-Event-ID\n\n", last=True)
+                await self._wait_for_events(send, changed)
+        await self._send(send, b": the service ends this stream; reconnect with Last-Event-ID\n\n", last=True)
 
-    async def _rest(self, send: Send, changed: asyncio.Event) -> None:
+    async def _wait_for_events(self, send: Send, changed: asyncio.Event) -> None:
         if asyncio.get_running_loop().time() - self._sent_at >= self._feed.limits.heartbeat_s:
-            await self._send(send, self._sign_of_life())
+            await self._send(send, self._heartbeat())
         await changed.wait()
 
     async def _next_text(self) -> bytes:
-        """What comes next, if it is wanted; moves the position in any case."""
+        """The next events that the filter selects. Advances the position in any case."""
         try:
             batch = await self._feed.after(self._start, self._position, self._wanted.workspace_id)
-        except Exception as error:  # noqa: BLE001 - an outage: the stream stays, and looks again at the next tick
+        except Exception as error:  # noqa: BLE001 - an outage: the stream stays open and tries again at the next tick
             survived(self._feed.metrics, "event_stream", error, "http.event_stream_failed")
             return b""
         self._position = batch.position
@@ -112,9 +112,9 @@ class EventStream:
             if (wanted.workspace_id in (None, entry.workspace_id)) and (not wanted.types or entry.type in wanted.types)
         )
 
-    def _sign_of_life(self) -> bytes:
-        # An id without data is no event, but a client that reconnects goes on behind it: with a narrow filter it would
-        # otherwise have to read again whatever was filtered out.
+    def _heartbeat(self) -> bytes:
+        # An id without data is not an event, but a client that reconnects continues after it. Without it, a client with
+        # a narrow filter would make the service read all filtered events again.
         return b": alive\nid: %b\n\n" % format_position(self._start.epoch, self._position).encode("ascii")
 
     async def _send(self, send: Send, body: bytes, *, last: bool = False) -> None:
@@ -126,7 +126,7 @@ class EventStream:
 
 
 class StreamResponse(Response[bytes]):
-    """Lets a handler answer with a stream; what keeps it from beginning is still a problem."""
+    """Lets a handler answer with a stream. An error before the first byte is still answered as a problem."""
 
     def __init__(self, stream: EventStream) -> None:
         super().__init__(b"", media_type=MEDIA_TYPE)
@@ -137,7 +137,7 @@ class StreamResponse(Response[bytes]):
         return self._stream
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     """Returns when the client has closed its connection."""
     while True:
         message: Message = await receive()

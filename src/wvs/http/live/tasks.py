@@ -1,4 +1,4 @@
-"""Waiting for tasks to become final: one query for all who wait, on a hint or at least every half second."""
+"""Waits for tasks to become final: one query for all waiting requests, after each hint and at least every 0.5 s."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _log = structlog.get_logger("wvs.http")
 
 
 class TaskWaiter:
-    """One per process; all who wait share its query, so that a thousand of them cost as much as one."""
+    """One per process. All waiting requests share its query, so that a thousand of them cost as much as one."""
 
     def __init__(self, readers: Readers, metrics: Metrics, poll_s: float = POLL_S) -> None:
         self._readers = readers
@@ -30,11 +30,11 @@ class TaskWaiter:
         self._hint = asyncio.Event()
 
     def hint(self) -> None:
-        """Something was committed: look now. Never blocks."""
+        """Makes the waiter check at once, because something was committed. Never blocks."""
         self._hint.set()
 
     async def until_final(self, task_id: UUID) -> None:
-        """Returns once the task is succeeded, failed or cancelled. Only the caller sets a limit."""
+        """Returns once the task is succeeded, failed or cancelled. The caller sets the time limit."""
         final: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(task_id, set()).add(final)
         self.hint()
@@ -45,7 +45,7 @@ class TaskWaiter:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
-        """Looks while the block lasts."""
+        """Checks the waiting tasks while the block lasts."""
         async with background(self._run()):
             yield
 
@@ -59,22 +59,22 @@ class TaskWaiter:
 
     async def _run(self) -> None:
         while True:
-            await self._next_look()
+            await self._wait_for_hint()
             if not self._waiting:
                 continue
             try:
-                found = await self._readers.final_among(list(self._waiting))
-            except Exception as error:  # noqa: BLE001 - a look that failed is repeated; whoever waits has a limit
+                final_ids = await self._readers.final_among(list(self._waiting))
+            except Exception as error:  # noqa: BLE001 - the next round tries again; every request has a limit
                 survived(self._metrics, "task_waiter", error, "http.task_wait_failed")
                 await asyncio.sleep(self._poll_s)
                 continue
-            for task_id in found:
+            for task_id in final_ids:
                 for final in self._waiting.get(task_id, ()):
                     if not final.done():
                         final.set_result(None)
 
-    async def _next_look(self) -> None:
-        """Returns on a hint, or after the poll time if somebody waits; a burst of hints is one look."""
+    async def _wait_for_hint(self) -> None:
+        """Returns after a hint, or after the poll time if a request waits. A burst of hints causes one query."""
         try:
             async with asyncio.timeout(self._poll_s if self._waiting else None):
                 await self._hint.wait()

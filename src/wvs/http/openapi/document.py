@@ -1,4 +1,4 @@
-"""The OpenAPI document: Litestar's, corrected where it says less than what holds, and completed with examples."""
+"""The OpenAPI document: the one that Litestar generates, corrected where it is incomplete, and with examples."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,24 +12,16 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
-from msgspec import Struct
 
 from wvs import __version__
 from wvs.domain.errors import ErrorCode
+from wvs.http.openapi.examples import Examples
 from wvs.http.problems.problem import MEDIA_TYPE, RETRY_AFTER_S
 from wvs.http.requests.query import QueryParameters, QueryParametersOf
 from wvs.http.wire.context import ACTOR_PATTERN
 
 SCHEMA_REF: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
-
-
-class Examples(Struct, frozen=True):
-    """What one operation is sent and answers: bodies by a short name, and the parameters that go with them."""
-
-    answers: Mapping[int, Mapping[str, Any]]
-    bodies: Mapping[str, Any] = {}
-    parameters: Mapping[str, Any] = {}
 
 
 def _header(description: str, example: str, **schema: Any) -> dict[str, Any]:
@@ -39,7 +31,7 @@ def _header(description: str, example: str, **schema: Any) -> dict[str, Any]:
 
 _HEADERS: Final = {
     "RequestId": _header(
-        "The id of this request: the one that was sent, or a new one. Logs, events and problems name it.",
+        "The id of this request: the one that the client sent, or a new one. Logs, events and problems carry it.",
         "0f8b6f7b2c1d4e5fa0b1c2d3e4f50617",
     ),
     "Traceparent": _header(
@@ -47,20 +39,20 @@ _HEADERS: Final = {
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$",
     ),
-    "RetryAfter": _header("Seconds after which the request may be repeated.", "2", pattern="^[1-9][0-9]*$"),
+    "RetryAfter": _header("Seconds to wait before repeating the request.", "2", pattern="^[1-9][0-9]*$"),
 }
 _REQUEST_HEADERS: Final = {
     "Actor": {
         "name": "X-Actor",
         "in": "header",
-        "description": "Who asks: recorded in every event, and verified by nobody.",
+        "description": "The name of the caller. Every event records it; the service does not verify it.",
         "schema": {"type": "string", "pattern": ACTOR_PATTERN, "default": "anonymous"},
         "example": "ci/build-17",
     },
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "1 to 128 of A-Z a-z 0-9 . _ : @ / + = -; anything else is replaced by a new id.",
+        "description": "1 to 128 characters of A-Z a-z 0-9 . _ : @ / + = -; a new id replaces any other value.",
         "schema": {"type": "string"},
         "example": "0f8b6f7b2c1d4e5fa0b1c2d3e4f50617",
     },
@@ -72,20 +64,20 @@ def describe(
     dependencies: Mapping[str, Provide],
     examples: Mapping[str, Examples],
 ) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of these routes, as plain JSON values; `examples` are by operation id.
+    """The OpenAPI 3.1 document of these routes, as plain JSON values. `examples` are by operation id.
 
-    Needs no database and starts nothing.
+    Needs no database and starts no background work.
     """
     config = OpenAPIConfig(
         title="WVS, the Workspace Versioning Service",
         version=__version__,
         description="Provably consistent snapshots of agents' working directories. Failures are RFC 9457 problems; "
-        "`/problems/{code}` explains each.",
+        "`/problems/{code}` explains each code.",
         use_handler_docstrings=True,
         render_plugins=[JsonRenderPlugin()],
     )
-    # An app of its own, never served: Litestar's schema router answers unknown paths below /schema with an HTML page,
-    # and here every failure is a problem.
+    # This separate app is never served: Litestar's schema router would answer unknown paths below /schema with an HTML
+    # page, but this API answers every failure with a problem.
     app = Litestar(
         route_handlers=list(route_handlers),
         dependencies=dependencies,
@@ -97,10 +89,10 @@ def describe(
     document["components"]["parameters"] = _REQUEST_HEADERS
     handlers = dict(_handlers(app))
     for operation in _operations(document):
-        _tell_the_body(operation, handlers[operation["operationId"]], document["components"]["schemas"])
-        _say_that_parameters_are_never_null(operation)
-        _tell_headers(operation)
-        _show_examples(operation, examples.get(operation["operationId"]))
+        _correct_request_body(operation, handlers[operation["operationId"]], document["components"]["schemas"])
+        _remove_null_from_parameters(operation)
+        _add_headers(operation)
+        _add_examples(operation, examples.get(operation["operationId"]))
     return document
 
 
@@ -138,8 +130,11 @@ def _handlers(app: Litestar) -> Iterator[tuple[str, HTTPRouteHandler]]:
             yield str(handler.operation_id), handler
 
 
-def _tell_the_body(operation: dict[str, Any], handler: HTTPRouteHandler, schemas: dict[str, Any]) -> None:
-    """As msgspec tells it, which decodes it: Litestar loses bounds of keys and values, closed objects, and tags."""
+def _correct_request_body(operation: dict[str, Any], handler: HTTPRouteHandler, schemas: dict[str, Any]) -> None:
+    """Takes the schema of the body from msgspec, which decodes it.
+
+    Litestar's schema lacks the limits of keys and values, `additionalProperties: false`, and the tags of unions.
+    """
     field = handler.parsed_data_field
     if field is None or "requestBody" not in operation:
         return
@@ -151,8 +146,8 @@ def _tell_the_body(operation: dict[str, Any], handler: HTTPRouteHandler, schemas
     operation["requestBody"] = {"required": not field.has_default, "content": {_JSON: {"schema": shape}}}
 
 
-def _say_that_parameters_are_never_null(operation: Mapping[str, Any]) -> None:
-    """An optional parameter is left out; there is no way to write null in an address or a header."""
+def _remove_null_from_parameters(operation: Mapping[str, Any]) -> None:
+    """Removes null from the schemas of optional parameters: a path, a query or a header cannot contain a JSON null."""
     for parameter in operation.get("parameters", ()):
         branches = parameter["schema"].pop("oneOf", [])
         values = [branch for branch in branches if branch != {"type": "null"}]
@@ -165,12 +160,12 @@ def _say_that_parameters_are_never_null(operation: Mapping[str, Any]) -> None:
                 parameter["schema"]["oneOf"] = values
 
 
-def _tell_headers(operation: dict[str, Any]) -> None:
-    """What the boundary and the problems do to every operation."""
+def _add_headers(operation: dict[str, Any]) -> None:
+    """Adds the headers that the boundary and the problems add to every operation."""
     parameters: list[dict[str, Any]] = operation.setdefault("parameters", [])
     answers: dict[str, dict[str, Any]] = operation["responses"]
     for parameter in parameters:
-        # Asked for by the handler's dependency, which has a problem of its own for it.
+        # The handler's dependency checks this header, so that a missing key has a problem of its own.
         if parameter["name"] == "Idempotency-Key":
             parameter["required"] = ErrorCode.IDEMPOTENCY_KEY_REQUIRED in _problems(answers.get("400", {}))
     parameters.extend({"$ref": f"#/components/parameters/{name}"} for name in _REQUEST_HEADERS)
@@ -178,7 +173,7 @@ def _tell_headers(operation: dict[str, Any]) -> None:
     for status, answer in answers.items():
         headers: dict[str, Any] = answer.setdefault("headers", {})
         if status == "200":
-            headers |= {name: told for name, told in accepted.items() if not told["required"]}
+            headers |= {name: header for name, header in accepted.items() if not header["required"]}
         headers["X-Request-Id"] = {"$ref": "#/components/headers/RequestId"}
         headers["traceparent"] = {"$ref": "#/components/headers/Traceparent"}
         repeatable = [code in RETRY_AFTER_S for code in _problems(answer)]
@@ -193,22 +188,22 @@ def _problems(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     return content.get(MEDIA_TYPE, {}).get("examples", {})
 
 
-def _show_examples(operation: dict[str, Any], shown: Examples | None) -> None:
+def _add_examples(operation: dict[str, Any], examples: Examples | None) -> None:
     for answer in operation["responses"].values():
         for example in _problems(answer).values():
-            example.pop("id", None)  # Litestar's own; an Example Object has no such field
-    if shown is None:
+            example.pop("id", None)  # Litestar adds it, but an Example Object has no such field
+    if examples is None:
         return
-    for status, answers in shown.answers.items():
-        _put(operation["responses"][str(status)], answers)
-    if shown.bodies:
-        _put(operation["requestBody"], shown.bodies)
+    for status, answers in examples.answers.items():
+        _set_examples(operation["responses"][str(status)], answers)
+    if examples.bodies:
+        _set_examples(operation["requestBody"], examples.bodies)
     for parameter in operation["parameters"]:
-        if parameter.get("name") in shown.parameters:
-            parameter["example"] = shown.parameters[parameter["name"]]
+        if parameter.get("name") in examples.parameters:
+            parameter["example"] = examples.parameters[parameter["name"]]
 
 
-def _put(message: dict[str, Any], bodies: Mapping[str, Any]) -> None:
+def _set_examples(message: dict[str, Any], bodies: Mapping[str, Any]) -> None:
     content = cast("dict[str, Any]", next(iter(message["content"].values())))
     content["examples"] = {
         name.replace(" ", "-"): {"summary": name, "value": msgspec.to_builtins(body)} for name, body in bodies.items()

@@ -1,4 +1,4 @@
-"""The problems that an operation can answer with, as the OpenAPI document tells them."""
+"""The problems that an operation can answer with, for the OpenAPI document."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,6 +20,9 @@ ALWAYS_POSSIBLE: Final = (
     ErrorCode.UNAVAILABLE,
 )
 
+OPTIONAL_KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_IN_FLIGHT, ErrorCode.IDEMPOTENCY_KEY_REUSED)
+KEY_PROBLEMS: Final = (ErrorCode.IDEMPOTENCY_KEY_REQUIRED, *OPTIONAL_KEY_PROBLEMS)
+
 _EXAMPLE_FIELDS: Final[dict[ErrorCode, dict[str, Any]]] = {
     ErrorCode.SNAPSHOT_IN_USE: {
         "blockers": [{"kind": "current"}, {"kind": "task", "id": "task_01h455vb4pex5vsknk084sn02q"}]
@@ -31,11 +34,11 @@ _EXAMPLE_REQUEST_ID: Final = "0f8b6f7b2c1d4e5fa0b1c2d3e4f50617"
 
 
 def problem_responses(*codes: ErrorCode) -> dict[int, ResponseSpec]:
-    """For a handler's `responses=`: these codes and those that every operation can give, with an example of each."""
+    """For a handler's `responses=`: these codes and those that every operation can return, with an example of each."""
     by_status: dict[int, list[ErrorCode]] = {}
     for code in dict.fromkeys((*codes, *ALWAYS_POSSIBLE)):
         by_status.setdefault(STATUS[code], []).append(code)
-    return {status: _response(found) for status, found in sorted(by_status.items())}
+    return {status: _response(grouped) for status, grouped in sorted(by_status.items())}
 
 
 def _response(codes: Sequence[ErrorCode]) -> ResponseSpec:

@@ -1,1 +1,1 @@
-"""Failures as RFC 9457 problems: which one an exception is, what each code means, which may be repeated."""
+"""Failures as RFC 9457 problems: the problem of each exception, the meaning of each code, and when to repeat."""

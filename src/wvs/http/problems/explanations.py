@@ -1,4 +1,4 @@
-"""What every error code means and what to do about it: one table, used in every problem."""
+"""What every error code means and what to do about it: the table that every problem takes its texts from."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,7 +9,7 @@ from wvs.domain.errors import ErrorCode
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """`title` never changes for a code; `meaning` says what happened and why; `hint` what the caller can do."""
+    """`title` never changes for a code. `meaning` says what happened and why. `hint` says what the caller can do."""
 
     title: str
     meaning: str
@@ -19,210 +19,231 @@ class Explanation(msgspec.Struct, frozen=True):
 EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ErrorCode.INVALID_REQUEST: Explanation(
         "The request is not valid",
-        "A header, a parameter or the body does not have the form that the operation asks for. `errors` names each "
-        "place and what is wrong with it. Nothing was done.",
-        "Correct the named field and send the request again; /schema describes every operation.",
+        "A header, a parameter or the body does not have the form that the operation requires. `errors` names each "
+        "field and its fault. Nothing was changed.",
+        "Correct the named fields and send the request again. /schema describes every operation.",
     ),
     ErrorCode.IDEMPOTENCY_KEY_REQUIRED: Explanation(
-        "An idempotency key is required",
-        "Every asynchronous write needs the header Idempotency-Key, so that it can be repeated after a lost answer "
-        "without being done twice.",
-        "Send Idempotency-Key with a new unique value, for example a UUID, and the same when you repeat this call.",
+        "The request needs an idempotency key",
+        "Every asynchronous write needs the header Idempotency-Key. With it, a client that lost the answer can repeat "
+        "the request, and the service does the work only once.",
+        "Send Idempotency-Key with a new unique value, for example a UUID. Send the same value when you repeat this "
+        "request.",
     ),
     ErrorCode.INVALID_CURSOR: Explanation(
-        "The cursor is not valid here",
-        "The cursor was cut off, changed, or made by a list with other filters. A cursor only continues the list that "
-        "gave it.",
-        "Use next_cursor unchanged and with the same filters, or leave the cursor out to begin again.",
+        "The cursor or position is not valid here",
+        "The cursor was cut off or changed, or it belongs to a list with other filters, or the position belongs to "
+        "another log. A cursor continues only the list that returned it.",
+        "Use next_cursor unchanged and with the same filters, or leave the cursor out to start from the beginning.",
     ),
     ErrorCode.WORKSPACE_NOT_FOUND: Explanation(
-        "There is no such workspace",
-        "No workspace has this id, and no workspace that is not disabled has this name.",
-        "List the workspaces: wvsctl workspace list, or GET /v1/workspaces. A disabled one is found by its id.",
+        "The workspace does not exist",
+        "No workspace has this id, and no workspace has or had this name.",
+        "List the workspaces: wvsctl workspace list, or GET /v1/workspaces.",
     ),
     ErrorCode.SNAPSHOT_NOT_FOUND: Explanation(
-        "There is no such snapshot in this workspace",
-        "The workspace has never had a snapshot with this id. Snapshots of other workspaces cannot be used here.",
+        "The snapshot does not exist in this workspace",
+        "This workspace has never had a snapshot with this id. A workspace cannot use the snapshots of another "
+        "workspace.",
         "List the workspace's snapshots: wvsctl snapshot list, or GET /v1/workspaces/{id}/snapshots.",
     ),
     ErrorCode.TASK_NOT_FOUND: Explanation(
-        "There is no such task",
+        "The task does not exist",
         "No task has ever had this id.",
         "List the tasks: wvsctl task list, or GET /v1/tasks.",
     ),
     ErrorCode.SESSION_NOT_FOUND: Explanation(
-        "There is no such session",
-        "No session has this id, or it has ended: a session that deregistered or was evicted cannot be used again.",
-        "Register a new session: POST /v1/workspaces/{id}/sessions.",
+        "The session does not exist",
+        "No session has this id.",
+        "List the workspace's sessions: wvsctl session list. An agent registers a new one with POST "
+        "/v1/workspaces/{id}/sessions.",
     ),
     ErrorCode.VERSION_NOT_FOUND: Explanation(
         "The workspace has no such version",
-        "The workspace has not so many events yet, or it did not exist at the time that was asked for, or that time is "
-        "in the future.",
+        "The workspace has fewer events than this version, or it did not exist at this time, or this time is in the "
+        "future.",
         "List the workspace's events: wvsctl audit log, or GET /v1/workspaces/{id}/events.",
     ),
     ErrorCode.ROUTE_NOT_FOUND: Explanation(
-        "There is no such path",
+        "The path does not exist",
         "The API has no operation under this path.",
-        "See /schema for all operations; those on resources begin with /v1/.",
+        "See /schema for all operations. The paths of resources begin with /v1/.",
     ),
     ErrorCode.METHOD_NOT_ALLOWED: Explanation(
-        "The path does not have this method",
-        "The path exists, but not with this HTTP method. The header Allow and the field `allow` name those it has.",
-        "Use one of the allowed methods; /schema describes every operation.",
+        "The path does not support this method",
+        "The path exists, but not with this HTTP method. The header Allow and the field `allow` name the methods that "
+        "it supports.",
+        "Use one of the allowed methods. /schema describes every operation.",
     ),
     ErrorCode.WORKSPACE_NAME_TAKEN: Explanation(
-        "The workspace name is taken",
-        "Another workspace that is not disabled has this name.",
+        "The workspace name is already in use",
+        "Another workspace has this name and is not disabled.",
         "Choose another name, use the existing workspace, or disable it to free its name.",
     ),
     ErrorCode.WORKSPACE_NOT_ACTIVE: Explanation(
         "The workspace is not active",
-        "The workspace is still being initialized, or its initialization failed, so it has no live tree to work with.",
-        "Wait for its workspace_init task; if that failed, correct the cause and use retry-init.",
+        "The workspace is still initializing, or its initialization failed. It has no live tree yet.",
+        "Wait for its workspace_init task. If that task failed, correct the cause and run wvsctl workspace retry-init.",
     ),
     ErrorCode.WORKSPACE_DISABLED: Explanation(
         "The workspace is disabled",
-        "The workspace was disabled, which is final: its data stays and can be read, but it accepts no more writes.",
-        "Use or create another workspace.",
+        "The workspace was disabled, which is final. Its data stays readable, but it accepts no more writes.",
+        "Use another workspace, or create one.",
     ),
     ErrorCode.WORKSPACE_NOT_INIT_FAILED: Explanation(
         "The workspace's initialization has not failed",
-        "retry-init is for a workspace in the state init_failed only; this one is in another state.",
-        "Look at its state: wvsctl workspace get. There is nothing to retry unless it is init_failed.",
+        "retry-init applies only to a workspace in the state init_failed. This workspace is in another state.",
+        "Look at its state: wvsctl workspace get. Use retry-init only if the state is init_failed.",
     ),
     ErrorCode.SNAPSHOT_NOT_READY: Explanation(
         "The snapshot is not ready",
-        "The operation needs a snapshot in the state ready. This one is being made or dropped, failed, or lost.",
-        "Look at the snapshot's state and its task; choose a snapshot that is ready.",
+        "The operation needs a snapshot in the state ready. This snapshot is being created or dropped, or it failed, "
+        "or it is lost.",
+        "Look at the snapshot's state (wvsctl snapshot get) and at its task. Wait for it, or choose a snapshot that is"
+        " ready.",
     ),
     ErrorCode.SNAPSHOT_IN_USE: Explanation(
         "The snapshot is in use",
-        "A snapshot cannot be dropped while it is current or while a task that can still run names it. `blockers` "
+        "A snapshot cannot be dropped while it is current or while a task that can still run needs it. `blockers` "
         "lists every reason.",
-        "Set current to another snapshot, and wait for, cancel or abandon the tasks in blockers; then drop again.",
+        "Set current to another snapshot, and wait for the tasks in blockers or cancel them. Then drop the snapshot "
+        "again.",
     ),
     ErrorCode.SNAPSHOT_DROPPED: Explanation(
         "The snapshot is dropped",
-        "The snapshot's directory is gone, or going; it can be read about but never used again.",
+        "The snapshot's directory has been removed or is being removed. Its record can still be read, but it can never"
+        " be used again.",
         "Choose another snapshot that is ready.",
     ),
     ErrorCode.TASK_NOT_RETRYABLE: Explanation(
         "The task cannot be retried",
-        "Only a failed task can be retried by hand. This one is waiting, running, succeeded or cancelled.",
-        "Look at the task's state: wvsctl task get. To do a finished operation once more, send it again.",
+        "Only a failed task can be retried. This task is queued, running, succeeded or cancelled.",
+        "Look at the task's state: wvsctl task get. To repeat a finished operation, send it as a new request.",
     ),
     ErrorCode.TASK_NOT_CANCELLABLE: Explanation(
         "The task cannot be cancelled",
-        "The task has already succeeded or been cancelled; what it did stays done.",
-        "Look at the task's state: wvsctl task get. Undo its effect with a new operation if you need to.",
+        "The task has already succeeded or has already been cancelled. Its effect stays.",
+        "Look at the task's state: wvsctl task get. To undo its effect, send a new operation.",
     ),
     ErrorCode.IDEMPOTENCY_IN_FLIGHT: Explanation(
-        "The first request with this key is still being answered",
-        "Another request with the same Idempotency-Key is in work at this moment, and its answer is not known yet.",
-        "Repeat the same request after Retry-After seconds: it will get the first one's answer.",
+        "The first request with this key is still in progress",
+        "The service is still working on another request with the same Idempotency-Key. Its answer is not known yet.",
+        "Repeat the same request after Retry-After seconds. It will get the answer of the first request.",
     ),
     ErrorCode.FREEZE_STALE: Explanation(
-        "The freeze is over",
-        "The answer is about a freeze that is not the workspace's present one, so it was ignored.",
-        "Ask for the session's present directive and answer that one: GET /v1/sessions/{id}/directive.",
+        "The freeze does not wait for this acknowledgement",
+        "The acknowledgement names a freeze that is over, or one that does not wait for this acknowledgement. The "
+        "service ignored it.",
+        "Get the session's current directive and acknowledge that one: GET /v1/sessions/{id}/directive.",
     ),
     ErrorCode.CURRENT_CHANGED: Explanation(
-        "Current is not what If-Match says",
-        "The workspace's current pointer has moved since the ETag in If-Match was read. Nothing was done.",
-        "Read GET /v1/workspaces/{id}/current again, decide again, and send its new ETag.",
+        "The current pointer does not match If-Match",
+        "The workspace's current pointer has moved, or a task is about to move it, since the client read the ETag in "
+        "If-Match. Nothing was changed.",
+        "Read GET /v1/workspaces/{id}/current again, decide again, and send the new ETag.",
     ),
     ErrorCode.BODY_TOO_LARGE: Explanation(
         "The body is too large",
-        "A request body may have at most 65536 bytes. The rest was not read and the connection is closed.",
-        "Send a smaller body. Files are not sent through this API: write them into the workspace's live tree.",
+        "A request body may have at most 65536 bytes. The service did not read the rest and closes the connection.",
+        "Send a smaller body. This API does not transfer files: write them into the workspace's live tree.",
     ),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: Explanation(
-        "The body's media type is not supported",
-        "Writes take JSON in UTF-8 and nothing else. The header is asked for even without a body: no web page can send "
-        "it to this service without being stopped by the browser.",
+        "The media type of the body is not supported",
+        "Writes accept only JSON in UTF-8. They need the header Content-Type even without a body: a browser does not "
+        "let a web page of another origin send it to this service without permission.",
         "Send the header Content-Type: application/json.",
     ),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: Explanation(
-        "The idempotency key was used for another request",
-        "This Idempotency-Key was sent before with another method, path or body. A key belongs to one request.",
-        "Use a new key for a new request, or repeat the first request exactly.",
+        "The idempotency key belongs to another request",
+        "A client has already sent this Idempotency-Key with another method, path or body. A key belongs to one "
+        "request.",
+        "Use a new key for a new request, or repeat the first request without any change.",
     ),
     ErrorCode.WORKSPACE_QUEUE_FULL: Explanation(
         "The workspace's queue is full",
-        "As many tasks wait in this workspace as may wait at once.",
-        "Wait for tasks to finish, or cancel some, then repeat the request with the same Idempotency-Key.",
+        "The workspace already has the maximum number of queued tasks.",
+        "Wait until tasks finish, or cancel some. Then repeat the request with the same Idempotency-Key.",
     ),
     ErrorCode.UNAVAILABLE: Explanation(
-        "The service cannot do this at the moment",
-        "The database cannot be reached, is too busy, or the service is starting or stopping. Whether a write was done "
-        "may be unknown.",
-        "Repeat the request after Retry-After seconds, a write with the same Idempotency-Key: it is never done twice.",
+        "The service is temporarily unavailable",
+        "The database is unreachable or overloaded, or the service is starting or stopping. A write may or may not "
+        "have taken effect.",
+        "Repeat the request after Retry-After seconds. Repeat a write with the same Idempotency-Key, and the service "
+        "will do it only once.",
     ),
     ErrorCode.INTERNAL: Explanation(
-        "The service failed",
-        "The service met a case that it was not built for. The log tells more under this request_id.",
-        "Report it with the request_id. A write may be repeated with the same Idempotency-Key: it is never done twice.",
+        "The service failed unexpectedly",
+        "The service met an error that its code does not handle. The service's log has the details under this "
+        "request_id.",
+        "Report the failure with its request_id. You may repeat a write with the same Idempotency-Key: the service "
+        "will do it only once.",
     ),
     ErrorCode.QUIESCE_TIMEOUT: Explanation(
-        "Not every session froze in time",
-        "At least one registered session did not confirm the freeze within its budget, so nothing was cloned and "
-        "whoever was frozen runs again. The error names the sessions.",
-        "Look at the named session: wvsctl session list. End it, or evict it if it is gone; then retry the task.",
+        "A session did not freeze in time",
+        "At least one registered session did not confirm the freeze within the freeze budget. Nothing was cloned, and "
+        "the frozen sessions run again. The error names the sessions that did not confirm.",
+        "Look at the named sessions: wvsctl session list. End a session that hangs, or evict it if its agent is gone. "
+        "Then retry the task.",
     ),
     ErrorCode.QUIESCE_REFUSED: Explanation(
         "A session refused to freeze",
-        "A session could not stop its processes or could not flush what they had written, so nothing was cloned.",
-        "Read the session's reason in the error, correct it on that host, then retry the task.",
+        "A session could not stop its processes, or could not flush the data they had written. Nothing was cloned.",
+        "Read the session's reason in the error and correct the cause on the session's host. Then retry the task.",
     ),
     ErrorCode.QUIESCE_BROKEN: Explanation(
         "The freeze did not hold",
-        "A session could not confirm that it stayed frozen until the clone was done, so the clone was discarded.",
-        "Retry the task. If it happens again, look at the session's host: a restart breaks a freeze.",
+        "A session could not confirm that it stayed frozen until the end of the clone. The clone was discarded.",
+        "Retry the task. If it fails again, look at the session's host: a restart of the host or of the agent breaks a"
+        " freeze.",
     ),
     ErrorCode.TORN_CLONE: Explanation(
-        "Something wrote while the clone was taken",
-        "The live tree changed between the beginning and the end of the clone, so the clone was discarded.",
-        "Find the writer that is no session (run it under wvsctl agent run) or stop it; then retry the task.",
+        "The live tree changed during the clone",
+        "A process wrote to the live tree between the beginning and the end of the clone. The clone was discarded.",
+        "Find the process that writes without a session. Stop it, or run it under wvsctl agent run. Then retry the "
+        "task.",
     ),
     ErrorCode.CLONE_FAILED: Explanation(
         "The clone failed",
-        "The volume's clone engine reported an error, and the unfinished tree was discarded.",
-        "Read the detail of the error and the executor's log; correct the cause, then retry the task.",
+        "The volume's clone engine reported an error. The incomplete tree was discarded.",
+        "Read the detail of the error and the executor's log, and correct the cause. Then retry the task.",
     ),
     ErrorCode.VOLUME_FULL: Explanation(
         "The volume is full",
-        "The volume has not enough free space or inodes for the tree.",
-        "Drop snapshots that are not needed or enlarge the volume, then retry the task.",
+        "The volume does not have enough free space or inodes for the tree.",
+        "Drop snapshots that you do not need, or enlarge the volume. Then retry the task.",
     ),
     ErrorCode.VOLUME_UNAVAILABLE: Explanation(
-        "The volume cannot be used",
-        "The executor cannot reach or write the volume, or finds that it is not the volume it was set up with.",
-        "Check the mount with wvs volume check, correct it, then retry the task (or retry-init of the workspace).",
+        "The volume is unavailable",
+        "The executor cannot reach the volume or cannot write to it, or the mounted volume is not the one that the "
+        "executor expects.",
+        "Check the mount with wvs volume check and correct it. Then retry the task, or run wvsctl workspace retry-"
+        "init.",
     ),
     ErrorCode.TREE_MISSING: Explanation(
         "A tree is missing on the volume",
-        "A directory that the database names is not on the volume. Somebody removed it; nothing stands in for it.",
-        "See wvs volume check. Use another snapshot; a lost snapshot can only be dropped.",
+        "The database names a directory that is not on the volume. Somebody removed it. The service does not replace "
+        "it.",
+        "Run wvs volume check. Use another snapshot: a lost snapshot can only be dropped.",
     ),
     ErrorCode.REMOVE_FAILED: Explanation(
-        "The snapshot could not be removed",
-        "Removing the snapshot's directory failed part way. It can never become current again.",
-        "Correct the cause named in the detail, then retry the task or drop the snapshot again.",
+        "The removal of the snapshot failed",
+        "The executor removed only a part of the snapshot's directory. The snapshot can never become current again.",
+        "Correct the cause in the detail of the error. Then retry the task, or drop the snapshot again.",
     ),
     ErrorCode.LEASE_LOST: Explanation(
         "The executor lost its lease",
-        "The executor that ran the task was not heard of in time, so it may no longer change anything.",
-        "Nothing while attempts last: another executor takes over. Then check the executors and retry the task.",
+        "The executor that ran the task did not renew its lease in time. It may no longer change anything.",
+        "While attempts remain, do nothing: another executor takes over the task. Otherwise check the executors, then "
+        "retry the task.",
     ),
     ErrorCode.DEADLINE_EXCEEDED: Explanation(
-        "The task took too long",
-        "The task did not finish before its hard deadline and was ended.",
-        "Find out what is slow (volume, size of the tree), then retry the task.",
+        "The task exceeded its deadline",
+        "The task did not finish before its hard deadline, and the executor ended it.",
+        "Find out what is slow, for example the volume or the size of the tree. Then retry the task.",
     ),
     ErrorCode.CANCELLED: Explanation(
         "The task was cancelled",
-        "Somebody asked for the task to be cancelled, or its workspace was disabled; it stopped at a safe point.",
-        "Send the operation again, with a new Idempotency-Key, if it is still wanted.",
+        "A client cancelled the task, or disabled its workspace. The task stopped at a safe point.",
+        "If you still need the operation, send it again with a new Idempotency-Key.",
     ),
 }

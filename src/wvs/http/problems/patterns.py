@@ -1,4 +1,4 @@
-"""What a text that does not match a pattern must look like, in words: a regular expression helps few callers."""
+"""Explains a value that does not match a pattern: a regular expression helps few callers."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ _SHOWN_CHARACTERS: Final = 40
 _ANY: Final = "[...]"
 _MISMATCH: Final = re.compile(r"^Expected `[^`]*` matching regex (['\"].*['\"])$", re.DOTALL)
 
-WORDS: Final = {
+PATTERN_EXPLANATIONS: Final = {
     NAME_PATTERN: "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
     LABEL_KEY_PATTERN: "must be 1 to 63 letters, digits and any of . _ / -, with a letter or digit at either end",
     TEXT_PATTERN: "must not contain the character U+0000",
@@ -22,31 +22,31 @@ WORDS: Final = {
 }
 
 
-def in_words(problem: str, candidates: Iterable[Any] = ()) -> str:
-    """A `problem` that msgspec found; one about a pattern in words, with the first of `candidates` that it is about.
+def explain_mismatch(problem: str, candidates: Iterable[Any] = ()) -> str:
+    """The `problem` that msgspec reported; for a mismatch of a pattern, a sentence that describes the expected form.
 
-    `candidates` are only looked at then.
+    The sentence quotes the first of `candidates` that does not match. Other problems do not read `candidates`.
     """
     mismatch = _MISMATCH.match(problem)
     if mismatch is None:
         return problem
     pattern = cast("str", ast.literal_eval(mismatch[1]))
-    words = WORDS.get(pattern, problem)
+    explanation = PATTERN_EXPLANATIONS.get(pattern, problem)
     for value in candidates:
         if isinstance(value, str) and not re.search(pattern, value):
-            return f"{words}, not {_shortened(value)}"
-    return words
+            return f"{explanation}, not {_shortened(value)}"
+    return explanation
 
 
 def values_at(decoded: Any, path: str) -> Iterator[Any]:
-    """What stands in a JSON value at msgspec's `path`, such as `labels[...]`, where `[...]` means any member."""
+    """The values in `decoded` at msgspec's `path`, such as `labels[...]`, where `[...]` means any member."""
     found: list[Any] = [decoded]
     for name in re.findall(r"[^.\[\]]+|\[(?:\.\.\.|[0-9]+)\]", path):
-        found = [item for value in found for item in _below(value, name)]
+        found = [item for value in found for item in _children(value, name)]
     yield from found
 
 
-def _below(value: Any, name: str) -> Iterable[Any]:
+def _children(value: Any, name: str) -> Iterable[Any]:
     if isinstance(value, dict):
         members = cast("dict[str, Any]", value)
         return members.values() if name == _ANY else [members[name]] if name in members else []

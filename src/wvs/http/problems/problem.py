@@ -1,4 +1,4 @@
-"""Every failure as an RFC 9457 problem: one function says which problem an exception is, one writes it."""
+"""Every failure as an RFC 9457 problem: `problem_of` maps an exception to a problem, `answer_problem` sends it."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from litestar.exceptions import (
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
 from wvs.http.problems.explanations import EXPLANATIONS
-from wvs.http.problems.patterns import in_words
+from wvs.http.problems.patterns import explain_mismatch
 from wvs.http.wire.context import context_of
 from wvs.postgres.availability import is_unavailable
 
@@ -30,7 +30,7 @@ RETRY_AFTER_S: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.UNAVAILABLE: 2,
 }
 
-# Litestar keeps the name `state` of a handler's argument for itself, and tells faults by the names of arguments.
+# Litestar reserves the argument name `state`, and it reports faults under the names of arguments, not of parameters.
 _RENAMED: Final = {"state_filter": "state", "event_type": "type"}
 _MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '([^']+)'")
 
@@ -38,7 +38,7 @@ _log = structlog.get_logger("wvs.http")
 
 
 class FieldError(msgspec.Struct, frozen=True, rename={"place": "in"}):
-    """One thing that is wrong with a request: where (`body`, `query`, `path`, `header`), which field, and what."""
+    """One fault of a request: its place (`body`, `query`, `path`, `header`), its field, and the problem."""
 
     place: str
     field: str
@@ -58,7 +58,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One failure, before it is written: a code with a status, what happened, what to do, and the values."""
+    """One failure before it is encoded: its code, what happened, what to do, and further fields."""
 
     code: ErrorCode
     detail: str
@@ -70,7 +70,7 @@ class Problem(msgspec.Struct, frozen=True):
         return STATUS[self.code]
 
     def headers(self) -> dict[str, str]:
-        """`Retry-After` for what may be repeated, `Allow` for a wrong method; empty for all others."""
+        """`Retry-After` if the request may be repeated, `Allow` for a wrong method, otherwise empty."""
         found: dict[str, str] = {}
         if self.code in RETRY_AFTER_S:
             found["retry-after"] = str(self.fields.get("retry_after_s", RETRY_AFTER_S[self.code]))
@@ -79,7 +79,7 @@ class Problem(msgspec.Struct, frozen=True):
         return found
 
     def body(self, request_id: str) -> bytes:
-        """The JSON document; a field of the refusal never replaces one of RFC 9457."""
+        """The JSON document. The fields of the refusal never replace the members of RFC 9457."""
         explanation = EXPLANATIONS[self.code]
         return msgspec.json.encode(
             {
@@ -96,7 +96,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Which problem `error` is; whatever is not foreseen is `INTERNAL`, and nothing of it is told to the caller."""
+    """The problem of `error`. An unexpected exception is `INTERNAL`, and the problem reveals nothing about it."""
     match error:
         case Refused() if error.code in STATUS:
             return Problem(error.code, error.detail, error.hint, error.fields)
@@ -107,9 +107,11 @@ def problem_of(error: Exception) -> Problem:
         case HTTPException() if error.status_code < 500:
             return _client_error(error)
         case _ if is_unavailable(error):
-            return Problem(ErrorCode.UNAVAILABLE, "the database cannot be reached or is too busy")
+            return Problem(ErrorCode.UNAVAILABLE, "the database is unreachable or overloaded")
         case _:
-            return Problem(ErrorCode.INTERNAL, "the service failed; nothing more is told here, the log has the rest")
+            return Problem(
+                ErrorCode.INTERNAL, "the service failed unexpectedly; its log has the details under this request_id"
+            )
 
 
 def invalid_request(errors: list[FieldError]) -> Problem:
@@ -119,15 +121,15 @@ def invalid_request(errors: list[FieldError]) -> Problem:
 
 
 def refuse_fields(*errors: FieldError) -> Refused:
-    """The same as a `Refused`, for whoever finds the fault outside of Litestar's own validation."""
+    """`INVALID_REQUEST` as a `Refused`, for faults that Litestar's own validation does not find."""
     problem = invalid_request(list(errors))
     return Refused(problem.code, problem.detail, problem.hint, **problem.fields)
 
 
-def note(error: Exception, state: dict[str, Any]) -> Problem:
-    """The problem of `error`, with its code left in the request's `state` for the access log and the metrics.
+def record_problem(error: Exception, state: dict[str, Any]) -> Problem:
+    """The problem of `error`. Stores its code in the request's `state` for the access log and the metrics.
 
-    A failure of the service itself is logged here, once and with its traceback. A refusal is none.
+    Logs a failure of the service itself, once and with its traceback. A refusal is not such a failure.
     """
     problem = problem_of(error)
     state[REFUSAL_KEY] = problem.code
@@ -140,7 +142,7 @@ def note(error: Exception, state: dict[str, Any]) -> Problem:
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's handler for every exception of a route and of the router."""
-    problem = note(error, request.scope["state"])
+    problem = record_problem(error, request.scope["state"])
     return Response(
         content=problem.body(context_of(request).request_id),
         status_code=problem.status,
@@ -175,7 +177,7 @@ def _method_not_allowed(error: MethodNotAllowedException) -> Problem:
     if "GET" in methods:
         methods.add("HEAD")
     allow = sorted(methods)
-    return Problem(ErrorCode.METHOD_NOT_ALLOWED, f"this path takes {', '.join(allow)}", fields={"allow": allow})
+    return Problem(ErrorCode.METHOD_NOT_ALLOWED, f"this path supports {', '.join(allow)}", fields={"allow": allow})
 
 
 def _field_errors(error: ValidationException) -> list[FieldError]:
@@ -183,13 +185,13 @@ def _field_errors(error: ValidationException) -> list[FieldError]:
     for item in cast("list[dict[str, Any]]", error.extra or []):
         place = _place(item.get("source"))
         if place == "body":
-            # Bodies are judged before (`StrictRequest`); all that is left to Litestar is that there is none.
+            # `StrictRequest` has decoded the body before. The only fault that Litestar still finds is a missing body.
             found.append(FieldError("body", "", "a JSON body is required"))
         else:
             name: str = item.get("key", "")
-            found.append(FieldError(place, _RENAMED.get(name, name), in_words(item["message"])))
+            found.append(FieldError(place, _RENAMED.get(name, name), explain_mismatch(item["message"])))
     if not found and (match := _MISSING_PARAMETER.search(error.detail)):
-        found.append(FieldError(match[1], match[2], "required, and missing"))
+        found.append(FieldError(match[1], match[2], "required, but missing"))
     return found or [FieldError("request", "", error.detail)]
 
 

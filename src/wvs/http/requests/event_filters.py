@@ -1,4 +1,4 @@
-"""The filters of the event lists as query parameters, and cursors that go on only with the same ones."""
+"""The filters of the event lists as query parameters, and cursors that continue only with the same filters."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeAlias
@@ -21,8 +21,8 @@ After: TypeAlias = Annotated[
     QueryParameter(
         name="after",
         max_length=1024,
-        description="A position, or `next_cursor` of the page before; the events behind it are shown. Left out: from "
-        "the beginning.",
+        description="A position, or `next_cursor` of the previous page: the list starts after it. Default: from the "
+        "beginning.",
         schema_extra={"pattern": rf"({PATTERN})|^[A-Za-z0-9_-]+$"},
     ),
 ]
@@ -37,9 +37,11 @@ TypeFilter: TypeAlias = Annotated[
 ]
 ActorFilter: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="actor", max_length=128, description="Only events by this actor, whom nobody has verified."),
+    QueryParameter(
+        name="actor", max_length=128, description="Only events of this actor. The service does not verify actors."
+    ),
 ]
-TaskFilter: TypeAlias = Annotated[
+TaskIdFilter: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="task",
@@ -76,14 +78,16 @@ _times: Final = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)])
 def provide_filter(
     event_type: TypeFilter = None,
     actor: ActorFilter = None,
-    task: TaskFilter = None,
+    task: TaskIdFilter = None,
     since: SinceFilter = None,
     until: UntilFilter = None,
 ) -> EventFilter:
-    """The filter that was asked for; refuses `INVALID_REQUEST` by the name of what cannot be meant."""
+    """The filter of the request. Refuses `INVALID_REQUEST`, which names the invalid parameter."""
     if event_type is not None and event_type not in TOPICS.values():
         known = ", ".join(sorted(TOPICS.values()))
-        raise refuse_fields(FieldError("query", "type", f"{event_type[:40]!r} is no type of events; there are {known}"))
+        raise refuse_fields(
+            FieldError("query", "type", f"{event_type[:40]!r} is not a type of event; the types are {known}")
+        )
     return EventFilter(
         topic=event_type,
         actor=actor,
@@ -97,7 +101,7 @@ FILTER_DEPENDENCIES: Final = {"wanted": Provide(provide_filter, sync_to_thread=F
 
 
 def parse_time(name: str, text: str) -> datetime:
-    """The time in a query parameter; refuses `INVALID_REQUEST` for one that is malformed or has no offset."""
+    """The time in a query parameter. Refuses `INVALID_REQUEST` if it is malformed or has no offset."""
     try:
         return _times.decode(msgspec.json.encode(text)).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
@@ -106,14 +110,14 @@ def parse_time(name: str, text: str) -> datetime:
 
 
 def start_after(after: str | None, epoch: int, wanted: EventFilter) -> int:
-    """The position to go on behind; refuses `INVALID_CURSOR` for a cursor of other filters or another log."""
+    """The position after which the page starts. Refuses `INVALID_CURSOR` for other filters or another log."""
     if after is None or wanted.is_empty or is_position(after):
         return parse_position(after, epoch)
     return parse_position(decode_cursor(after, str, "events", _bound(wanted)), epoch)
 
 
 def next_after(page: FilteredPage, epoch: int, wanted: EventFilter) -> str | None:
-    """The `after` of the next page: a plain position where nothing is filtered."""
+    """The `after` of the next page: a plain position if there are no filters."""
     if page.walked_to is None:
         return None
     position = format_position(epoch, page.walked_to)

@@ -1,4 +1,4 @@
-"""The request headers with a meaning of their own: Idempotency-Key, Prefer, If-Match."""
+"""Parses the request headers Idempotency-Key, Prefer and If-Match."""
 
 import re
 from typing import Final
@@ -9,11 +9,11 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.http.problems.problem import FieldError, refuse_fields
 
 MAX_WAIT_S: Final = 60
-# For readers of the OpenAPI document; what is sent is judged by `parse_idempotency_key`.
+# For the OpenAPI document only: `parse_idempotency_key` validates the header.
 KEY_PATTERN: Final = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
-# A structured-field string: only the quote and the backslash are escaped (RFC 9651 §3.3.3).
+# A structured-field string: it escapes only the quote and the backslash (RFC 9651 §3.3.3).
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPE: Final = re.compile(r'\\(["\\])')
 
@@ -29,8 +29,8 @@ _ENTITY_TAG: Final = re.compile(r'[ \t]*(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80
 def parse_idempotency_key(header: str | None) -> str:
     """The key in the header `Idempotency-Key`, bare or as a quoted string.
 
-    Refuses `IDEMPOTENCY_KEY_REQUIRED` if there is none, `INVALID_REQUEST` unless it is 1 to 255 visible ASCII
-    characters.
+    Refuses `IDEMPOTENCY_KEY_REQUIRED` if the header is missing, and `INVALID_REQUEST` unless the key consists of 1 to
+    255 visible ASCII characters.
     """
     if header is None:
         raise Refused(ErrorCode.IDEMPOTENCY_KEY_REQUIRED, "this operation needs the header Idempotency-Key")
@@ -48,9 +48,9 @@ def parse_idempotency_key(header: str | None) -> str:
 
 
 def parse_wait(prefer: str | None) -> int | None:
-    """The seconds of `Prefer: wait=N`, at most 60; None if it is absent or malformed.
+    """The seconds of `Prefer: wait=N`, at most 60. None if the preference is absent or malformed.
 
-    A preference that is not understood is ignored, and only the first of a name counts (RFC 7240 §2).
+    Ignores preferences that it does not understand, and all but the first preference of a name (RFC 7240 §2).
     """
     position = 0
     while prefer is not None and position <= len(prefer):
@@ -65,28 +65,22 @@ def parse_wait(prefer: str | None) -> int | None:
 
 
 def preference_applied(wait_s: int) -> str:
-    """The value of `Preference-Applied` for a wait that was honoured; it says the capped number."""
+    """The value of `Preference-Applied` for a wait of `wait_s` seconds, which `parse_wait` has capped."""
     return f"wait={wait_s}"
 
 
 class IfMatch(msgspec.Struct, frozen=True):
-    """The condition of an `If-Match` header; `any_tag` is `*`."""
+    """The condition of an `If-Match` header: any existing resource (`*`), or one of these strong tags, with quotes."""
 
     any_tag: bool
     tags: frozenset[str]
 
-    def holds_for(self, etag: str | None) -> bool:
-        """Whether the resource with this strong ETag (quotes included; None: it does not exist) meets the condition.
-
-        Weak tags never match: If-Match compares strongly (RFC 9110 §13.1.1).
-        """
-        return etag is not None and (self.any_tag or etag in self.tags)
-
 
 def parse_if_match(header: str | None) -> IfMatch | None:
-    """The condition in `If-Match`, None if there is none.
+    """The condition of the header `If-Match`; None without the header.
 
-    Refuses `INVALID_REQUEST` if malformed: to go on without the condition would do what the caller wanted to prevent.
+    Weak tags never match, because If-Match compares strongly (RFC 9110 §13.1.1): they are left out. Refuses
+    `INVALID_REQUEST` if the header is malformed: ignoring the condition would do what the caller wanted to prevent.
     """
     if header is None:
         return None

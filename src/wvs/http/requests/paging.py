@@ -1,4 +1,4 @@
-"""Where a page of a list begins, and the cursor of the next: bound to the list and to its filters."""
+"""The start of a page of a list and the cursor of the next page. Cursors are bound to the list and its filters."""
 
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -19,14 +19,14 @@ R = TypeVar("R", bound=_HasId)
 
 
 def start_of(cursor: str | None, route: str, wanted: Struct) -> UUID:
-    """The id that the page's rows are older than; refuses `INVALID_CURSOR`."""
+    """The id after which the page starts: its rows are older. Refuses `INVALID_CURSOR`."""
     if cursor is None:
         return NEWEST
     return decode_cursor(cursor, UUID, route, msgspec.structs.asdict(wanted))
 
 
 def next_cursor(page: Slice[R], route: str, wanted: Struct) -> str | None:
-    """The cursor of the page behind this one; None at the end of the list."""
+    """The cursor of the page after this one; None at the end of the list."""
     if not page.more:
         return None
     return encode_cursor(page.rows[-1].id, route, msgspec.structs.asdict(wanted))

@@ -1,4 +1,4 @@
-"""What a routed request must satisfy before its handler: the media type of writes, and only known query parameters."""
+"""Checks a routed request before its handler: the media type of writes, and that all query parameters are declared."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from wvs.http.problems.problem import FieldError, refuse_fields
 
 
 class QueryParameters(Struct, frozen=True):
-    """The declared query parameters of one operation: all, those that may be repeated, and those that are words."""
+    """The declared query parameters of one operation: all, those that may be repeated, and those of type string."""
 
     names: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
@@ -28,9 +28,9 @@ _JSON: Final = re.compile(r'application/json[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*
 def admission(
     declared: Callable[[], QueryParametersOf],
 ) -> Callable[[Request[Any, Any, Any]], Awaitable[Response[None] | None]]:
-    """The hook for Litestar's `before_request`; it runs after routing, so that 404 and 405 come first.
+    """The hook for Litestar's `before_request`. It runs after routing, so that 404 and 405 take precedence.
 
-    Paths that are not in `declared` take any parameters.
+    Paths that are not in `declared` accept any parameter.
     """
 
     async def admit(request: Request[Any, Any, Any]) -> Response[None] | None:
@@ -46,14 +46,16 @@ def admission(
 
 
 def require_json(content_type: str | None) -> None:
-    """Refuses `UNSUPPORTED_MEDIA_TYPE` unless it is JSON in UTF-8.
+    """Refuses `UNSUPPORTED_MEDIA_TYPE` unless the media type is JSON in UTF-8.
 
-    Asked of writes without a body too: a form of any web page could send those to a service on localhost, but never
-    with this media type without the browser asking first.
+    Applies to writes without a body too. A form on any web page could send such a write to a service on localhost, but
+    a browser sends this media type to another origin only after that origin has allowed it (a CORS preflight).
     """
     if content_type is None or not _JSON.fullmatch(content_type.strip()):
         sent = "no Content-Type" if content_type is None else f"Content-Type {content_type[:80]!r}"
-        raise Refused(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"a write needs Content-Type application/json, not {sent}")
+        raise Refused(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"a write needs Content-Type application/json, but the request has {sent}"
+        )
 
 
 def _check_query(request: Request[Any, Any, Any], declared: QueryParameters | None) -> None:
@@ -70,14 +72,14 @@ def _fault_of(name: str, values: Sequence[str], declared: QueryParameters) -> tu
         return name, "unknown parameter"
     if len(values) > 1 and name not in declared.lists:
         return name, "given more than once"
-    # msgspec takes this word for the absence of any value that is not a text: a filter would silently not apply.
+    # For any type but a string, msgspec decodes the text null as None: the filter would silently not apply.
     if values[0].lower() == "null" and name not in declared.texts | declared.lists:
-        return name, "must not be null; leave it out"
+        return name, "must not be null; omit the parameter instead"
     return None
 
 
 def _answer_options(request: Request[Any, Any, Any]) -> Response[None]:
-    # Litestar's own answer names only the methods of the handler that was registered last for a path.
+    # Litestar's own answer names only the methods of the last handler that was registered for the path.
     path = request.scope["path_template"]
     methods = {method for route in request.app.routes if route.path_format == path for method in route.methods}
     if "GET" in methods:

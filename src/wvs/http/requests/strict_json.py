@@ -1,4 +1,4 @@
-"""Decoding request bodies: into the declared type, without coercion, unknown fields or what Postgres cannot store."""
+"""Decodes request bodies into the declared type, without coercion, unknown fields or the character U+0000."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,32 +9,33 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.routes import HTTPRoute
 
-from wvs.http.problems.patterns import in_words, values_at
+from wvs.http.problems.patterns import explain_mismatch, values_at
 from wvs.http.problems.problem import FieldError, refuse_fields
 
-# msgspec tells the place of a fault only in its message: "Expected `str`, got `int` - at `$.labels[...]`", and of an
-# object's key: "… - at `key` in `$.labels`".
+# msgspec reports the place of a fault only in its message: "Expected `str`, got `int` - at `$.labels[...]`", and for a
+# key of an object: "… - at `key` in `$.labels`".
 _PLACE: Final = re.compile(r" - at (`key` in )?`\$\.?(.*)`$")
 _NAMED_FIELD: Final = re.compile(r"^Object (?:contains unknown|missing required) field `(.*)`$")
 _ESCAPED_NUL: Final = b"\\u0000"
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """A request whose JSON body is decoded straight into the handler's `data` type, without any coercion.
+    """A request whose JSON body is decoded directly into the type of the handler's `data`, without coercion.
 
-    Litestar alone decodes to dicts first and then converts leniently: `"1"` would pass for 1 and `"yes"` for true.
+    Litestar's own request decodes to dicts first and then converts leniently: it accepts `"1"` for 1 and `"yes"` for
+    true.
     """
 
     async def json(self) -> Any:
-        """The body as the type of the handler's `data`; refuses `INVALID_REQUEST` naming the field."""
+        """The body as the type of the handler's `data`. Refuses `INVALID_REQUEST`, which names the field."""
         field = self.route_handler.parsed_data_field
         return decode_strictly(await self.body(), Any if field is None else field.annotation)
 
 
 def decode_strictly(body: bytes, wanted: Any) -> Any:
-    """`body` as `wanted`; refuses `INVALID_REQUEST` for anything else.
+    """`body` as `wanted`. Refuses `INVALID_REQUEST` for anything else.
 
-    U+0000 is refused in every text: Postgres cannot store it, and an error from there would come too late.
+    Refuses U+0000 in every text, because Postgres cannot store it and would reject it too late.
     """
     try:
         decoded = _decoder(wanted).decode(body)
@@ -48,7 +49,7 @@ def decode_strictly(body: bytes, wanted: Any) -> Any:
 
 
 def require_closed_bodies(litestar: Litestar) -> None:
-    """Raises `TypeError` naming a handler whose body would let unknown fields pass unnoticed."""
+    """Raises `TypeError`, which names the handler, if the type of a body accepts unknown fields."""
     for route in litestar.routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
             field = handler.parsed_data_field
@@ -87,12 +88,12 @@ def _field_error(message: str, body: bytes) -> FieldError:
     problem = message[: place.start()] if place else message
     if place and place[1]:
         keys = (key for value in _values_at(body, path) for key in value)
-        problem = f"a key of the object: {in_words(problem, keys)}"
+        problem = f"a key of the object: {explain_mismatch(problem, keys)}"
     elif named := _NAMED_FIELD.match(problem):
         path = f"{path}.{named[1]}" if path else named[1]
-        problem = "unknown field" if "unknown" in problem else "required, and missing"
+        problem = "unknown field" if "unknown" in problem else "required, but missing"
     else:
-        problem = in_words(problem, _values_at(body, path))
+        problem = explain_mismatch(problem, _values_at(body, path))
     return FieldError("body", path, problem)
 
 

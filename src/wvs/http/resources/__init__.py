@@ -1,1 +1,1 @@
-"""The resources of `/v1`: what each call takes and answers. Rules are the domain's; here they are only asked."""
+"""The resources of the API, one module each: bodies, views, handlers and examples. The domain decides the rules."""

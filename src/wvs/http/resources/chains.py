@@ -1,6 +1,7 @@
-"""The log as it is stored, so that a client can check the hash chains with its own arithmetic."""
+"""The log as it is stored, so that a client can compute and check the hash chains itself."""
 
 from base64 import b64encode
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
@@ -11,16 +12,17 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
-from wvs.domain.ids import SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
+from wvs.domain.ids import SNAPSHOT, TASK, WORKSPACE, format_id
 from wvs.eventlog.reading.follower import log_epoch, safe_position
 from wvs.eventlog.reading.stored_log import FIRST, ChainHead, read_chain, read_heads, read_stored
-from wvs.http.event_views import Position
+from wvs.http.openapi.examples import CREATE_TASK_ID, OF_WORKSPACE, SNAPSHOT_ID, WORKSPACE_ID, Examples
 from wvs.http.openapi.responses import problem_responses
-from wvs.http.requests.paths import GREATEST_VERSION, WorkspacePath
+from wvs.http.requests.paths import MAX_VERSION, WorkspacePath
+from wvs.http.resources.events import EXAMPLE_EVENT
 from wvs.http.service import Service
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
-from wvs.http.wire.ids import SnapshotId, TaskId, WorkspaceId
-from wvs.http.wire.positions import PATTERN, format_position, parse_position
+from wvs.http.wire.ids import SnapshotId, TaskId, WorkspaceId, format_optional_id
+from wvs.http.wire.positions import PATTERN, Position, format_position, parse_position
 from wvs.postgres.pool import Record
 
 _HEADS: Final = "/v1/audit/heads"
@@ -30,20 +32,20 @@ _After: TypeAlias = Annotated[
     QueryParameter(
         name="after",
         max_length=40,
-        description="A position; the events behind it are shown.",
+        description="A position: the list starts after it.",
         schema_extra={"pattern": PATTERN},
     ),
 ]
 _AfterVersion: TypeAlias = Annotated[
     int,
     QueryParameter(
-        name="after_version", ge=0, le=GREATEST_VERSION, required=False, description="The events behind it are shown."
+        name="after_version", ge=0, le=MAX_VERSION, required=False, description="A version: the list starts after it."
     ),
 ]
 
 
 class StoredEventView(Struct, frozen=True, kw_only=True):
-    """An event as it is stored: `state` is its bytes in base64, the rest are the columns beside them.
+    """An event as it is stored: `state` contains its bytes in base64; the other fields are the columns of its row.
 
     The hash is SHA-256 over the previous event's hash of this workspace (32 zero bytes before the first), the
     workspace's 16 bytes, the version (8 bytes), the length of the type's name (4 bytes), the name, and the state.
@@ -63,14 +65,14 @@ class StoredEventView(Struct, frozen=True, kw_only=True):
 
 
 class StoredEventList(Struct, frozen=True):
-    """Stored events in the order of the log; `next_cursor` is the `after` of the next page, null at the end."""
+    """Stored events in the order of the log. `next_cursor` is the `after` of the next page; null at the end."""
 
     items: list[StoredEventView]
     next_cursor: Position | None
 
 
 class HeadView(Struct, frozen=True):
-    """Where a workspace's chain ends; null if the workspace is known, but its chain is not."""
+    """The end of a workspace's chain. `version` and `hash` are null if the workspace exists without a chain."""
 
     workspace_id: WorkspaceId
     version: int | None
@@ -86,7 +88,7 @@ class HeadList(Struct, frozen=True):
 
 
 class ChainView(Struct, frozen=True):
-    """A piece of a workspace's chain and its head as of the same moment; `next_version` is the next `after_version`."""
+    """A page of a workspace's chain, and its head at the same moment. `next_version` is the next `after_version`."""
 
     head: HeadView
     items: list[StoredEventView]
@@ -97,7 +99,7 @@ class ChainView(Struct, frozen=True):
 async def list_heads(
     service: NamedDependency[Service], limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None
 ) -> HeadList:
-    """Lists where each workspace's hash chain ends. Keep them elsewhere, and a rewritten log cannot hide."""
+    """Lists the end of each workspace's hash chain. Keep copies elsewhere: they reveal a rewritten log."""
     after = FIRST if cursor is None else decode_cursor(cursor, UUID, _HEADS, {})
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)
@@ -111,7 +113,7 @@ async def list_heads(
 async def list_stored_events(
     service: NamedDependency[Service], after: _After = None, limit: Limit = DEFAULT_LIMIT
 ) -> StoredEventList:
-    """Lists all events as they are stored, oldest first, without reading what is in them."""
+    """Lists all events as they are stored, oldest first, without decoding them."""
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)
         start = parse_position(after, epoch)
@@ -131,7 +133,7 @@ async def get_chain(
     after_version: _AfterVersion = 0,
     limit: Limit = DEFAULT_LIMIT,
 ) -> ChainView:
-    """Shows a workspace's events as they are stored, and where its chain ends. An id is enough, known or not."""
+    """Shows a workspace's stored events and the end of its chain. An id works even if the workspace is unknown."""
     workspace_id = await service.workspace_id(workspace)
     async with service.readers.acquire() as connection:
         epoch = await log_epoch(connection)
@@ -151,8 +153,8 @@ def _stored(epoch: int, row: Record) -> StoredEventView:
         occurred_at=row["occurred_at"],
         actor=row["actor"],
         request_id=row["request_id"],
-        task_id=_id(TASK, row["task_id"]),
-        snapshot_id=_id(SNAPSHOT, row["snapshot_id"]),
+        task_id=format_optional_id(TASK, row["task_id"]),
+        snapshot_id=format_optional_id(SNAPSHOT, row["snapshot_id"]),
     )
 
 
@@ -162,8 +164,31 @@ def _head(head: ChainHead) -> HeadView:
     )
 
 
-def _id(prefix: Prefix, value: UUID | None) -> str | None:
-    return None if value is None else format_id(prefix, value)
-
-
 HANDLERS: Final = [list_heads, list_stored_events, get_chain]
+
+_EXAMPLE_STORED: Final = StoredEventView(
+    position=EXAMPLE_EVENT.position,
+    workspace_id=WORKSPACE_ID,
+    version=EXAMPLE_EVENT.version,
+    type=EXAMPLE_EVENT.type,
+    state="eyJldmVudCI6eyJ0eXBlIjoic25hcHNob3QucmVxdWVzdGVkLnYxIn19",
+    hash=EXAMPLE_EVENT.hash,
+    occurred_at=EXAMPLE_EVENT.occurred_at,
+    actor=EXAMPLE_EVENT.actor,
+    request_id=EXAMPLE_EVENT.request_id,
+    task_id=CREATE_TASK_ID,
+    snapshot_id=SNAPSHOT_ID,
+)
+_EXAMPLE_HEAD: Final = HeadView(WORKSPACE_ID, EXAMPLE_EVENT.version, EXAMPLE_EVENT.hash)
+
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "listChainHeads": Examples({200: {"the only page": HeadList(EXAMPLE_EVENT.position, [_EXAMPLE_HEAD], None)}}),
+    "listStoredEvents": Examples(
+        {200: {"a full page": StoredEventList([_EXAMPLE_STORED], EXAMPLE_EVENT.position)}},
+        parameters={"after": "1:41", "limit": 1},
+    ),
+    "getWorkspaceChain": Examples(
+        {200: {"the end": ChainView(_EXAMPLE_HEAD, [_EXAMPLE_STORED], None)}},
+        parameters={**OF_WORKSPACE, "after_version": 2},
+    ),
+}

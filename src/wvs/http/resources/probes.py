@@ -1,8 +1,8 @@
-"""What is not under /v1: is it alive, is it ready, its metrics, and the explanation of every error code."""
+"""The routes outside /v1: liveness, readiness, metrics, and the explanation of every error code."""
 
 import asyncio
 import html
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,16 +15,17 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.params import FromPath
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
+from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.explanations import EXPLANATIONS
 from wvs.telemetry.failures import survived
 from wvs.telemetry.metrics import CONTENT_TYPE, Metrics
 
 Readiness = Callable[[], Awaitable[Sequence[str]]]
-"""Why the service cannot serve, in words for people (such as "the database cannot be reached"); empty: it can."""
+"""Returns the reasons why the service cannot serve, such as "the database is unreachable". Empty: it can."""
 
 Refresh = Callable[[], Awaitable[None]]
-"""Brings the metrics that are read from elsewhere (such as the queue's depth) up to date."""
+"""Updates the metrics whose values are read from elsewhere, such as the depth of the queue."""
 
 PROBE_TIMEOUT_S: Final = 2.0
 
@@ -40,7 +41,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class ExplainedCode(msgspec.Struct, frozen=True):
-    """`status` is null for a code that occurs in `task.error` only."""
+    """The explanation of a code. `status` is null for a code that occurs only in `task.error`."""
 
     code: ErrorCode
     status: int | None
@@ -50,7 +51,7 @@ class ExplainedCode(msgspec.Struct, frozen=True):
 
 
 class Probes(msgspec.Struct, frozen=True):
-    """What the routes of this module ask, each within two seconds."""
+    """The checks behind the routes of this module, each with a limit of two seconds."""
 
     readiness: Readiness
     draining: asyncio.Event
@@ -58,27 +59,27 @@ class Probes(msgspec.Struct, frozen=True):
     refresh: Refresh | None = None
 
     async def reasons(self) -> Sequence[str]:
-        """Why the service is not ready; a check that fails or hangs is a reason itself."""
+        """The reasons why the service is not ready. A check that fails or hangs is itself a reason."""
         if self.draining.is_set():
             return ["the service is draining"]
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 return await self.readiness()
-        except Exception as error:  # noqa: BLE001 - whatever keeps the check from answering is a reason
-            self._ignore("readiness", error)
+        except Exception as error:  # noqa: BLE001 - a failed check is a reason not to be ready
+            self._count_failure("readiness", error)
             return ["the readiness check failed"]
 
     async def rendered(self) -> bytes:
-        """The metrics' text. A failed refresh leaves old values: the others are wanted most when something broke."""
+        """The text of the metrics. A failed refresh keeps old values: the other metrics matter most in an outage."""
         try:
             if self.refresh is not None:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
                     await self.refresh()
-        except Exception as error:  # noqa: BLE001 - counted and logged, and shown by the very metrics
-            self._ignore("metrics_refresh", error)
+        except Exception as error:  # noqa: BLE001 - counted in these metrics and logged
+            self._count_failure("metrics_refresh", error)
         return self.metrics.render()
 
-    def _ignore(self, where: str, error: Exception) -> None:
+    def _count_failure(self, where: str, error: Exception) -> None:
         survived(self.metrics, where, error, "http.probe_failed")
 
 
@@ -87,12 +88,12 @@ def probe_router(probes: Probes) -> Router:
 
     @get("/livez", operation_id="getLiveness", responses=problem_responses(), sync_to_thread=False)
     def livez() -> Liveness:
-        """Answers as long as the process does; it asks nobody else."""
+        """Answers 200 while the process runs. It checks nothing else."""
         return Liveness()
 
     @get("/readyz", operation_id="getReadiness", responses=problem_responses())
     async def readyz() -> Ready:
-        """200 if the database is reachable and migrated and the service is not draining, else 503."""
+        """Answers 200 if the database is reachable and migrated and the service is not draining; otherwise 503."""
         reasons = await probes.reasons()
         if reasons:
             raise Refused(ErrorCode.UNAVAILABLE, "not ready: " + "; ".join(reasons), reasons=list(reasons))
@@ -100,8 +101,8 @@ def probe_router(probes: Probes) -> Router:
 
     @get("/metrics", operation_id="getMetrics", media_type=MediaType.TEXT, responses=problem_responses())
     async def prometheus() -> Response[str]:
-        """The metrics in Prometheus' text format."""
-        # Litestar adds the charset to every text.
+        """Shows the metrics in the text format of Prometheus."""
+        # Litestar appends the charset to every text media type.
         media_type = CONTENT_TYPE.removesuffix("; charset=utf-8")
         return Response(await probes.rendered(), media_type=media_type)  # pyright: ignore[reportReturnType]
 
@@ -125,23 +126,37 @@ class _ExplainOperation(Operation):
     sync_to_thread=False,
 )
 def explain(code: FromPath[str], request: Request[Any, Any, Any]) -> Response[ExplainedCode]:
-    """What an error code means and what to do; as a page for whoever asks for text/html."""
+    """Explains an error code: what it means and what to do. Answers with a page if the client accepts text/html."""
     try:
         known = ErrorCode(code)
     except ValueError:
         raise NotFoundException from None
-    explanation = EXPLANATIONS[known]
-    answer = ExplainedCode(known, STATUS.get(known), explanation.title, explanation.meaning, explanation.hint)
+    answer = _explained(known)
     if "text/html" in request.headers.get("accept", ""):
         return Response(_page(answer), media_type=MediaType.HTML)  # pyright: ignore[reportReturnType]
     return Response(answer)
 
 
 def _page(explained: ExplainedCode) -> Any:
-    where = f"HTTP status {explained.status}" if explained.status else "found in a task's error"
+    where = f"HTTP status {explained.status}" if explained.status else "occurs in the error of a task"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{explained.code}</title>'
         f"<h1>{html.escape(explained.title)}</h1><p><code>{explained.code}</code>, {where}</p>"
         f"<h2>What it means</h2><p>{html.escape(explained.meaning)}</p>"
         f"<h2>What to do</h2><p>{html.escape(explained.hint)}</p></html>"
     )
+
+
+def _explained(code: ErrorCode) -> ExplainedCode:
+    explanation = EXPLANATIONS[code]
+    return ExplainedCode(code, STATUS.get(code), explanation.title, explanation.meaning, explanation.hint)
+
+
+_IN_USE: Final = ErrorCode.SNAPSHOT_IN_USE
+
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "getLiveness": Examples({200: {"alive": Liveness()}}),
+    "getReadiness": Examples({200: {"ready": Ready()}}),
+    "getMetrics": Examples({200: {"two lines": 'wvs_tasks{kind="snapshot_create",state="queued"} 3.0\n'}}),
+    "explainProblem": Examples({200: {"in use": _explained(_IN_USE)}}, parameters={"code": str(_IN_USE)}),
+}

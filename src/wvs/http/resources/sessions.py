@@ -1,58 +1,89 @@
-"""Sessions: register, follow directives, answer to freezes, leave, evict."""
+"""Sessions of a workspace: register, list, end, evict."""
 
-import asyncio
-from collections.abc import Awaitable
-from typing import Annotated, Final, TypeAlias, assert_never
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Final
 from uuid import UUID
 
 from litestar import delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from wvs.domain.commands import EvictSession
-from wvs.domain.errors import ErrorCode, Refused
-from wvs.domain.ids import SESSION, InvalidId, parse_id
+from wvs.domain.errors import ErrorCode
+from wvs.domain.ids import SESSION, WORKSPACE, format_id
+from wvs.domain.values import TEXT_PATTERN, Message
 from wvs.eventlog.recorder import Show
-from wvs.http.openapi.responses import problem_responses
-from wvs.http.requests.paths import WorkspacePath
-from wvs.http.resources.answers import OPTIONAL_KEY_PROBLEMS
+from wvs.http.openapi.examples import OF_SESSION, OF_WORKSPACE, SESSION_ID, WORKSPACE_ID, Examples, at
+from wvs.http.openapi.responses import OPTIONAL_KEY_PROBLEMS, problem_responses
+from wvs.http.requests.paths import SessionPath, WorkspacePath, session_id_of
+from wvs.http.resources.directives import EXAMPLE_DIRECTIVE, DirectiveView, directive_view
 from wvs.http.service import Service, new_id
-from wvs.http.session_views import (
-    Ack,
-    DirectiveView,
-    Eviction,
-    FreezeRefused,
-    Frozen,
-    NewSession,
-    Registered,
-    SessionList,
-    SessionView,
-    StillFrozen,
-    Switched,
-    directive_view,
-    session_view,
-)
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
-from wvs.http.writes import Write
-from wvs.quiesce.ack_batches import AckKind, Acknowledgement
-from wvs.quiesce.sessions import NEWEST, Directive, SessionState
+from wvs.http.wire.ids import SessionId, WorkspaceId
+from wvs.http.writes import WriteRequest
+from wvs.quiesce.sessions import NEWEST, RegisteredSession, SessionState
 
+LEASE_S: Final = 30.0
+
+AgentName = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=TEXT_PATTERN, description="The name of the agent, for people.")
+]
+HostName = Annotated[str, Meta(min_length=1, max_length=255, pattern=TEXT_PATTERN)]
 _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
 _ONE: Final = "/v1/sessions/{session:str}"
-_GREATEST_NUMBER: Final = 10**15
-"""Above every directive's: the numbers of all who wait go to Postgres in one query, where one could fail it for all."""
 
-SessionPath: TypeAlias = Annotated[str, PathParameter(description="Id of a session.")]
-After: TypeAlias = Annotated[
-    int | None,
-    QueryParameter(
-        ge=0,
-        le=_GREATEST_NUMBER,
-        description="The number that was seen last.",
-        schema_extra={"minimum": 0},  # Litestar takes a 0 for none
-    ),
-]
-Wait: TypeAlias = Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for another one.")]
+
+class NewSession(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An agent that will write to the live tree."""
+
+    agent: AgentName
+    host: HostName
+    pid: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    lease_s: Annotated[
+        float, Meta(ge=5, le=600, description="Seconds without a request after which the session's lease expires.")
+    ] = LEASE_S
+
+
+class Eviction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The reason for evicting a session."""
+
+    reason: Message | None = None
+
+
+class SessionView(Struct, frozen=True, kw_only=True):
+    """A session. With `lease_expired`, the agent has sent no request within its lease. Every freeze still waits for it
+    until it is evicted.
+    """
+
+    id: SessionId
+    workspace_id: WorkspaceId
+    state: SessionState
+    agent: str
+    host: str
+    pid: int | None
+    epoch: int
+    lease_until: datetime
+    lease_expired: bool
+    reason: str | None
+    registered_at: datetime
+    ended_at: datetime | None
+
+
+class Registered(Struct, frozen=True):
+    """A new session and its first directive. The agent must not start its work while the directive is `freeze`."""
+
+    session: SessionView
+    directive: DirectiveView
+
+
+class SessionList(Struct, frozen=True):
+    """A page of sessions, newest first."""
+
+    items: list[SessionView]
+    next_cursor: str | None
 
 
 @post(
@@ -66,18 +97,18 @@ Wait: TypeAlias = Annotated[float, QueryParameter(ge=0, le=60, description="Seco
 async def register_session(
     workspace: WorkspacePath, data: JSONBody[NewSession], service: NamedDependency[Service]
 ) -> Registered:
-    """Registers an agent that is going to write the live tree: from now on every freeze waits for it."""
+    """Registers an agent that will write to the live tree. From now on every freeze waits for it."""
     found = await service.workspace(workspace)
     session = await service.sessions.register(new_id(), found.id, data.agent, data.host, data.pid, data.lease_s)
     directive = await service.sessions.directive(session.id)
-    return Registered(session_view(session), _shown(service, directive))
+    return Registered(session_view(session), directive_view(directive, service.volume))
 
 
 @get(_LIST, operation_id="listSessions", responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND))
 async def list_sessions(
     workspace: WorkspacePath,
     service: NamedDependency[Service],
-    ended: Annotated[bool, QueryParameter(name="all", description="Those that ended or were evicted, too.")] = False,  # noqa: FBT002
+    ended: Annotated[bool, QueryParameter(name="all", description="Include ended and evicted ones.")] = False,  # noqa: FBT002
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorText = None,
 ) -> SessionList:
@@ -91,53 +122,6 @@ async def list_sessions(
     return SessionList(shown, encode_cursor(rows[limit - 1].id, _LIST, wanted) if more else None)
 
 
-@get(
-    f"{_ONE}/directive",
-    operation_id="getDirective",
-    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
-)
-async def get_directive(
-    session: SessionPath, service: NamedDependency[Service], after: After = None, wait: Wait = 0
-) -> DirectiveView:
-    """What the session is to do now: at once if that is not `after`, else when it changes or `wait` seconds are over.
-
-    Every call renews the session's lease.
-    """
-    session_id = _session_id(session)
-    return await _answered(service, session_id, after, wait, service.sessions.renew_lease(session_id))
-
-
-@post(
-    f"{_ONE}/acks",
-    status_code=200,
-    operation_id="acknowledge",
-    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND, ErrorCode.FREEZE_STALE),
-)
-async def acknowledge(
-    session: SessionPath, data: JSONBody[Ack], service: NamedDependency[Service], after: After = None, wait: Wait = 0
-) -> DirectiveView:
-    """Takes the session's word on a freeze or on a switch, and answers what it is to do next.
-
-    At once if that is not `after`, else when it changes or `wait` seconds are over: the word is taken before the wait.
-    """
-    session_id = _session_id(session)
-    return await _answered(service, session_id, after, wait, _taken(service, session_id, data))
-
-
-async def _taken(service: Service, session_id: UUID, data: Ack) -> Directive:
-    match data:
-        case Switched():
-            await service.sessions.switched(session_id, data.epoch)
-            return await service.sessions.directive(session_id)
-        case Frozen() | FreezeRefused() | StillFrozen():
-            taken = await service.sessions.acknowledge(session_id, _word(data))
-            if taken.settled:
-                service.on_acknowledged()
-            return taken.directive
-        case _:
-            assert_never(data)
-
-
 @delete(
     _ONE,
     status_code=200,
@@ -145,8 +129,8 @@ async def _taken(service: Service, session_id: UUID, data: Ack) -> Directive:
     responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
 )
 async def end_session(session: SessionPath, service: NamedDependency[Service]) -> SessionView:
-    """Deregisters a session whose process tree is proven to have ended. Repeating it changes nothing."""
-    ended = await service.sessions.leave(_session_id(session), SessionState.ENDED)
+    """Ends a session. Call it only when all processes of the session have ended. Repeating the call changes nothing."""
+    ended = await service.sessions.leave(session_id_of(session), SessionState.ENDED)
     service.on_acknowledged()
     return session_view(ended)
 
@@ -161,72 +145,79 @@ async def end_session(session: SessionPath, service: NamedDependency[Service]) -
 )
 async def evict_session(
     session: SessionPath,
-    unkeyed_write: NamedDependency[Write],
+    unkeyed_write: NamedDependency[WriteRequest],
     data: JSONBody[Eviction | None] = None,
 ) -> SessionView:
-    """Takes a session out of all freezes from now on: a person answers for its silence, and the log says who."""
+    """Evicts a session: later freezes do not wait for it. The log records the actor, who answers for its processes."""
     service = unkeyed_write.service
-    found = await service.sessions.get(_session_id(session))
+    found = await service.sessions.get(session_id_of(session))
     reason = None if data is None else data.reason
     if found.state is SessionState.ACTIVE:
-        # The event first: an eviction that nobody could find in the log must not happen.
+        # Write the event first, so that no eviction is missing from the log.
         command = EvictSession(found.id, reason)
         await unkeyed_write.execute(
             found.workspace_id, command, data, lambda _events, workspace: (200, Show(workspace=workspace.id))
         )
     evicted = await service.sessions.leave(found.id, SessionState.EVICTED, reason)
-    service.directives.hint()
+    service.directive_waiter.hint()
     service.on_acknowledged()
     return session_view(evicted)
 
 
-def _word(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgement:
-    match ack:
-        case FreezeRefused():
-            return Acknowledgement(AckKind.REFUSED, ack.freeze, reason=ack.reason)
-        case Frozen():
-            return Acknowledgement(AckKind.FROZEN, ack.freeze, ack.token, ack.flush)
-        case StillFrozen():
-            return Acknowledgement(AckKind.STILL_FROZEN, ack.freeze, ack.token)
-        case _:
-            assert_never(ack)
+def session_view(session: RegisteredSession) -> SessionView:
+    """A session as the API shows it."""
+    return SessionView(
+        id=format_id(SESSION, session.id),
+        workspace_id=format_id(WORKSPACE, session.workspace_id),
+        state=session.state,
+        agent=session.agent,
+        host=session.host,
+        pid=session.pid,
+        epoch=session.epoch,
+        lease_until=session.lease_until,
+        lease_expired=session.lease_expired and session.state is SessionState.ACTIVE,
+        reason=session.reason,
+        registered_at=session.registered_at,
+        ended_at=session.ended_at,
+    )
 
 
-def _session_id(text: str) -> UUID:
-    try:
-        return parse_id(SESSION, text)
-    except InvalidId as error:
-        raise Refused(ErrorCode.SESSION_NOT_FOUND, str(error)) from None
+HANDLERS: Final = [register_session, list_sessions, end_session, evict_session]
 
+_EXAMPLE_SESSION: Final = SessionView(
+    id=SESSION_ID,
+    workspace_id=WORKSPACE_ID,
+    state=SessionState.ACTIVE,
+    agent="coder",
+    host="build-3",
+    pid=4711,
+    epoch=1,
+    lease_until=at(1, 30),
+    lease_expired=False,
+    reason=None,
+    registered_at=at(1, 0),
+    ended_at=None,
+)
 
-async def _answered(
-    service: Service, session_id: UUID, after: int | None, wait_s: float, look: Awaitable[Directive]
-) -> DirectiveView:
-    """What `look` finds; if that is `after`, what it changes to within `wait_s` seconds."""
-    if after is None or wait_s <= 0:
-        return _shown(service, await look)
-    with service.directives.watching(session_id, after) as changed:
-        directive = await look
-        if directive.number != after:
-            return _shown(service, directive)
-        await asyncio.wait({changed}, timeout=wait_s)
-        is_told = changed.done() and not changed.cancelled()
-        if is_told and (newest := changed.result()) is not None:
-            return _shown(service, newest)
-        if not is_told and directive.budget_s is None:
-            return _shown(service, directive)  # nothing in it has aged
-    return _shown(service, await service.sessions.directive(session_id))
-
-
-def _shown(service: Service, directive: Directive) -> DirectiveView:
-    return directive_view(directive, service.views.volume)
-
-
-HANDLERS: Final = [
-    register_session,
-    list_sessions,
-    get_directive,
-    acknowledge,
-    end_session,
-    evict_session,
-]
+EXAMPLES: Final[Mapping[str, Examples]] = {
+    "registerSession": Examples(
+        {201: {"registered": Registered(_EXAMPLE_SESSION, EXAMPLE_DIRECTIVE)}},
+        {"an agent": NewSession("coder", "build-3", 4711), "a short lease": NewSession("coder", "build-3", lease_s=10)},
+        OF_WORKSPACE,
+    ),
+    "listSessions": Examples({200: {"the only page": SessionList([_EXAMPLE_SESSION], None)}}, parameters=OF_WORKSPACE),
+    "endSession": Examples(
+        {200: {"ended": replace(_EXAMPLE_SESSION, state=SessionState.ENDED, ended_at=at(6, 0))}}, parameters=OF_SESSION
+    ),
+    "evictSession": Examples(
+        {
+            200: {
+                "evicted": replace(
+                    _EXAMPLE_SESSION, state=SessionState.EVICTED, reason="the host is gone", ended_at=at(6, 0)
+                )
+            }
+        },
+        {"with a reason": Eviction("host is gone"), "empty": Eviction()},
+        OF_SESSION,
+    ),
+}

@@ -1,1 +1,1 @@
-"""What stands on the wire for every request: ids, positions, cursors, the request's context, ASGI types."""
+"""Parts of every request and answer: ids, positions, cursors, tree paths, the request context, ASGI types."""

@@ -1,4 +1,4 @@
-"""The few ASGI types that the boundary speaks, free of any framework (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
+"""The ASGI types that the boundary uses, independent of any framework (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any

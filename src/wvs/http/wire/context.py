@@ -17,11 +17,11 @@ ACTOR_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$"
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _ACTOR: Final = re.compile(ACTOR_PATTERN.strip("^$").encode("ascii"))
-# Version 00 has exactly four fields; a higher version may append more (https://www.w3.org/TR/trace-context/#versioning).
+# Version 00 has exactly four fields. A higher version may append more (https://www.w3.org/TR/trace-context/#versioning).
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED: Final = 0x01
 
-_WANTED: Final = frozenset(
+_SELECTED: Final = frozenset(
     {
         b"host",
         b"content-length",
@@ -35,10 +35,10 @@ _WANTED: Final = frozenset(
 
 
 class RequestContext(msgspec.Struct, frozen=True, gc=False):
-    """What every event, log line and problem of one request carries.
+    """The fields that every event, log line and problem of one request carries.
 
-    `traceparent` names the span of this request, so what it causes is its child. `actor` is what the caller says about
-    itself: nobody has verified it as long as `actor_verified` is false. `idempotency_key` is the raw header.
+    `traceparent` names the span of this request, which is the parent of the work it causes. `actor` is the name that
+    the caller claims; nothing has verified it while `actor_verified` is false. `idempotency_key` is the raw header.
     """
 
     request_id: str
@@ -50,7 +50,7 @@ class RequestContext(msgspec.Struct, frozen=True, gc=False):
 
 
 def context_of(request: ASGIConnection[Any, Any, Any, Any]) -> RequestContext:
-    """The context that the boundary made for this request; `KeyError` if the app runs without its boundary."""
+    """The context that the boundary attached to this request. Raises `KeyError` if there is no boundary."""
     return request.scope["state"][STATE_KEY]
 
 
@@ -59,19 +59,19 @@ def attach(scope: Scope, context: RequestContext) -> None:
     scope.setdefault("state", {})[STATE_KEY] = context
 
 
-def wanted_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The headers that the boundary reads; one that came several times is joined with `, ` (RFC 9110 §5.3)."""
+def select_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers that the boundary reads. Joins the values of a repeated header with `, ` (RFC 9110 §5.3)."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in _WANTED:
+        if name in _SELECTED:
             found[name] = found[name] + b", " + value if name in found else value
     return found
 
 
 def read_context(headers: Mapping[bytes, bytes]) -> RequestContext:
-    """The context of a request with these headers. Unusable request ids and traces are replaced, never an error.
+    """The context of a request with these headers. Replaces a malformed request id or trace with a new one.
 
-    The actor is not read here: it can refuse the request, and a refusal needs the context (`read_actor`).
+    `read_actor` reads the actor afterwards: a malformed actor refuses the request, and a refusal needs the context.
     """
     trace_id, traceparent = _follow(headers.get(b"traceparent"))
     key = headers.get(b"idempotency-key")
@@ -84,7 +84,7 @@ def read_context(headers: Mapping[bytes, bytes]) -> RequestContext:
 
 
 def read_actor(context: RequestContext, headers: Mapping[bytes, bytes]) -> RequestContext:
-    """`context` with the caller's `X-Actor`; refuses `INVALID_REQUEST` for one that cannot be recorded as it is."""
+    """`context` with the caller's `X-Actor`. Refuses `INVALID_REQUEST` for a malformed one."""
     actor = headers.get(b"x-actor")
     if actor is None:
         return context
@@ -92,7 +92,7 @@ def read_actor(context: RequestContext, headers: Mapping[bytes, bytes]) -> Reque
         raise Refused(
             ErrorCode.INVALID_REQUEST,
             "the header X-Actor must be 1 to 128 of A-Z a-z 0-9 . _ : @ / + - and begin with a letter or digit",
-            "Send a short stable name such as alice or ci/build-17, or leave the header out.",
+            "Send a short stable name such as alice or ci/build-17, or omit the header.",
             errors=[{"in": "header", "field": "X-Actor", "problem": "malformed"}],
         )
     return msgspec.structs.replace(context, actor=actor.decode("ascii"))
@@ -105,14 +105,14 @@ def _request_id(sent: bytes | None) -> str:
 
 
 def _follow(sent: bytes | None) -> tuple[str, str]:
-    """Trace id and the traceparent of this request's own span; a new trace if none, or an invalid one, was sent."""
+    """The trace id, and the traceparent of this request's own span. Starts a new trace without a valid traceparent."""
     span_id = os.urandom(8).hex()
     match = None if sent is None else _TRACEPARENT.fullmatch(sent)
     if match is None or not _is_valid(match):
         trace_id = os.urandom(16).hex()
         return trace_id, f"00-{trace_id}-{span_id}-00"
     trace_id = match[2].decode("ascii")
-    # Only the sampled flag is known to version 00, and only known flags may be passed on.
+    # Version 00 defines only the sampled flag, and only defined flags may be passed on.
     return trace_id, f"00-{trace_id}-{span_id}-{int(match[4], 16) & _SAMPLED:02x}"
 
 

@@ -1,4 +1,4 @@
-"""Opaque cursors of keyset lists: a position that continues only the list, and the filters, it came from."""
+"""Opaque cursors of keyset lists: a position that continues only the list and the filters that produced it."""
 
 import hmac
 from base64 import b64decode, urlsafe_b64encode
@@ -15,7 +15,10 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 1000
 
 Limit = Annotated[
-    int, QueryParameter(name="limit", ge=1, le=MAX_LIMIT, description="How many items at most.", required=False)
+    int,
+    QueryParameter(
+        name="limit", ge=1, le=MAX_LIMIT, description="The maximum number of items in the answer.", required=False
+    ),
 ]
 CursorText = Annotated[
     str | None,
@@ -23,12 +26,12 @@ CursorText = Annotated[
         name="cursor",
         max_length=1024,
         required=False,
-        description="`next_cursor` of the page before, with the same filters.",
+        description="`next_cursor` of the previous page; use it with the same filters.",
     ),
 ]
 
-# The seal keeps a cursor from being used where it does not belong. It is no secret: a forged cursor shows nothing that
-# the list itself does not show.
+# The seal prevents that a cursor is used with another list by mistake. Its key is not secret: a forged cursor shows
+# nothing that the list itself does not show.
 _SEAL_KEY: Final = b"wvs list cursor v1"
 _SEAL_BYTES: Final = 12
 
@@ -42,19 +45,19 @@ def encode_cursor(position: Any, route: str, filters: Mapping[str, Any]) -> str:
 
 
 def decode_cursor(text: str, position_type: type[T], route: str, filters: Mapping[str, Any]) -> T:
-    """The position in `text`; refuses `INVALID_CURSOR` unless it was made for this route and these filters.
+    """The position in `text`. Refuses `INVALID_CURSOR` unless the cursor belongs to this route and these filters.
 
-    Filters that are None are as good as absent; the page size is no filter.
+    A filter that is None equals an absent one. The page size is not a filter.
     """
     try:
         sealed = b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         seal, payload = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
-        # Several texts decode to the same bytes (unused last bits); only the one that was given out is accepted.
+        # Several texts decode to the same bytes (unused last bits). Accept only the text that the service issued.
         if _to_text(sealed) == text and hmac.compare_digest(seal, _seal(payload, route, filters)):
             return msgspec.json.decode(payload, type=position_type)
     except ValueError:  # not base64, not ASCII, not JSON, or another type of position
         pass
-    raise Refused(ErrorCode.INVALID_CURSOR, "the cursor is damaged or belongs to a list with other filters")
+    raise Refused(ErrorCode.INVALID_CURSOR, "the cursor is damaged, or it belongs to another list or to other filters")
 
 
 def _to_text(sealed: bytes) -> str:
@@ -64,6 +67,6 @@ def _to_text(sealed: bytes) -> str:
 def _seal(payload: bytes, route: str, filters: Mapping[str, Any]) -> bytes:
     given = {name: value for name, value in filters.items() if value is not None}
     bound = msgspec.json.encode([route, given], order="deterministic")
-    # The length keeps two different splits of the same bytes apart.
+    # The length distinguishes two different splits of the same bytes.
     message = len(bound).to_bytes(4) + bound + payload
     return hmac.digest(_SEAL_KEY, message, sha256)[:_SEAL_BYTES]

@@ -1,10 +1,11 @@
-"""Ids as they stand in addresses and bodies: a prefix that names the kind, and 26 characters of base 32."""
+"""Ids in addresses and bodies: a prefix that names the kind, and 26 characters of base 32."""
 
 from typing import Annotated, Final
+from uuid import UUID
 
 from msgspec import Meta
 
-from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix
+from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
 
 _SUFFIX: Final = "[0-7][0-9a-hjkmnp-tv-z]{25}"
 
@@ -14,3 +15,8 @@ WorkspaceId = Annotated[str, Meta(pattern=ID_PATTERNS[WORKSPACE], examples=["ws_
 SnapshotId = Annotated[str, Meta(pattern=ID_PATTERNS[SNAPSHOT], examples=["snap_01h455vb4pex5vsknk084sn02q"])]
 TaskId = Annotated[str, Meta(pattern=ID_PATTERNS[TASK], examples=["task_01h455vb4pex5vsknk084sn02q"])]
 SessionId = Annotated[str, Meta(pattern=ID_PATTERNS[SESSION], examples=["sess_01h455vb4pex5vsknk084sn02q"])]
+
+
+def format_optional_id(prefix: Prefix, value: UUID | None) -> str | None:
+    """The typed id of `value`; None for None."""
+    return None if value is None else format_id(prefix, value)
