@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from wvs.agent import guardian_process
+from wvs.engines.paths import current_beside
 
 _GONE_WITHIN_S: Final = 2.0
 _SLACK_S: Final = 0.25
@@ -65,5 +66,5 @@ class GuardianHandle:
 
 @lru_cache(maxsize=4)
 def _link_and_tree(tree: str) -> str:
-    link = Path(tree).parents[2] / "current"
+    link = current_beside(tree)
     return " ".join(base64.b64encode(os.fsencode(path)).decode() for path in (link, tree))

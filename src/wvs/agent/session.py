@@ -7,7 +7,6 @@ import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from wvs.agent.protocol import STALE, UNKNOWN, Directive, DirectiveKind, Registr
 from wvs.agent.threads import in_daemon_thread
 from wvs.agent.transport import Transport
 from wvs.background import stop
+from wvs.engines.paths import current_beside
 
 LEASE_S: Final = 30.0
 _ANSWER_S: Final = 5.0
@@ -300,7 +300,7 @@ class Session:
 
     async def _tree_behind_link(self) -> str | None:
         """The live tree that `<workspace>/current` leads to; None if that cannot be read in time."""
-        link = Path(self.tree.path).parents[2] / "current"
+        link = current_beside(self.tree.path)
         try:
             async with asyncio.timeout(_LINK_PATIENCE_S):
                 return await in_daemon_thread(lambda: os.path.realpath(link, strict=True))

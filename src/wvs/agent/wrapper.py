@@ -20,6 +20,7 @@ from wvs.agent.protocol import Tree
 from wvs.agent.session import Session, open_session
 from wvs.agent.signals import signals_to
 from wvs.agent.sigstop_freezer import CooperativeFreezer
+from wvs.engines.paths import current_beside
 
 SWITCHED_EXIT: Final = 75
 """EX_TEMPFAIL of sysexits(3): the command was ended because its live tree was replaced; start it again."""
@@ -142,7 +143,7 @@ class _Wrapper:
                     return code
 
     def _start(self, tree: Tree) -> None:
-        session, live = self._session, Path(tree.path).parents[2] / "current"
+        session, live = self._session, Path(current_beside(tree.path))
         environment = {
             **os.environ,
             "WVS_URL": self._assignment.url,

@@ -15,10 +15,10 @@ import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.paths import root_path
 
 EngineName = Literal["btrfs", "juicefs", "reflink", "copy"]
 
-ROOT: Final = "root"
 DEFAULT_WORKERS: Final = 2
 METADATA_PER_FILE: Final = 1024
 """Bytes: an inode and its name, as the check for space reckons them."""
@@ -33,7 +33,7 @@ class TreeDir(msgspec.Struct, frozen=True):
     @property
     def root_path(self) -> str:
         """Path of the tree's own root."""
-        return f"{self.path}/{ROOT}"
+        return root_path(self.path)
 
 
 class Owner(msgspec.Struct, frozen=True):

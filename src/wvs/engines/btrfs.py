@@ -7,11 +7,12 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, Cancel, CloneCall, CloneResult, Engine, Owner, Probe, Stamp, Totals, TreeDir
+from wvs.engines.base import Cancel, CloneCall, CloneResult, Engine, Owner, Probe, Stamp, Totals, TreeDir
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import set_root
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen, sync_filesystem
 from wvs.engines.mounts import mount_of
+from wvs.engines.paths import ROOT
 from wvs.engines.subvolumes import (
     commit_transaction,
     create_snapshot,

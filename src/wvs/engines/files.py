@@ -9,7 +9,6 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import (
-    ROOT,
     Cancel,
     CloneCall,
     CloneResult,
@@ -22,6 +21,7 @@ from wvs.engines.base import (
 from wvs.engines.errors import CODE_OF_ERRNO, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, sync_filesystem
 from wvs.engines.mounts import mount_of
+from wvs.engines.paths import ROOT
 from wvs.engines.trees.fidelity import drop_inherited_acls
 from wvs.engines.trees.filling import Filling
 from wvs.engines.trees.removal import remove_content

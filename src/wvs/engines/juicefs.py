@@ -19,7 +19,6 @@ import msgspec
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import (
     METADATA_PER_FILE,
-    ROOT,
     Cancel,
     CloneCall,
     CloneResult,
@@ -34,6 +33,7 @@ from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import create_directory_root, scratch_file, sync_tree
 from wvs.engines.kernel import exists
 from wvs.engines.mounts import mount_of
+from wvs.engines.paths import ROOT
 from wvs.engines.trees.meter import Meter
 from wvs.engines.trees.notes import Notes
 from wvs.engines.trees.relinking import relink

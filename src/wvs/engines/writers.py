@@ -6,9 +6,10 @@ from collections.abc import Collection
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, TreeDir
+from wvs.engines.base import TreeDir
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath
+from wvs.engines.paths import ROOT
 
 _WRITING: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # Unlinked or replaced since it was looked up: then no name of the tree leads to the data any more.

@@ -16,6 +16,7 @@ from wvs.domain.states import TaskKind
 from wvs.domain.workspace import Task, Workspace
 from wvs.engines.base import Owner
 from wvs.engines.errors import EngineError
+from wvs.engines.paths import tree_path
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
 from wvs.executor.links import follow
@@ -180,7 +181,7 @@ async def _require_live_tree(job: Job, tree: str) -> None:
     if not await job.bench.run(job.bench.volume.has_tree, job.workspace, tree):
         raise EngineError(
             ErrorCode.TREE_MISSING,
-            f"The live tree {job.workspace}/trees/{tree} is missing on the volume.",
+            f"The live tree {tree_path(job.workspace, tree)} is missing on the volume.",
             "Make it afresh from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
             retryable=False,
         )

@@ -15,6 +15,7 @@ from msgspec import Struct
 from wvs.application.write_path import Origin
 from wvs.domain.commands import ReportLost
 from wvs.domain.ids import WORKSPACE, format_id
+from wvs.engines.paths import CURRENT
 from wvs.engines.volume.names import is_tree_name
 from wvs.executor.links import point_to_current
 from wvs.executor.workbench import Workbench
@@ -124,7 +125,7 @@ class _Sweep:
             if wanted is not None and await self._bench.run(self._bench.volume.pointed, self.workspace) != wanted:
                 self._found(Action.LINKED, wanted)
         elif await point_to_current(self._bench, self._workspace_id):
-            self._found(Action.LINKED, "current")
+            self._found(Action.LINKED, CURRENT)
             failpoint("sweep.linked")
 
     async def _states(self, names: list[str]) -> dict[str, TreeState]:

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from wvs.domain.ids import SESSION, WORKSPACE, format_id
 from wvs.domain.values import TEXT_PATTERN, Message
+from wvs.engines.paths import tree_root_path
 from wvs.http.wire.ids import SessionId, WorkspaceId
 from wvs.quiesce.sessions import Directive, DirectiveKind, Session, SessionState
 
@@ -154,6 +155,6 @@ def directive_view(directive: Directive, volume: Path) -> DirectiveView:
         answer_after_s=directive.answer_after_s,
         budget_s=directive.budget_s,
         epoch=directive.epoch,
-        path=None if tree is None else f"{volume}/{workspace}/trees/{tree}/root",
+        path=None if tree is None else tree_root_path(str(volume), workspace, tree),
         reason=directive.reason,
     )

@@ -9,6 +9,7 @@ from msgspec import Struct
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.values import Certificate, TaskError
+from wvs.engines.paths import current_path
 from wvs.http.wire.ids import SessionId, SnapshotId, TaskId, WorkspaceId
 from wvs.readmodel.rows import ProgressRow, SnapshotRow, TaskRow, WorkspaceRow
 
@@ -202,7 +203,7 @@ class Views:
         )
 
     def _path(self, workspace_id: UUID) -> str:
-        return str(self.volume / format_id(WORKSPACE, workspace_id) / "current")
+        return current_path(str(self.volume), format_id(WORKSPACE, workspace_id))
 
 
 def _snapshot_id(value: UUID | None) -> str | None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, Cancel, TreeDir
+from wvs.engines.base import Cancel, TreeDir
 from wvs.engines.errors import from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
+from wvs.engines.paths import ROOT
 from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
 from wvs.engines.trees.hardlinks import HardLinks
 from wvs.engines.trees.notes import Notes

@@ -12,9 +12,10 @@ import time
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, Cancel, EngineName, Stamp, Totals, TreeDir
+from wvs.engines.base import Cancel, EngineName, Stamp, Totals, TreeDir
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, kernel_version, open_unseen
+from wvs.engines.paths import ROOT
 from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
 
 _MODULUS: Final = 1 << 128

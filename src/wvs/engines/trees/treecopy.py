@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, CloneCall, CloneResult, TreeDir
+from wvs.engines.base import CloneCall, CloneResult, TreeDir
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
+from wvs.engines.paths import ROOT
 from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
 from wvs.engines.trees.fidelity import attributes_of_open, drop_inherited_acls
 from wvs.engines.trees.filling import FILLINGS, Filling

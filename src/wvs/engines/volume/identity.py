@@ -15,12 +15,10 @@ from wvs.domain.errors import ErrorCode
 from wvs.engines.base import EngineName
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY
+from wvs.engines.paths import IDENTITY_FILE, LOCK_FILE, SERVICE_DIRECTORY
 
-SERVICE_DIRECTORY: Final = ".wvs"
 LAYOUT_VERSION: Final = 1
-_FILE: Final = "volume.json"
-_NEW_FILE: Final = ".volume.json.new."
-_LOCK_FILE: Final = "volume.lock"
+_NEW_FILE: Final = f".{IDENTITY_FILE}.new."
 _LOCK_WAIT_S: Final = 2.0
 _POLL_S: Final = 0.02
 _LEFT_BEHIND_S: Final = 600.0
@@ -52,7 +50,7 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_identity(volume: int) -> VolumeIdentity | None:
     """The identity of the volume at the descriptor, None if it is none. Raises `EngineError` for an unusable one."""
     try:
-        descriptor = os.open(f"{SERVICE_DIRECTORY}/{_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
+        descriptor = os.open(f"{SERVICE_DIRECTORY}/{IDENTITY_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as file:
@@ -61,7 +59,7 @@ def read_identity(volume: int) -> VolumeIdentity | None:
         identity = msgspec.json.decode(content, type=VolumeIdentity)
     except msgspec.MsgspecError as error:
         raise EngineError(
-            ErrorCode.VOLUME_UNAVAILABLE, f"{_FILE} of the volume cannot be read: {error}", retryable=False
+            ErrorCode.VOLUME_UNAVAILABLE, f"{IDENTITY_FILE} of the volume cannot be read: {error}", retryable=False
         ) from error
     if identity.layout != LAYOUT_VERSION:
         raise EngineError(
@@ -85,7 +83,7 @@ def write_identity(volume: int, identity: VolumeIdentity) -> None:
                 file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(name, _FILE, src_dir_fd=directory, dst_dir_fd=directory)
+            os.rename(name, IDENTITY_FILE, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with suppress(OSError):
                 os.unlink(name, dir_fd=directory)
@@ -111,7 +109,7 @@ def identity_lock(volume: int) -> Generator[bool]:
     next: the file is replaced whole, and everything else in it is written once.
     """
     with _service_directory(volume) as directory:
-        descriptor = os.open(_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        descriptor = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
         try:
             yield _locked_in_time(descriptor)
         finally:

@@ -13,15 +13,23 @@ from enum import Enum
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, TreeDir
+from wvs.engines.base import TreeDir
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, exists, open_beneath, rename_noreplace
+from wvs.engines.paths import (
+    CURRENT,
+    NEW_LINK,
+    ROOT,
+    TRASH,
+    TREES,
+    link_target,
+    trashed_path,
+    tree_of_link,
+    tree_path,
+    workspace_path,
+)
 from wvs.engines.volume.names import checked_tree, checked_workspace, is_tree_name
 
-TREES: Final = "trees"
-TRASH: Final = "trash"
-CURRENT: Final = "current"
-_NEW_LINK: Final = ".current.new"
 _MOST_RACES: Final = 100
 
 OPEN_TO_AGENTS: Final = 0o711
@@ -48,7 +56,7 @@ class WorkspaceDir:
     @contextmanager
     def tree(self, name: str) -> Generator[TreeDir]:
         """The directory around the tree `name`; raises TREE_MISSING."""
-        with self._open(TREES) as trees, _opened(trees, checked_tree(name), f"{self.path}/{TREES}/{name}") as tree:
+        with self._open(TREES) as trees, _opened(trees, checked_tree(name), tree_path(self.path, name)) as tree:
             yield tree
 
     def intend(self, name: str) -> None:
@@ -58,7 +66,7 @@ class WorkspaceDir:
                 os.mkdir(checked_tree(name), CLOSED, dir_fd=trees)
             except FileExistsError as error:
                 raise EngineError(
-                    ErrorCode.CLONE_FAILED, f"{self.path}/{TREES}/{name} exists already", retryable=False
+                    ErrorCode.CLONE_FAILED, f"{tree_path(self.path, name)} exists already", retryable=False
                 ) from error
             _set_mode(trees, name, CLOSED)
             os.fsync(trees)
@@ -92,7 +100,7 @@ class WorkspaceDir:
             if not exists(trash, checked_tree(name)):
                 yield None
                 return
-            with _opened(trash, name, f"{self.path}/{TRASH}/{name}") as tree:
+            with _opened(trash, name, trashed_path(self.path, name)) as tree:
                 yield tree
 
     def drop(self, place: str, name: str) -> None:
@@ -110,13 +118,13 @@ class WorkspaceDir:
         Several may do so at once, under one temporary name, of which a crash leaves one at most: each may take away or
         move what another made. Whoever has to know asks `pointed` afterwards.
         """
-        target = f"{TREES}/{checked_tree(name)}/{ROOT}"
+        target = link_target(checked_tree(name))
         for _ in range(_MOST_RACES):
             with suppress(FileNotFoundError):
-                os.unlink(_NEW_LINK, dir_fd=self.descriptor)
+                os.unlink(NEW_LINK, dir_fd=self.descriptor)
             try:
-                os.symlink(target, _NEW_LINK, dir_fd=self.descriptor)
-                os.rename(_NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+                os.symlink(target, NEW_LINK, dir_fd=self.descriptor)
+                os.rename(NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
             except (FileExistsError, FileNotFoundError):
                 continue
             os.fsync(self.descriptor)
@@ -131,9 +139,8 @@ class WorkspaceDir:
             if error.errno in (errno.ENOENT, errno.EINVAL):
                 return None
             raise
-        parts = target.split("/")
-        known = len(parts) == 3 and parts[0] == TREES and parts[2] == ROOT and is_tree_name(parts[1])
-        return parts[1] if known else None
+        tree = tree_of_link(target)
+        return tree if tree is not None and is_tree_name(tree) else None
 
     def names(self, place: str) -> list[str]:
         """What lies in `TREES` or `TRASH`, strangers included."""
@@ -171,7 +178,7 @@ def make_workspace(volume: int, workspace: str) -> None:
 @contextmanager
 def open_workspace(volume: int, workspace: str, volume_path: str) -> Generator[WorkspaceDir]:
     """The directory of a workspace; raises TREE_MISSING."""
-    with _opened(volume, checked_workspace(workspace), f"{volume_path}/{workspace}") as found:
+    with _opened(volume, checked_workspace(workspace), workspace_path(volume_path, workspace)) as found:
         yield WorkspaceDir(found.descriptor, found.path)
 
 

@@ -13,7 +13,8 @@ from wvs.engines.choice import Choice, choose, make_engine, require_basics
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath
 from wvs.engines.mounts import mount_of
-from wvs.engines.volume.identity import LAYOUT_VERSION, SERVICE_DIRECTORY, VolumeIdentity, read_identity, write_identity
+from wvs.engines.paths import SERVICE_DIRECTORY, service_path
+from wvs.engines.volume.identity import LAYOUT_VERSION, VolumeIdentity, read_identity, write_identity
 from wvs.engines.volume.volume import Volume
 
 # What a fresh filesystem has at its root: ext4's directory, and the virtual files of a JuiceFS mount.
@@ -133,6 +134,6 @@ def _opened(path: str) -> Generator[int]:
 def _service(path: str, volume: int) -> Generator[TreeDir]:
     descriptor = open_beneath(volume, SERVICE_DIRECTORY, OPEN_DIRECTORY)
     try:
-        yield TreeDir(descriptor, f"{path}/{SERVICE_DIRECTORY}")
+        yield TreeDir(descriptor, service_path(path))
     finally:
         os.close(descriptor)

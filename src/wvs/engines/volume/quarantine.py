@@ -1,15 +1,12 @@
 """Moving aside what nobody intended: it is kept for a person to look at, never deleted."""
 
 import os
-from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
-from wvs.engines.volume.identity import SERVICE_DIRECTORY
-from wvs.engines.volume.layout import TREES, WorkspaceDir
-
-QUARANTINE: Final = "quarantine"
+from wvs.engines.paths import QUARANTINE, SERVICE_DIRECTORY, TREES, quarantine_path, tree_path
+from wvs.engines.volume.layout import WorkspaceDir
 
 
 def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
@@ -27,11 +24,13 @@ def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
         os.fsync(place)
         os.fsync(trees)
     except FileNotFoundError as error:
-        raise EngineError(ErrorCode.TREE_MISSING, f"{here.path}/{TREES}/{name} is missing", retryable=False) from error
+        raise EngineError(
+            ErrorCode.TREE_MISSING, f"{tree_path(here.path, name)} is missing", retryable=False
+        ) from error
     finally:
         os.close(trees)
         os.close(place)
-    return f"{SERVICE_DIRECTORY}/{QUARANTINE}/{workspace}/{new_name}"
+    return quarantine_path(workspace, new_name)
 
 
 def _move(trees: int, name: str, place: int) -> str:

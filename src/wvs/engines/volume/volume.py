@@ -13,7 +13,6 @@ import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import (
-    ROOT,
     Cancel,
     CloneCall,
     CloneResult,
@@ -25,6 +24,7 @@ from wvs.engines.base import (
 )
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY
+from wvs.engines.paths import ROOT, TRASH, TREES, current_path, lock_path, tree_root_path
 from wvs.engines.trees.stamps import Manifest
 from wvs.engines.volume import layout
 from wvs.engines.volume.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
@@ -57,11 +57,11 @@ class Volume:
 
     def live_path(self, workspace: str) -> str:
         """The stable path at which agents find the live tree."""
-        return f"{self.path}/{workspace}/{layout.CURRENT}"
+        return current_path(self.path, workspace)
 
     def root_path(self, workspace: str, name: str) -> str:
         """The path of one tree's own root."""
-        return f"{self.path}/{workspace}/{layout.TREES}/{name}/{ROOT}"
+        return tree_root_path(self.path, workspace, name)
 
     def create_workspace(self, workspace: str) -> None:
         """Makes the workspace's directories as far as they are missing. Durable, re-entrant."""
@@ -167,7 +167,7 @@ class Volume:
                     raise
             with here.tree(name) as tree:
                 self.engine.remove(tree, Cancel())
-            here.drop(layout.TREES, name)
+            here.drop(TREES, name)
             return Retired.ABSENT
 
     def purge(self, workspace: str, name: str, cancel: Cancel | None = None) -> None:
@@ -176,7 +176,7 @@ class Volume:
             with here.trashed(name) as tree:
                 if tree is not None:
                     self.engine.remove(tree, cancel or Cancel())
-            here.drop(layout.TRASH, name)
+            here.drop(TRASH, name)
 
     def quarantine(self, workspace: str, name: str) -> str:
         """Moves a directory that nobody intended out of `trees/`, whatever its name is; its new path. Durable."""
@@ -206,12 +206,12 @@ class Volume:
     def trees(self, workspace: str) -> list[str]:
         """All names in `trees/`, also those that WVS cannot have made (`names.is_tree_name` tells)."""
         with self._workspace(workspace, "listing trees") as here:
-            return here.names(layout.TREES)
+            return here.names(TREES)
 
     def trash(self, workspace: str) -> list[str]:
         """All names in `trash/`, likewise."""
         with self._workspace(workspace, "listing the trash") as here:
-            return here.names(layout.TRASH)
+            return here.names(TRASH)
 
     def space(self) -> Space:
         """Room on the volume."""
@@ -228,7 +228,7 @@ class Volume:
                     raise EngineError(
                         ErrorCode.VOLUME_UNAVAILABLE,
                         f"another process holds the lock of the volume {self.path} and does not go on",
-                        f"see who it is (fuser -v {self.path}/.wvs/volume.lock), end it, and start again",
+                        f"see who it is (fuser -v {lock_path(self.path)}), end it, and start again",
                     )
                 if not self._is_bound(volume, system_id):
                     write_identity(volume, msgspec.structs.replace(self._reread(volume), system_id=system_id))

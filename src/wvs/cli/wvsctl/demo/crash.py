@@ -12,6 +12,7 @@ from wvs.cli.wvsctl.demo.service import is_gone
 from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
 from wvs.cli.wvsctl.demo.telling import NotAsTold
 from wvs.cli.wvsctl.demo.walk import Tree, difference, files_of, fingerprint, walk
+from wvs.engines.paths import TREES
 
 ENOUGH_FILES: Final = 1_500
 """One worker clones these in half a second or more, which is time enough to be caught."""
@@ -49,7 +50,7 @@ def _write_much(stage: Stage) -> None:
 
 def _kill_in_mid_clone(stage: Stage, content: Tree) -> tuple[str, str, Path]:
     """The task, its snapshot, and the directory that the killed executor left."""
-    trees = stage.link.parent / "trees"
+    trees = stage.link.parent / TREES
     before = set(trees.iterdir())
     victim = stage.service.executor()
     if victim is None:

@@ -16,6 +16,7 @@ from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.demo.stage import WORKSPACE, Stage
 from wvs.cli.wvsctl.demo.telling import NotAsTold
 from wvs.cli.wvsctl.output.proof import in_words
+from wvs.engines.paths import TREES
 
 PROGRAM: Final = "i=0; while true; do i=$((i+1)); for f in ahead behind; do echo $i > new; mv new $f; done; done"
 """Two files that are never more than one step apart, although it never rests."""
@@ -45,7 +46,7 @@ def program_that_will_not_freeze(stage: Stage) -> None:
     """Its wrapper is stopped: the snapshot fails, names it, and nothing was cloned."""
     tell = stage.teller
     with tell.step("An agent that will not freeze: its wrapper is stopped"), _program(stage) as (session, wrapper):
-        trees = set((stage.link.parent / "trees").iterdir())
+        trees = set((stage.link.parent / TREES).iterdir())
         tell.runs(f"kill -STOP {wrapper.pid}")
         wrapper.send_signal(signal.SIGSTOP)
         failed = stage.wvsctl("snapshot", "create", WORKSPACE, told=Exit.TASK_FAILED)
@@ -54,7 +55,7 @@ def program_that_will_not_freeze(stage: Stage) -> None:
         tell.proves("the task failed with QUIESCE_TIMEOUT", holds=error["code"] == "QUIESCE_TIMEOUT", instead=error)
         tell.proves("which names the session", holds=session in error["detail"])
         # The empty directory that was to take the clone is removed right after the task is told to have failed.
-        _wait_for(lambda: set((stage.link.parent / "trees").iterdir()) == trees, "nothing was cloned")
+        _wait_for(lambda: set((stage.link.parent / TREES).iterdir()) == trees, "nothing was cloned")
         tell.proves("nothing was cloned", holds=True)
         tell.proves("and the program was not disturbed", holds=_goes_on(stage.link))
 

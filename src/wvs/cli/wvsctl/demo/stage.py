@@ -16,6 +16,7 @@ from wvs.cli.wvsctl.api.documents import CertificateDocument
 from wvs.cli.wvsctl.api.transport import Transport
 from wvs.cli.wvsctl.demo.service import Service, environment
 from wvs.cli.wvsctl.demo.telling import NotAsTold, Teller
+from wvs.engines.paths import root_path, tree_path
 
 WORKSPACE = "demo"
 
@@ -92,7 +93,7 @@ class Stage:
         """The directory of a snapshot, by the event that made it."""
         for event in self.events():
             if event["type"] == "snapshot.created.v1" and event["data"]["snapshot_id"] == snapshot_id:
-                return self.link.parent / "trees" / event["data"]["tree"] / "root"
+                return Path(root_path(tree_path(str(self.link.parent), event["data"]["tree"])))
         raise NotAsTold(f"an event made {snapshot_id}: no")
 
     def certificate_of(self, snapshot: dict[str, Any]) -> CertificateDocument:
