@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import ClassVar, Final, Literal
 
 import msgspec
@@ -217,10 +217,11 @@ class Engine(ABC):
         return None
 
     @abstractmethod
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
+    def flush(self, tree: TreeDir) -> None:
         """Makes every write of this host to the tree visible to a clone and durable, results checked.
 
-        `open_files`: paths of files of the tree that are open for writing or mapped shared on this host.
+        What a filesystem's own process still holds for a file that is open (`Mount.has_own_buffers`) is not reached:
+        the agents fsync their open files themselves.
         """
 
     @abstractmethod

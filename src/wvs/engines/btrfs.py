@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from wvs.domain.errors import ErrorCode
@@ -77,7 +77,7 @@ class BtrfsEngine(Engine):
             info = subvolume_info(subvolume)
         return Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
+    def flush(self, tree: TreeDir) -> None:
         """`syncfs`."""
         with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"flushing {tree.path}"):
             sync_filesystem(tree.descriptor)

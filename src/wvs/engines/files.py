@@ -3,7 +3,7 @@
 import os
 import secrets
 from abc import abstractmethod
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -63,7 +63,7 @@ class FileEngine(Engine):
         settle_clock(mount_of(tree.descriptor).filesystem)
         return manifest_stamp(self.name, tree, cancel)
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
+    def flush(self, tree: TreeDir) -> None:
         """`syncfs`: enough here, because a clone reads the same page cache that the writers write."""
         sync_tree(tree, "flushing")
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +39,6 @@ from wvs.engines.trees.notes import Notes
 from wvs.engines.trees.relinking import relink
 from wvs.engines.trees.removal import remove_content
 from wvs.engines.trees.stamps import manifest_stamp
-from wvs.engines.writers import flush_files
 
 _PROGRAM: Final = "juicefs"
 _FILESYSTEM: Final = "fuse.juicefs"
@@ -109,9 +108,8 @@ class JuicefsEngine(Engine):
             time.sleep(min(left, _POLL_S))
         return manifest_stamp(self.name, tree, cancel, with_content=True)
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
-        """Fsync of each file that is open for writing, then `syncfs`, which alone leaves JuiceFS' own buffers."""
-        flush_files(tree, open_files)
+    def flush(self, tree: TreeDir) -> None:
+        """`syncfs`. It leaves the buffers of the mount process, which agents empty by an fsync of each open file."""
         sync_tree(tree, "flushing")
 
     def sync(self, tree: TreeDir) -> None:

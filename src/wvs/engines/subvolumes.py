@@ -48,7 +48,6 @@ class SubvolumeInfo(msgspec.Struct, frozen=True):
 
     id: int
     changed_in: int
-    made_in: int
     read_only: bool
 
 
@@ -88,7 +87,7 @@ def subvolume_info(subvolume: int) -> SubvolumeInfo:
     answer = bytearray(_INFO.size)
     fcntl.ioctl(subvolume, _GET_SUBVOL_INFO, answer)
     fields = _INFO.unpack(answer)
-    return SubvolumeInfo(id=fields[0], changed_in=fields[9], made_in=fields[10], read_only=bool(fields[5] & _READ_ONLY))
+    return SubvolumeInfo(id=fields[0], changed_in=fields[9], read_only=bool(fields[5] & _READ_ONLY))
 
 
 def commit_transaction(descriptor: int) -> None:

@@ -11,6 +11,7 @@ from tests.integration.engines.conftest import Bench
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Owner
 from wvs.engines.errors import EngineError
+from wvs.engines.paths import current_path
 from wvs.engines.volume import identity
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.layout import Retired
@@ -46,12 +47,11 @@ def test_a_new_live_root_has_the_owner_and_mode_asked_for(bench: Bench) -> None:
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (owner.uid, owner.gid, 0o2775)
 
 
-def test_agents_are_admitted_to_a_live_tree_and_shut_out_of_a_snapshot(bench: Bench) -> None:
+def test_agents_are_admitted_to_a_live_tree_and_to_no_clone_of_it(bench: Bench) -> None:
     name = bench.live()
     bench.volume.admit_agents(bench.workspace, name)
     assert mode_of(bench.path(name).parent) == 0o711
-    bench.volume.shut_out_agents(bench.workspace, name)
-    assert mode_of(bench.path(name).parent) == 0o700
+    assert mode_of(bench.path(bench.clone(name)).parent) == 0o700
 
 
 def test_others_pass_through_the_workspace_but_list_nothing(bench: Bench) -> None:
@@ -68,7 +68,7 @@ def test_the_link_leads_to_the_live_tree_and_moves_by_one_rename(bench: Bench) -
     (bench.path(second) / "which").write_text("second")
     assert bench.volume.pointed(bench.workspace) is None
 
-    link = Path(bench.volume.live_path(bench.workspace))
+    link = Path(current_path(bench.volume.path, bench.workspace))
     for name, text in ((first, "first"), (second, "second"), (second, "second")):
         bench.volume.point(bench.workspace, name)
         assert bench.volume.pointed(bench.workspace) == name

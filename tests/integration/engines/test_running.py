@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from tests.integration.engines.conftest import Bench, Site, attempt
+from tests.integration.engines.journals import read_journal
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, CloneMark, Progress
 from wvs.engines.trees import meter
-from wvs.engines.volume.journal import journal_file, read_journal
+from wvs.engines.volume.journal import journal_file
 from wvs.engines.volume.opening import init_volume, open_volume
 
 

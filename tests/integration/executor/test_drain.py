@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from tests.integration.engines.journals import read_journal
 from tests.integration.executor.platform import MANY, Platform, eventually
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.states import TaskState
-from wvs.engines.volume.journal import read_journal
 
 CONNECTIONS = (
     "pg_stat_activity WHERE datname = current_database() "

@@ -6,12 +6,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import msgspec
+from tests.integration.engines.journals import read_journal
 from tests.integration.executor.platform import Platform
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.ids import WORKSPACE, parse_id
 from wvs.domain.states import TaskState
-from wvs.engines.volume.journal import read_journal
 
 WORKSPACES = 8
 ROUNDS = 3

@@ -20,8 +20,3 @@ def journal_file(path: Path) -> Journal:
             os.close(descriptor)
 
     return append
-
-
-def read_journal(path: Path) -> list[CloneMark]:
-    """All marks of a journal file, in the order written."""
-    return [msgspec.json.decode(line, type=CloneMark) for line in path.read_bytes().splitlines()]

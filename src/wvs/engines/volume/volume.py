@@ -5,7 +5,7 @@ trees come from `names.tree_name`; anything else is refused before it becomes a 
 """
 
 import os
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -24,7 +24,7 @@ from wvs.engines.base import (
 )
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY
-from wvs.engines.paths import ROOT, TRASH, TREES, current_path, lock_path, tree_root_path
+from wvs.engines.paths import ROOT, TRASH, TREES, lock_path, tree_root_path
 from wvs.engines.trees.stamps import Manifest
 from wvs.engines.volume import layout
 from wvs.engines.volume.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
@@ -54,10 +54,6 @@ class Volume:
         self.path = path
         self.identity = identity
         self.engine = engine
-
-    def live_path(self, workspace: str) -> str:
-        """The stable path at which agents find the live tree."""
-        return current_path(self.path, workspace)
 
     def root_path(self, workspace: str, name: str) -> str:
         """The path of one tree's own root."""
@@ -118,10 +114,10 @@ class Volume:
                     self._require_space(here, 0, 1)
                 raise
 
-    def flush(self, workspace: str, name: str, open_files: Collection[str] = ()) -> None:
+    def flush(self, workspace: str, name: str) -> None:
         """Makes all writes of this host to the tree visible to a clone and durable."""
         with self._workspace(workspace, "flushing") as here, here.tree(name) as tree:
-            self.engine.flush(tree, open_files)
+            self.engine.flush(tree)
 
     def sync(self, workspace: str, name: str) -> None:
         """Makes a finished tree durable. Call it before the event that commits the tree."""
@@ -137,11 +133,6 @@ class Volume:
         """Opens the directory around a live tree for agents (0711). Re-entrant."""
         with self._workspace(workspace, "opening a live tree") as here:
             here.set_mode(name, layout.OPEN_TO_AGENTS)
-
-    def shut_out_agents(self, workspace: str, name: str) -> None:
-        """Closes the directory around a tree (0700), as it is after `intend`. Re-entrant."""
-        with self._workspace(workspace, "closing a tree") as here:
-            here.set_mode(name, layout.CLOSED)
 
     def point(self, workspace: str, name: str) -> None:
         """Lets the link `current` point to a live tree, atomically and durably. Re-entrant."""
