@@ -9,7 +9,6 @@ from wvs.agent.errors import FreezeRefused
 from wvs.engines.kernel import sync_filesystem
 from wvs.engines.mounts import mount_of
 
-_JUICEFS: Final = "fuse.juicefs"
 _WRITING: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -51,7 +50,7 @@ class Flusher:
 
     def _flush(self, writers: Callable[[], Iterable[int]]) -> None:
         if self._keeps_its_own_buffers is None:
-            self._keeps_its_own_buffers = mount_of(self._descriptor).filesystem == _JUICEFS
+            self._keeps_its_own_buffers = mount_of(self._descriptor).has_own_buffers
         if self._keeps_its_own_buffers:
             device = os.fstat(self._descriptor).st_dev
             for pid in writers():

@@ -9,7 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -17,7 +17,8 @@ from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.paths import root_path
 
-EngineName = Literal["btrfs", "juicefs", "reflink", "copy"]
+EngineName: TypeAlias = str
+"""A key of `choice.ENGINES`. Volumes and events store it."""
 
 DEFAULT_WORKERS: Final = 2
 METADATA_PER_FILE: Final = 1024
@@ -163,11 +164,20 @@ class CloneCall(msgspec.Struct, frozen=True):
 
 
 class Engine(ABC):
-    """One way to clone a tree. Every method raises `EngineError` only."""
+    """One way to clone a tree. Every method raises `EngineError` only.
 
-    name: EngineName
-    counts: ClassVar[bool] = True
-    """Whether a stamp or a clone tells the size of its tree; else only a walk does (`Volume.measure`)."""
+    What is true of an engine is an attribute of its class; no other code asks for an engine's name. A new engine is a
+    new module with a subclass, and its line in `choice.ENGINES`.
+    """
+
+    name: ClassVar[EngineName]
+    """Volumes and events store it: it never changes."""
+    counts_files: ClassVar[bool] = True
+    """Whether a stamp or a clone includes the size of its tree. If not, only a walk finds it (`Volume.measure`)."""
+    freeze_budget_s: ClassVar[float] = 0.0
+    """The least number of seconds that agents get to freeze and flush; `WVS_FREEZE_BUDGET_S` may give them more."""
+    root_entries: ClassVar[frozenset[str]] = frozenset()
+    """Names that the engine's filesystem itself shows in its root directory: a volume with these alone is empty."""
 
     def __init__(self, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> None:
         self.workers = workers

@@ -30,7 +30,7 @@ class BtrfsEngine(Engine):
     """Clones by the snapshot ioctl."""
 
     name = "btrfs"
-    counts = False
+    counts_files = False
 
     def probe(self, directory: TreeDir) -> Probe:
         """Makes a subvolume and a snapshot, and removes both: removing is what may need rights."""

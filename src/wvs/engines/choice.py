@@ -23,7 +23,7 @@ ENGINES: Final[Mapping[EngineName, type[Engine]]] = {
     "reflink": ReflinkEngine,
     "copy": CopyEngine,
 }
-"""Best first: the order in which `choose` tries."""
+"""Every engine, best first: `choose` tries them in this order. Volumes store the names: add lines, rename none."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -35,7 +35,14 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def make_engine(name: EngineName, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> Engine:
-    """The engine of that name."""
+    """The engine of that name; raises `EngineError` for a name that is not in `ENGINES`."""
+    if name not in ENGINES:
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"this version of wvs has no engine {name!r}; it has {', '.join(ENGINES)}",
+            "use the version of wvs that made the volume",
+            retryable=False,
+        )
     return ENGINES[name](workers, journal)
 
 

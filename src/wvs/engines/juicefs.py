@@ -55,6 +55,9 @@ class JuicefsEngine(Engine):
     """Clones by `juicefs clone`."""
 
     name = "juicefs"
+    # An agent's flush uploads each file that is open for writing before the agent answers.
+    freeze_budget_s = 45.0
+    root_entries = frozenset({".accesslog", ".config", ".stats", ".control", ".trash", ".jfsSmoke"})
 
     def probe(self, directory: TreeDir) -> Probe:
         """Clones a scratch file."""

@@ -27,6 +27,15 @@ class Mount(msgspec.Struct, frozen=True):
         """Whether the mount or its filesystem takes no writes."""
         return "ro" in self.options.split(",") or "ro" in self.super_options.split(",")
 
+    @property
+    def has_own_buffers(self) -> bool:
+        """Whether `syncfs` leaves written data behind, so that only an fsync of each open file makes it visible.
+
+        So it is with every FUSE filesystem (JuiceFS is one): its process keeps buffers, and the kernel passes `syncfs`
+        to virtiofs only (fuse_sync_fs in fs/fuse/inode.c).
+        """
+        return self.filesystem.startswith("fuse")
+
 
 def mounts() -> Iterator[Mount]:
     """Every mount that this process sees."""

@@ -77,7 +77,7 @@ async def counted_by_walk(job: Job, tree: str) -> Totals | None:
     None where the engine tells, and for a tree so large that the walk would hold up the workspace's other tasks.
     """
     volume = job.bench.volume
-    if volume.engine.counts:
+    if volume.engine.counts_files:
         return None
     job.guard.phase("counting")
     try:

@@ -26,9 +26,6 @@ from wvs.quiesce import freezes
 from wvs.quiesce.freezes import FreezeMember, MemberState
 from wvs.telemetry.failures import survived
 
-JUICEFS_BUDGET_S: Final = 45.0
-"""On JuiceFS every file that is open for writing is uploaded before a session answers."""
-
 _POLL_S: Final = 0.1
 _HOLD_EVERY_S: Final = 1.0
 _CLOSE_TRIES: Final = 3
@@ -199,9 +196,7 @@ class Freeze:
 @contextlib.asynccontextmanager
 async def frozen(job: Job) -> AsyncGenerator[Freeze]:
     """A freeze that holds within the block; raises `EngineError`, and lets everybody run on every way out."""
-    budget_s = job.bench.settings.freeze_budget_s
-    if job.bench.volume.engine.name == "juicefs":
-        budget_s = max(budget_s, JUICEFS_BUDGET_S)
+    budget_s = max(job.bench.settings.freeze_budget_s, job.bench.volume.engine.freeze_budget_s)
     began = datetime.now(UTC)
     async with job.bench.path.pool.acquire() as connection:
         opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s)

@@ -22,7 +22,6 @@ _MODULUS: Final = 1 << 128
 _WHOLE: Final = 1 << 32
 _OWN: Final = struct.Struct("<QqQ")
 _SHARED: Final = struct.Struct("<IIIqQ")
-_FINE_CLOCKS: Final = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})  # FS_MGTIME
 _COARSE_CLOCK_S: Final = 0.02  # two jiffies at the slowest usual HZ, 100
 
 
@@ -130,13 +129,13 @@ class Manifest:
             self._allocated += status.st_blocks * 512 * _WHOLE
 
 
-def settle_clock(filesystem: str) -> None:
-    """Waits until a write cannot carry the timestamp of an earlier one.
+def settle_clock(*, fine: bool) -> None:
+    """Waits until a write cannot carry the timestamp of an earlier one; `fine`: the filesystem has fine timestamps.
 
     Before Linux 6.13, and on most filesystems after it, timestamps are as coarse as the timer: a write just before the
-    stamp and one just after it could carry the same ctime. After two jiffies of waiting the second one shows.
+    stamp and one just after it could carry the same ctime. After a wait of two jiffies the second write shows.
     """
-    if kernel_version() < (6, 13) or filesystem not in _FINE_CLOCKS:
+    if not fine or kernel_version() < (6, 13):
         time.sleep(_COARSE_CLOCK_S)
 
 

@@ -9,16 +9,13 @@ import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import DEFAULT_WORKERS, EngineName, Journal, TreeDir
-from wvs.engines.choice import Choice, choose, make_engine, require_basics
+from wvs.engines.choice import ENGINES, Choice, choose, make_engine, require_basics
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath
 from wvs.engines.mounts import mount_of
 from wvs.engines.paths import SERVICE_DIRECTORY, service_path
 from wvs.engines.volume.identity import LAYOUT_VERSION, VolumeIdentity, read_identity, write_identity
 from wvs.engines.volume.volume import Volume
-
-# What a fresh filesystem has at its root: ext4's directory, and the virtual files of a JuiceFS mount.
-_NOT_CONTENT = frozenset({"lost+found", ".accesslog", ".config", ".stats", ".control", ".trash", ".jfsSmoke"})
 
 
 class Initialized(msgspec.Struct, frozen=True):
@@ -72,7 +69,8 @@ def _same(path: str, identity: VolumeIdentity, engine: EngineName | None) -> Vol
 
 
 def _require_empty(path: str, volume: int) -> None:
-    content = sorted(set(os.listdir(volume)) - _NOT_CONTENT - {SERVICE_DIRECTORY})
+    not_content = {SERVICE_DIRECTORY}.union(*(engine.root_entries for engine in ENGINES.values()))
+    content = sorted(set(os.listdir(volume)) - not_content)
     if content:
         raise EngineError(
             ErrorCode.VOLUME_UNAVAILABLE,
