@@ -124,11 +124,11 @@ class Attempt:
             settings=SimpleNamespace(freeze_budget_s=BUDGET_S),
             volume=SimpleNamespace(engine=CopyEngine()),
             hint_sessions=lambda: None,
-            freeze_heard=world.heard,
+            freeze_answered=world.heard,
             metrics=world.metrics,
         )
         return SimpleNamespace(
-            bench=bench, claim=claim, cancel=self.cancel, guard=SimpleNamespace(phase=lambda _name: None)
+            bench=bench, claim=claim, cancel=self.cancel, watch=SimpleNamespace(phase=lambda _name: None)
         )
 
 

@@ -1,4 +1,4 @@
-"""Which engine a volume uses: chosen once, by trying, and told with reasons. Never changed by itself afterwards."""
+"""Which engine a volume uses: WVS tries them, chooses one and gives its reasons. It never changes the choice later."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ ENGINES: Final[Mapping[EngineName, type[Engine]]] = {
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The engine that was chosen, and what every trial showed, in order."""
+    """The chosen engine, and the result of every probe, in order."""
 
     engine: EngineName
     why: str
@@ -47,7 +47,7 @@ def make_engine(name: EngineName, workers: int = DEFAULT_WORKERS, journal: Journ
 
 
 def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Choice:
-    """The best engine that works in `directory`, or `wanted` if it does. Raises `EngineError` if none can be used."""
+    """The best engine that works in `directory`, or `wanted` if that works. Raises `EngineError` if none works."""
     require_basics(directory, filesystem)
     if wanted is not None:
         probe = make_engine(wanted).probe(directory)
@@ -55,10 +55,10 @@ def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Ch
             raise EngineError(
                 ErrorCode.VOLUME_UNAVAILABLE,
                 f"the engine {wanted} cannot be used on this {filesystem}: {probe.why}",
-                "leave the choice to wvs, or put the volume on another filesystem",
+                "omit --engine to let wvs choose, or put the volume on another filesystem",
                 retryable=False,
             )
-        return Choice(wanted, f"{wanted} as asked for: {probe.why}", (probe,))
+        return Choice(wanted, f"{wanted} as requested: {probe.why}", (probe,))
     probes: list[Probe] = []
     for name in ENGINES:
         probes.append(make_engine(name).probe(directory))
@@ -72,7 +72,7 @@ def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Ch
 
 
 def require_basics(directory: TreeDir, filesystem: str) -> None:
-    """Tries what every engine and the layout need: directories, links, and a rename that does not replace."""
+    """Tries what every engine and the layout need: directories, symlinks, and a rename that does not replace."""
     names = [f"probe-{secrets.token_hex(8)}" for _ in range(3)]
     where = directory.descriptor
     try:

@@ -24,7 +24,7 @@ class Mount(msgspec.Struct, frozen=True):
 
     @property
     def read_only(self) -> bool:
-        """Whether the mount or its filesystem takes no writes."""
+        """Whether the mount or its filesystem refuses writes."""
         return "ro" in self.options.split(",") or "ro" in self.super_options.split(",")
 
     @property
@@ -38,7 +38,7 @@ class Mount(msgspec.Struct, frozen=True):
 
 
 def mounts() -> Iterator[Mount]:
-    """Every mount that this process sees."""
+    """Every mount in this process's namespace."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             head, tail = line.rstrip("\n").split(" - ", 1)
@@ -64,4 +64,4 @@ def mount_of(descriptor: int) -> Mount:
 
 
 def _plain(field: str) -> str:
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -15,7 +15,7 @@ from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
-from wvs.executor.links import follow
+from wvs.executor.links import try_to_move_link
 from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
@@ -46,7 +46,7 @@ async def attempt(job: Job) -> Leftover | None:
     """
     if job.claim.link_pending:
         # Its mover is gone; no task may begin while agents are led to an older tree.
-        await follow(job.bench, job.claim.workspace_id)
+        await try_to_move_link(job.bench, job.claim.workspace_id)
     if job.claim.took_over:
         log.warning("task_taken_over", kind=str(job.claim.kind), overdue=job.claim.overdue)
     committed = await execute(job, _start(job.claim, job))
@@ -88,16 +88,16 @@ def _start(claim: Claim, job: Job) -> StartTask:
 
 
 async def _failed(job: Job, error: TaskError) -> None:
-    if job.guard.lost:
+    if job.watch.lost:
         raise Refused(ErrorCode.LEASE_LOST, error.detail)
     now = datetime.now(UTC)
     command: Command
-    handed_back = job.guard.draining and error.code is ErrorCode.LEASE_LOST
+    handed_back = job.watch.draining and error.code is ErrorCode.LEASE_LOST
     if handed_back:
-        command = HandBack(job.claim.task_id, job.claim.fence, now, job.guard.touched)
+        command = HandBack(job.claim.task_id, job.claim.fence, now, job.watch.touched)
     else:
         jitter = random.uniform(-1, 1)  # noqa: S311 - spreads retries, protects nothing
-        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.guard.touched)
+        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.watch.touched)
     committed = await execute(job, command)
     failpoint("fail.recorded")
     outcome = _count_ended(job, committed.events)
@@ -150,7 +150,7 @@ def _count_ended(job: Job, events: list[Event]) -> str:
 
 def _count_final(job: Job, outcome: str) -> None:
     _count(job, outcome)
-    seconds = job.claim.waited_s + time.monotonic() - job.guard.begun
+    seconds = job.claim.waited_s + time.monotonic() - job.watch.started_at
     job.bench.metrics.task_duration_seconds.labels(kind=str(job.claim.kind), outcome=outcome).observe(seconds)
 
 

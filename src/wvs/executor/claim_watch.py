@@ -1,4 +1,4 @@
-"""The guard of a running task: renews its lease off the work's path, carries progress out and orders in."""
+"""The watch of a running task: renews its lease off the work's path, carries progress out and orders in."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,7 @@ import structlog
 
 from wvs.background import background
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import Cancel
-from wvs.engines.base import Progress as EngineProgress
+from wvs.engines.base import Cancel, CloneProgress
 from wvs.postgres.pool import Connection
 from wvs.queue.lanes import Claim, Order, Progress, renew
 from wvs.telemetry.metrics import Metrics
@@ -25,7 +24,7 @@ log = structlog.get_logger(__name__)
 class ClaimWatch:
     """Watches over one claim. `cancel` is what the work in threads looks at between two safe points.
 
-    `touched` says that a drop has begun: from then on its snapshot cannot become ready again.
+    `touched` says that a drop has started_at: from then on its snapshot cannot become ready again.
     """
 
     def __init__(self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics) -> None:
@@ -36,7 +35,7 @@ class ClaimWatch:
         self._metrics = metrics
         self._progress = Progress("starting")
         self._told: Progress | None = None
-        self.begun = time.monotonic()
+        self.started_at = time.monotonic()
         self.cancel = Cancel()
         self.lost = False
         self.draining = False
@@ -47,7 +46,7 @@ class ClaimWatch:
         before = self._progress
         self._progress = Progress(name, before.files_done, before.files_total, before.bytes_done, before.bytes_total)
 
-    def on_progress(self, progress: EngineProgress) -> None:
+    def on_progress(self, progress: CloneProgress) -> None:
         """Takes an engine's progress; called in its threads."""
         self._progress = Progress(
             self._progress.phase,
@@ -90,12 +89,12 @@ class ClaimWatch:
 
     async def _watch(self) -> None:
         try:
-            await self._renew_and_obey()
+            await self._renew_and_apply()
         except Exception as error:  # noqa: BLE001 - a lease that nobody renews is lost, whatever the reason
             # Mostly the connection, which carried the advisory lock: with it went the proof that we are alive.
             self.lose(f"connection: {error!r}")
 
-    async def _renew_and_obey(self) -> None:
+    async def _renew_and_apply(self) -> None:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while not self.lost:
@@ -103,7 +102,7 @@ class ClaimWatch:
             due = loop.time() - renewed >= self._renew_s
             order = await self._ask(self._lease_s if due else None)
             renewed = loop.time() if due else renewed
-            self._obey(order)
+            self._apply(order)
 
     async def _ask(self, lease_s: float | None) -> Order:
         progress = self._progress
@@ -112,7 +111,7 @@ class ClaimWatch:
         self._told = progress
         return order
 
-    def _obey(self, order: Order) -> None:
+    def _apply(self, order: Order) -> None:
         match order:
             case Order.GO_ON | Order.ENDED:
                 pass

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.values import CloneReport
-from wvs.engines.base import Cancel, CloneResult, OnProgress, Progress, Stamp, Totals
+from wvs.engines.base import Cancel, CloneProgress, CloneResult, OnProgress, Stamp, Totals
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze_driver import Freeze
 from wvs.executor.workbench import Job
@@ -28,10 +28,10 @@ class ProvenClone(Struct, frozen=True):
 async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
     """Clones the tree `source` into the job's intended tree; raises `EngineError`, TORN_CLONE among others."""
     volume, engine = job.bench.volume, job.bench.volume.engine
-    job.guard.phase("stamping")
+    job.watch.phase("stamping")
     before = await job.bench.run(volume.stamp, job.workspace, source, job.cancel)
     failpoint(f"{point}.stamped")
-    job.guard.phase("cloning")
+    job.watch.phase("cloning")
     result = await job.bench.run(
         volume.clone,
         job.workspace,
@@ -57,8 +57,8 @@ async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
 
 
 def _in_progress(job: Job, point: str) -> OnProgress:
-    def on_progress(progress: Progress) -> None:
-        job.guard.on_progress(progress)
+    def on_progress(progress: CloneProgress) -> None:
+        job.watch.on_progress(progress)
         failpoint(point)
 
     return on_progress
@@ -79,7 +79,7 @@ async def counted_by_walk(job: Job, tree: str) -> Totals | None:
     volume = job.bench.volume
     if volume.engine.counts_files:
         return None
-    job.guard.phase("counting")
+    job.watch.phase("counting")
     try:
         return await job.bench.run(volume.measure, job.workspace, tree, Cancel(MEASURE_S))
     except EngineError as error:

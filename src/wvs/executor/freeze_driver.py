@@ -149,7 +149,7 @@ class Freeze:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._budget_s
         while True:
-            heard = self._job.bench.freeze_heard.next()
+            heard = self._job.bench.freeze_answered.next()
             async with self._job.bench.path.pool.acquire() as connection:
                 self.members = await freezes.members(_plain(connection), *self._key)
             waiting = [m for m in self.members if not satisfied(m)]
@@ -208,7 +208,7 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
     structlog.contextvars.bind_contextvars(freeze=opened.number)
     holding = asyncio.create_task(freeze.hold())
     try:
-        job.guard.phase("freezing")
+        job.watch.phase("freezing")
         failpoint("freeze.opened")
         await freeze.gather()
         yield freeze

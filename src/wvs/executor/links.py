@@ -21,7 +21,7 @@ _FORGOTTEN: Final = sql("links_forgotten")
 log = structlog.get_logger(__name__)
 
 
-async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
+async def move_link(bench: Workbench, workspace_id: UUID) -> bool:
     """Lets the link point to the live tree that Postgres names; True if it had to be changed.
 
     A rename cannot be fenced, and whoever does it may have been stopped for an hour just before. Therefore Postgres is
@@ -35,32 +35,32 @@ async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
         wanted = None if workspace is None else workspace.live_tree
         if workspace is None or wanted is None:
             return changed
-        if await bench.run(bench.volume.pointed, name) == wanted:
+        if await bench.run(bench.volume.linked_tree, name) == wanted:
             await bench.path.pool.execute(_FOLLOWS, workspace_id, workspace.epoch)
             return changed
         failpoint("link.asked")
-        await bench.run(bench.volume.point, name, wanted)
+        await bench.run(bench.volume.set_link, name, wanted)
         failpoint("link.moved")
         changed = True
     raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, f"The link of {name} does not stay where it is put.")
 
 
-async def follow(bench: Workbench, workspace_id: UUID) -> None:
-    """As `point_to_current`, but a link that cannot be moved is told and stays pending: its task ended well already."""
+async def try_to_move_link(bench: Workbench, workspace_id: UUID) -> None:
+    """As `move_link`, but a link that cannot be moved is told and stays pending: its task ended well already."""
     try:
-        await point_to_current(bench, workspace_id)
+        await move_link(bench, workspace_id)
     except EngineError as error:
         survived(bench.metrics, "link", error, "link_not_moved", code=str(error.code))
     else:
         bench.hint()
 
 
-async def point_forgotten(bench: Workbench) -> None:
+async def move_pending_links(bench: Workbench) -> None:
     """Moves the links whose mover went away between the event and the rename; one that fails holds up no other."""
     for row in await bench.path.pool.fetch(_FORGOTTEN):
         with structlog.contextvars.bound_contextvars(workspace_id=format_id(WORKSPACE, row["workspace_id"])):
             try:
-                await follow(bench, row["workspace_id"])
+                await try_to_move_link(bench, row["workspace_id"])
             except CONNECTION_LOST:
                 raise
             except Exception as error:  # noqa: BLE001 - one link that cannot be moved holds up no other

@@ -14,12 +14,12 @@ from wvs.domain.commands import Command, FinishDrop, FinishInit, FinishSetCurren
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import TaskKind
 from wvs.domain.workspace import Task, Workspace
-from wvs.engines.base import Owner
+from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
 from wvs.engines.paths import tree_path
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
-from wvs.executor.links import follow
+from wvs.executor.links import try_to_move_link
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
@@ -50,16 +50,16 @@ async def init_workspace(job: Job, _started: Started) -> None:
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("init.tree_intended")
     owner = settings.live_owner
-    ids = Owner(-1, -1) if owner is None else Owner(owner.uid, owner.gid)
+    ids = TreeOwner(-1, -1) if owner is None else TreeOwner(owner.uid, owner.gid)
     await job.bench.run(volume.create_root, job.workspace, job.tree, ids, settings.live_mode)
     failpoint("init.root_made")
     await job.bench.run(volume.admit_agents, job.workspace, job.tree)
     await job.bench.run(volume.sync, job.workspace, job.tree)
     failpoint("init.synced")
-    job.guard.safe_point()
+    job.watch.safe_point()
     await _commit(job, FinishInit(job.claim.task_id, job.claim.fence, job.tree, volume.engine.name))
     failpoint("init.committed")
-    await follow(job.bench, job.claim.workspace_id)
+    await try_to_move_link(job.bench, job.claim.workspace_id)
     failpoint("init.linked")
 
 
@@ -67,7 +67,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     """Clones the live tree inside a freeze; agents run again before the clone is made durable."""
     volume = job.bench.volume
     source = _live_tree(started.workspace)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     failpoint("create.started")
     await _require_live_tree(job, source)
     await job.bench.run(volume.intend, job.workspace, job.tree)
@@ -85,8 +85,8 @@ async def create_snapshot(job: Job, started: Started) -> None:
     await job.bench.run(volume.seal, job.workspace, job.tree)
     failpoint("create.sealed")
     certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-    report = report_of(job, clone, freeze, begun, await counted_by_walk(job, job.tree))
-    job.guard.safe_point()
+    report = report_of(job, clone, freeze, started_at, await counted_by_walk(job, job.tree))
+    job.watch.safe_point()
     await _commit(job, FinishSnapshot(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
     failpoint("create.committed")
 
@@ -94,7 +94,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
 async def set_current(job: Job, started: Started) -> Leftover | None:
     """Clones a snapshot into a new live tree; pointer, live tree and epoch move together, then the link."""
     volume = job.bench.volume
-    begun = time.monotonic()
+    started_at = time.monotonic()
     failpoint("set.started")
     source = _source(started)
     await job.bench.run(volume.intend, job.workspace, job.tree)
@@ -109,12 +109,12 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         failpoint("set.opened")
         await freeze.confirm(resume=False)
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-        report = report_of(job, clone, freeze, begun, counted)
-        job.guard.safe_point()
+        report = report_of(job, clone, freeze, started_at, counted)
+        job.watch.safe_point()
         with freeze.required():
             await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
         failpoint("set.committed")
-        await follow(job.bench, job.claim.workspace_id)
+        await try_to_move_link(job.bench, job.claim.workspace_id)
         failpoint("set.linked")
     failpoint("set.resumed")
     old = started.workspace.live_tree
@@ -128,8 +128,8 @@ async def drop_snapshot(job: Job, started: Started) -> None:
     tree = None if started.task.snapshot_id is None else started.workspace.snapshots[started.task.snapshot_id].tree
     if tree is not None:
         job.cancel.check()
-        job.guard.touch()
-        job.guard.phase("removing")
+        job.watch.touch()
+        job.watch.phase("removing")
         await job.bench.run(volume.retire, job.workspace, tree)
         failpoint("drop.retired")
         await _purge(job, tree)
@@ -151,7 +151,7 @@ async def _sync(job: Job, point: str) -> None:
         failpoint(point)
         job.bench.volume.sync(job.workspace, job.tree)
 
-    job.guard.phase("syncing")
+    job.watch.phase("syncing")
     await job.bench.run(sync)
 
 
@@ -165,7 +165,7 @@ async def _purge(job: Job, tree: str) -> None:
 
 async def _commit(job: Job, command: Command) -> None:
     """Commits a result under the fence; a claim that was lost meanwhile commits nothing."""
-    if job.guard.lost:
+    if job.watch.lost:
         job.cancel.check()
     await execute(job, command)
 

@@ -16,7 +16,7 @@ from wvs.domain.states import TaskKind
 from wvs.executor.attempt import attempt, bind_context, discard
 from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.operations import Leftover
-from wvs.executor.volume_sweep import sweep_behind
+from wvs.executor.volume_sweep import sweep_after_lost_claim
 from wvs.executor.workbench import Job, Workbench
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.pool import Connection, connect
@@ -43,7 +43,7 @@ class Slot:
         self._deadlines_s = deadlines_s
         self._wake = asyncio.Event()
         self._cursor = LaneCursor()
-        self.guard: ClaimWatch | None = None
+        self.watch: ClaimWatch | None = None
 
     def wake(self) -> None:
         """There may be work."""
@@ -93,27 +93,27 @@ class Slot:
     async def _hold(self, connection: Connection, claimed: Claim) -> None:
         bench, settings = self._bench, self._bench.settings
         bind_context(claimed, format_id(WORKSPACE, claimed.workspace_id), bench.executor_id)
-        guard = ClaimWatch(connection, claimed, settings.lease_s, settings.lease_renew_s, bench.metrics)
-        job = Job(bench, claimed, guard)
-        self.guard = guard
+        watch = ClaimWatch(connection, claimed, settings.lease_s, settings.lease_renew_s, bench.metrics)
+        job = Job(bench, claimed, watch)
+        self.watch = watch
         leftover: Leftover | None = None
         try:
-            async with guard.watching():
+            async with watch.watching():
                 leftover = await attempt(job)
         except Refused as refused:
             log.warning("claim_was_stale", code=str(refused.code), detail=refused.detail)
-            await sweep_behind(bench, claimed.workspace_id)
+            await sweep_after_lost_claim(bench, claimed.workspace_id)
         except (*CONNECTION_LOST, OutcomeUnknownError):
             raise
         except Exception as error:  # noqa: BLE001 - one damaged workspace must not end executor after executor
             survived(bench.metrics, "claim", error, "claim_crashed", crashed=True, parked_s=PARKED_S)
             await park(connection, claimed, PARKED_S)
         finally:
-            self.guard = None
-        await self._let_go(connection, job, leftover)
+            self.watch = None
+        await self._release(connection, job, leftover)
         structlog.contextvars.clear_contextvars()
 
-    async def _let_go(self, connection: Connection, job: Job, leftover: Leftover | None) -> None:
+    async def _release(self, connection: Connection, job: Job, leftover: Leftover | None) -> None:
         """Frees the lane, then does what may take long and needs none; a crash in here leaves work for the sweeper."""
         try:
             if await release(connection, job.claim):
@@ -122,4 +122,4 @@ class Slot:
             if leftover is not None:
                 await discard(job, leftover.tree)
             if job.claim.took_over:
-                await sweep_behind(self._bench, job.claim.workspace_id)
+                await sweep_after_lost_claim(self._bench, job.claim.workspace_id)

@@ -85,14 +85,14 @@ async def sweep_volume(bench: Workbench, *, repair: bool = True) -> list[Finding
     on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
     findings: list[Finding] = []
     for workspace_id in sorted(on_volume):
-        findings += await _swept(bench, workspace_id, repair=repair)
-    async for workspace_id in _in_log(bench):
+        findings += await _sweep_one(bench, workspace_id, repair=repair)
+    async for workspace_id in _with_trees_in_log(bench):
         if workspace_id not in on_volume:
-            findings += await _swept(bench, workspace_id, repair=repair)
+            findings += await _sweep_one(bench, workspace_id, repair=repair)
     return findings
 
 
-async def sweep_behind(bench: Workbench, workspace_id: UUID) -> None:
+async def sweep_after_lost_claim(bench: Workbench, workspace_id: UUID) -> None:
     """Sweeps one workspace behind a holder that went away or turned out to be stale; a failure is left for later."""
     try:
         await check_not_restored(bench)
@@ -103,7 +103,7 @@ async def sweep_behind(bench: Workbench, workspace_id: UUID) -> None:
         survived(bench.metrics, "sweep", error, "workspace_not_swept")
 
 
-async def sweep_now_and_then(bench: Workbench, url: str, stopping: asyncio.Event) -> None:
+async def sweep_periodically(bench: Workbench, url: str, stopping: asyncio.Event) -> None:
     """Sweeps at the start and every minute or so, and looks at the log's position in between, until told to stop."""
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -128,7 +128,7 @@ def _spread(seconds: float) -> float:
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - only spreads the sweeps
 
 
-async def _in_log(bench: Workbench) -> AsyncGenerator[UUID]:
+async def _with_trees_in_log(bench: Workbench) -> AsyncGenerator[UUID]:
     after = UUID(int=0)
     while rows := await bench.path.pool.fetch(_WITH_TREES, after, _PAGE):
         for row in rows:
@@ -136,7 +136,7 @@ async def _in_log(bench: Workbench) -> AsyncGenerator[UUID]:
         after = rows[-1]["id"]
 
 
-async def _swept(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
+async def _sweep_one(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
     try:
         return await sweep_workspace(bench, workspace_id, repair=repair)
     except CONNECTION_LOST:
@@ -160,14 +160,14 @@ async def _sweep_alone(bench: Workbench, url: str) -> bool:
                 bench.metrics.lease_lost.inc()
                 log.warning("hanging_sweeper_cut_off")
             return False
-        async with background(_show_life(connection, bench.settings.lease_renew_s)):
+        async with background(_keep_alive(connection, bench.settings.lease_renew_s)):
             await sweep_volume(bench)
     finally:
         connection.terminate()
     return True
 
 
-async def _show_life(connection: Connection, every_s: float) -> None:
+async def _keep_alive(connection: Connection, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
         await connection.execute("SELECT 1")

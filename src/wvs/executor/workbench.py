@@ -26,7 +26,7 @@ R = TypeVar("R")
 class Workbench(Struct, frozen=True):
     """One executor's volume, write path, threads for the volume's blocking calls, settings and metrics.
 
-    `hint_sessions` tells the sessions that there is something new for them; `freeze_heard` tells when one answered.
+    `hint_sessions` tells the sessions that there is something new for them; `freeze_answered` tells when one answered.
     `hint` tells everybody, soon, that there may be a task to claim, or that one that was waited for is done.
     `tidying` ends, at shutdown, removals that nobody waits for: the sweeper does the rest later.
     """
@@ -38,7 +38,7 @@ class Workbench(Struct, frozen=True):
     settings: Settings
     metrics: Metrics
     hint_sessions: Callable[[], None] = lambda: None
-    freeze_heard: Broadcast = field(default_factory=Broadcast)
+    freeze_answered: Broadcast = field(default_factory=Broadcast)
     hint: Callable[[], None] = lambda: None
     tidying: Cancel = field(default_factory=Cancel)
 
@@ -53,7 +53,7 @@ class Job(Struct, frozen=True):
 
     bench: Workbench
     claim: Claim
-    guard: ClaimWatch
+    watch: ClaimWatch
 
     @property
     def workspace(self) -> str:
@@ -71,4 +71,4 @@ class Job(Struct, frozen=True):
 
     @property
     def cancel(self) -> Cancel:
-        return self.guard.cancel
+        return self.watch.cancel

@@ -23,9 +23,9 @@ from wvs.engines.volume.journal import journal_file
 from wvs.engines.volume.opening import open_volume
 from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
-from wvs.executor.links import point_forgotten
+from wvs.executor.links import move_pending_links
 from wvs.executor.slot import Slot
-from wvs.executor.volume_sweep import sweep_now_and_then
+from wvs.executor.volume_sweep import sweep_periodically
 from wvs.executor.workbench import Workbench
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.pool import Pool, connect, create_pool
@@ -101,7 +101,7 @@ class Executor:
             slots = [group.create_task(slot.run()) for slot in self._slots]
             helpers = [
                 group.create_task(self._reap(bench)),
-                group.create_task(sweep_now_and_then(bench, self._url, self._stopping)),
+                group.create_task(sweep_periodically(bench, self._url, self._stopping)),
             ]
             await self._stopping.wait()
             await self._drain(bench, slots)
@@ -117,8 +117,8 @@ class Executor:
             return
         bench.tidying.request("the executor is shutting down")
         for slot in self._slots:
-            if slot.guard is not None:
-                slot.guard.hand_back()
+            if slot.watch is not None:
+                slot.watch.hand_back()
         _, stuck = await asyncio.wait(busy, timeout=reserve_s)
         if stuck:
             self.stuck = True
@@ -147,7 +147,7 @@ class Executor:
                     if await freezes.abandon(connection, lane.workspace_id, lane.fence):
                         bench.hint_sessions()
                     self._wake()
-                await point_forgotten(bench)
+                await move_pending_links(bench)
                 with contextlib.suppress(TimeoutError):
                     pause = _REAP_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the polls
                     await asyncio.wait_for(self._stopping.wait(), pause)
@@ -186,7 +186,7 @@ class Executor:
 
     @contextlib.asynccontextmanager
     async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:
-        callbacks = {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_heard.tell}
+        callbacks = {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_answered.tell}
         lost = self._metrics.ignored_failures.labels(where="hint_listener")
         listener = hints.Listener(self._url, callbacks, lost.inc)
         async with self._hinter.running(), listener.running():

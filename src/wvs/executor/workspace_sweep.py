@@ -17,7 +17,7 @@ from wvs.domain.commands import ReportLost
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.paths import CURRENT
 from wvs.engines.volume.names import is_tree_name
-from wvs.executor.links import point_to_current
+from wvs.executor.links import move_link
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
@@ -122,9 +122,9 @@ class _Sweep:
         if not self._repair:
             workspace = await self._bench.path.load(self._workspace_id)
             wanted = None if workspace is None else workspace.live_tree
-            if wanted is not None and await self._bench.run(self._bench.volume.pointed, self.workspace) != wanted:
+            if wanted is not None and await self._bench.run(self._bench.volume.linked_tree, self.workspace) != wanted:
                 self._found(Action.LINKED, wanted)
-        elif await point_to_current(self._bench, self._workspace_id):
+        elif await move_link(self._bench, self._workspace_id):
             self._found(Action.LINKED, CURRENT)
             failpoint("sweep.linked")
 

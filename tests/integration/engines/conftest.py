@@ -14,7 +14,7 @@ from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.engines.base import EngineName, Owner
+from wvs.engines.base import EngineName, TreeOwner
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.names import tree_name
 from wvs.engines.volume.opening import init_volume, open_volume
@@ -118,7 +118,7 @@ class Bench:
     def live(self, mode: int = 0o755) -> str:
         """A new empty live tree."""
         name = self.intend()
-        self.volume.create_root(self.workspace, name, Owner(os.geteuid(), os.getegid()), mode)
+        self.volume.create_root(self.workspace, name, TreeOwner(os.geteuid(), os.getegid()), mode)
         return name
 
     def path(self, name: str) -> Path:

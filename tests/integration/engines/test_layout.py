@@ -9,7 +9,7 @@ import pytest
 from tests.integration.engines.conftest import Bench
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import Owner
+from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
 from wvs.engines.paths import current_path
 from wvs.engines.volume import identity
@@ -37,7 +37,7 @@ def test_intending_a_name_twice_is_fatal(bench: Bench) -> None:
 
 def test_a_new_live_root_has_the_owner_and_mode_asked_for(bench: Bench) -> None:
     name = bench.intend()
-    owner = Owner(1234, 4321) if os.geteuid() == 0 else Owner(os.geteuid(), os.getegid())
+    owner = TreeOwner(1234, 4321) if os.geteuid() == 0 else TreeOwner(os.geteuid(), os.getegid())
     old = os.umask(0o077)
     try:
         bench.volume.create_root(bench.workspace, name, owner, 0o2775)
@@ -66,12 +66,12 @@ def test_the_link_leads_to_the_live_tree_and_moves_by_one_rename(bench: Bench) -
     first, second = bench.live(), bench.live()
     (bench.path(first) / "which").write_text("first")
     (bench.path(second) / "which").write_text("second")
-    assert bench.volume.pointed(bench.workspace) is None
+    assert bench.volume.linked_tree(bench.workspace) is None
 
     link = Path(current_path(bench.volume.path, bench.workspace))
     for name, text in ((first, "first"), (second, "second"), (second, "second")):
-        bench.volume.point(bench.workspace, name)
-        assert bench.volume.pointed(bench.workspace) == name
+        bench.volume.set_link(bench.workspace, name)
+        assert bench.volume.linked_tree(bench.workspace) == name
         assert (link / "which").read_text() == text
     assert not os.path.isabs(os.readlink(link))
 
@@ -79,14 +79,14 @@ def test_the_link_leads_to_the_live_tree_and_moves_by_one_rename(bench: Bench) -
 def test_moving_the_link_survives_a_leftover_of_a_crash(bench: Bench) -> None:
     name = bench.live()
     (Path(bench.volume.path) / bench.workspace / ".current.new").symlink_to("left over")
-    bench.volume.point(bench.workspace, name)
-    assert bench.volume.pointed(bench.workspace) == name
+    bench.volume.set_link(bench.workspace, name)
+    assert bench.volume.linked_tree(bench.workspace) == name
 
 
 @pytest.mark.parametrize("target", ["trees/../../etc/root", "/etc", "trees/x/root"])
 def test_a_link_that_wvs_did_not_make_points_to_nothing(bench: Bench, target: str) -> None:
     (Path(bench.volume.path) / bench.workspace / "current").symlink_to(target)
-    assert bench.volume.pointed(bench.workspace) is None
+    assert bench.volume.linked_tree(bench.workspace) is None
 
 
 def test_retiring_is_re_entrant(bench: Bench) -> None:
@@ -139,7 +139,7 @@ def test_cloning_onto_an_existing_root_is_refused(bench: Bench) -> None:
     "name", ["", ".", "..", "../x", "a/b", "x\0", "01h455vb4pex5vsknk084sn02q", "01h455vb4pex5vsknk084sn02q.-1"]
 )
 def test_a_name_that_is_no_trees_name_never_becomes_a_path(bench: Bench, name: str) -> None:
-    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.point):
+    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.set_link):
         with pytest.raises(EngineError):
             call(bench.workspace, name)
 

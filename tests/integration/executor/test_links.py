@@ -117,8 +117,8 @@ async def test_many_movers_at_once_leave_a_whole_link(platform: Platform) -> Non
     trees = sorted(platform.trees(workspace_id))
 
     def move(number: int) -> None:
-        volume.point(name, trees[number % 2])
-        assert volume.pointed(name) in trees
+        volume.set_link(name, trees[number % 2])
+        assert volume.linked_tree(name) in trees
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(move, range(200)))

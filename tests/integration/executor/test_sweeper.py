@@ -21,7 +21,7 @@ from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.opening import open_volume
-from wvs.executor.volume_sweep import _show_life, _sweep_alone, record_seen, sweep_behind, sweep_volume
+from wvs.executor.volume_sweep import _keep_alive, _sweep_alone, record_seen, sweep_after_lost_claim, sweep_volume
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import Action, Finding
 from wvs.postgres.locks import SWEEPER
@@ -87,12 +87,12 @@ async def test_nothing_is_swept_behind_a_lost_holder_beside_a_restored_database(
     later = LogPosition(1 if identity is None else identity.epoch, 10**9)
     bench.volume.record_seen(later, "00" * 32)
 
-    await sweep_behind(bench, workspace_id)
+    await sweep_after_lost_claim(bench, workspace_id)
     assert left.is_dir()
     assert swept(bench, "retired") == 0
 
     await platform.pool.execute("UPDATE wvs.log_identity SET epoch = epoch + 1")  # what the runbook says
-    await sweep_behind(bench, workspace_id)
+    await sweep_after_lost_claim(bench, workspace_id)
     assert not left.exists()
 
 
@@ -262,7 +262,7 @@ async def test_one_sweeper_works_at_a_time_and_one_that_hangs_is_cut_off(platfor
     await with_abandoned(platform)
     holder = await connect(platform.url, application_name="other sweeper")
     assert await holder.fetchval(sql("try_session_lock"), SWEEPER, 0)
-    living = asyncio.create_task(_show_life(holder, 0.1))
+    living = asyncio.create_task(_keep_alive(holder, 0.1))
     await asyncio.sleep(0.8)
     assert await _sweep_alone(bench, platform.url) is False
     assert not holder.is_closed(), "it shows life"

@@ -1,4 +1,4 @@
-"""Moving aside what nobody intended: it is kept for a person to look at, never deleted."""
+"""Quarantine: directories that no task intended are moved aside for a person to look at, never deleted."""
 
 import os
 
@@ -10,14 +10,16 @@ from wvs.engines.volume.layout import WorkspaceDir
 
 
 def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
-    """Moves `trees/<name>` to `.wvs/quarantine/<ws_id>/<n>-<name>`; the new path, relative to the volume. Durable.
+    """Moves `trees/<name>` to `.wvs/quarantine/<ws_id>/<n>-<name>`; returns the path below the volume. Durable.
 
-    The number keeps apart what was found under one name at different times. Raises TREE_MISSING.
+    Raises TREE_MISSING. The number keeps apart directories that had one name at different times.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise EngineError(ErrorCode.CLONE_FAILED, f"{name[:80]!r} is no entry of a directory", retryable=False)
+        raise EngineError(
+            ErrorCode.CLONE_FAILED, f"{name[:80]!r} cannot be the name of a directory entry", retryable=False
+        )
     workspace = os.path.basename(here.path)
-    place = _ensured(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
+    place = _ensure_directories(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
     trees = open_beneath(here.descriptor, TREES, OPEN_DIRECTORY)
     try:
         new_name = _move(trees, name, place)
@@ -45,7 +47,7 @@ def _move(trees: int, name: str, place: int) -> str:
         return new_name
 
 
-def _ensured(volume: int, names: tuple[str, ...]) -> int:
+def _ensure_directories(volume: int, names: tuple[str, ...]) -> int:
     directory = os.dup(volume)
     for name in names:
         try:

@@ -10,8 +10,8 @@ import pytest
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel
 from wvs.engines.errors import EngineError
-from wvs.engines.trees.jobs import Done
-from wvs.engines.trees.worker_pool import Hands
+from wvs.engines.trees.jobs import BatchResult
+from wvs.engines.trees.worker_pool import WorkerPool
 
 
 @pytest.fixture
@@ -27,75 +27,75 @@ MANY = [f"absent {number}" for number in range(50)]
 def ignore(_: int) -> None: ...
 
 
-def give_until_taken(hands: Hands, directory: int, names: list[str], token: object) -> None:
+def give_until_taken(pool: WorkerPool, directory: int, names: list[str], token: object) -> None:
     for _ in range(500):
-        if hands.offer("unlink", [directory], ([], names), token):
+        if pool.offer("unlink", [directory], ([], names), token):
             return
-    raise AssertionError("no hand takes work")
+    raise AssertionError("no worker takes work")
 
 
 def test_a_batch_is_worked_on_by_another_process_and_comes_back_with_its_token(directory: int, tmp_path: Path) -> None:
     for name in ("plain", "new\nline", "\udcff\udcfe"):
         (tmp_path / name).touch()
-    with Hands(2, Cancel(20), ignore) as hands:
-        give_until_taken(hands, directory, ["plain", "new\nline", "\udcff\udcfe"], "token")
-        assert hands.waiting() == ["token"]
-        assert list(hands.remaining()) == [("token", Done(files=3))]
+    with WorkerPool(2, Cancel(20), ignore) as pool:
+        give_until_taken(pool, directory, ["plain", "new\nline", "\udcff\udcfe"], "token")
+        assert pool.waiting() == ["token"]
+        assert list(pool.remaining()) == [("token", BatchResult(files=3))]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_is_told_with_its_name_and_number(directory: int, tmp_path: Path) -> None:
     (tmp_path / "first").touch()
-    with Hands(2, Cancel(20), ignore) as hands:
-        give_until_taken(hands, directory, ["first", "n" * 300], "token")
-        ((_, done),) = hands.remaining()
+    with WorkerPool(2, Cancel(20), ignore) as pool:
+        give_until_taken(pool, directory, ["first", "n" * 300], "token")
+        ((_, done),) = pool.remaining()
     assert done.failure is not None
     assert (done.failure.name, os.strerror(done.failure.error_number)) == ("n" * 300, "File name too long")
 
 
 def test_little_work_starts_no_process(directory: int) -> None:
-    with Hands(4, Cancel(), ignore) as hands:
-        assert not any(hands.offer("unlink", [directory], ([], MANY), None) for _ in range(5))
+    with WorkerPool(4, Cancel(), ignore) as pool:
+        assert not any(pool.offer("unlink", [directory], ([], MANY), None) for _ in range(5))
 
 
 def test_one_worker_is_the_caller(directory: int) -> None:
-    with Hands(1, Cancel(), ignore) as hands:
-        assert not any(hands.offer("unlink", [directory], ([], MANY), None) for _ in range(1000))
+    with WorkerPool(1, Cancel(), ignore) as pool:
+        assert not any(pool.offer("unlink", [directory], ([], MANY), None) for _ in range(1000))
 
 
 def test_waiting_work_is_bounded(directory: int) -> None:
-    with Hands(3, Cancel(20), ignore) as hands:
-        taken = [number for number in range(200) if hands.offer("unlink", [directory], ([], MANY), number)]
+    with WorkerPool(3, Cancel(20), ignore) as pool:
+        taken = [number for number in range(200) if pool.offer("unlink", [directory], ([], MANY), number)]
         assert len(taken) == 8
-        assert sorted(token for token, _ in hands.remaining()) == taken
+        assert sorted(token for token, _ in pool.remaining()) == taken
 
 
 def test_a_process_that_dies_is_an_error_and_not_a_hang(directory: int) -> None:
-    with Hands(2, Cancel(20), ignore) as hands:
-        give_until_taken(hands, directory, MANY, 1)
-        list(hands.remaining())
-        hands._hands[0].process.kill()
-        hands._hands[0].process.wait()
+    with WorkerPool(2, Cancel(20), ignore) as pool:
+        give_until_taken(pool, directory, MANY, 1)
+        list(pool.remaining())
+        pool._workers[0].process.kill()
+        pool._workers[0].process.wait()
         with pytest.raises(EngineError, match="worker process ended") as raised:
-            work_on(hands, directory)
+            work_on(pool, directory)
     assert raised.value.code is ErrorCode.CLONE_FAILED
     assert raised.value.retryable
 
 
-def work_on(hands: Hands, directory: int) -> None:
+def work_on(pool: WorkerPool, directory: int) -> None:
     for number in range(100):
-        hands.offer("unlink", [directory], ([], MANY), number)
-        list(hands.remaining())
+        pool.offer("unlink", [directory], ([], MANY), number)
+        list(pool.remaining())
 
 
 def test_the_processes_end_with_the_context_also_after_an_error(directory: int) -> None:
-    hands = Hands(3, Cancel(20), ignore)
+    pool = WorkerPool(3, Cancel(20), ignore)
 
     def fail() -> None:
-        with hands:
+        with pool:
             for number in range(40):
-                hands.offer("unlink", [directory], ([], MANY), number)
-            processes.extend(hand.process for hand in hands._hands)
+                pool.offer("unlink", [directory], ([], MANY), number)
+            processes.extend(worker.process for worker in pool._workers)
             raise KeyError("caller")
 
     processes = []
@@ -107,14 +107,14 @@ def test_the_processes_end_with_the_context_also_after_an_error(directory: int) 
 
 def test_waiting_for_results_can_be_cancelled(directory: int) -> None:
     cancel = Cancel()
-    with Hands(2, cancel, ignore) as hands:
-        give_until_taken(hands, directory, MANY, 1)
-        list(hands.remaining())
-        os.kill(hands._hands[0].process.pid, 19)
-        hands.offer("unlink", [directory], ([], MANY), 2)
+    with WorkerPool(2, cancel, ignore) as pool:
+        give_until_taken(pool, directory, MANY, 1)
+        list(pool.remaining())
+        os.kill(pool._workers[0].process.pid, 19)
+        pool.offer("unlink", [directory], ([], MANY), 2)
         cancel.request()
         started = time.monotonic()
         with pytest.raises(EngineError):
-            list(hands.remaining())
+            list(pool.remaining())
         assert time.monotonic() - started < 1
-        hands._hands[0].process.kill()
+        pool._workers[0].process.kill()
