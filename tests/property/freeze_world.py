@@ -128,7 +128,7 @@ class Attempt:
             metrics=world.metrics,
         )
         return SimpleNamespace(
-            bench=bench, claim=claim, cancel=self.cancel, watch=SimpleNamespace(phase=lambda _name: None)
+            bench=bench, claim=claim, cancel=self.cancel, watch=SimpleNamespace(set_phase=lambda _name: None)
         )
 
 

@@ -1,7 +1,7 @@
-"""The four operations. Each is re-entrant at every step: whatever a crash leaves, the next attempt or the sweeper ends.
+"""The four operations. Each can crash at any step: the next attempt or the sweeper finishes or removes what is left.
 
-Nothing on disk counts until an event names it (rule 7): a tree is intended in the log before its directory exists, and
-durable before the event that commits it.
+Nothing on disk counts until an event names it (rule 7). The log intends a tree before its directory exists, and the
+tree is durable before the event that commits it.
 """
 
 import time
@@ -26,14 +26,14 @@ from wvs.failpoints import failpoint
 
 
 class Started(Struct, frozen=True):
-    """A task as it was when its attempt began."""
+    """A task and its workspace at the start of the attempt."""
 
     workspace: Workspace
     task: Task
 
 
 class Leftover(Struct, frozen=True):
-    """A tree that the operation made obsolete; it is removed once the lane is free."""
+    """A tree that the operation made obsolete; the executor removes it once the lane is free."""
 
     tree: str
 
@@ -64,7 +64,7 @@ async def init_workspace(job: Job, _started: Started) -> None:
 
 
 async def create_snapshot(job: Job, started: Started) -> None:
-    """Clones the live tree inside a freeze; agents run again before the clone is made durable."""
+    """Clones the live tree within a freeze; agents resume before the clone is made durable."""
     volume = job.bench.volume
     source = _live_tree(started.workspace)
     started_at = time.monotonic()
@@ -74,8 +74,8 @@ async def create_snapshot(job: Job, started: Started) -> None:
     failpoint("create.tree_intended")
     async with frozen(job) as freeze:
         failpoint("create.frozen")
-        # Stores through a shared mapping reach a file's times only when they are written back (msync(2)): stamps
-        # are sound for mappings only after a flush, and without a session nobody else has flushed.
+        # A store through a shared mapping changes a file's times only at its write-back (msync(2)). Stamps show such
+        # stores only after a flush, and in a workspace without sessions no agent has flushed.
         await job.bench.run(volume.flush, job.workspace, source)
         clone = await clone_proven(job, source, "create")
         await freeze.confirm(resume=True)
@@ -92,7 +92,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
 
 
 async def set_current(job: Job, started: Started) -> Leftover | None:
-    """Clones a snapshot into a new live tree; pointer, live tree and epoch move together, then the link."""
+    """Clones a snapshot into a new live tree. One event moves pointer, live tree and epoch; the link follows."""
     volume = job.bench.volume
     started_at = time.monotonic()
     failpoint("set.started")
@@ -122,14 +122,14 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
 
 
 async def drop_snapshot(job: Job, started: Started) -> None:
-    """Directory gone and its parent synced, then the event (rule 4). Absent here and present in the trash: go on."""
+    """Removes the tree and syncs its parent, then commits the event (rule 4). The tree may already be in the trash."""
     volume = job.bench.volume
     failpoint("drop.started")
     tree = None if started.task.snapshot_id is None else started.workspace.snapshots[started.task.snapshot_id].tree
     if tree is not None:
         job.cancel.check()
         job.watch.touch()
-        job.watch.phase("removing")
+        job.watch.set_phase("removing")
         await job.bench.run(volume.retire, job.workspace, tree)
         failpoint("drop.retired")
         await _purge(job, tree)
@@ -151,7 +151,7 @@ async def _sync(job: Job, point: str) -> None:
         failpoint(point)
         job.bench.volume.sync(job.workspace, job.tree)
 
-    job.watch.phase("syncing")
+    job.watch.set_phase("syncing")
     await job.bench.run(sync)
 
 
@@ -164,7 +164,7 @@ async def _purge(job: Job, tree: str) -> None:
 
 
 async def _commit(job: Job, command: Command) -> None:
-    """Commits a result under the fence; a claim that was lost meanwhile commits nothing."""
+    """Commits a result under the fence; commits nothing if the claim was lost meanwhile."""
     if job.watch.lost:
         job.cancel.check()
     await execute(job, command)
@@ -177,12 +177,12 @@ def _live_tree(workspace: Workspace) -> str:
 
 
 async def _require_live_tree(job: Job, tree: str) -> None:
-    """Raises TREE_MISSING, with the way back, before anybody is frozen for a tree that is not there."""
+    """Raises TREE_MISSING, with the command that helps, before agents are frozen for a tree that is missing."""
     if not await job.bench.run(job.bench.volume.has_tree, job.workspace, tree):
         raise EngineError(
             ErrorCode.TREE_MISSING,
             f"The live tree {tree_path(job.workspace, tree)} is missing on the volume.",
-            "Make it afresh from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
+            "Recreate it from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
             retryable=False,
         )
 

@@ -1,4 +1,4 @@
-"""One executor process: slots, the reaper, the sweeper, and an orderly end."""
+"""One executor process: its slots, the reaper, the sweeper, and an orderly shutdown."""
 
 import asyncio
 import contextlib
@@ -46,14 +46,14 @@ log = structlog.get_logger(__name__)
 
 
 def new_executor_id() -> str:
-    """A name that no other executor has: host, process, and chance."""
+    """A unique name: host, process and a random part."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
 
 
 class Executor:
-    """Runs tasks on one volume. `run` returns after `stop` was called and work has ended or was handed back.
+    """Runs tasks on one volume. `run` returns after `stop`, once work has ended or was handed back.
 
-    `deadlines_s` says how long an attempt at each kind of task may take.
+    `deadlines_s`: seconds that an attempt at each kind of task may take.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Executor:
         self._stopping = asyncio.Event()
         self._slots: list[Slot] = []
         self.stuck = False
-        """Whether `run` returned though a thread still works on the volume: one that hangs there cannot be ended."""
+        """True if `run` returned although a thread still hangs on the volume: such a thread cannot be ended."""
         self.executor_id = new_executor_id()
 
     def stop(self) -> None:
-        """Claim no more; end what runs within the grace time, or hand it back."""
+        """Stops claiming; running work ends within the grace time or is handed back."""
         self._stopping.set()
         self._wake()
 
@@ -109,7 +109,7 @@ class Executor:
                 task.cancel()
 
     async def _drain(self, bench: Workbench, slots: list[asyncio.Task[None]]) -> None:
-        """Lets work end for most of the grace time, then hands back what can be handed back at a safe point."""
+        """Waits for work to end for most of the grace time, then hands back what reaches a safe point in time."""
         grace_s = self._settings.drain_grace_s
         reserve_s = min(_HAND_BACK_S, grace_s / 2)
         _, busy = await asyncio.wait(slots, timeout=grace_s - reserve_s)
@@ -199,12 +199,12 @@ class Executor:
         self._hinter.touch(hints.EVENTS, hints.TASKS)
 
     def _committed(self, _workspace_id: UUID, _events: list[Event]) -> None:
-        """No hint of work: what a commit of ours makes ready can be claimed only when its slot lets go of the lane."""
+        """Hints events only: a task that this commit makes ready is claimable when its slot releases the lane."""
         self._hinter.touch(hints.EVENTS)
 
 
 async def _close(pool: Pool) -> None:
-    """In time: a database that is gone answers no farewell."""
+    """Closes the pool, but waits at most `_CLOSE_S`: a database that is gone does not answer."""
     try:
         await asyncio.wait_for(pool.close(), _CLOSE_S)
     except TimeoutError:
