@@ -1,4 +1,4 @@
-"""Names, directories, the link, and the trash: what the commit protocol stands on."""
+"""Names, directories, the link, and the trash: the base of the commit protocol."""
 
 import fcntl
 import os
@@ -160,7 +160,7 @@ def test_making_a_workspace_twice_changes_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["stranger", "new\nline", "\udcff", "n" * 255])
-def test_what_nobody_intended_is_moved_aside_whole(bench: Bench, name: str) -> None:
+def test_a_directory_without_intent_is_moved_aside_whole(bench: Bench, name: str) -> None:
     trees = Path(bench.volume.path) / bench.workspace / "trees"
     for round_ in ("first", "second"):
         (trees / name).mkdir()
@@ -185,7 +185,7 @@ def test_a_volume_is_bound_to_one_database_cluster(bench: Bench) -> None:
     assert raised.value.code is ErrorCode.VOLUME_UNAVAILABLE
 
 
-def test_a_stopped_holder_of_the_volumes_lock_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_holder_of_the_volumes_lock_delays_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_LOCK_WAIT_S", 0.1)
     with Path(bench.volume.path, ".wvs", "volume.lock").open("w") as stopped:
         fcntl.flock(stopped, fcntl.LOCK_EX)
@@ -211,6 +211,6 @@ def test_what_a_killed_writer_of_the_identity_left_is_taken_away_later(bench: Be
     assert young.exists(), "its writer may still be at work"
 
 
-def test_space_is_told(bench: Bench) -> None:
+def test_the_space_is_that_of_the_filesystem(bench: Bench) -> None:
     space = bench.volume.space()
     assert 0 < space.free <= space.total

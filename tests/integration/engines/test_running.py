@@ -38,7 +38,7 @@ def test_progress_grows_and_ends_at_the_totals(bench: Bench) -> None:
     assert [each.bytes_done for each in told] == sorted(each.bytes_done for each in told)
 
 
-def test_progress_is_told_inside_one_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_inside_one_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "_INTERVAL_S", 0.0)
     init_volume(str(tmp_path / "volume"), uuid.uuid4(), "copy")
     bench = Bench(open_volume(str(tmp_path / "volume")))

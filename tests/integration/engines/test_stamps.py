@@ -1,4 +1,4 @@
-"""The stamps: equal for a tree that nobody writes, different after any write; with them a torn clone is found."""
+"""The stamps: equal for a tree without writes, different after any write; they expose a torn clone."""
 
 import mmap
 import os
@@ -71,7 +71,7 @@ def test_any_write_after_the_first_stamp_changes_the_second(bench: Bench, write:
     assert bench.volume.engine.torn(before, after, None) is not None
 
 
-def test_a_tree_that_nobody_writes_keeps_its_stamp(bench: Bench) -> None:
+def test_a_tree_without_writes_keeps_its_stamp(bench: Bench) -> None:
     source, target = filled(bench), bench.intend()
     before = bench.volume.stamp(bench.workspace, source)
     (bench.path(source) / "dir" / "file").read_bytes()

@@ -1,4 +1,4 @@
-"""The service without root: what it cannot keep is noted, what it may not read is an error, no right is handed out."""
+"""The service without root: it notes what it cannot keep, an unreadable file is an error, no right is granted."""
 
 import os
 import shutil
@@ -115,6 +115,6 @@ result = bench.volume.clone(bench.workspace, source, target)
 print([(note.what, note.count, note.example) for note in result.notes])
 print(oct((bench.path(target) / "program").stat().st_mode & 0o7777))
 """
-    told, mode = run_as_nobody(open_directory, script).splitlines()
-    assert told == "[('owner', 1, 'program')]"
+    notes, mode = run_as_nobody(open_directory, script).splitlines()
+    assert notes == "[('owner', 1, 'program')]"
     assert mode == "0o755"

@@ -1,4 +1,4 @@
-"""The stable link `current`: it ends where Postgres says, whoever died or came late on the way."""
+"""The stable link `current`: in the end it names the tree that Postgres names, whichever executor died or was late."""
 
 import shutil
 import time
@@ -45,7 +45,7 @@ async def test_a_link_left_behind_by_a_crash_is_moved_within_two_seconds(
         await platform.until_swept(workspace_id)
 
 
-async def test_no_task_begins_before_the_link_of_the_last_one_is_moved(
+async def test_no_task_starts_before_the_link_of_the_last_one_is_moved(
     platform: Platform, executors: Executors
 ) -> None:
     workspace_id, (snapshot_id,) = await with_snapshots(platform)

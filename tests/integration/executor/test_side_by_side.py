@@ -18,7 +18,7 @@ ROUNDS = 3
 
 
 def clones_of(journal: Path) -> dict[uuid.UUID, list[tuple[int, int]]]:
-    """Begin and end of each workspace's clones; one that was cut short by a kill has no end, and is left out."""
+    """Begin and end of each workspace's clones; a clone that a kill cut short has no end and is left out."""
     begun: dict[tuple[str, str], int] = {}
     clones: dict[uuid.UUID, list[tuple[int, int]]] = defaultdict(list)
     for mark in read_journal(journal):

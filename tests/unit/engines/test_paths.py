@@ -1,4 +1,4 @@
-"""The paths of a volume: as docs/engines.md lays them out, and free for whoever only shows a path."""
+"""The paths of a volume: as docs/engines.md lays them out, from a module that imports nothing else."""
 
 import subprocess
 import sys

@@ -23,7 +23,7 @@ def test_the_first_reason_to_cancel_stands() -> None:
     assert not raised.value.retryable
 
 
-def test_a_deadline_ends_what_nobody_cancels() -> None:
+def test_a_deadline_ends_work_without_a_cancel() -> None:
     Cancel().check()
     Cancel(deadline_s=60).check()
     with pytest.raises(EngineError) as raised:
@@ -31,14 +31,14 @@ def test_a_deadline_ends_what_nobody_cancels() -> None:
     assert raised.value.code is ErrorCode.DEADLINE_EXCEEDED
 
 
-def test_the_meter_tells_the_end_and_little_before() -> None:
-    told: list[CloneProgress] = []
-    meter = Meter(told.append, Totals(1000, 5000, 0, 0))
+def test_the_meter_reports_the_end_and_little_before() -> None:
+    reports: list[CloneProgress] = []
+    meter = Meter(reports.append, Totals(1000, 5000, 0, 0))
     for _ in range(1000):
         meter.add(1, 5)
     meter.report()
-    assert told[-1] == CloneProgress(1000, 5000, 1000, 5000)
-    assert len(told) < 10
+    assert reports[-1] == CloneProgress(1000, 5000, 1000, 5000)
+    assert len(reports) < 10
 
 
 def test_an_inode_is_forgotten_after_its_last_name(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ MANY = [f"absent {number}" for number in range(50)]
 def ignore(_: int) -> None: ...
 
 
-def give_until_taken(pool: WorkerPool, directory: int, names: list[str], token: object) -> None:
+def offer_until_taken(pool: WorkerPool, directory: int, names: list[str], token: object) -> None:
     for _ in range(500):
         if pool.offer("unlink", [directory], ([], names), token):
             return
@@ -38,16 +38,16 @@ def test_a_batch_is_worked_on_by_another_process_and_comes_back_with_its_token(d
     for name in ("plain", "new\nline", "\udcff\udcfe"):
         (tmp_path / name).touch()
     with WorkerPool(2, Cancel(20), ignore) as pool:
-        give_until_taken(pool, directory, ["plain", "new\nline", "\udcff\udcfe"], "token")
+        offer_until_taken(pool, directory, ["plain", "new\nline", "\udcff\udcfe"], "token")
         assert pool.waiting() == ["token"]
         assert list(pool.remaining()) == [("token", BatchResult(files=3))]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_is_told_with_its_name_and_number(directory: int, tmp_path: Path) -> None:
+def test_a_failure_has_its_name_and_number(directory: int, tmp_path: Path) -> None:
     (tmp_path / "first").touch()
     with WorkerPool(2, Cancel(20), ignore) as pool:
-        give_until_taken(pool, directory, ["first", "n" * 300], "token")
+        offer_until_taken(pool, directory, ["first", "n" * 300], "token")
         ((_, done),) = pool.remaining()
     assert done.failure is not None
     assert (done.failure.name, os.strerror(done.failure.error_number)) == ("n" * 300, "File name too long")
@@ -72,7 +72,7 @@ def test_waiting_work_is_bounded(directory: int) -> None:
 
 def test_a_process_that_dies_is_an_error_and_not_a_hang(directory: int) -> None:
     with WorkerPool(2, Cancel(20), ignore) as pool:
-        give_until_taken(pool, directory, MANY, 1)
+        offer_until_taken(pool, directory, MANY, 1)
         list(pool.remaining())
         pool._workers[0].process.kill()
         pool._workers[0].process.wait()
@@ -108,7 +108,7 @@ def test_the_processes_end_with_the_context_also_after_an_error(directory: int) 
 def test_waiting_for_results_can_be_cancelled(directory: int) -> None:
     cancel = Cancel()
     with WorkerPool(2, cancel, ignore) as pool:
-        give_until_taken(pool, directory, MANY, 1)
+        offer_until_taken(pool, directory, MANY, 1)
         list(pool.remaining())
         os.kill(pool._workers[0].process.pid, 19)
         pool.offer("unlink", [directory], ([], MANY), 2)
