@@ -62,7 +62,7 @@ def _require_same_engine(path: str, identity: VolumeIdentity, engine: EngineName
         raise EngineError(
             ErrorCode.VOLUME_UNAVAILABLE,
             f"{path} already is a volume, with the engine {identity.engine}, not {engine}",
-            "a volume keeps its engine; make another volume",
+            "the engine of a volume is chosen once; make another volume",
             retryable=False,
         )
     return identity
