@@ -25,7 +25,7 @@ from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.engines.base import EngineName, Owner
+from wvs.engines.base import EngineName, TreeOwner
 from wvs.engines.volume.names import tree_name
 from wvs.engines.volume.opening import init_volume, open_volume
 
@@ -77,7 +77,7 @@ class Bench:
 
     def live(self) -> str:
         name = self.new_tree()
-        self.volume.create_root(self.workspace, name, Owner(0, 0), 0o755)
+        self.volume.create_root(self.workspace, name, TreeOwner(0, 0), 0o755)
         return name
 
     def root(self, name: str) -> Path:

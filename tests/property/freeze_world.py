@@ -15,6 +15,7 @@ from uuid import UUID
 from wvs.domain.errors import Refused
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Cancel
+from wvs.engines.copy import CopyEngine
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze_driver import frozen
 from wvs.postgres.pool import Pool
@@ -121,13 +122,13 @@ class Attempt:
         bench = SimpleNamespace(
             path=SimpleNamespace(pool=self.pool),
             settings=SimpleNamespace(freeze_budget_s=BUDGET_S),
-            volume=SimpleNamespace(engine=SimpleNamespace(name="copy")),
+            volume=SimpleNamespace(engine=CopyEngine()),
             hint_sessions=lambda: None,
-            freeze_heard=world.acknowledged,
+            freeze_answered=world.acknowledged,
             metrics=world.metrics,
         )
         return SimpleNamespace(
-            bench=bench, claim=claim, cancel=self.cancel, guard=SimpleNamespace(phase=lambda _name: None)
+            bench=bench, claim=claim, cancel=self.cancel, watch=SimpleNamespace(set_phase=lambda _name: None)
         )
 
 

@@ -9,7 +9,6 @@ from wvs.agent.errors import CannotFreeze
 from wvs.engines.kernel import sync_filesystem
 from wvs.engines.mounts import mount_of
 
-_JUICEFS: Final = "fuse.juicefs"
 _OPEN_FLAGS: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -29,7 +28,7 @@ class Flusher:
             self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise CannotFreeze(f"{root} cannot be opened, so it cannot be flushed: {error.strerror}") from None
-        self._needs_fsync: bool | None = None
+        self._has_own_buffers: bool | None = None
 
     def flush(self, writers: Callable[[], Iterable[int]]) -> str:
         """Writes to disk what the frozen processes wrote to the tree; `writers` returns their ids. Returns `ok`.
@@ -50,9 +49,9 @@ class Flusher:
         os.close(self._descriptor)
 
     def _flush(self, writers: Callable[[], Iterable[int]]) -> None:
-        if self._needs_fsync is None:
-            self._needs_fsync = mount_of(self._descriptor).filesystem == _JUICEFS
-        if self._needs_fsync:
+        if self._has_own_buffers is None:
+            self._has_own_buffers = mount_of(self._descriptor).has_own_buffers
+        if self._has_own_buffers:
             device = os.fstat(self._descriptor).st_dev
             for pid in writers():
                 for path in _files_written_by(pid, device):

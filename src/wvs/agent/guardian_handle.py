@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from wvs.agent import guardian_process
-from wvs.agent.live_link import link_of
+from wvs.engines.paths import current_beside
 
 _EXIT_TIMEOUT_S: Final = 2.0
 _SLACK_S: Final = 0.25
@@ -66,5 +66,5 @@ class GuardianHandle:
 
 @lru_cache(maxsize=4)
 def _encoded_paths(tree: str) -> str:
-    paths = (link_of(tree), tree)
+    paths = (current_beside(tree), tree)
     return " ".join(base64.b64encode(os.fsencode(path)).decode() for path in paths)

@@ -2,17 +2,12 @@
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Final
 
 from wvs.agent.threads import in_daemon_thread
+from wvs.engines.paths import current_beside
 
 _TIMEOUT_S: Final = 2.0
-
-
-def link_of(tree: str) -> Path:
-    """The link of the workspace to which the live tree `<workspace>/trees/<name>/root` belongs."""
-    return Path(tree).parents[2] / "current"
 
 
 async def linked_tree(tree: str) -> str | None:
@@ -20,7 +15,7 @@ async def linked_tree(tree: str) -> str | None:
 
     The thread that reads it is left behind if the volume hangs.
     """
-    link = link_of(tree)
+    link = current_beside(tree)
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             return await in_daemon_thread(lambda: os.path.realpath(link, strict=True))

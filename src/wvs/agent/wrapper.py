@@ -15,12 +15,12 @@ from wvs.agent.errors import AgentError, NotThawed, StillAlive
 from wvs.agent.freezer import Freezer
 from wvs.agent.guardian_handle import GuardianHandle
 from wvs.agent.hooks import Hooks
-from wvs.agent.live_link import link_of
 from wvs.agent.protocol import Tree
 from wvs.agent.registration import open_session
 from wvs.agent.session import Session
 from wvs.agent.signals import forwarding_signals
 from wvs.agent.sigstop_freezer import SigstopFreezer
+from wvs.engines.paths import current_beside
 
 SWITCHED_EXIT: Final = 75
 """EX_TEMPFAIL of sysexits(3): the command was killed because its live tree was replaced; a supervisor restarts it."""
@@ -149,7 +149,7 @@ class _Wrapper:
             "WVS_URL": self._assignment.url,
             "WVS_WORKSPACE": session.workspace_id,
             "WVS_SESSION": session.id,
-            "WVS_LIVE": str(link_of(tree.path)),
+            "WVS_LIVE": current_beside(tree.path),
         }
         self._command = CommandProcess(self._assignment.argv, tree.path, environment, self._freezer)
 

@@ -1,4 +1,4 @@
-"""What a clone engine promises (design §8). Synchronous and thread-safe: callers run it in worker threads.
+"""What a clone engine promises (design §8). Engines block and are thread-safe: callers run them in worker threads.
 
 A tree is the directory `root` inside a `TreeDir`. Its content belongs to agents and may be hostile; the `TreeDir` and
 everything above it belong to the service.
@@ -8,24 +8,25 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
-from typing import ClassVar, Final, Literal
+from collections.abc import Callable
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.paths import root_path
 
-EngineName = Literal["btrfs", "juicefs", "reflink", "copy"]
+EngineName: TypeAlias = str
+"""A key of `choice.ENGINES`. Volumes and events store it."""
 
-ROOT: Final = "root"
 DEFAULT_WORKERS: Final = 2
 METADATA_PER_FILE: Final = 1024
-"""Bytes: an inode and its name, as the check for space reckons them."""
+"""Bytes that the check for space counts for an inode and its name."""
 
 
 class TreeDir(msgspec.Struct, frozen=True):
-    """The service's directory around one tree: an open descriptor, and its path for messages and for `juicefs`."""
+    """The service's directory around one tree: an open descriptor, and the path for messages and for `juicefs`."""
 
     descriptor: int
     path: str
@@ -33,26 +34,26 @@ class TreeDir(msgspec.Struct, frozen=True):
     @property
     def root_path(self) -> str:
         """Path of the tree's own root."""
-        return f"{self.path}/{ROOT}"
+        return root_path(self.path)
 
 
-class Owner(msgspec.Struct, frozen=True):
-    """Numeric owner of a new live root."""
+class TreeOwner(msgspec.Struct, frozen=True):
+    """Numeric owner of a new live root; -1 keeps the service's own."""
 
     uid: int
     gid: int
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """Whether an engine can work on a filesystem, and why (not), in a sentence for the operator."""
+    """Whether an engine works on a filesystem; `why` is a sentence for the operator."""
 
     engine: EngineName
     fits: bool
     why: str
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """How far a clone is. `files` are names that are no directories; `bytes` are sizes, each file counted once."""
+class CloneProgress(msgspec.Struct, frozen=True):
+    """How far a clone is. `files` counts names other than directories; `bytes` counts the size of each file once."""
 
     files_done: int
     bytes_done: int
@@ -61,9 +62,9 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """The size of a tree: names that are no directories, their sizes, and the bytes that they really occupy.
+    """The size of a tree: the number of names other than directories, their sizes, and the bytes that they occupy.
 
-    `linked` of the names belong to inodes that have others, inside the tree or outside.
+    `linked` counts the names whose inode has further names, inside the tree or outside.
     """
 
     files: int
@@ -73,8 +74,8 @@ class Totals(msgspec.Struct, frozen=True):
     directories: int = 0
 
 
-class Note(msgspec.Struct, frozen=True):
-    """Something that a clone could not keep: what, how often, and the first place (relative to the tree's root)."""
+class CloneNote(msgspec.Struct, frozen=True):
+    """Something that a clone could not keep: what it was, how often, and the first path, relative to the root."""
 
     what: str
     count: int
@@ -84,8 +85,8 @@ class Note(msgspec.Struct, frozen=True):
 class Stamp(msgspec.Struct, frozen=True):
     """The state of a tree at one moment. Two stamps of one tree are equal if nothing wrote in between.
 
-    `content` leaves out what differs between a tree and its clone by nature, where the engine's proof compares the two.
-    `totals` is there if the engine walks the tree for its stamp.
+    `content` is set if the engine's proof compares a tree with its clone: it leaves out what always differs between
+    the two. `totals` is set if the engine walks the tree for its stamp.
     """
 
     engine: EngineName
@@ -95,22 +96,22 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 class CloneResult(msgspec.Struct, frozen=True):
-    """What a clone made. `files` and `bytes` as in `Progress`, None if the engine clones without looking at files.
+    """What a clone made. `files` and `bytes` as in `CloneProgress`; None if the engine clones without a look at files.
 
-    `seconds` leave out what the engine does for its proof. `stamp` is the clone's own stamp where that proof needs one;
-    give it to `Engine.torn`.
+    `seconds` leaves out the engine's work for its proof. `stamp` is the clone's own stamp if the proof needs one; the
+    caller passes it to `Engine.torn`.
     """
 
     files: int | None
     bytes: int | None
     sockets: int
     seconds: float
-    notes: tuple[Note, ...] = ()
+    notes: tuple[CloneNote, ...] = ()
     stamp: Stamp | None = None
 
 
 class CloneMark(msgspec.Struct, frozen=True):
-    """One line of the clone journal. `at_ns` is CLOCK_MONOTONIC: comparable between processes of one host."""
+    """One line of the clone journal. `at_ns` is CLOCK_MONOTONIC: processes of one host can compare it."""
 
     phase: Literal["begin", "end"]
     workspace: str
@@ -121,7 +122,7 @@ class CloneMark(msgspec.Struct, frozen=True):
 
 
 class Cancel:
-    """Asks a running operation to end at its next safe point; carries the deadline too. Thread-safe."""
+    """Asks a running operation to end at its next safe point; also carries its deadline. Thread-safe."""
 
     def __init__(self, deadline_s: float | None = None) -> None:
         """`deadline_s`: seconds from now after which `check` raises DEADLINE_EXCEEDED."""
@@ -130,12 +131,12 @@ class Cancel:
         self._reason: EngineError | None = None
 
     def request(self, detail: str = "cancelled on request", code: ErrorCode = ErrorCode.CANCELLED) -> None:
-        """Every later `check` raises; the first request wins."""
+        """Makes every later `check` raise. The first request wins."""
         with self._lock:
             self._reason = self._reason or EngineError(code, detail, retryable=False)
 
     def reason(self) -> EngineError | None:
-        """The error that `check` would raise."""
+        """The error that `check` would raise now, or None."""
         if self._reason is None and self._ends_at is not None and time.monotonic() >= self._ends_at:
             self.request("the task's time is over", ErrorCode.DEADLINE_EXCEEDED)
         return self._reason
@@ -147,12 +148,12 @@ class Cancel:
             raise EngineError(reason.code, reason.detail, reason.hint, retryable=reason.retryable)
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[CloneProgress], None]
 Journal = Callable[[CloneMark], None]
 
 
 class CloneCall(msgspec.Struct, frozen=True):
-    """What goes with a clone besides its two trees. `workspace`, `source_name`, `target_name` are for the journal."""
+    """The arguments of a clone besides its two trees. `workspace`, `source_name`, `target_name` are for the journal."""
 
     cancel: Cancel
     on_progress: OnProgress | None = None
@@ -163,11 +164,20 @@ class CloneCall(msgspec.Struct, frozen=True):
 
 
 class Engine(ABC):
-    """One way to clone a tree. Every method raises `EngineError` only."""
+    """One way to clone a tree. Every method raises `EngineError` only.
 
-    name: EngineName
-    counts: ClassVar[bool] = True
-    """Whether a stamp or a clone tells the size of its tree; else only a walk does (`Volume.measure`)."""
+    What is true of an engine is an attribute of its class; no other code asks for an engine's name. A new engine is a
+    new module with a subclass, and its line in `choice.ENGINES`.
+    """
+
+    name: ClassVar[EngineName]
+    """Volumes and events store it: it never changes."""
+    counts_files: ClassVar[bool] = True
+    """Whether a stamp or a clone includes the size of its tree. If not, only a walk finds it (`Volume.measure`)."""
+    freeze_budget_s: ClassVar[float] = 0.0
+    """The least number of seconds that agents get to freeze and flush; `WVS_FREEZE_BUDGET_S` may give them more."""
+    root_entries: ClassVar[frozenset[str]] = frozenset()
+    """Names that the engine's filesystem itself shows in its root directory: a volume with these alone is empty."""
 
     def __init__(self, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> None:
         self.workers = workers
@@ -175,16 +185,16 @@ class Engine(ABC):
 
     @abstractmethod
     def probe(self, directory: TreeDir) -> Probe:
-        """Tries the engine for real inside `directory` and leaves nothing behind. Raises for a medium that fails."""
+        """Tries the engine inside `directory` and leaves nothing behind. Raises if the medium fails."""
 
     @abstractmethod
-    def create(self, tree: TreeDir, owner: Owner, mode: int) -> None:
-        """Makes an empty root. An existing one is an error."""
+    def create(self, tree: TreeDir, owner: TreeOwner, mode: int) -> None:
+        """Makes an empty root. Raises if the root exists."""
 
     def clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
-        """Makes the root of `target` equal to the root of `source`; the target's must not exist yet.
+        """Makes the root of `target` equal to the root of `source`. The target must not have a root yet.
 
-        On an error the target is left as it is: the caller retires and purges it. Begin and end go to the journal.
+        After an error the target stays as it is: the caller retires and purges it. The journal records begin and end.
         """
         self._mark("begin", call)
         started = time.monotonic()
@@ -206,10 +216,13 @@ class Engine(ABC):
 
     @abstractmethod
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """Taken before the clone and after it: every write before it shows in it, every later one in the next."""
+        """The stamp of the tree: it shows every earlier write, and the next stamp shows every later one.
+
+        The caller takes one before the clone and one after it.
+        """
 
     def torn(self, before: Stamp, after: Stamp, clone: Stamp | None) -> str | None:
-        """Why the clone cannot be trusted, or None if the stamps prove that nothing wrote while it was made."""
+        """Why the clone cannot be trusted; None if the stamps prove that nothing wrote while it was made."""
         if before.value != after.value:
             return "the source changed between the stamps before and after the clone"
         if clone is not None and clone.content != before.content:
@@ -217,30 +230,31 @@ class Engine(ABC):
         return None
 
     @abstractmethod
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
-        """Makes every write of this host to the tree visible to a clone and durable, results checked.
+    def flush(self, tree: TreeDir) -> None:
+        """Makes every write of this host to the tree visible to a clone, and durable. Raises if the write-back failed.
 
-        `open_files`: paths of files of the tree that are open for writing or mapped shared on this host.
+        It does not reach what the filesystem's own process buffers for an open file (`Mount.has_own_buffers`): agents
+        fsync their open files themselves.
         """
 
     @abstractmethod
     def sync(self, tree: TreeDir) -> None:
-        """Makes a finished clone durable, its name included; to be called before the event that commits it."""
+        """Makes a finished clone durable, its name included. Callers do so before the event that commits the clone."""
 
     @abstractmethod
     def seal(self, tree: TreeDir) -> None:
-        """Makes the root read-only where the engine can; a snapshot is sealed after its proof."""
+        """Makes the root read-only if the engine can. Callers seal a snapshot after its proof."""
 
     @abstractmethod
     def remove(self, tree: TreeDir, cancel: Cancel) -> None:
-        """Empties the `TreeDir`, whatever it holds. Re-entrant."""
+        """Empties the `TreeDir`, whatever it contains. Re-entrant."""
 
     @abstractmethod
     def space_needed(self, totals: Totals | None) -> int:
-        """Bytes that a clone of a tree of this size takes at most, for the check before it starts."""
+        """The most bytes that a clone of a tree of this size can take; checked before the clone starts."""
 
     def inodes_needed(self, totals: Totals | None) -> int:
-        """Inodes that a clone of a tree of this size takes at least."""
+        """The least number of inodes that a clone of a tree of this size takes."""
         return totals.files - totals.linked + totals.directories if totals is not None else 1
 
 

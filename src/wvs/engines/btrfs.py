@@ -1,17 +1,18 @@
-"""The engine `btrfs`: every tree is a subvolume, a clone is a snapshot. Its time does not depend on the tree's size."""
+"""The engine `btrfs`: a tree is a subvolume, a clone is a snapshot. Its time does not depend on the tree's size."""
 
 import errno
 import os
 import secrets
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, Cancel, CloneCall, CloneResult, Engine, Owner, Probe, Stamp, Totals, TreeDir
+from wvs.engines.base import Cancel, CloneCall, CloneResult, Engine, Probe, Stamp, Totals, TreeDir, TreeOwner
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import set_root
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen, sync_filesystem
 from wvs.engines.mounts import mount_of
+from wvs.engines.paths import ROOT
 from wvs.engines.subvolumes import (
     commit_transaction,
     create_snapshot,
@@ -29,10 +30,10 @@ class BtrfsEngine(Engine):
     """Clones by the snapshot ioctl."""
 
     name = "btrfs"
-    counts = False
+    counts_files = False
 
     def probe(self, directory: TreeDir) -> Probe:
-        """Makes a subvolume and a snapshot, and removes both: removing is what may need rights."""
+        """Makes a subvolume and a snapshot and removes both: without root, removal may be forbidden."""
         filesystem = mount_of(directory.descriptor).filesystem
         if filesystem != "btrfs":
             return Probe(self.name, fits=False, why=f"the filesystem is {filesystem}, not btrfs")
@@ -42,11 +43,11 @@ class BtrfsEngine(Engine):
             if error.errno in CODE_OF_ERRNO:
                 raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, "trying btrfs") from error
             hint = "run as root, or mount with user_subvol_rm_allowed"
-            why = f"making and removing subvolumes does not work: {error.strerror} ({hint})"
+            why = f"subvolumes cannot be made and removed: {error.strerror} ({hint})"
             return Probe(self.name, fits=False, why=why)
         return Probe(self.name, fits=True, why="subvolumes can be made, snapshotted and removed")
 
-    def create(self, tree: TreeDir, owner: Owner, mode: int) -> None:
+    def create(self, tree: TreeDir, owner: TreeOwner, mode: int) -> None:
         """Makes the root as an empty subvolume."""
         with _failing(ErrorCode.CLONE_FAILED, f"making {tree.root_path}"):
             create_subvolume(tree.descriptor, ROOT)
@@ -58,12 +59,12 @@ class BtrfsEngine(Engine):
             create_snapshot(subvolume, target.descriptor, ROOT)
         with _root(target) as snapshot:
             info = subvolume_info(snapshot)
-        # The snapshot was made in a later transaction, but its content was changed in one that the source knows.
+        # The snapshot is from a later transaction, but the latest change to its content is from one of the source.
         clone = Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
         return CloneResult(None, None, 0, 0.0, stamp=clone)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """Settles the tree; answers the transaction id of its last change.
+        """Writes everything back and returns the transaction id of the tree's latest change.
 
         `syncfs` writes all data and ends the running transaction: without it a write before the stamp and one after it
         could carry the same transaction id.
@@ -76,33 +77,33 @@ class BtrfsEngine(Engine):
             info = subvolume_info(subvolume)
         return Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
+    def flush(self, tree: TreeDir) -> None:
         """`syncfs`."""
         with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"flushing {tree.path}"):
             sync_filesystem(tree.descriptor)
 
     def sync(self, tree: TreeDir) -> None:
-        """Ends the running transaction. The snapshot's data was written when it was made."""
+        """Ends the running transaction. The kernel wrote the snapshot's data when it made the snapshot."""
         with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"making durable {tree.path}"):
             commit_transaction(tree.descriptor)
 
     def seal(self, tree: TreeDir) -> None:
-        """Makes the subvolume read-only, for root too."""
+        """Makes the subvolume read-only, also for root."""
         with _failing(ErrorCode.CLONE_FAILED, f"sealing {tree.root_path}"), _root(tree) as subvolume:
             set_read_only(subvolume, read_only=True)
 
     def remove(self, tree: TreeDir, cancel: Cancel) -> None:
-        """Removes the subvolume as a whole; entry by entry only where agents nested others in it."""
+        """Removes the subvolume as a whole; entry by entry only if agents nested other subvolumes in it."""
         with _failing(ErrorCode.REMOVE_FAILED, f"removing {tree.root_path}"):
             _destroy_root(tree)
         remove_content(tree, self.workers, cancel)
 
     def space_needed(self, totals: Totals | None) -> int:
-        """A few blocks."""
+        """0: a snapshot takes a few blocks."""
         return 0
 
     def inodes_needed(self, totals: Totals | None) -> int:
-        """None: a snapshot shares them."""
+        """0: a snapshot shares the inodes of its source."""
         return 0
 
 
@@ -125,7 +126,7 @@ def _try_snapshot(directory: int) -> None:
 
 
 def _refuse_nested(source: TreeDir, subvolume: int) -> None:
-    # A snapshot holds an empty directory in place of each nested subvolume: content would be lost without a word.
+    # A snapshot has an empty directory in place of each nested subvolume: content would be lost without an error.
     nested = first_nested(subvolume)
     if nested is not None:
         raise EngineError(
@@ -145,7 +146,7 @@ def _destroy_root(tree: TreeDir) -> None:
     try:
         destroy_subvolume(tree.descriptor, ROOT)
     except OSError as error:
-        # Nested subvolumes, or (without root) a sealed one: what remains is removed entry by entry.
+        # It holds nested subvolumes or, without root, it is sealed: the rest is removed entry by entry.
         if error.errno not in (errno.ENOTEMPTY, errno.EPERM, errno.EACCES, errno.EROFS):
             raise
         with _root(tree) as subvolume:

@@ -1,4 +1,4 @@
-"""Which engine a volume uses: chosen once, by trying, and told with reasons. Never changed by itself afterwards."""
+"""Which engine a volume uses: WVS tries them, chooses one and gives its reasons. It never changes the choice later."""
 
 import errno
 import os
@@ -23,11 +23,11 @@ ENGINES: Final[Mapping[EngineName, type[Engine]]] = {
     "reflink": ReflinkEngine,
     "copy": CopyEngine,
 }
-"""Best first: the order in which `choose` tries."""
+"""Every engine, best first: `choose` tries them in this order. Volumes store the names: add lines, rename none."""
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The engine that was chosen, and what every trial showed, in order."""
+    """The chosen engine, and the result of every probe, in order."""
 
     engine: EngineName
     why: str
@@ -35,12 +35,19 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def make_engine(name: EngineName, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> Engine:
-    """The engine of that name."""
+    """The engine of that name; raises `EngineError` for a name that is not in `ENGINES`."""
+    if name not in ENGINES:
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"this version of wvs has no engine {name!r}; it has {', '.join(ENGINES)}",
+            "use the version of wvs that made the volume",
+            retryable=False,
+        )
     return ENGINES[name](workers, journal)
 
 
 def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Choice:
-    """The best engine that works in `directory`, or `wanted` if it does. Raises `EngineError` if none can be used."""
+    """The best engine that works in `directory`, or `wanted` if that works. Raises `EngineError` if none works."""
     require_basics(directory, filesystem)
     if wanted is not None:
         probe = make_engine(wanted).probe(directory)
@@ -48,10 +55,10 @@ def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Ch
             raise EngineError(
                 ErrorCode.VOLUME_UNAVAILABLE,
                 f"the engine {wanted} cannot be used on this {filesystem}: {probe.why}",
-                "leave the choice to wvs, or put the volume on another filesystem",
+                "omit --engine to let wvs choose, or put the volume on another filesystem",
                 retryable=False,
             )
-        return Choice(wanted, f"{wanted} as asked for: {probe.why}", (probe,))
+        return Choice(wanted, f"{wanted} as requested: {probe.why}", (probe,))
     probes: list[Probe] = []
     for name in ENGINES:
         probes.append(make_engine(name).probe(directory))
@@ -65,7 +72,7 @@ def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Ch
 
 
 def require_basics(directory: TreeDir, filesystem: str) -> None:
-    """Tries what every engine and the layout need: directories, links, and a rename that does not replace."""
+    """Tries what every engine and the layout need: directories, symlinks, and a rename that does not replace."""
     names = [f"probe-{secrets.token_hex(8)}" for _ in range(3)]
     where = directory.descriptor
     try:

@@ -8,7 +8,7 @@ from wvs.engines.trees.filling import copy_content
 
 
 class CopyEngine(FileEngine):
-    """Clones in time and space that grow with the content."""
+    """Its time and space grow with the content."""
 
     name = "copy"
     filling = "copy"
@@ -21,5 +21,5 @@ class CopyEngine(FileEngine):
         return "files can be written and read"
 
     def space_needed(self, totals: Totals | None) -> int:
-        """All of it once more."""
+        """As much as the tree occupies."""
         return totals.files * METADATA_PER_FILE + totals.allocated if totals is not None else 0

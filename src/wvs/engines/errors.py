@@ -1,4 +1,4 @@
-"""What went wrong on the volume, as one exception with a code of the domain; the one table from errno to code."""
+"""Failures on a volume: one exception that carries a code of the domain, and the one table from errno to code."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ CODE_OF_ERRNO: Final[Mapping[int, ErrorCode]] = {
     errno.ESHUTDOWN: ErrorCode.VOLUME_UNAVAILABLE,
     errno.ETIMEDOUT: ErrorCode.VOLUME_UNAVAILABLE,
 }
-"""Errnos that speak of the medium, whatever the operation was; every other one gets the operation's own code."""
+"""Errnos that mean the medium, whatever the operation was; for every other one the operation chooses the code."""
 
 HINT_OF_CODE: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.VOLUME_FULL: "free space on the volume (drop snapshots, raise the quota), then retry the task",
@@ -31,7 +31,7 @@ HINT_OF_CODE: Final[Mapping[ErrorCode, str]] = {
 LASTING_ERRNOS: Final = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.EMLINK}
 )
-"""A repeat meets the same answer until a person changes something."""
+"""A retry fails in the same way until a person changes something."""
 
 _RETRYABLE: Final = frozenset(
     {
@@ -47,8 +47,8 @@ _RETRYABLE: Final = frozenset(
 class EngineError(Exception):
     """The one exception of this layer.
 
-    `code` decides, `detail` says what and why in a sentence, `hint` names what helps, `retryable` tells whether the
-    same call can succeed later without anybody changing the tree.
+    Callers decide by `code`. `detail` is a sentence: what failed, and why. `hint` is what to do. `retryable` is true if
+    the same call can succeed later although nobody changes the tree.
     """
 
     def __init__(self, code: ErrorCode, detail: str, hint: str = "", *, retryable: bool | None = None) -> None:
@@ -60,7 +60,7 @@ class EngineError(Exception):
 
 
 def from_os_error(error: OSError, otherwise: ErrorCode, doing: str) -> EngineError:
-    """`error` as an `EngineError`: the medium's code if the errno tells of the medium, else `otherwise`."""
+    """`error` as an `EngineError`: with the medium's code if the errno means the medium, else with `otherwise`."""
     number = error.errno or 0
     code = CODE_OF_ERRNO.get(number, otherwise)
     reason = f"{errno.errorcode.get(number, 'unknown error')}, {os.strerror(number)}" if number else str(error)

@@ -1,7 +1,7 @@
-"""The engine `juicefs`: the filesystem clones a whole tree in its metadata, through the program of JuiceFS.
+"""The engine `juicefs`: the filesystem clones a whole tree in its metadata, at the request of the program `juicefs`.
 
-The program only asks: the mount process does the work, and may finish it after the program was killed. That is one of
-the reasons why a tree's name is never used twice.
+The program only sends the request. The mount process does the work, and may finish it after the program was killed:
+one reason why no tree's name is used twice.
 """
 
 import os
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,27 +19,26 @@ import msgspec
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import (
     METADATA_PER_FILE,
-    ROOT,
     Cancel,
     CloneCall,
     CloneResult,
     Engine,
-    Owner,
     Probe,
     Stamp,
     Totals,
     TreeDir,
+    TreeOwner,
 )
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import create_directory_root, scratch_file, sync_tree
 from wvs.engines.kernel import exists
 from wvs.engines.mounts import mount_of
+from wvs.engines.paths import ROOT
 from wvs.engines.trees.meter import Meter
 from wvs.engines.trees.notes import Notes
 from wvs.engines.trees.relinking import relink
 from wvs.engines.trees.removal import remove_content
 from wvs.engines.trees.stamps import manifest_stamp
-from wvs.engines.writers import flush_files
 
 _PROGRAM: Final = "juicefs"
 _FILESYSTEM: Final = "fuse.juicefs"
@@ -56,6 +55,9 @@ class JuicefsEngine(Engine):
     """Clones by `juicefs clone`."""
 
     name = "juicefs"
+    # An agent's flush uploads each file that is open for writing before the agent answers.
+    freeze_budget_s = 45.0
+    root_entries = frozenset({".accesslog", ".config", ".stats", ".control", ".trash", ".jfsSmoke"})
 
     def probe(self, directory: TreeDir) -> Probe:
         """Clones a scratch file."""
@@ -75,7 +77,7 @@ class JuicefsEngine(Engine):
         why = f"{program} cannot clone: {failure}" if failure else f"{program} can clone in the metadata"
         return Probe(self.name, fits=not failure, why=why)
 
-    def create(self, tree: TreeDir, owner: Owner, mode: int) -> None:
+    def create(self, tree: TreeDir, owner: TreeOwner, mode: int) -> None:
         """Makes an empty directory."""
         create_directory_root(tree, owner, mode)
 
@@ -84,7 +86,7 @@ class JuicefsEngine(Engine):
             raise EngineError(ErrorCode.TREE_MISSING, f"{source.root_path} is missing", retryable=False)
         started = time.monotonic()
         meter = Meter(call.on_progress, call.totals)
-        failure = _run(["clone", "--preserve", source.root_path, target.root_path], call.cancel, meter.tell)
+        failure = _run(["clone", "--preserve", source.root_path, target.root_path], call.cancel, meter.report)
         if failure:
             raise EngineError(ErrorCode.CLONE_FAILED, f"juicefs clone of {source.root_path}: {failure}")
         notes = Notes()
@@ -95,13 +97,13 @@ class JuicefsEngine(Engine):
         counted = stamp.totals
         files, size = (counted.files, counted.bytes) if counted else (None, None)
         meter.add(files or 0, size or 0)
-        meter.tell()
+        meter.report()
         return CloneResult(files, size, 0, seconds, notes.all(), stamp)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
-        """The manifest stamp, with a second hash that the clone must share: equal source stamps alone prove nothing.
+        """The manifest stamp, with a second hash that the clone must share: equal stamps of the source prove nothing.
 
-        First waits until the kernel has forgotten attributes that it cached before the flush: the clone has newer ones.
+        It first waits until the kernel drops the attributes that it cached before the flush: the clone has newer ones.
         """
         until = time.monotonic() + _attribute_cache_s(tree)
         while (left := until - time.monotonic()) > 0:
@@ -109,38 +111,37 @@ class JuicefsEngine(Engine):
             time.sleep(min(left, _POLL_S))
         return manifest_stamp(self.name, tree, cancel, with_content=True)
 
-    def flush(self, tree: TreeDir, open_files: Collection[str] = ()) -> None:
-        """Fsync of each file that is open for writing, then `syncfs`, which alone leaves JuiceFS' own buffers."""
-        flush_files(tree, open_files)
+    def flush(self, tree: TreeDir) -> None:
+        """`syncfs`. Buffers of the mount process remain; agents write those out with an fsync of each open file."""
         sync_tree(tree, "flushing")
 
     def sync(self, tree: TreeDir) -> None:
-        """`syncfs`; the clone itself is in the metadata database since `juicefs clone` returned."""
+        """`syncfs`. The clone itself is in the metadata database as soon as `juicefs clone` returns."""
         sync_tree(tree, "making durable")
 
     def seal(self, tree: TreeDir) -> None:
-        """Nothing to add to the closed directory around the tree."""
+        """Nothing: the closed directory around the tree keeps agents out."""
 
     def remove(self, tree: TreeDir, cancel: Cancel) -> None:
-        """`juicefs rmr`, which is ten times faster than removing by entry; what it leaves is removed by entry."""
+        """Runs `juicefs rmr`, ten times faster than removal by entry, then removes by entry what that left."""
         cancel.check()
         if exists(tree.descriptor, ROOT):
-            # Without --skip-trash (root only) JuiceFS keeps the files, and their space, for its own trash-days.
+            # Without --skip-trash (root only) JuiceFS keeps the files and their space for its own trash-days.
             skip_trash = ["--skip-trash"] if os.geteuid() == 0 else []
             _run(["rmr", *skip_trash, tree.root_path], cancel)
         remove_content(tree, self.workers, cancel)
 
     def space_needed(self, totals: Totals | None) -> int:
-        """Blocks are shared, but JuiceFS reckons a clone with its full size against quota and capacity."""
+        """The full size: blocks are shared, but JuiceFS counts all of them against quota and capacity."""
         return totals.files * METADATA_PER_FILE + totals.allocated if totals is not None else 0
 
     def inodes_needed(self, totals: Totals | None) -> int:
-        """One for each name: hard links are files of their own until they are linked again."""
+        """One for each name: `juicefs clone` makes a file of each hard link until `relink` links them again."""
         return totals.files + totals.directories if totals is not None else 1
 
 
 def _attribute_cache_s(tree: TreeDir) -> float:
-    """How long this mount lets the kernel cache attributes; JuiceFS' default if the mount does not tell us."""
+    """Seconds for which the kernel caches attributes; JuiceFS' default if the mount does not show them."""
     try:
         config = Path(mount_of(tree.descriptor).point, ".config").read_bytes()
         return msgspec.json.decode(config, type=_MountConfig).AttrTimeout / 1e9
@@ -154,7 +155,7 @@ def _find_program() -> str | None:
 
 
 def _try_clone(directory: TreeDir) -> str:
-    """Clones an empty file; what went wrong, or nothing."""
+    """Clones an empty file. Returns the failure; empty if there was none."""
     name = f"probe-{secrets.token_hex(8)}"
     with scratch_file(directory) as (_, original):
         failure = _run(["clone", f"{directory.path}/{original}", f"{directory.path}/{name}"], Cancel(_TRIAL_S))
@@ -164,7 +165,7 @@ def _try_clone(directory: TreeDir) -> str:
 
 
 def _run(arguments: list[str], cancel: Cancel, on_running: Callable[[], None] = lambda: None) -> str:
-    """Runs the program; what it said if it failed, nothing if it succeeded. Raises `EngineError` when cancelled."""
+    """Runs the program. Returns the last line of stderr if it failed, else "". Raises `EngineError` if cancelled."""
     program = _find_program()
     if program is None:
         detail = f"the program {_PROGRAM} is not installed"
@@ -177,10 +178,10 @@ def _run(arguments: list[str], cancel: Cancel, on_running: Callable[[], None] = 
         start_new_session=True,
     ) as process:
         on_running()
-        said = _wait(process, cancel)
+        errors = _wait(process, cancel)
     if process.returncode == 0:
         return ""
-    lines = said.decode(errors="replace").strip().splitlines()
+    lines = errors.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit code {process.returncode}"
 
 

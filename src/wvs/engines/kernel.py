@@ -1,6 +1,6 @@
 """System calls by descriptor, most of which `os` does not offer. Each raises `OSError` and lets other threads run.
 
-`openat2` needs Linux 5.6 and may be filtered by a sandbox; `open_beneath` then does the same by hand.
+`openat2` needs Linux 5.6, and a sandbox may filter it; `open_beneath` then takes the same steps one by one.
 """
 
 import ctypes
@@ -51,10 +51,10 @@ def _raise_errno(*names: str) -> None:
 def _openat2(directory: int, name: str, flags: int) -> int:
     how = _hows.get(flags) or _hows.setdefault(flags, _OpenHow(flags, 0, _RESOLVE))
     while True:
-        found: int = _libc.syscall(_SYS_OPENAT2, directory, os.fsencode(name), ctypes.byref(how), _HOW_SIZE)
-        if found >= 0:
-            return found
-        # EAGAIN is not repeated: here it means another process's lease on the file (fcntl(2)), which can last 45 s.
+        descriptor: int = _libc.syscall(_SYS_OPENAT2, directory, os.fsencode(name), ctypes.byref(how), _HOW_SIZE)
+        if descriptor >= 0:
+            return descriptor
+        # EAGAIN is not retried: here it means another process's lease on the file (fcntl(2)), which can last 45 s.
         if ctypes.get_errno() != errno.EINTR:
             _raise_errno(name)
 
@@ -79,27 +79,27 @@ def mount_id(descriptor: int) -> int:
         for line in lines:
             if line.startswith("mnt_id:"):
                 return int(line.split()[1])
-    raise OSError(errno.ENOSYS, "the kernel does not tell mount ids")
+    raise OSError(errno.ENOSYS, "the kernel does not show mount ids in fdinfo")
 
 
 def _open_step_by_step(directory: int, name: str, flags: int) -> int:
-    found = os.open(name, flags, dir_fd=directory)
+    descriptor = os.open(name, flags, dir_fd=directory)
     try:
         # st_dev would miss a bind mount of the same filesystem.
-        same_mount = mount_id(found) == mount_id(directory)
+        same_mount = mount_id(descriptor) == mount_id(directory)
     except BaseException:
-        os.close(found)
+        os.close(descriptor)
         raise
     if not same_mount:
-        os.close(found)
+        os.close(descriptor)
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
-    return found
+    return descriptor
 
 
 def open_beneath(directory: int, name: str, flags: int) -> int:
     """Opens the entry `name` of `directory` without following a link or crossing a mount point.
 
-    `name` is one component. A link gives ELOOP (or ENOTDIR with O_DIRECTORY), a mount point EXDEV.
+    `name` is one component. A link raises ELOOP (ENOTDIR with O_DIRECTORY), a mount point EXDEV.
     """
     if HAS_OPENAT2:
         return _openat2(directory, name, flags)
@@ -107,7 +107,7 @@ def open_beneath(directory: int, name: str, flags: int) -> int:
 
 
 def open_unseen(directory: int, name: str, flags: int) -> int:
-    """`open_beneath` that leaves the access time alone where the kernel allows it (owner or CAP_FOWNER only)."""
+    """`open_beneath` that does not change the access time if the kernel allows that (owner or CAP_FOWNER only)."""
     try:
         return open_beneath(directory, name, flags | os.O_NOATIME)
     except PermissionError:
@@ -115,7 +115,7 @@ def open_unseen(directory: int, name: str, flags: int) -> int:
 
 
 def rename_noreplace(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
-    """Renames and raises FileExistsError if the new name is taken: plain rename replaces an empty directory."""
+    """Renames. Raises FileExistsError if the new name exists, where plain rename replaces an empty directory."""
     done = _libc.renameat2(
         from_directory, os.fsencode(from_name), to_directory, os.fsencode(to_name), _RENAME_NOREPLACE
     )
@@ -124,18 +124,18 @@ def rename_noreplace(from_directory: int, from_name: str, to_directory: int, to_
 
 
 def sync_filesystem(descriptor: int) -> None:
-    """`syncfs` of the filesystem that holds `descriptor`, its result checked (write errors show since Linux 5.8)."""
+    """`syncfs` of the filesystem of `descriptor`. Since Linux 5.8 it also reports write-back errors."""
     if _libc.syncfs(descriptor) != 0:
         _raise_errno()
 
 
 def clone_file(source: int, target: int) -> None:
-    """Lets `target` share all blocks of `source` (FICLONE)."""
+    """Makes `target` share all blocks of `source` (FICLONE)."""
     fcntl.ioctl(target, FICLONE, source)
 
 
 def inode_flags(descriptor: int) -> int:
-    """The `chattr` flags; 0 where the filesystem has none."""
+    """The `chattr` flags; 0 if the filesystem has no such flags."""
     try:
         answer = fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(8))
     except OSError as error:
@@ -156,10 +156,10 @@ def kernel_version() -> tuple[int, int]:
     return int(major), int("".join(filter(str.isdigit, minor)) or 0)
 
 
-def exists(above: int, name: str) -> bool:
-    """Whether the directory has an entry of that name, a dangling link included."""
+def exists(directory: int, name: str) -> bool:
+    """Whether the directory has an entry of that name; a dangling link counts."""
     try:
-        os.stat(name, dir_fd=above, follow_symlinks=False)
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True

@@ -24,12 +24,21 @@ class Mount(msgspec.Struct, frozen=True):
 
     @property
     def read_only(self) -> bool:
-        """Whether the mount or its filesystem takes no writes."""
+        """Whether the mount or its filesystem refuses writes."""
         return "ro" in self.options.split(",") or "ro" in self.super_options.split(",")
+
+    @property
+    def has_own_buffers(self) -> bool:
+        """Whether `syncfs` leaves written data behind, so that only an fsync of each open file makes it visible.
+
+        So it is with every FUSE filesystem (JuiceFS is one): its process keeps buffers, and the kernel passes `syncfs`
+        to virtiofs only (fuse_sync_fs in fs/fuse/inode.c).
+        """
+        return self.filesystem.startswith("fuse")
 
 
 def mounts() -> Iterator[Mount]:
-    """Every mount that this process sees."""
+    """Every mount in this process's namespace."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             head, tail = line.rstrip("\n").split(" - ", 1)
@@ -55,4 +64,4 @@ def mount_of(descriptor: int) -> Mount:
 
 
 def _plain(field: str) -> str:
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

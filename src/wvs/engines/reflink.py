@@ -8,18 +8,18 @@ from wvs.engines.kernel import clone_file
 
 
 class ReflinkEngine(FileEngine):
-    """Clones in time that grows with the number of files, not with their size."""
+    """Its time grows with the number of files, not with their size."""
 
     name = "reflink"
     filling = "reflink"
 
     def trial(self, directory: TreeDir) -> str:
-        """Shares the block of a scratch file."""
+        """Shares the block of a scratch file with another."""
         with scratch_file(directory) as (source, _), scratch_file(directory) as (target, _):
             os.write(source, bytes(4096))
             clone_file(source, target)
         return "files can share blocks (FICLONE)"
 
     def space_needed(self, totals: Totals | None) -> int:
-        """Only metadata."""
+        """Metadata only."""
         return totals.files * METADATA_PER_FILE if totals is not None else 0

@@ -1,7 +1,7 @@
 """btrfs subvolumes by ioctl (linux/btrfs.h). Each call raises `OSError`.
 
 The command-line tool is not used: `btrfs subvolume snapshot A B` nests the snapshot into an existing B and reports
-success, where the ioctl says EEXIST (docs/adr/0020-btrfs-by-ioctl.md).
+success, where the ioctl fails with EEXIST (docs/adr/0020-btrfs-by-ioctl.md).
 """
 
 import errno
@@ -48,33 +48,32 @@ class SubvolumeInfo(msgspec.Struct, frozen=True):
 
     id: int
     changed_in: int
-    made_in: int
     read_only: bool
 
 
 def create_subvolume(directory: int, name: str) -> None:
-    """A new, empty, writable subvolume. FileExistsError if the name is taken."""
+    """Makes an empty, writable subvolume. Raises FileExistsError if the name exists."""
     fcntl.ioctl(directory, _SUBVOL_CREATE_V2, _arguments(0, name))
 
 
 def create_snapshot(source: int, directory: int, name: str) -> None:
-    """A writable snapshot of the open subvolume `source`, durable on return. FileExistsError if the name is taken."""
+    """Makes a writable snapshot of the open subvolume `source`; durable. Raises FileExistsError if the name exists."""
     fcntl.ioctl(directory, _SNAP_CREATE_V2, _arguments(source, name))
 
 
 def destroy_subvolume(directory: int, name: str) -> None:
-    """Removes a subvolume's name at once; its blocks are freed later by the kernel. ENOTEMPTY if others are nested."""
+    """Removes a subvolume's name; the kernel frees its blocks later. Raises ENOTEMPTY if it holds other subvolumes."""
     fcntl.ioctl(directory, _SNAP_DESTROY, bytearray(_ARGS.pack(0, os.fsencode(name))))
 
 
 def is_subvolume(directory: int, name: str) -> bool:
-    """Whether the entry, on btrfs, is the root of a subvolume. FileNotFoundError if it is absent."""
+    """Whether the entry, on btrfs, is the root of a subvolume. Raises FileNotFoundError if the entry is absent."""
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     return stat.S_ISDIR(status.st_mode) and status.st_ino == _ROOT_INODE
 
 
 def set_read_only(subvolume: int, *, read_only: bool) -> None:
-    """Seals or unseals a subvolume, durable on return."""
+    """Seals or unseals a subvolume; durable on return."""
     flags = bytearray(_U64.size)
     fcntl.ioctl(subvolume, _SUBVOL_GETFLAGS, flags)
     (old,) = _U64.unpack(flags)
@@ -84,27 +83,27 @@ def set_read_only(subvolume: int, *, read_only: bool) -> None:
 
 
 def subvolume_info(subvolume: int) -> SubvolumeInfo:
-    """The state of the subvolume, as the running transaction has it."""
+    """The state of the subvolume in the running transaction."""
     answer = bytearray(_INFO.size)
     fcntl.ioctl(subvolume, _GET_SUBVOL_INFO, answer)
     fields = _INFO.unpack(answer)
-    return SubvolumeInfo(id=fields[0], changed_in=fields[9], made_in=fields[10], read_only=bool(fields[5] & _READ_ONLY))
+    return SubvolumeInfo(id=fields[0], changed_in=fields[9], read_only=bool(fields[5] & _READ_ONLY))
 
 
 def commit_transaction(descriptor: int) -> None:
-    """Waits until everything that btrfs has recorded so far is on the disk; unwritten file data is not pushed."""
+    """Waits until all that btrfs has recorded so far is on the disk; it does not write back dirty file data."""
     transaction = bytearray(_U64.size)
     fcntl.ioctl(descriptor, _START_SYNC, transaction)
     fcntl.ioctl(descriptor, _WAIT_SYNC, transaction)
 
 
 def first_nested(subvolume: int) -> str | None:
-    """The path of one subvolume nested in this one, relative to it; None if there is none."""
+    """The relative path of one subvolume nested in this one; None if it holds no other."""
     answer = bytearray(_CHILDREN.size)
     try:
         fcntl.ioctl(subvolume, _GET_SUBVOL_ROOTREF, answer)
     except OSError as error:
-        # More than fit into one answer; the ones that fit are there.
+        # More than one answer has room for; the answer holds those that fit.
         if error.errno != errno.EOVERFLOW:
             raise
     _, children, count = _CHILDREN.unpack(answer)

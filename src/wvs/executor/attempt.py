@@ -1,4 +1,4 @@
-"""One attempt at a claimed task: start it in the log, run its operation, and record how it ended."""
+"""One attempt at a claimed task: record its start in the log, run its operation, record how it ended."""
 
 import random
 import time
@@ -15,7 +15,7 @@ from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
-from wvs.executor.links import follow
+from wvs.executor.links import try_to_move_link
 from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
@@ -28,25 +28,25 @@ log = structlog.get_logger(__name__)
 
 _HOLDER_GONE: Final = TaskError(
     ErrorCode.LEASE_LOST,
-    "The executor that ran the task is gone or hung past its lease.",
-    "The task was taken over; see the executor's log for why it ended.",
+    "The executor that ran the task is gone, or hung past its lease.",
+    "Another executor took over the task. The first executor's log says why it ended.",
     retryable=True,
 )
 _OVERDUE: Final = TaskError(
     ErrorCode.DEADLINE_EXCEEDED,
-    "The task ran past its deadline and its executor did not answer.",
-    "See whether the volume hangs (wvs volume check), then retry the task.",
+    "The task ran past its deadline and its executor did not respond.",
+    "Check whether the volume hangs (wvs volume check), then retry the task.",
 )
 
 
 async def attempt(job: Job) -> Leftover | None:
-    """Runs one attempt to its recorded end; what it returns is to be removed once the lane is free.
+    """Runs one attempt until its end is recorded; returns a tree to remove once the lane is free, or None.
 
-    Raises `Refused(LEASE_LOST)` if the claim turned out to be stale: then nothing was changed.
+    Raises `Refused(LEASE_LOST)` if the claim is stale: then the attempt changed nothing.
     """
     if job.claim.link_pending:
-        # Its mover is gone; no task may begin while agents are led to an older tree.
-        await follow(job.bench, job.claim.workspace_id)
+        # The executor that was to move the link is gone. No task may start while the link leads to an older tree.
+        await try_to_move_link(job.bench, job.claim.workspace_id)
     if job.claim.took_over:
         log.warning("task_taken_over", kind=str(job.claim.kind), overdue=job.claim.overdue)
     committed = await execute(job, _start(job.claim, job))
@@ -66,7 +66,7 @@ async def attempt(job: Job) -> Leftover | None:
         await _failed(job, _unexpected(error, job.claim.kind))
         return None
     except (Refused, OutcomeUnknownError, *CONNECTION_LOST):
-        raise  # the log could not be written: whoever claims the lane next records what became of this attempt
+        raise  # the log could not be written: the next claim of the lane records how this attempt ended
     except Exception as error:
         log.exception("operation_crashed")
         await _failed(job, _unexpected(error, job.claim.kind))
@@ -88,16 +88,16 @@ def _start(claim: Claim, job: Job) -> StartTask:
 
 
 async def _failed(job: Job, error: TaskError) -> None:
-    if job.guard.lost:
+    if job.watch.lost:
         raise Refused(ErrorCode.LEASE_LOST, error.detail)
     now = datetime.now(UTC)
     command: Command
-    handed_back = job.guard.draining and error.code is ErrorCode.LEASE_LOST
+    handed_back = job.watch.draining and error.code is ErrorCode.LEASE_LOST
     if handed_back:
-        command = HandBack(job.claim.task_id, job.claim.fence, now, job.guard.touched)
+        command = HandBack(job.claim.task_id, job.claim.fence, now, job.watch.touched)
     else:
         jitter = random.uniform(-1, 1)  # noqa: S311 - spreads retries, protects nothing
-        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.guard.touched)
+        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.watch.touched)
     committed = await execute(job, command)
     failpoint("fail.recorded")
     outcome = _count_ended(job, committed.events)
@@ -107,7 +107,7 @@ async def _failed(job: Job, error: TaskError) -> None:
 
 
 async def discard(job: Job, tree: str) -> None:
-    """Removes a tree that no event will name, as far as it can be removed now; the sweeper does the rest."""
+    """Removes a tree that no event will name. If that fails, the sweeper removes it later."""
     bench = job.bench
     try:
         await bench.run(bench.volume.retire, job.workspace, tree)
@@ -127,7 +127,7 @@ def _unexpected(error: Exception, kind: TaskKind) -> TaskError:
 
 
 def _count_ended(job: Job, events: list[Event]) -> str:
-    """Counts the attempts that these events ended otherwise than by their operation; says how the last one ended."""
+    """Counts the attempts that these events ended, other than by their operation; returns how the last one ended."""
     outcome = "none"
     for event in events:
         match event:
@@ -150,7 +150,7 @@ def _count_ended(job: Job, events: list[Event]) -> str:
 
 def _count_final(job: Job, outcome: str) -> None:
     _count(job, outcome)
-    seconds = job.claim.waited_s + time.monotonic() - job.guard.begun
+    seconds = job.claim.waited_s + time.monotonic() - job.watch.started_at
     job.bench.metrics.task_duration_seconds.labels(kind=str(job.claim.kind), outcome=outcome).observe(seconds)
 
 
@@ -159,7 +159,7 @@ def _count(job: Job, outcome: str) -> None:
 
 
 def bind_context(claim: Claim, workspace: str, executor_id: str) -> None:
-    """Binds what every log line of this attempt carries."""
+    """Binds the fields of every log line of this attempt."""
     structlog.contextvars.clear_contextvars()
     trace = (claim.traceparent or "").split("-")
     structlog.contextvars.bind_contextvars(

@@ -1,4 +1,4 @@
-"""The guard of a running task: renews its lease off the work's path, carries progress out and orders in."""
+"""Watches the claim of a running task: renews its lease beside the work, writes progress and receives orders."""
 
 import asyncio
 import contextlib
@@ -10,22 +10,21 @@ import structlog
 
 from wvs.background import background
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import Cancel
-from wvs.engines.base import Progress as EngineProgress
+from wvs.engines.base import Cancel, CloneProgress
 from wvs.postgres.pool import Connection
 from wvs.queue.lanes import Claim, Order, TaskProgress, renew
 from wvs.telemetry.metrics import Metrics
 
 TICK_S: Final = 0.5
-"""Progress is written, and orders are asked for, at most this often."""
+"""Seconds between two exchanges: progress out, orders in."""
 
 log = structlog.get_logger(__name__)
 
 
 class ClaimWatch:
-    """Watches over one claim. `cancel` is what the work in threads looks at between two safe points.
+    """Watches one claim. The work in threads checks `cancel` at its safe points.
 
-    `touched` says that a drop has begun: from then on its snapshot cannot become ready again.
+    `touched` is true once a drop has begun: from then on its snapshot cannot become ready again.
     """
 
     def __init__(self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics) -> None:
@@ -35,22 +34,20 @@ class ClaimWatch:
         self._renew_s = renew_s
         self._metrics = metrics
         self._progress = TaskProgress("starting")
-        self._told: TaskProgress | None = None
-        self.begun = time.monotonic()
+        self._reported: TaskProgress | None = None
+        self.started_at = time.monotonic()
         self.cancel = Cancel()
         self.lost = False
         self.draining = False
         self.touched = False
 
-    def phase(self, name: str) -> None:
-        """Tells what the task does now; counts go on from where they are."""
-        before = self._progress
-        self._progress = TaskProgress(
-            name, before.files_done, before.files_total, before.bytes_done, before.bytes_total
-        )
+    def set_phase(self, name: str) -> None:
+        """Sets the phase that progress shows; the counts stay."""
+        last = self._progress
+        self._progress = TaskProgress(name, last.files_done, last.files_total, last.bytes_done, last.bytes_total)
 
-    def on_progress(self, progress: EngineProgress) -> None:
-        """Takes an engine's progress; called in its threads."""
+    def on_progress(self, progress: CloneProgress) -> None:
+        """Records the progress of an engine, which calls this in its thread."""
         self._progress = TaskProgress(
             self._progress.phase,
             progress.files_done,
@@ -60,24 +57,24 @@ class ClaimWatch:
         )
 
     def touch(self) -> None:
-        """A drop begins with its directory."""
+        """Records that a drop begins to remove its directory."""
         self.touched = True
 
     def safe_point(self) -> None:
-        """The last place to end before the result is committed; raises `EngineError` if somebody asked for that.
+        """The last safe point before the commit of the result; raises `EngineError` if the work is to end.
 
-        Work that is done is committed by an executor that is to stop, not handed back.
+        An executor that shuts down commits work that is done; it does not hand it back.
         """
         if self.lost or not self.draining:
             self.cancel.check()
 
     def hand_back(self) -> None:
-        """Ends the work at its next safe point because this executor is to stop."""
+        """Ends the work at its next safe point because this executor shuts down."""
         self.draining = True
         self.cancel.request("the executor is shutting down", ErrorCode.LEASE_LOST)
 
     def lose(self, why: str) -> None:
-        """Ends the work because the claim is not ours any more: it may commit nothing."""
+        """Ends the work because the claim is lost: the executor may commit nothing."""
         if not self.lost:
             self.lost = True
             self._metrics.lease_lost.inc()
@@ -86,18 +83,18 @@ class ClaimWatch:
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncGenerator["ClaimWatch"]:
-        """Watches while the block lasts."""
+        """Watches the claim during the block."""
         async with background(self._watch()):
             yield self
 
     async def _watch(self) -> None:
         try:
-            await self._renew_and_obey()
-        except Exception as error:  # noqa: BLE001 - a lease that nobody renews is lost, whatever the reason
-            # Mostly the connection, which carried the advisory lock: with it went the proof that we are alive.
+            await self._renew_and_apply()
+        except Exception as error:  # noqa: BLE001 - a lease that is not renewed is lost, whatever the reason
+            # Mostly the connection, and with it the advisory lock that proves that this executor is alive.
             self.lose(f"connection: {error!r}")
 
-    async def _renew_and_obey(self) -> None:
+    async def _renew_and_apply(self) -> None:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while not self.lost:
@@ -105,16 +102,16 @@ class ClaimWatch:
             due = loop.time() - renewed >= self._renew_s
             order = await self._ask(self._lease_s if due else None)
             renewed = loop.time() if due else renewed
-            self._obey(order)
+            self._apply(order)
 
     async def _ask(self, lease_s: float | None) -> Order:
         progress = self._progress
-        changed = progress if progress != self._told else None
+        changed = progress if progress != self._reported else None
         order = await renew(self._connection, self._claim, lease_s, changed)
-        self._told = progress
+        self._reported = progress
         return order
 
-    def _obey(self, order: Order) -> None:
+    def _apply(self, order: Order) -> None:
         match order:
             case Order.GO_ON | Order.ENDED:
                 pass

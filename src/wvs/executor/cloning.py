@@ -1,4 +1,4 @@
-"""A proven clone: stamp, clone, stamp, compare. Shared by snapshot_create and current_set."""
+"""A proven clone, for snapshot_create and current_set: stamp, clone, stamp, compare."""
 
 import time
 from typing import Final
@@ -7,14 +7,14 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.values import CloneReport
-from wvs.engines.base import Cancel, CloneResult, OnProgress, Progress, Stamp, Totals
+from wvs.engines.base import Cancel, CloneProgress, CloneResult, OnProgress, Stamp, Totals
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze_driver import Freeze
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
 
 MEASURE_S: Final = 5.0
-"""The longest walk to count files for the event of an engine that clones without looking at them."""
+"""The longest walk, in seconds, to count files for an engine whose stamps and clones do not count them."""
 
 
 class ProvenClone(Struct, frozen=True):
@@ -26,12 +26,12 @@ class ProvenClone(Struct, frozen=True):
 
 
 async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
-    """Clones the tree `source` into the job's intended tree; raises `EngineError`, TORN_CLONE among others."""
+    """Clones the tree `source` into the job's intended tree; raises `EngineError`: TORN_CLONE if the source changed."""
     volume, engine = job.bench.volume, job.bench.volume.engine
-    job.guard.phase("stamping")
+    job.watch.set_phase("stamping")
     before = await job.bench.run(volume.stamp, job.workspace, source, job.cancel)
     failpoint(f"{point}.stamped")
-    job.guard.phase("cloning")
+    job.watch.set_phase("cloning")
     result = await job.bench.run(
         volume.clone,
         job.workspace,
@@ -48,7 +48,7 @@ async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
         raise EngineError(
             ErrorCode.TORN_CLONE,
             f"The clone was discarded: {torn}.",
-            "Something outside a registered session writes the live tree; run it under wvsctl agent run.",
+            "A process outside every registered session writes to the live tree; run it under wvsctl agent run.",
             retryable=True,
         )
     failpoint(f"{point}.proven")
@@ -57,8 +57,8 @@ async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
 
 
 def _in_progress(job: Job, point: str) -> OnProgress:
-    def on_progress(progress: Progress) -> None:
-        job.guard.on_progress(progress)
+    def on_progress(progress: CloneProgress) -> None:
+        job.watch.on_progress(progress)
         failpoint(point)
 
     return on_progress
@@ -72,14 +72,15 @@ def _count(job: Job, engine: str, result: CloneResult) -> None:
 
 
 async def counted_by_walk(job: Job, tree: str) -> Totals | None:
-    """The size of a tree that nobody writes to, where the engine does not tell it: not to be called within a freeze.
+    """The size of a tree that no process writes to, by a walk; not to be called within a freeze.
 
-    None where the engine tells, and for a tree so large that the walk would hold up the workspace's other tasks.
+    None if the engine counts files itself, or if the tree is so large that the walk would delay the workspace's other
+    tasks.
     """
     volume = job.bench.volume
-    if volume.engine.counts:
+    if volume.engine.counts_files:
         return None
-    job.guard.phase("counting")
+    job.watch.set_phase("counting")
     try:
         return await job.bench.run(volume.measure, job.workspace, tree, Cancel(MEASURE_S))
     except EngineError as error:
@@ -91,7 +92,7 @@ async def counted_by_walk(job: Job, tree: str) -> Totals | None:
 def report_of(
     job: Job, clone: ProvenClone, freeze: Freeze, started: float, counted: Totals | None = None
 ) -> CloneReport:
-    """What the event says of the clone; `started` is the attempt's `time.monotonic()`, `counted` of a walk."""
+    """The clone's report for the event. `started`: `time.monotonic()` at the attempt's start; `counted`: by a walk."""
     counted = counted or clone.before.totals
     result = clone.result
     return CloneReport(

@@ -1,7 +1,8 @@
-"""One freeze around a clone: opened under the claim, proven before and after, thawed on every way out (design §7).
+"""One freeze around a clone: opened under the claim, proven before and after the clone, always thawed (design §7).
 
-A workspace without sessions freezes vacuously: nobody has to stop, the stamps still decide, and the certificate says
-so. Fail closed: not frozen in time, refused, or not still frozen after the clone, and nothing is published.
+A workspace without sessions freezes vacuously: no agent has to stop, the stamps still decide, and the certificate says
+that it was vacuous. A freeze fails closed: nothing is published if a session is not frozen in time, refuses, or is no
+longer frozen after the clone.
 """
 
 import asyncio
@@ -26,9 +27,6 @@ from wvs.quiesce import freezes
 from wvs.quiesce.freezes import FreezeMember, MemberState
 from wvs.telemetry.failures import survived
 
-JUICEFS_BUDGET_S: Final = 45.0
-"""On JuiceFS every file that is open for writing is uploaded before a session answers."""
-
 _POLL_S: Final = 0.1
 _HOLD_EVERY_S: Final = 1.0
 _CLOSE_TRIES: Final = 3
@@ -36,13 +34,13 @@ _NOT_HELD: Final = "WV001"
 """The SQLSTATE of wvs.require_freeze."""
 
 _STOPPED: Final = frozenset({MemberState.FROZEN, MemberState.LEFT, MemberState.EVICTED})
-"""Nobody writes any more: frozen, or proven ended, or a person answers for it."""
+"""States of a member that does not write: it is frozen, it is proven to have ended, or an operator evicted it."""
 
 log = structlog.get_logger(__name__)
 
 
 class Freeze:
-    """Freeze `number` of a workspace. `confirm` has to be called before anything of it is published."""
+    """Freeze `number` of a workspace. Call `confirm` before you publish a clone that was made within it."""
 
     def __init__(self, job: Job, number: int, budget_s: float, wanted: int) -> None:
         self._job = job
@@ -54,8 +52,8 @@ class Freeze:
         self.resumed_at: datetime | None = None
         self.outcome = "failed"
 
-    async def gather(self) -> None:
-        """Returns when everybody stands still; raises QUIESCE_TIMEOUT or QUIESCE_REFUSED, naming who does not."""
+    async def wait_until_frozen(self) -> None:
+        """Returns when every member is frozen; raises QUIESCE_TIMEOUT or QUIESCE_REFUSED, naming those that are not."""
         if not self._wanted:
             self.frozen_at = datetime.now(UTC)
             return
@@ -63,18 +61,18 @@ class Freeze:
         self.frozen_at = datetime.now(UTC)
 
     async def confirm(self, *, resume: bool) -> None:
-        """Asks again, after the clone ended: every member must still be frozen under the token that it gave.
+        """Asks every member after the clone: each must still be frozen under the token that it gave.
 
-        With `resume` each member goes on as soon as it has looked, before it answers: that it stood still until after
-        the clone stays true, and what the others answer decides only whether the clone is published.
-        Without members, too, the freeze must have held: whoever joined meanwhile has been kept from starting by it.
+        With `resume` each member resumes its agent as soon as it has checked, before it answers. The agent did stand
+        still until after the clone, and the answers of the others decide only whether the clone is published.
+        Even without members the freeze must have held: it kept every session that joined meanwhile from starting.
         """
-        gone = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}
+        absent = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}
         asked_at = datetime.now(UTC)
         async with self._job.bench.path.pool.acquire() as connection:
             held = await freezes.confirm(_plain(connection), *self._key, self._budget_s, resume=resume)
         if not held:
-            raise self._broken("the freeze ran out of time while the clone was made")
+            raise self._broken("its time was over while the clone was made")
         if resume:
             self.resumed_at = asked_at
         if self._wanted:
@@ -82,24 +80,24 @@ class Freeze:
         failpoint("freeze.asked_again")
         if self._wanted:
             await self._until(
-                lambda m: m.state is MemberState.CONFIRMED or m.session_id in gone, ErrorCode.QUIESCE_BROKEN
+                lambda m: m.state is MemberState.CONFIRMED or m.session_id in absent, ErrorCode.QUIESCE_BROKEN
             )
         failpoint("freeze.confirmed")
         self.outcome = "frozen"
 
     @contextlib.contextmanager
     def required(self) -> Generator[None]:
-        """For the commit of a new live tree, which is made only while the freeze holds; raises QUIESCE_BROKEN."""
+        """Wraps the commit of a new live tree, which needs a freeze that holds; else raises QUIESCE_BROKEN."""
         try:
             yield
         except asyncpg.PostgresError as error:
             if error.sqlstate != _NOT_HELD:
                 raise
             self.outcome = "failed"
-            raise self._broken("it was over before the live tree could be replaced") from error
+            raise self._broken("it was over before the live tree was replaced") from error
 
     async def hold(self) -> None:
-        """Moves the freeze's end on while the executor lives; sessions thaw by themselves when it does not."""
+        """Extends the freeze while the executor lives. Without extension the sessions thaw by themselves."""
         while True:
             await asyncio.sleep(min(_HOLD_EVERY_S, self._budget_s / 4))
             try:
@@ -113,7 +111,7 @@ class Freeze:
                 return
 
     async def close(self) -> None:
-        """Lets everybody run. If it cannot be told, they run by themselves when the budget is over."""
+        """Resumes all agents. If the database is away, the sessions thaw by themselves when the budget is over."""
         self.resumed_at = self.resumed_at or datetime.now(UTC)
         for _ in range(_CLOSE_TRIES):
             try:
@@ -128,7 +126,7 @@ class Freeze:
 
     @property
     def seconds(self) -> float:
-        """How long all agents stood still together, until now if they still do."""
+        """Seconds for which all agents were frozen; until now if they still are."""
         return ((self.resumed_at or datetime.now(UTC)) - self.frozen_at).total_seconds()
 
     def certificate(self, before: Stamp, after: Stamp, engine: str) -> Certificate:
@@ -152,7 +150,7 @@ class Freeze:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._budget_s
         while True:
-            heard = self._job.bench.freeze_heard.next()
+            answered = self._job.bench.freeze_answered.next()
             async with self._job.bench.path.pool.acquire() as connection:
                 self.members = await freezes.members(_plain(connection), *self._key)
             waiting = [m for m in self.members if not satisfied(m)]
@@ -164,29 +162,29 @@ class Freeze:
                 raise self._timed_out(waiting, otherwise)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_POLL_S, max(0.0, deadline - loop.time()))):
-                    await heard.wait()
+                    await answered.wait()
 
     def _refuse(self, waiting: list[FreezeMember], phase: ErrorCode) -> None:
         for member in waiting:
             if member.state is MemberState.REFUSED:
                 raise EngineError(
                     ErrorCode.QUIESCE_REFUSED,
-                    f"{_named(member)} refused to freeze: {member.reason or 'no reason given'}.",
-                    "Nothing was cloned and everybody runs again. Mend the cause, then retry the task.",
+                    f"{_describe(member)} refused to freeze: {member.reason or 'no reason given'}.",
+                    "Nothing was cloned and all agents run again. Remove the cause, then retry the task.",
                     retryable=False,
                 )
             if phase is ErrorCode.QUIESCE_BROKEN and member.state is not MemberState.FROZEN:
-                raise self._broken(f"{_named(member)} was {member.state} while the clone was made")
+                raise self._broken(f"{_describe(member)} was {member.state} while the clone was made")
 
     def _timed_out(self, waiting: list[FreezeMember], code: ErrorCode) -> EngineError:
-        names = "; ".join(_named(member) for member in waiting)
+        names = "; ".join(_describe(member) for member in waiting)
         if code is ErrorCode.QUIESCE_BROKEN:
             return self._broken(f"no answer after the clone from {names}")
         return EngineError(
             ErrorCode.QUIESCE_TIMEOUT,
             f"Not frozen within {self._budget_s:g} s: {names}.",
-            "Nothing was cloned and everybody else runs again. See that the session's process ended or answers, "
-            "or take it out with wvsctl session evict, then retry the task.",
+            "Nothing was cloned and all other agents run again. Make the session's process answer or end, "
+            "or evict the session (wvsctl session evict), then retry the task.",
             retryable=False,
         )
 
@@ -198,11 +196,9 @@ class Freeze:
 
 @contextlib.asynccontextmanager
 async def frozen(job: Job) -> AsyncGenerator[Freeze]:
-    """A freeze that holds within the block; raises `EngineError`, and lets everybody run on every way out."""
-    budget_s = job.bench.settings.freeze_budget_s
-    if job.bench.volume.engine.name == "juicefs":
-        budget_s = max(budget_s, JUICEFS_BUDGET_S)
-    began = datetime.now(UTC)
+    """A freeze that holds within the block. Raises `EngineError`; however the block ends, all agents resume."""
+    budget_s = max(job.bench.settings.freeze_budget_s, job.bench.volume.engine.freeze_budget_s)
+    opened_at = datetime.now(UTC)
     async with job.bench.path.pool.acquire() as connection:
         opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s)
     if opened is None:
@@ -213,9 +209,9 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
     structlog.contextvars.bind_contextvars(freeze=opened.number)
     holding = asyncio.create_task(freeze.hold())
     try:
-        job.guard.phase("freezing")
+        job.watch.set_phase("freezing")
         failpoint("freeze.opened")
-        await freeze.gather()
+        await freeze.wait_until_frozen()
         yield freeze
     except EngineError as error:
         freeze.outcome = str(error.code).lower()
@@ -225,7 +221,7 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
         failpoint("freeze.closing")
         await freeze.close()
         failpoint("freeze.closed")
-        elapsed = (datetime.now(UTC) - began).total_seconds()
+        elapsed = (datetime.now(UTC) - opened_at).total_seconds()
         job.bench.metrics.quiesce_duration_seconds.labels(outcome=freeze.outcome).observe(elapsed)
         job.bench.metrics.freeze_seconds.observe(freeze.seconds)
 
@@ -234,10 +230,10 @@ def _certified(member: FreezeMember) -> Member:
     return Member(member.session_id, member.token or "", member.flush or str(member.state))
 
 
-def _named(member: FreezeMember) -> str:
-    silent = ", not heard of within its lease" if member.expired else ""
+def _describe(member: FreezeMember) -> str:
+    silent = ", silent for longer than its lease" if member.expired else ""
     return f"session {format_id(SESSION, member.session_id)} ({member.agent} on {member.host}{silent})"
 
 
 def _plain(connection: object) -> freezes.Connection:
-    return connection  # pyright: ignore[reportReturnType] - the pool's proxy behaves as what it stands for
+    return connection  # pyright: ignore[reportReturnType] - the pool's proxy behaves as the connection

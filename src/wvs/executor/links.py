@@ -1,4 +1,4 @@
-"""The stable link `current`: derived from Postgres, repaired by any executor."""
+"""The stable link `current`: any executor makes it follow the live tree that Postgres names."""
 
 from typing import Final
 from uuid import UUID
@@ -21,12 +21,12 @@ _FORGOTTEN: Final = sql("links_forgotten")
 log = structlog.get_logger(__name__)
 
 
-async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
-    """Lets the link point to the live tree that Postgres names; True if it had to be changed.
+async def move_link(bench: Workbench, workspace_id: UUID) -> bool:
+    """Makes the link point to the live tree that Postgres names; True if it moved the link.
 
-    A rename cannot be fenced, and whoever does it may have been stopped for an hour just before. Therefore Postgres is
-    asked again after each change, until it names the tree that the link has: the last one to write the link is also
-    one that read the newest name after it.
+    No fence can guard a rename, and its process may have been stopped for an hour just before it. Therefore the
+    executor asks Postgres again after each rename, until Postgres names the tree that the link has. So the last process
+    to move the link is one that read the newest name afterwards.
     """
     name = format_id(WORKSPACE, workspace_id)
     changed = False
@@ -35,33 +35,35 @@ async def point_to_current(bench: Workbench, workspace_id: UUID) -> bool:
         wanted = None if workspace is None else workspace.live_tree
         if workspace is None or wanted is None:
             return changed
-        if await bench.run(bench.volume.pointed, name) == wanted:
+        if await bench.run(bench.volume.linked_tree, name) == wanted:
             await bench.path.pool.execute(_FOLLOWS, workspace_id, workspace.epoch)
             return changed
         failpoint("link.asked")
-        await bench.run(bench.volume.point, name, wanted)
+        await bench.run(bench.volume.set_link, name, wanted)
         failpoint("link.moved")
         changed = True
-    raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, f"The link of {name} does not stay where it is put.")
+    raise EngineError(
+        ErrorCode.VOLUME_UNAVAILABLE, f"The link of {name} still differs from Postgres after {_MOST_ROUNDS} moves."
+    )
 
 
-async def follow(bench: Workbench, workspace_id: UUID) -> None:
-    """As `point_to_current`, but a link that cannot be moved is told and stays pending: its task ended well already."""
+async def try_to_move_link(bench: Workbench, workspace_id: UUID) -> None:
+    """As `move_link`, but logs a failure: the task has succeeded already, and the link stays pending for the reaper."""
     try:
-        await point_to_current(bench, workspace_id)
+        await move_link(bench, workspace_id)
     except EngineError as error:
         survived(bench.metrics, "link", error, "link_not_moved", code=str(error.code))
     else:
         bench.hint()
 
 
-async def point_forgotten(bench: Workbench) -> None:
-    """Moves the links whose mover went away between the event and the rename; one that fails holds up no other."""
+async def move_pending_links(bench: Workbench) -> None:
+    """Moves the links whose executor ended between event and rename; one that fails does not delay the others."""
     for row in await bench.path.pool.fetch(_FORGOTTEN):
         with structlog.contextvars.bound_contextvars(workspace_id=format_id(WORKSPACE, row["workspace_id"])):
             try:
-                await follow(bench, row["workspace_id"])
+                await try_to_move_link(bench, row["workspace_id"])
             except CONNECTION_LOST:
                 raise
-            except Exception as error:  # noqa: BLE001 - one link that cannot be moved holds up no other
+            except Exception as error:  # noqa: BLE001 - one link that cannot be moved delays no other
                 survived(bench.metrics, "link", error, "link_not_moved", crashed=True)

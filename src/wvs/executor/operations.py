@@ -1,7 +1,7 @@
-"""The four operations. Each is re-entrant at every step: whatever a crash leaves, the next attempt or the sweeper ends.
+"""The four operations. Each can crash at any step: the next attempt or the sweeper finishes or removes what is left.
 
-Nothing on disk counts until an event names it (rule 7): a tree is intended in the log before its directory exists, and
-durable before the event that commits it.
+Nothing on disk counts until an event names it (rule 7). The log intends a tree before its directory exists, and the
+tree is durable before the event that commits it.
 """
 
 import time
@@ -14,25 +14,26 @@ from wvs.domain.commands import Command, FinishDrop, FinishInit, FinishSetCurren
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import TaskKind
 from wvs.domain.workspace import Task, Workspace
-from wvs.engines.base import Owner
+from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
+from wvs.engines.paths import tree_path
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
-from wvs.executor.links import follow
+from wvs.executor.links import try_to_move_link
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
 
 
 class Started(Struct, frozen=True):
-    """A task as it was when its attempt began."""
+    """A task and its workspace at the start of the attempt."""
 
     workspace: Workspace
     task: Task
 
 
 class Leftover(Struct, frozen=True):
-    """A tree that the operation made obsolete; it is removed once the lane is free."""
+    """A tree that the operation made obsolete; the executor removes it once the lane is free."""
 
     tree: str
 
@@ -49,32 +50,32 @@ async def init_workspace(job: Job, _started: Started) -> None:
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("init.tree_intended")
     owner = settings.live_owner
-    ids = Owner(-1, -1) if owner is None else Owner(owner.uid, owner.gid)
+    ids = TreeOwner(-1, -1) if owner is None else TreeOwner(owner.uid, owner.gid)
     await job.bench.run(volume.create_root, job.workspace, job.tree, ids, settings.live_mode)
     failpoint("init.root_made")
     await job.bench.run(volume.admit_agents, job.workspace, job.tree)
     await job.bench.run(volume.sync, job.workspace, job.tree)
     failpoint("init.synced")
-    job.guard.safe_point()
+    job.watch.safe_point()
     await _commit(job, FinishInit(job.claim.task_id, job.claim.fence, job.tree, volume.engine.name))
     failpoint("init.committed")
-    await follow(job.bench, job.claim.workspace_id)
+    await try_to_move_link(job.bench, job.claim.workspace_id)
     failpoint("init.linked")
 
 
 async def create_snapshot(job: Job, started: Started) -> None:
-    """Clones the live tree inside a freeze; agents run again before the clone is made durable."""
+    """Clones the live tree within a freeze; agents resume before the clone is made durable."""
     volume = job.bench.volume
     source = _live_tree(started.workspace)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     failpoint("create.started")
     await _require_live_tree(job, source)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
     async with frozen(job) as freeze:
         failpoint("create.frozen")
-        # Stores through a shared mapping reach a file's times only when they are written back (msync(2)): stamps
-        # are sound for mappings only after a flush, and without a session nobody else has flushed.
+        # A store through a shared mapping changes a file's times only at its write-back (msync(2)). Stamps show such
+        # stores only after a flush, and in a workspace without sessions no agent has flushed.
         await job.bench.run(volume.flush, job.workspace, source)
         clone = await clone_proven(job, source, "create")
         await freeze.confirm(resume=True)
@@ -84,16 +85,16 @@ async def create_snapshot(job: Job, started: Started) -> None:
     await job.bench.run(volume.seal, job.workspace, job.tree)
     failpoint("create.sealed")
     certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-    report = report_of(job, clone, freeze, begun, await counted_by_walk(job, job.tree))
-    job.guard.safe_point()
+    report = report_of(job, clone, freeze, started_at, await counted_by_walk(job, job.tree))
+    job.watch.safe_point()
     await _commit(job, FinishSnapshot(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
     failpoint("create.committed")
 
 
 async def set_current(job: Job, started: Started) -> Leftover | None:
-    """Clones a snapshot into a new live tree; pointer, live tree and epoch move together, then the link."""
+    """Clones a snapshot into a new live tree. One event moves pointer, live tree and epoch; the link follows."""
     volume = job.bench.volume
-    begun = time.monotonic()
+    started_at = time.monotonic()
     failpoint("set.started")
     source = _source(started)
     await job.bench.run(volume.intend, job.workspace, job.tree)
@@ -108,12 +109,12 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         failpoint("set.opened")
         await freeze.confirm(resume=False)
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-        report = report_of(job, clone, freeze, begun, counted)
-        job.guard.safe_point()
+        report = report_of(job, clone, freeze, started_at, counted)
+        job.watch.safe_point()
         with freeze.required():
             await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
         failpoint("set.committed")
-        await follow(job.bench, job.claim.workspace_id)
+        await try_to_move_link(job.bench, job.claim.workspace_id)
         failpoint("set.linked")
     failpoint("set.resumed")
     old = started.workspace.live_tree
@@ -121,14 +122,14 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
 
 
 async def drop_snapshot(job: Job, started: Started) -> None:
-    """Directory gone and its parent synced, then the event (rule 4). Absent here and present in the trash: go on."""
+    """Removes the tree and syncs its parent, then commits the event (rule 4). The tree may already be in the trash."""
     volume = job.bench.volume
     failpoint("drop.started")
     tree = None if started.task.snapshot_id is None else started.workspace.snapshots[started.task.snapshot_id].tree
     if tree is not None:
         job.cancel.check()
-        job.guard.touch()
-        job.guard.phase("removing")
+        job.watch.touch()
+        job.watch.set_phase("removing")
         await job.bench.run(volume.retire, job.workspace, tree)
         failpoint("drop.retired")
         await _purge(job, tree)
@@ -150,7 +151,7 @@ async def _sync(job: Job, point: str) -> None:
         failpoint(point)
         job.bench.volume.sync(job.workspace, job.tree)
 
-    job.guard.phase("syncing")
+    job.watch.set_phase("syncing")
     await job.bench.run(sync)
 
 
@@ -163,8 +164,8 @@ async def _purge(job: Job, tree: str) -> None:
 
 
 async def _commit(job: Job, command: Command) -> None:
-    """Commits a result under the fence; a claim that was lost meanwhile commits nothing."""
-    if job.guard.lost:
+    """Commits a result under the fence; commits nothing if the claim was lost meanwhile."""
+    if job.watch.lost:
         job.cancel.check()
     await execute(job, command)
 
@@ -176,12 +177,12 @@ def _live_tree(workspace: Workspace) -> str:
 
 
 async def _require_live_tree(job: Job, tree: str) -> None:
-    """Raises TREE_MISSING, with the way back, before anybody is frozen for a tree that is not there."""
+    """Raises TREE_MISSING, with the command that helps, before agents are frozen for a tree that is missing."""
     if not await job.bench.run(job.bench.volume.has_tree, job.workspace, tree):
         raise EngineError(
             ErrorCode.TREE_MISSING,
-            f"The live tree {job.workspace}/trees/{tree} is missing on the volume.",
-            "Make it afresh from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
+            f"The live tree {tree_path(job.workspace, tree)} is missing on the volume.",
+            "Recreate it from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
             retryable=False,
         )
 

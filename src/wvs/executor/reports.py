@@ -1,4 +1,4 @@
-"""What an executor reports of a task: committed under its fence, as part of the request that asked for the task."""
+"""An executor's reports on a task: committed under its fence, as part of the request that created the task."""
 
 from datetime import UTC, datetime
 
@@ -9,9 +9,9 @@ from wvs.executor.workbench import Job
 
 
 async def execute(job: Job, command: Command) -> Committed:
-    """Commits an outcome under the claim's fence; raises as the write path does, `Refused(LEASE_LOST)` if it is stale.
+    """Commits an outcome under the claim's fence. Raises as the write path does; `Refused(LEASE_LOST)` if it is stale.
 
-    One grep for the request's id follows the task from the API to these events.
+    The events carry the request's id, so that one grep follows the task from the API to here.
     """
     claim = job.claim
     origin = Origin(

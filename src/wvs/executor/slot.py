@@ -1,4 +1,4 @@
-"""A slot: one connection of its own, one task at a time. The connection carries the lane's advisory lock."""
+"""A slot: runs one task at a time, on its own connection, which holds the lane's advisory lock."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from wvs.domain.states import TaskKind
 from wvs.executor.attempt import attempt, bind_context, discard
 from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.operations import Leftover
-from wvs.executor.volume_sweep import sweep_behind
+from wvs.executor.volume_sweep import sweep_after_lost_claim
 from wvs.executor.workbench import Job, Workbench
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.pool import Connection, connect
@@ -24,7 +24,7 @@ from wvs.queue.lanes import DEADLINES_S, Claim, LaneCursor, claim, park, release
 from wvs.telemetry.failures import survived
 
 PARKED_S: Final = 30.0
-"""Seconds until a task whose executor met an error of its own, not of the task, is taken over."""
+"""Seconds until a task is taken over whose executor failed by itself, not because of the task."""
 
 _RECONNECT_S: Final = 0.5
 
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 class Slot:
-    """Claims and runs tasks until it is told to stop."""
+    """Claims and runs tasks until `stopping` is set."""
 
     def __init__(
         self, bench: Workbench, url: str, stopping: asyncio.Event, deadlines_s: Mapping[TaskKind, float] = DEADLINES_S
@@ -43,21 +43,21 @@ class Slot:
         self._deadlines_s = deadlines_s
         self._wake = asyncio.Event()
         self._cursor = LaneCursor()
-        self.guard: ClaimWatch | None = None
+        self.watch: ClaimWatch | None = None
 
     def wake(self) -> None:
-        """There may be work."""
+        """Makes the slot look for work at once."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Works; a lost connection is made anew, and whatever was running on it is left to the next claim."""
+        """Works until stopped. After a lost connection it reconnects and leaves the task to the next claim."""
         while not self._stopping.is_set():
             try:
                 await self._work()
             except (*CONNECTION_LOST, asyncpg.PostgresError, OutcomeUnknownError) as error:
                 survived(self._bench.metrics, "slot", error, "slot_lost_its_connection")
                 await self._until_stopped(_RECONNECT_S)
-            except Exception as error:  # noqa: BLE001 - a slot that ended would take no task any more
+            except Exception as error:  # noqa: BLE001 - a slot that ended would claim no more tasks
                 survived(self._bench.metrics, "slot", error, "slot_crashed", crashed=True)
                 await self._until_stopped(_RECONNECT_S)
             finally:
@@ -75,9 +75,9 @@ class Slot:
                 if claimed is None:
                     await self._until_woken(settings.poll_s * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads polls
                 else:
-                    await self._hold(connection, claimed)
+                    await self._run_claim(connection, claimed)
         finally:
-            # Not closed politely: that would wait for a server that may be gone, and the locks go either way.
+            # No orderly close: it would wait for a server that may be gone, and the locks end either way.
             connection.terminate()
 
     async def _until_woken(self, seconds: float) -> None:
@@ -86,35 +86,35 @@ class Slot:
                 await self._wake.wait()
 
     async def _until_stopped(self, seconds: float) -> None:
-        """Not ended by hints: those come from other connections than the one that failed."""
+        """Waits, without regard to hints: they come over other connections than the one that failed."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    async def _hold(self, connection: Connection, claimed: Claim) -> None:
+    async def _run_claim(self, connection: Connection, claimed: Claim) -> None:
         bench, settings = self._bench, self._bench.settings
         bind_context(claimed, format_id(WORKSPACE, claimed.workspace_id), bench.executor_id)
-        guard = ClaimWatch(connection, claimed, settings.lease_s, settings.lease_renew_s, bench.metrics)
-        job = Job(bench, claimed, guard)
-        self.guard = guard
+        watch = ClaimWatch(connection, claimed, settings.lease_s, settings.lease_renew_s, bench.metrics)
+        job = Job(bench, claimed, watch)
+        self.watch = watch
         leftover: Leftover | None = None
         try:
-            async with guard.watching():
+            async with watch.watching():
                 leftover = await attempt(job)
         except Refused as refused:
             log.warning("claim_was_stale", code=str(refused.code), detail=refused.detail)
-            await sweep_behind(bench, claimed.workspace_id)
+            await sweep_after_lost_claim(bench, claimed.workspace_id)
         except (*CONNECTION_LOST, OutcomeUnknownError):
             raise
         except Exception as error:  # noqa: BLE001 - one damaged workspace must not end executor after executor
             survived(bench.metrics, "claim", error, "claim_crashed", crashed=True, parked_s=PARKED_S)
             await park(connection, claimed, PARKED_S)
         finally:
-            self.guard = None
-        await self._let_go(connection, job, leftover)
+            self.watch = None
+        await self._release(connection, job, leftover)
         structlog.contextvars.clear_contextvars()
 
-    async def _let_go(self, connection: Connection, job: Job, leftover: Leftover | None) -> None:
-        """Frees the lane, then does what may take long and needs none; a crash in here leaves work for the sweeper."""
+    async def _release(self, connection: Connection, job: Job, leftover: Leftover | None) -> None:
+        """Frees the lane, then removes and sweeps, which may take long. After a crash the sweeper does that."""
         try:
             if await release(connection, job.claim):
                 self._bench.hint()
@@ -122,4 +122,4 @@ class Slot:
             if leftover is not None:
                 await discard(job, leftover.tree)
             if job.claim.took_over:
-                await sweep_behind(self._bench, job.claim.workspace_id)
+                await sweep_after_lost_claim(self._bench, job.claim.workspace_id)

@@ -1,4 +1,4 @@
-"""Sweeping the whole volume now and then: one sweeper at a time, and none while the database may be another one."""
+"""Sweeps the whole volume periodically: one sweeper at a time, and none while the database may be the wrong one."""
 
 import asyncio
 import contextlib
@@ -41,14 +41,14 @@ log = structlog.get_logger(__name__)
 
 
 class RestoredDatabaseError(Exception):
-    """The volume was told of events that Postgres does not have: it would sweep away what that log had made."""
+    """The volume has seen events that Postgres does not have: a sweep would remove trees that those events made."""
 
 
 async def check_not_restored(bench: Workbench) -> None:
     """Raises `RestoredDatabaseError` if the volume has seen a later or another log than this database has.
 
-    The position alone would not do: a restored database soon hands out the positions behind its backup again, to other
-    events. Raising the epoch is how an operator says that the volume is to follow this log (the runbook says when).
+    The position alone does not suffice: a restored database soon gives the positions after its backup to other events.
+    An operator raises the epoch to make the volume follow this log (the runbook says when).
     """
     seen = await bench.run(bench.volume.seen_event)
     if seen is None:
@@ -56,8 +56,8 @@ async def check_not_restored(bench: Workbench) -> None:
     position, event_hash = seen
     async with bench.path.pool.acquire() as connection:
         epoch = await log_epoch(connection)
-        found: str | None = await connection.fetchval(_HASH_AT, position.position)
-    if epoch > position.epoch or (epoch == position.epoch and found is not None and found == (event_hash or found)):
+        stored: str | None = await connection.fetchval(_HASH_AT, position.position)
+    if epoch > position.epoch or (epoch == position.epoch and stored is not None and stored == (event_hash or stored)):
         return
     raise RestoredDatabaseError(
         f"The volume has seen the event at position {position.epoch}:{position.position}, which this database (epoch "
@@ -67,7 +67,7 @@ async def check_not_restored(bench: Workbench) -> None:
 
 
 async def record_seen(bench: Workbench) -> None:
-    """Tells the volume how far the log is; raises `RestoredDatabaseError` if it has seen another one."""
+    """Records the log's position on the volume; raises `RestoredDatabaseError` if the volume has seen another log."""
     await check_not_restored(bench)
     async with bench.path.pool.acquire() as connection:
         epoch = await log_epoch(connection)
@@ -77,23 +77,23 @@ async def record_seen(bench: Workbench) -> None:
 
 
 async def sweep_volume(bench: Workbench, *, repair: bool = True) -> list[Finding]:
-    """Sweeps every workspace that has a directory or should have one; one that fails holds up no other.
+    """Sweeps every workspace that has a directory or should have one; one that fails does not stop the others.
 
-    Raises `RestoredDatabaseError`, `EngineError` if the volume cannot be listed, and what the connection raises.
+    Raises `RestoredDatabaseError`, `EngineError` if the volume cannot be listed, and the errors of the connection.
     """
     await check_not_restored(bench)
     on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
     findings: list[Finding] = []
     for workspace_id in sorted(on_volume):
-        findings += await _swept(bench, workspace_id, repair=repair)
-    async for workspace_id in _in_log(bench):
+        findings += await _sweep_one(bench, workspace_id, repair=repair)
+    async for workspace_id in _with_trees_in_log(bench):
         if workspace_id not in on_volume:
-            findings += await _swept(bench, workspace_id, repair=repair)
+            findings += await _sweep_one(bench, workspace_id, repair=repair)
     return findings
 
 
-async def sweep_behind(bench: Workbench, workspace_id: UUID) -> None:
-    """Sweeps one workspace behind a holder that went away or turned out to be stale; a failure is left for later."""
+async def sweep_after_lost_claim(bench: Workbench, workspace_id: UUID) -> None:
+    """Sweeps one workspace whose claim was taken over or stale; after a failure a later sweep does it."""
     try:
         await check_not_restored(bench)
         await sweep_workspace(bench, workspace_id)
@@ -103,8 +103,8 @@ async def sweep_behind(bench: Workbench, workspace_id: UUID) -> None:
         survived(bench.metrics, "sweep", error, "workspace_not_swept")
 
 
-async def sweep_now_and_then(bench: Workbench, url: str, stopping: asyncio.Event) -> None:
-    """Sweeps at the start and every minute or so, and looks at the log's position in between, until told to stop."""
+async def sweep_periodically(bench: Workbench, url: str, stopping: asyncio.Event) -> None:
+    """Sweeps at the start and about every minute, and compares volume and log in between, until `stopping` is set."""
     loop = asyncio.get_running_loop()
     due = loop.time()
     while not stopping.is_set():
@@ -128,7 +128,7 @@ def _spread(seconds: float) -> float:
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - only spreads the sweeps
 
 
-async def _in_log(bench: Workbench) -> AsyncGenerator[UUID]:
+async def _with_trees_in_log(bench: Workbench) -> AsyncGenerator[UUID]:
     after = UUID(int=0)
     while rows := await bench.path.pool.fetch(_WITH_TREES, after, _PAGE):
         for row in rows:
@@ -136,22 +136,22 @@ async def _in_log(bench: Workbench) -> AsyncGenerator[UUID]:
         after = rows[-1]["id"]
 
 
-async def _swept(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
+async def _sweep_one(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
     try:
         return await sweep_workspace(bench, workspace_id, repair=repair)
     except CONNECTION_LOST:
         raise
-    except Exception as error:  # noqa: BLE001 - one damaged workspace holds up no other
+    except Exception as error:  # noqa: BLE001 - one damaged workspace does not stop the sweep of the others
         name = format_id(WORKSPACE, workspace_id)
         survived(bench.metrics, "sweep", error, "workspace_not_swept", crashed=True, workspace_id=name)
         return [Finding(Action.UNREADABLE, name, "", str(error))]
 
 
 async def _sweep_alone(bench: Workbench, url: str) -> bool:
-    """Sweeps unless another executor does; whether it did.
+    """Sweeps unless another executor sweeps; True if it swept.
 
-    Two sweepers at once would do no harm, only double work. Therefore one that hangs is simply cut off: its steps are
-    all safe to come late.
+    Two sweepers at once do no harm, only double work. Therefore one that hangs is simply disconnected: each of its
+    steps is safe even if it comes late.
     """
     connection = await connect(url, application_name="wvs-sweeper")
     try:
@@ -160,14 +160,14 @@ async def _sweep_alone(bench: Workbench, url: str) -> bool:
                 bench.metrics.lease_lost.inc()
                 log.warning("hanging_sweeper_cut_off")
             return False
-        async with background(_show_life(connection, bench.settings.lease_renew_s)):
+        async with background(_keep_alive(connection, bench.settings.lease_renew_s)):
             await sweep_volume(bench)
     finally:
         connection.terminate()
     return True
 
 
-async def _show_life(connection: Connection, every_s: float) -> None:
+async def _keep_alive(connection: Connection, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
         await connection.execute("SELECT 1")

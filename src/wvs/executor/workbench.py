@@ -1,4 +1,4 @@
-"""What every operation of one executor works with."""
+"""The tools of one executor, and one claimed task as its operation gets it."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,9 +26,9 @@ R = TypeVar("R")
 class Workbench(Struct, frozen=True):
     """One executor's volume, write path, threads for the volume's blocking calls, settings and metrics.
 
-    `hint_sessions` tells the sessions that there is something new for them; `freeze_heard` tells when one answered.
-    `hint` tells everybody, soon, that there may be a task to claim, or that one that was waited for is done.
-    `tidying` ends, at shutdown, removals that nobody waits for: the sweeper does the rest later.
+    `hint_sessions` notifies the sessions of news; `freeze_answered` wakes when a session answered a freeze.
+    `hint` notifies executors and waiting requests that a task may be claimable or done.
+    `tidying` cancels, at shutdown, the removals that no task waits for: the sweeper finishes them later.
     """
 
     executor_id: str
@@ -38,22 +38,22 @@ class Workbench(Struct, frozen=True):
     settings: Settings
     metrics: Metrics
     hint_sessions: Callable[[], None] = lambda: None
-    freeze_heard: Broadcast = field(default_factory=Broadcast)
+    freeze_answered: Broadcast = field(default_factory=Broadcast)
     hint: Callable[[], None] = lambda: None
     tidying: Cancel = field(default_factory=Cancel)
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """The answer of a blocking call, made in a thread."""
+        """Runs a blocking call in a thread; returns its result."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, lambda: call(*args, **kwargs))
 
 
 class Job(Struct, frozen=True):
-    """One claimed task on the bench, from its start to its end."""
+    """One claimed task, from its start to its end."""
 
     bench: Workbench
     claim: Claim
-    guard: ClaimWatch
+    watch: ClaimWatch
 
     @property
     def workspace(self) -> str:
@@ -62,7 +62,7 @@ class Job(Struct, frozen=True):
 
     @property
     def tree(self) -> str:
-        """The name of the tree that this attempt makes: no other attempt ever has it."""
+        """The name of the tree that this attempt makes. No other attempt has the same name."""
         return tree_name(self.claim.task_id, self.claim.fence)
 
     @property
@@ -71,4 +71,4 @@ class Job(Struct, frozen=True):
 
     @property
     def cancel(self) -> Cancel:
-        return self.guard.cancel
+        return self.watch.cancel

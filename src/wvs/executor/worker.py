@@ -1,4 +1,4 @@
-"""One executor process: slots, the reaper, the sweeper, and an orderly end."""
+"""One executor process: its slots, the reaper, the sweeper, and an orderly shutdown."""
 
 import asyncio
 import contextlib
@@ -22,9 +22,9 @@ from wvs.engines.volume.journal import journal_file
 from wvs.engines.volume.opening import open_volume
 from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
-from wvs.executor.links import point_forgotten
+from wvs.executor.links import move_pending_links
 from wvs.executor.slot import Slot
-from wvs.executor.volume_sweep import sweep_now_and_then
+from wvs.executor.volume_sweep import sweep_periodically
 from wvs.executor.workbench import Workbench
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.compatibility import check_schema
@@ -46,14 +46,14 @@ log = structlog.get_logger(__name__)
 
 
 def new_executor_id() -> str:
-    """A name that no other executor has: host, process, and chance."""
+    """A unique name: host, process and a random part."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
 
 
 class Executor:
-    """Runs tasks on the settings' volume. `run` returns after `stop` was called and work has ended or was handed back.
+    """Runs tasks on the volume of the settings. `run` returns after `stop`, once work has ended or was handed back.
 
-    `deadlines_s` says how long an attempt at each kind of task may take.
+    `deadlines_s`: seconds that an attempt at each kind of task may take.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Executor:
         self._stopping = asyncio.Event()
         self._slots: list[Slot] = []
         self.stuck = False
-        """Whether `run` returned though a thread still works on the volume: one that hangs there cannot be ended."""
+        """True if `run` returned although a thread still hangs on the volume: such a thread cannot be ended."""
         self.executor_id = new_executor_id()
 
     def stop(self) -> None:
-        """Claim no more; end what runs within the grace time, or hand it back."""
+        """Stops claiming; running work ends within the grace time or is handed back."""
         self._stopping.set()
         self._wake()
 
@@ -101,7 +101,7 @@ class Executor:
             slots = [group.create_task(slot.run()) for slot in self._slots]
             helpers = [
                 group.create_task(self._reap(bench)),
-                group.create_task(sweep_now_and_then(bench, self._url, self._stopping)),
+                group.create_task(sweep_periodically(bench, self._url, self._stopping)),
             ]
             await self._stopping.wait()
             await self._drain(bench, slots)
@@ -109,7 +109,7 @@ class Executor:
                 task.cancel()
 
     async def _drain(self, bench: Workbench, slots: list[asyncio.Task[None]]) -> None:
-        """Lets work end for most of the grace time, then hands back what can be handed back at a safe point."""
+        """Waits for work to end for most of the grace time, then hands back what reaches a safe point in time."""
         grace_s = self._settings.drain_grace_s
         reserve_s = min(_HAND_BACK_S, grace_s / 2)
         _, busy = await asyncio.wait(slots, timeout=grace_s - reserve_s)
@@ -117,8 +117,8 @@ class Executor:
             return
         bench.tidying.request("the executor is shutting down")
         for slot in self._slots:
-            if slot.guard is not None:
-                slot.guard.hand_back()
+            if slot.watch is not None:
+                slot.watch.hand_back()
         _, stuck = await asyncio.wait(busy, timeout=reserve_s)
         if stuck:
             self.stuck = True
@@ -147,7 +147,7 @@ class Executor:
                     if await freezes.abandon(connection, lane.workspace_id, lane.fence):
                         bench.hint_sessions()
                     self._wake()
-                await point_forgotten(bench)
+                await move_pending_links(bench)
                 with contextlib.suppress(TimeoutError):
                     pause = _REAP_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the polls
                     await asyncio.wait_for(self._stopping.wait(), pause)
@@ -186,7 +186,7 @@ class Executor:
 
     @contextlib.asynccontextmanager
     async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:
-        callbacks = {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_heard.notify}
+        callbacks = {hints.TASKS: self._wake, hints.FREEZES: bench.freeze_answered.notify}
         lost = self._metrics.ignored_failures.labels(where="hint_listener")
         listener = hints.Listener(self._url, callbacks, lost.inc)
         async with self._hinter.running(), listener.running():
@@ -199,12 +199,12 @@ class Executor:
         self._hinter.touch(hints.EVENTS, hints.TASKS)
 
     def _committed(self, _workspace_id: UUID, _events: list[Event]) -> None:
-        """No hint of work: what a commit of ours makes ready can be claimed only when its slot lets go of the lane."""
+        """Hints events only: a task that this commit makes ready is claimable when its slot releases the lane."""
         self._hinter.touch(hints.EVENTS)
 
 
 async def _close(pool: Pool) -> None:
-    """In time: a database that is gone answers no farewell."""
+    """Closes the pool, but waits at most `_CLOSE_S`: a database that is gone does not answer."""
     try:
         await asyncio.wait_for(pool.close(), _CLOSE_S)
     except TimeoutError:

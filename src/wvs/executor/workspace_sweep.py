@@ -1,7 +1,7 @@
-"""The sweeper: makes the volume what the log says, without ever deleting what the log does not know to be obsolete.
+"""The sweeper of one workspace: makes the volume agree with the log. It deletes only what the log calls obsolete.
 
-The disk is listed first and the log is asked afterwards: a tree is intended in the log before its directory exists, so
-a directory without a row was made by nobody of ours. It is moved aside and reported.
+It lists the disk first and reads the log afterwards. The log intends a tree before its directory exists, so no executor
+made a directory without a row. The sweeper moves such a directory aside and reports it.
 """
 
 from datetime import UTC, datetime
@@ -15,15 +15,16 @@ from msgspec import Struct
 from wvs.application.write_path import Origin
 from wvs.domain.commands import ReportLost
 from wvs.domain.ids import WORKSPACE, format_id
+from wvs.engines.paths import CURRENT
 from wvs.engines.volume.names import is_tree_name
-from wvs.executor.links import point_to_current
+from wvs.executor.links import move_link
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
 from wvs.readmodel.tree_states import TreeState
 
 OBSOLETE: Final = frozenset({TreeState.ABANDONED, TreeState.RETIRED, TreeState.REMOVED})
-"""What may be removed; everything else is kept."""
+"""States of trees that may be removed. Trees in any other state are kept."""
 
 _NAMED: Final = sql("trees_named")
 _EXPECTED: Final = sql("trees_expected")
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class Action(StrEnum):
-    """What was done with a directory, or found about one."""
+    """What the sweep did with a directory, or found about it."""
 
     RETIRED = "retired"
     PURGED = "purged"
@@ -53,13 +54,13 @@ class Finding(Struct, frozen=True):
 
 
 async def sweep_workspace(bench: Workbench, workspace_id: UUID, *, repair: bool = True) -> list[Finding]:
-    """Sweeps one workspace; with `repair=False` it only tells what it would do. Raises `EngineError`.
+    """Sweeps one workspace; with `repair=False` it only reports what it would do. Raises `EngineError`.
 
-    Only for a volume that this database is the log of: see `sweeping.check_not_restored`.
+    The caller checks first that the volume belongs to this log: see `volume_sweep.check_not_restored`.
     """
     sweep = _Sweep(bench, workspace_id, repair=repair)
     if sweep.workspace not in await bench.run(bench.volume.workspaces):
-        await sweep.missing(nothing_there=True)
+        await sweep.missing(no_directory=True)
         return sweep.findings
     await sweep.trees()
     await sweep.trash()
@@ -77,7 +78,7 @@ class _Sweep:
         self.findings: list[Finding] = []
 
     async def trees(self) -> None:
-        """Obsolete trees go to the trash, strangers into quarantine."""
+        """Moves obsolete trees to the trash, and directories that the log does not know into quarantine."""
         listed = await self._bench.run(self._bench.volume.trees, self.workspace)
         failpoint("sweep.listed")
         states = await self._states(listed)
@@ -86,7 +87,7 @@ class _Sweep:
             if state is None:
                 await self._quarantine(name)
             elif state in OBSOLETE:
-                self._found(Action.RETIRED, name, str(state))
+                self._record(Action.RETIRED, name, str(state))
                 if self._repair:
                     await self._bench.run(self._bench.volume.retire, self.workspace, name)
                     failpoint("sweep.retired")
@@ -96,17 +97,17 @@ class _Sweep:
         for name in filter(is_tree_name, await self._bench.run(self._bench.volume.trash, self.workspace)):
             state = (await self._states([name])).get(name)
             if state in OBSOLETE:
-                self._found(Action.PURGED, name)
+                self._record(Action.PURGED, name)
                 if self._repair:
                     await self._bench.run(self._bench.volume.purge, self.workspace, name, self._bench.tidying)
                     failpoint("sweep.purged")
 
-    async def missing(self, *, nothing_there: bool = False) -> None:
-        """A ready snapshot without its directory is lost; a live tree without one can be made afresh by a reset."""
+    async def missing(self, *, no_directory: bool = False) -> None:
+        """Marks ready snapshots without a directory lost; reports a missing live tree, which a reset can recreate."""
         async with self._bench.path.pool.acquire() as connection:
             expected = await connection.fetch(_EXPECTED, self._workspace_id)
         whole: set[str] = (
-            set() if nothing_there else await self._bench.run(self._bench.volume.whole_trees, self.workspace)
+            set() if no_directory else await self._bench.run(self._bench.volume.whole_trees, self.workspace)
         )
         for name, state, snapshot_id in expected:
             if name in whole:
@@ -117,14 +118,14 @@ class _Sweep:
                 await self._lost(name, snapshot_id)
 
     async def link(self) -> None:
-        """The link is what Postgres says."""
+        """Makes the link point to the live tree that Postgres names."""
         if not self._repair:
             workspace = await self._bench.path.load(self._workspace_id)
             wanted = None if workspace is None else workspace.live_tree
-            if wanted is not None and await self._bench.run(self._bench.volume.pointed, self.workspace) != wanted:
-                self._found(Action.LINKED, wanted)
-        elif await point_to_current(self._bench, self._workspace_id):
-            self._found(Action.LINKED, "current")
+            if wanted is not None and await self._bench.run(self._bench.volume.linked_tree, self.workspace) != wanted:
+                self._record(Action.LINKED, wanted)
+        elif await move_link(self._bench, self._workspace_id):
+            self._record(Action.LINKED, CURRENT)
             failpoint("sweep.linked")
 
     async def _states(self, names: list[str]) -> dict[str, TreeState]:
@@ -137,10 +138,10 @@ class _Sweep:
         if self._repair:
             place = await self._bench.run(self._bench.volume.quarantine, self.workspace, name)
             failpoint("sweep.quarantined")
-        self._found(Action.QUARANTINED, name, place)
+        self._record(Action.QUARANTINED, name, place)
 
     async def _lost(self, name: str, snapshot_id: UUID) -> None:
-        self._found(Action.LOST, name)
+        self._record(Action.LOST, name)
         if self._repair:
             detail = f"The sweeper found no directory {name}."
             origin = Origin(actor=f"executor:{self._bench.executor_id}", request_id="sweep")
@@ -149,12 +150,12 @@ class _Sweep:
             failpoint("sweep.reported")
 
     async def _live_missing(self, name: str) -> None:
-        """Asked again after the disk was read: the live tree may have been replaced in between."""
+        """Reads the log again after the disk: the live tree may have been replaced in between."""
         workspace = await self._bench.path.load(self._workspace_id)
         if workspace is not None and workspace.live_tree == name:
-            self._found(Action.LIVE_MISSING, name, "wvsctl current set WORKSPACE SNAPSHOT --reset makes it afresh")
+            self._record(Action.LIVE_MISSING, name, "wvsctl current set WORKSPACE SNAPSHOT --reset recreates it")
 
-    def _found(self, action: Action, name: str, detail: str = "") -> None:
+    def _record(self, action: Action, name: str, detail: str = "") -> None:
         self.findings.append(Finding(action, self.workspace, name, detail))
         self._bench.metrics.sweeper_trees.labels(action=str(action)).inc()
         log.info("sweep_found", action=str(action), workspace_id=self.workspace, tree=name, detail=detail)

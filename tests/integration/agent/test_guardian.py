@@ -85,7 +85,7 @@ async def test_a_frozen_command_whose_wrapper_is_killed_is_killed_if_its_tree_wa
     await writes_on(old / "a")
     (session,) = await service.sessions()
     cgroup = await service.cgroup()
-    monkeypatch.setattr("wvs.executor.operations.follow", _killing(service, wrapped))
+    monkeypatch.setattr("wvs.executor.operations.try_to_move_link", _killing(service, wrapped))
     assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
     await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text())
     assert (service.live / "a").read_text() == "kept\n"
@@ -95,11 +95,11 @@ async def test_a_frozen_command_whose_wrapper_is_killed_is_killed_if_its_tree_wa
 
 def _killing(service: Service, wrapped: Wrapped) -> Callable[..., Awaitable[None]]:
     """Kills the wrapper before the link of the replaced live tree moves, so that the wrapper never learns of it."""
-    from wvs.executor.links import follow  # noqa: PLC0415
+    from wvs.executor.links import try_to_move_link  # noqa: PLC0415
 
     async def kill_and_follow(*arguments: object) -> None:
         await kill_wrapper(wrapped)
-        await follow(*arguments)  # pyright: ignore[reportArgumentType]
+        await try_to_move_link(*arguments)  # pyright: ignore[reportArgumentType]
 
     return kill_and_follow
 

@@ -1,4 +1,4 @@
-"""Every engine on a filesystem of its own; mounts are made once for a test process, volumes once for a test."""
+"""Every engine on its own filesystem; a test process mounts it once, each test makes its own volume."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.engines.base import EngineName, Owner
+from wvs.engines.base import EngineName, TreeOwner
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.names import tree_name
 from wvs.engines.volume.opening import init_volume, open_volume
@@ -37,7 +37,7 @@ class Site:
 
 
 class Sites:
-    """Makes each site when a test first asks for it."""
+    """Makes each site when a test first needs it."""
 
     def __init__(self, namespace: Namespace, directory: Path, size_mb: int = 400) -> None:
         self._namespace = namespace
@@ -78,7 +78,7 @@ KINDS = ["copy-on-here", "reflink-on-xfs", "reflink-on-btrfs", "btrfs-on-btrfs",
 
 @pytest.fixture(scope="session")
 def big(pytestconfig: pytest.Config) -> bool:
-    """Whether the campaign with its big trees is what was asked for."""
+    """Whether this run is the campaign with its big trees."""
     return pytestconfig.getoption("markexpr") == "campaign"
 
 
@@ -118,7 +118,7 @@ class Bench:
     def live(self, mode: int = 0o755) -> str:
         """A new empty live tree."""
         name = self.intend()
-        self.volume.create_root(self.workspace, name, Owner(os.geteuid(), os.getegid()), mode)
+        self.volume.create_root(self.workspace, name, TreeOwner(os.geteuid(), os.getegid()), mode)
         return name
 
     def path(self, name: str) -> Path:
@@ -152,7 +152,7 @@ def bench(site: Site, volume_directory: Path) -> Bench:
 
 
 def attempt(call: Callable[[], object]) -> EngineError | None:
-    """The error of a call that may fail; whatever else it raises fails the test."""
+    """The `EngineError` of a call, or None; any other exception fails the test."""
     try:
         call()
     except EngineError as error:

@@ -18,7 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Unavailable(Exception):
-    """The machine cannot provide the filesystem; the text says what is missing."""
+    """The machine cannot provide the filesystem; the text names what is missing."""
 
 
 def need_root() -> None:
@@ -41,7 +41,7 @@ def run(*command: str | Path) -> str:
 
 
 def run_when_free(*command: str | Path, seconds: float = 60) -> None:
-    """Runs a command of mount(8) that is refused as long as somebody is at work on the filesystem."""
+    """Runs a command of mount(8) that the kernel refuses as long as a process uses the filesystem."""
     until = time.monotonic() + seconds
     while True:
         try:

@@ -70,11 +70,11 @@ class RecordedDisk:
             os.close(fuse)
 
     def now(self) -> int:
-        """The log's length: what the disk has answered so far."""
+        """The log's length: all requests that the disk has answered so far."""
         return self.log.stat().st_size
 
     def fail(self, *requests: str) -> None:
-        """From now on these requests (`read`, `write`) end with EIO; none: the disk is sound again."""
+        """From now on these requests (`read`, `write`) fail with EIO. Without arguments the disk works again."""
         faults = self.log.with_name("log.faults")
         if requests:
             faults.write_text(" ".join(requests))
@@ -87,7 +87,7 @@ class RecordedDisk:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def remount(self) -> None:
-        """Mounts the filesystem afresh, as a person does after the disk was mended."""
+        """Remounts the filesystem, as an operator does after a repair of the disk."""
         run_when_free("umount", self.point)
         run_when_free("mount", "-o", self._loop(), self._device, self.point)
 
@@ -137,7 +137,7 @@ class Cut(NamedTuple):
 
 
 def cuts(log: Path, marks: Sequence[int], number: int, seed: str) -> Iterator[Cut]:
-    """Cuts at every mark and at chosen moments in between; what was not flushed is lost, or kept by chance.
+    """Cuts at every mark and at chosen moments in between; unflushed writes are lost, or kept at random.
 
     At a mark both: the hardest disk, which lost everything since the last flush, and one that wrote some of it, in any
     order. `number` bounds the others.

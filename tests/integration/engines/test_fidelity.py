@@ -1,4 +1,4 @@
-"""A clone is equal to its source: judged by rsync, and by an account of our own for what rsync does not look at."""
+"""A clone is equal to its source: judged by rsync, and by a comparison of the attributes that rsync does not check."""
 
 import os
 import shutil

@@ -30,7 +30,7 @@ _WALKERS = ("copy", "reflink")
 
 @contextmanager
 def meanwhile(act: Callable[[], None]) -> Iterator[None]:
-    """Repeats `act` in a thread for as long as the block runs; what it raises fails the test."""
+    """Repeats `act` in a thread for as long as the block runs; an exception fails the test."""
     ended = threading.Event()
     failures: list[BaseException] = []
 

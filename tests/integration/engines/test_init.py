@@ -1,4 +1,4 @@
-"""Choosing an engine once, saying why, and refusing by name what does not fit."""
+"""A volume's engine is chosen once and explained; an engine that does not fit is refused by name."""
 
 import json
 import uuid
@@ -17,7 +17,7 @@ def unavailable(error: pytest.ExceptionInfo[EngineError]) -> str:
     return error.value.detail
 
 
-def test_init_tries_the_engines_and_says_why(sites: Sites) -> None:
+def test_init_tries_the_engines_and_gives_its_reasons(sites: Sites) -> None:
     site = sites.get("reflink-on-xfs")
     made = init_volume(str(site.directory / "chosen"), uuid.uuid4())
     assert made.choice is not None

@@ -1,4 +1,4 @@
-"""Names, directories, the link, and the trash: what the commit protocol stands on."""
+"""Names, directories, the link, and the trash: the base of the commit protocol."""
 
 import fcntl
 import os
@@ -9,8 +9,9 @@ import pytest
 from tests.integration.engines.conftest import Bench
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import Owner
+from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
+from wvs.engines.paths import current_path
 from wvs.engines.volume import identity
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.layout import Retired
@@ -36,7 +37,7 @@ def test_intending_a_name_twice_is_fatal(bench: Bench) -> None:
 
 def test_a_new_live_root_has_the_owner_and_mode_asked_for(bench: Bench) -> None:
     name = bench.intend()
-    owner = Owner(1234, 4321) if os.geteuid() == 0 else Owner(os.geteuid(), os.getegid())
+    owner = TreeOwner(1234, 4321) if os.geteuid() == 0 else TreeOwner(os.geteuid(), os.getegid())
     old = os.umask(0o077)
     try:
         bench.volume.create_root(bench.workspace, name, owner, 0o2775)
@@ -46,12 +47,11 @@ def test_a_new_live_root_has_the_owner_and_mode_asked_for(bench: Bench) -> None:
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (owner.uid, owner.gid, 0o2775)
 
 
-def test_agents_are_admitted_to_a_live_tree_and_shut_out_of_a_snapshot(bench: Bench) -> None:
+def test_agents_are_admitted_to_a_live_tree_and_to_no_clone_of_it(bench: Bench) -> None:
     name = bench.live()
     bench.volume.admit_agents(bench.workspace, name)
     assert mode_of(bench.path(name).parent) == 0o711
-    bench.volume.shut_out_agents(bench.workspace, name)
-    assert mode_of(bench.path(name).parent) == 0o700
+    assert mode_of(bench.path(bench.clone(name)).parent) == 0o700
 
 
 def test_others_pass_through_the_workspace_but_list_nothing(bench: Bench) -> None:
@@ -66,12 +66,12 @@ def test_the_link_leads_to_the_live_tree_and_moves_by_one_rename(bench: Bench) -
     first, second = bench.live(), bench.live()
     (bench.path(first) / "which").write_text("first")
     (bench.path(second) / "which").write_text("second")
-    assert bench.volume.pointed(bench.workspace) is None
+    assert bench.volume.linked_tree(bench.workspace) is None
 
-    link = Path(bench.volume.live_path(bench.workspace))
+    link = Path(current_path(bench.volume.path, bench.workspace))
     for name, text in ((first, "first"), (second, "second"), (second, "second")):
-        bench.volume.point(bench.workspace, name)
-        assert bench.volume.pointed(bench.workspace) == name
+        bench.volume.set_link(bench.workspace, name)
+        assert bench.volume.linked_tree(bench.workspace) == name
         assert (link / "which").read_text() == text
     assert not os.path.isabs(os.readlink(link))
 
@@ -79,14 +79,14 @@ def test_the_link_leads_to_the_live_tree_and_moves_by_one_rename(bench: Bench) -
 def test_moving_the_link_survives_a_leftover_of_a_crash(bench: Bench) -> None:
     name = bench.live()
     (Path(bench.volume.path) / bench.workspace / ".current.new").symlink_to("left over")
-    bench.volume.point(bench.workspace, name)
-    assert bench.volume.pointed(bench.workspace) == name
+    bench.volume.set_link(bench.workspace, name)
+    assert bench.volume.linked_tree(bench.workspace) == name
 
 
 @pytest.mark.parametrize("target", ["trees/../../etc/root", "/etc", "trees/x/root"])
 def test_a_link_that_wvs_did_not_make_points_to_nothing(bench: Bench, target: str) -> None:
     (Path(bench.volume.path) / bench.workspace / "current").symlink_to(target)
-    assert bench.volume.pointed(bench.workspace) is None
+    assert bench.volume.linked_tree(bench.workspace) is None
 
 
 def test_retiring_is_re_entrant(bench: Bench) -> None:
@@ -139,7 +139,7 @@ def test_cloning_onto_an_existing_root_is_refused(bench: Bench) -> None:
     "name", ["", ".", "..", "../x", "a/b", "x\0", "01h455vb4pex5vsknk084sn02q", "01h455vb4pex5vsknk084sn02q.-1"]
 )
 def test_a_name_that_is_no_trees_name_never_becomes_a_path(bench: Bench, name: str) -> None:
-    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.point):
+    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.set_link):
         with pytest.raises(EngineError):
             call(bench.workspace, name)
 
@@ -160,7 +160,7 @@ def test_making_a_workspace_twice_changes_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["stranger", "new\nline", "\udcff", "n" * 255])
-def test_what_nobody_intended_is_moved_aside_whole(bench: Bench, name: str) -> None:
+def test_a_directory_without_intent_is_moved_aside_whole(bench: Bench, name: str) -> None:
     trees = Path(bench.volume.path) / bench.workspace / "trees"
     for round_ in ("first", "second"):
         (trees / name).mkdir()
@@ -185,7 +185,7 @@ def test_a_volume_is_bound_to_one_database_cluster(bench: Bench) -> None:
     assert raised.value.code is ErrorCode.VOLUME_UNAVAILABLE
 
 
-def test_a_stopped_holder_of_the_volumes_lock_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_holder_of_the_volumes_lock_delays_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_LOCK_WAIT_S", 0.1)
     with Path(bench.volume.path, ".wvs", "volume.lock").open("w") as stopped:
         fcntl.flock(stopped, fcntl.LOCK_EX)
@@ -211,6 +211,6 @@ def test_what_a_killed_writer_of_the_identity_left_is_taken_away_later(bench: Be
     assert young.exists(), "its writer may still be at work"
 
 
-def test_space_is_told(bench: Bench) -> None:
+def test_the_space_is_that_of_the_filesystem(bench: Bench) -> None:
     space = bench.volume.space()
     assert 0 < space.free <= space.total

@@ -63,7 +63,7 @@ class SmallSite:
         return filler
 
     def free_settled(self) -> int:
-        """Free space after what was removed is really freed (btrfs and XFS do it in the background)."""
+        """Free space once removed blocks are freed (btrfs and XFS free them in the background)."""
         subprocess.run(["sync", "-f", self.point], check=True)
         last = -1
         until = time.monotonic() + 20
@@ -99,7 +99,7 @@ def make_files(root: Path, number: int, size: int) -> None:
         (root / f"file{index}").write_bytes(os.urandom(size))
 
 
-def test_a_full_volume_is_told_and_purging_works_there_and_gives_the_space_back(small: SmallSite) -> None:
+def test_a_full_volume_is_an_error_and_purging_works_there_and_frees_the_space(small: SmallSite) -> None:
     bench = small.bench
     source = bench.live()
     make_files(bench.path(source), 2000, 5000)
@@ -157,7 +157,7 @@ def test_a_read_only_volume_is_unavailable_and_works_again_when_it_can_be_writte
         lambda: bench.volume.clone(bench.workspace, source, target),
         lambda: bench.volume.retire(bench.workspace, source),
         lambda: bench.volume.purge(bench.workspace, retired),
-        lambda: bench.volume.point(bench.workspace, source),
+        lambda: bench.volume.set_link(bench.workspace, source),
         lambda: bench.volume.create_workspace(format_id(WORKSPACE, new_uuid7())),
         lambda: open_volume(small.volume_path),
     ]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from tests.integration.engines.conftest import Bench, Site, attempt
+from tests.integration.engines.journals import read_journal
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import Cancel, CloneMark, Progress
+from wvs.engines.base import Cancel, CloneMark, CloneProgress
 from wvs.engines.trees import meter
-from wvs.engines.volume.journal import journal_file, read_journal
+from wvs.engines.volume.journal import journal_file
 from wvs.engines.volume.opening import init_volume, open_volume
 
 
@@ -25,19 +26,19 @@ def fill(root: Path, files: int, size: int) -> None:
 def test_progress_grows_and_ends_at_the_totals(bench: Bench) -> None:
     source, target = bench.live(), bench.intend()
     fill(bench.path(source), 300, 2000)
-    told: list[Progress] = []
+    told: list[CloneProgress] = []
     totals = bench.volume.stamp(bench.workspace, source).totals
     result = bench.volume.clone(bench.workspace, source, target, on_progress=told.append, totals=totals)
 
     if result.files is None:
         return  # at once
     if bench.volume.engine.name == "juicefs":
-        assert told[0] == Progress(0, 0, 300, 600_000), "its program tells nothing while it works"
-    assert told[-1] == Progress(300, 600_000, 300, 600_000)
+        assert told[0] == CloneProgress(0, 0, 300, 600_000), "its program tells nothing while it works"
+    assert told[-1] == CloneProgress(300, 600_000, 300, 600_000)
     assert [each.bytes_done for each in told] == sorted(each.bytes_done for each in told)
 
 
-def test_progress_is_told_inside_one_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_inside_one_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "_INTERVAL_S", 0.0)
     init_volume(str(tmp_path / "volume"), uuid.uuid4(), "copy")
     bench = Bench(open_volume(str(tmp_path / "volume")))
@@ -45,7 +46,7 @@ def test_progress_is_told_inside_one_long_file(tmp_path: Path, monkeypatch: pyte
     with (bench.path(source) / "long").open("wb") as file:
         for _ in range(5):
             file.write(bytes(64 << 20))
-    told: list[Progress] = []
+    told: list[CloneProgress] = []
     bench.volume.clone(bench.workspace, source, target, on_progress=told.append)
     assert told[0].files_done == 0
     assert 0 < told[0].bytes_done < 5 * (64 << 20)

@@ -1,4 +1,4 @@
-"""The stamps: equal for a tree that nobody writes, different after any write; with them a torn clone is found."""
+"""The stamps: equal for a tree without writes, different after any write; they expose a torn clone."""
 
 import mmap
 import os
@@ -71,7 +71,7 @@ def test_any_write_after_the_first_stamp_changes_the_second(bench: Bench, write:
     assert bench.volume.engine.torn(before, after, None) is not None
 
 
-def test_a_tree_that_nobody_writes_keeps_its_stamp(bench: Bench) -> None:
+def test_a_tree_without_writes_keeps_its_stamp(bench: Bench) -> None:
     source, target = filled(bench), bench.intend()
     before = bench.volume.stamp(bench.workspace, source)
     (bench.path(source) / "dir" / "file").read_bytes()
@@ -122,13 +122,14 @@ def test_stamping_can_be_cancelled(bench: Bench) -> None:
 
 
 def test_data_in_an_open_file_is_in_the_clone_after_a_flush(bench: Bench) -> None:
-    """On JuiceFS `syncfs` is not enough: the file has to be named (facts: stale clones 6 of 6 without)."""
+    """On JuiceFS `syncfs` is not enough: without the agent's own fsync, 6 of 6 clones missed data."""
     source = filled(bench)
     with (bench.path(source) / "dir" / "file").open("r+b", buffering=0) as file:
         for round_ in range(3):
             file.seek(0)
             file.write(f"round {round_}".encode().ljust(5000, b"."))
-            bench.volume.flush(bench.workspace, source, ["dir/file", "dir/gone", "link"])
+            os.fsync(file.fileno())
+            bench.volume.flush(bench.workspace, source)
             before = bench.volume.stamp(bench.workspace, source)
             target = bench.intend()
             result = bench.volume.clone(bench.workspace, source, target)
@@ -150,11 +151,3 @@ def test_a_juicefs_clone_that_missed_buffered_data_is_found(bench: Bench) -> Non
         cloned = (bench.path(target) / "dir" / "file").read_bytes()
         proven = bench.volume.engine.torn(before, after, result.stamp) is None
     assert not (proven and cloned.endswith(b"x")), "a stale clone passed for proven"
-
-
-@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "dir/../file", ""])
-def test_flushing_names_nothing_outside_the_tree(bench: Bench, path: str) -> None:
-    if bench.volume.engine.name != "juicefs":
-        pytest.skip("the other engines flush without names")
-    with pytest.raises(EngineError):
-        bench.volume.flush(bench.workspace, filled(bench), [path])

@@ -1,8 +1,11 @@
-"""The service without root: what it cannot keep is noted, what it may not read is an error, no right is handed out."""
+"""The service without root: it notes what it cannot keep, an unreadable file is an error, no right is granted."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,12 +53,16 @@ def run_as_nobody(directory: Path, script: str) -> str:
 
 
 @pytest.fixture
-def open_directory(tmp_path: Path) -> Path:
-    """A directory that other users reach: pytest's own are closed to them."""
-    for above in (tmp_path, *tmp_path.parents):
-        if above.stat().st_uid == os.geteuid() and not above.stat().st_mode & 0o001:
-            above.chmod(above.stat().st_mode | 0o001)
-    return tmp_path
+def open_directory() -> Iterator[Path]:
+    """A directory that another user can reach.
+
+    It is not below pytest's own: every run of pytest that starts on the machine closes `/tmp/pytest-of-<user>` to other
+    users (`TempPathFactory.getbasetemp`), and so took the directory away from the process under test.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="wvs-unprivileged-", dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
 
 
 def test_an_unreadable_file_is_an_error_that_names_it(open_directory: Path) -> None:
@@ -108,6 +115,6 @@ result = bench.volume.clone(bench.workspace, source, target)
 print([(note.what, note.count, note.example) for note in result.notes])
 print(oct((bench.path(target) / "program").stat().st_mode & 0o7777))
 """
-    told, mode = run_as_nobody(open_directory, script).splitlines()
-    assert told == "[('owner', 1, 'program')]"
+    notes, mode = run_as_nobody(open_directory, script).splitlines()
+    assert notes == "[('owner', 1, 'program')]"
     assert mode == "0o755"

@@ -1,4 +1,4 @@
-"""The campaign's stories: for each failpoint an operation that passes it, and what has to be true in the end.
+"""The campaign's stories: for each failpoint an operation that passes it, and the invariants at the end.
 
 A story prepares its workspace with the armed executor itself, whose failpoint only the operation meets; where it lies
 on the way to it, the preparation is left to an executor without failpoints.
@@ -24,12 +24,12 @@ BTRFS: Final = "btrfs-on-btrfs"
 KINDS: Final = ("copy-on-ext4", "reflink-on-xfs", BTRFS, "juicefs-on-juicefs")
 WITHOUT_MOUNT: Final = "copy-on-here"
 _SHARE: Final = {"kill": 6, "stop": 3, "cut": 3}
-"""Points of each action that are tried where not all are asked for, besides one on each of two other engines."""
+"""Points of each action in a run that does not try all, besides one on each of two other engines."""
 _PATIENCE_S: Final = 60.0
 
 
 class Asked(Struct, frozen=True):
-    """What the story asked for: a workspace and the tasks that have to end well."""
+    """The requests of the story: a workspace, and the tasks that must succeed."""
 
     workspace_id: UUID
     tasks: tuple[UUID, ...]
@@ -44,7 +44,7 @@ class Scene:
         self.contents: dict[UUID, dict[str, bytes]] = {}
 
     async def prepared(self, snapshots: int = 0) -> tuple[UUID, list[UUID]]:
-        """A workspace and its snapshots, each of another content, made by an executor that is gone again."""
+        """A workspace and its snapshots, each of another content, made by an executor that has ended."""
         async with self.platform.running():
             workspace_id = await self.platform.create()
             made = [await self._snapshot(workspace_id, number) for number in range(snapshots)]
@@ -94,7 +94,7 @@ async def drop(scene: Scene) -> Asked:
 
 
 async def sweep(scene: Scene) -> Asked:
-    """Everything a sweeper finds: an abandoned tree that came back, a stranger, a lost snapshot, a wrong link."""
+    """One of each finding: an abandoned tree that came back, an unknown directory, a lost snapshot, a wrong link."""
     platform = scene.platform
     workspace_id, (dropped, lost, _) = await scene.prepared(snapshots=3)
     async with platform.running():
@@ -134,7 +134,7 @@ STORIES: Final[dict[str, Story]] = {
 }
 
 ALSO_ARMED: Final = {"fail.recorded": "create.cloned=error@1"}
-"""What has to happen for the point to be passed at all."""
+"""The condition under which the operation passes the point at all."""
 
 
 def points(action: str) -> list[tuple[str, str]]:
@@ -152,7 +152,7 @@ def names(kind: str) -> list[str]:
 
 
 async def story(scene: Scene, point: str, action: str, **settings: str) -> tuple[Asked, ExecutorProcess]:
-    """Has an executor meet `point`; the story's tasks and that executor, dead or stopped."""
+    """Runs an executor into `point`; returns the story's tasks and that executor, dead or stopped."""
     asked = await STORIES[point.split(".", maxsplit=1)[0]](scene)
     armed = ",".join(filter(None, [ALSO_ARMED.get(point), f"{point}={action}@1"]))
     process = scene.executors.start(failpoints=armed, **settings)
@@ -164,7 +164,7 @@ async def story(scene: Scene, point: str, action: str, **settings: str) -> tuple
 
 
 async def violations(scene: Scene, asked: Asked) -> list[str]:
-    """What is wrong, once everything has ended and was swept."""
+    """The violations, once everything has ended and was swept."""
     platform, workspace_id = scene.platform, asked.workspace_id
     states = [(task, await platform.wait(workspace_id, task, _PATIENCE_S)) for task in asked.tasks]
     found = [f"task {task} is {state}" for task, state in states if state is not TaskState.SUCCEEDED]
@@ -189,7 +189,7 @@ async def violations(scene: Scene, asked: Asked) -> list[str]:
 
 
 async def settled(platform: Platform, workspace_id: UUID) -> bool:
-    """The link is right: a sweep puts it right after other things."""
+    """Waits for the right link: a sweep corrects it last."""
     workspace = await platform.workspace(workspace_id)
     return platform.live(workspace_id).is_symlink() and platform.linked_tree(workspace_id) == workspace.live_tree
 

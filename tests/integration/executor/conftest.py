@@ -1,4 +1,4 @@
-"""What the executor's tests start from; see `platform` and `processes` beside this file."""
+"""Fixtures of the executor's tests; see `platform` and `processes` beside this file."""
 
 import contextlib
 import os
@@ -88,7 +88,7 @@ CAMPAIGN: Final = {"test_a_crash_at": "crash", "test_a_zombie_at": "zombie", "te
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many of the campaign's points held, where the campaign is what was asked for."""
+    """Prints how many of the campaign's points held, if this run is the campaign."""
     if not os.environ.get("WVS_FAULTS"):
         return
     every = wanted = wrong = 0

@@ -37,7 +37,7 @@ FAST = Settings(lease_s=2.0, lease_renew_s=0.5, poll_s=0.2, drain_grace_s=2.0, e
 
 
 MANY: Final = 12_000
-"""Files that no machine clones within the tenth of a second before progress is told for the first time."""
+"""Files that no machine clones within the tenth of a second before the first report of progress."""
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
@@ -52,7 +52,7 @@ async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 20) -
 
 
 class Platform:
-    """The caller: commands in, and a look at how their tasks end."""
+    """The caller: sends commands and waits for the end of their tasks."""
 
     def __init__(self, pool: Pool, url: str, volume: Path) -> None:
         self.pool = pool
@@ -104,7 +104,7 @@ class Platform:
         return snapshot_id, task_id
 
     async def traced_snapshot(self, workspace_id: UUID, request_id: str, traceparent: str, key: str) -> UUID:
-        """A snapshot asked for as the API asks: with a request id, a trace, and an idempotency key."""
+        """Requests a snapshot as the API does: with a request id, a trace, and an idempotency key."""
         task_id = uuid.uuid4()
         origin = Origin("tester", request_id, idempotency_key=key, traceparent=traceparent)
 
@@ -187,13 +187,13 @@ class Platform:
         return dict(row)
 
     async def trees_now(self, workspace_id: UUID) -> set[str]:
-        """The names that have to be among the trees: the live one and those of the snapshots."""
+        """The names that must be among the trees: the live tree and those of the snapshots."""
         workspace = await self.workspace(workspace_id)
         kept = {s.tree for s in workspace.snapshots.values() if s.state in ("ready", "dropping", "drop_failed")}
         return {t for t in (*kept, workspace.live_tree) if t is not None}
 
     async def until_swept(self, workspace_id: UUID, seconds: float = 20) -> None:
-        """Nothing is on the volume but what the log names."""
+        """Waits until the volume holds only trees that the log names."""
 
         async def clean() -> bool:
             wanted = await self.trees_now(workspace_id)

@@ -38,7 +38,7 @@ def _execute(environment: dict[str, str], log: Path, mounts: str | None) -> None
 
 
 def _enter(mounts: str) -> None:
-    """Joins the mount namespace, where the volume is mounted: the server that we are forked from may be outside."""
+    """Joins the mount namespace, where the volume is mounted: the fork server may be outside."""
     descriptor = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(descriptor, _CLONE_NEWNS) != 0:
@@ -47,7 +47,7 @@ def _enter(mounts: str) -> None:
 
 
 class ExecutorProcess:
-    """One executor. Ends with the test's process, whatever becomes of that."""
+    """One executor. It ends with the test's process, however that ends."""
 
     def __init__(self, environment: dict[str, str], log: Path, mounts: str | None = None) -> None:
         self.log = log
@@ -75,7 +75,7 @@ class ExecutorProcess:
 
     @property
     def stopped(self) -> bool:
-        """Whether the process stands still (state T of proc(5))."""
+        """Whether the process is stopped (state T of proc(5))."""
         return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
     async def ended(self, seconds: float = 20) -> int:
@@ -93,7 +93,7 @@ class ExecutorProcess:
             await asyncio.sleep(0.02)
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
-        """What it logged."""
+        """Its log."""
         parsed = [msgspec.json.decode(line) for line in self.log.read_bytes().splitlines() if line.startswith(b"{")]
         return [line for line in parsed if event is None or line["event"] == event]
 
@@ -112,7 +112,7 @@ class ExecutorProcess:
 
 
 class Executors:
-    """Starts executors on one volume, and ends at the end what still runs.
+    """Starts executors on one volume, and ends those that still run in `close`.
 
     `mounted_here`: the volume is on a mount that only this thread's mount namespace has.
     """

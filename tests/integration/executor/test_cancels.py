@@ -1,4 +1,4 @@
-"""Cancelling what waits, what waits for its retry, and what runs; in time and too late."""
+"""Cancels of tasks that wait, that wait for a retry, and that run; in time and too late."""
 
 import asyncio
 from uuid import UUID
@@ -72,7 +72,7 @@ async def test_a_running_task_is_cancelled_at_its_next_safe_point(platform: Plat
     assert value(metrics, "wvs_lease_lost_total") == 0
 
 
-async def test_disabling_a_workspace_in_mid_task_ends_it_and_keeps_what_there_was(platform: Platform) -> None:
+async def test_disabling_a_workspace_in_mid_task_ends_the_task_and_keeps_the_trees(platform: Platform) -> None:
     async with platform.running():
         workspace_id = await platform.create()
         (platform.live(workspace_id) / "a").write_text("one")
@@ -96,7 +96,7 @@ async def test_disabling_a_workspace_in_mid_task_ends_it_and_keeps_what_there_wa
 
 
 async def test_a_task_that_ends_just_after_its_workspace_was_disabled_is_recorded(platform: Platform) -> None:
-    """Its last safe point was before: the result is there, and the log says so."""
+    """The task had passed its last safe point: the result exists, and the log has it."""
     async with platform.running():
         workspace_id = await platform.create()
         first = await platform.ready_snapshot(workspace_id)

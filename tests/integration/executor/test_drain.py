@@ -1,4 +1,4 @@
-"""The orderly end of an executor: short work is finished, long work handed back, nothing is left running."""
+"""The orderly shutdown of an executor: it finishes short work, hands long work back, and leaves nothing running."""
 
 import asyncio
 import os
@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from tests.integration.engines.journals import read_journal
 from tests.integration.executor.platform import MANY, Platform, eventually
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.states import TaskState
-from wvs.engines.volume.journal import read_journal
 
 CONNECTIONS = (
     "pg_stat_activity WHERE datname = current_database() "
@@ -36,7 +36,7 @@ async def test_short_work_is_finished_before_the_executor_ends(platform: Platfor
     assert first.lines("executor_stopped")
 
 
-async def test_nothing_is_claimed_any_more_by_an_executor_that_drains(platform: Platform, executors: Executors) -> None:
+async def test_a_draining_executor_claims_nothing(platform: Platform, executors: Executors) -> None:
     first = executors.start(failpoints="create.cloning=sleep:0.8", executor_slots="1")
     workspace_id = await platform.create()
     platform.fill(workspace_id, 10)
@@ -50,7 +50,7 @@ async def test_nothing_is_claimed_any_more_by_an_executor_that_drains(platform: 
     assert workspace.task_state(later) is TaskState.QUEUED
 
 
-async def test_long_work_is_handed_back_within_the_grace_time_and_another_goes_on_at_once(
+async def test_long_work_is_handed_back_within_the_grace_time_and_another_executor_runs_it_at_once(
     platform: Platform, executors: Executors
 ) -> None:
     first = executors.start(
@@ -80,9 +80,7 @@ async def test_long_work_is_handed_back_within_the_grace_time_and_another_goes_o
     await platform.until_swept(workspace_id)
 
 
-async def test_a_thread_that_hangs_does_not_hold_up_the_end_of_its_executor(
-    platform: Platform, executors: Executors
-) -> None:
+async def test_a_thread_that_hangs_does_not_delay_the_shutdown(platform: Platform, executors: Executors) -> None:
     first = executors.start(failpoints="create.syncing=sleep:600")
     workspace_id = await platform.create()
     _, task_id = await platform.ask_for_snapshot(workspace_id)

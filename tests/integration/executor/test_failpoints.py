@@ -57,7 +57,7 @@ async def test_a_crash_at(place: Place, scene: Scene) -> None:
 
 @pytest.mark.parametrize("place", points("stop"), ids=shown)
 async def test_a_zombie_at(place: Place, scene: Scene) -> None:
-    """Stopped past its lease, another one ends the work, and then it goes on: nothing stale is seen anywhere."""
+    """It is stopped past its lease, another executor finishes, then it resumes: nothing stale shows anywhere."""
     asked, zombie = await story(scene, place[1], "stop")
     second = scene.executors.start()
     assert await violations(scene, asked) == []
@@ -72,7 +72,7 @@ async def test_a_zombie_at(place: Place, scene: Scene) -> None:
 
 @pytest.mark.parametrize("place", points("cut"), ids=shown)
 async def test_a_cut_at(place: Place, scene: Scene) -> None:
-    """Its database goes away at that very step, while it works on; another one ends the work, then it comes back."""
+    """Its database goes away at that step while it works on; another executor finishes, then it reconnects."""
     async with TcpProxy(scene.platform.url).running() as proxy:
         asked, first = await story(scene, place[1], "stop", database_url=proxy.url)
         proxy.cut()
@@ -88,14 +88,14 @@ async def test_a_cut_at(place: Place, scene: Scene) -> None:
 
 
 async def lease_over(platform: Platform, workspace_id: UUID) -> bool:
-    """Or never held: a sweeper holds no lane."""
+    """True also if it never held one: a sweeper holds no lane."""
     query = "SELECT lease_until < now() FROM wvs.lanes WHERE workspace_id = $1"
     over: bool | None = await platform.pool.fetchval(query, workspace_id)
     return over is not False
 
 
 async def test_every_failpoint_is_on_the_way_of_some_operation(platform: Platform, executors: Executors) -> None:
-    """One executor passes them all without acting; a name that nobody passes would be a step that nobody tests."""
+    """One executor passes every failpoint; a name that it never passes would be an untested step."""
     scene = Scene(platform, executors)
     await STORIES["sweep"](scene)
     failpoints.arm(",".join(f"{name}=sleep:0" for name in NAMES))

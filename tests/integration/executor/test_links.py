@@ -1,4 +1,4 @@
-"""The stable link `current`: it ends where Postgres says, whoever died or came late on the way."""
+"""The stable link `current`: in the end it names the tree that Postgres names, whichever executor died or was late."""
 
 import shutil
 import time
@@ -44,7 +44,7 @@ async def test_a_link_left_behind_by_a_crash_is_moved_within_two_seconds(
         await platform.until_swept(workspace_id)
 
 
-async def test_no_task_begins_before_the_link_of_the_last_one_is_moved(
+async def test_no_task_starts_before_the_link_of_the_last_one_is_moved(
     platform: Platform, executors: Executors
 ) -> None:
     workspace_id, (snapshot_id,) = await with_snapshots(platform)
@@ -116,8 +116,8 @@ async def test_many_movers_at_once_leave_a_whole_link(platform: Platform) -> Non
     trees = sorted(platform.trees(workspace_id))
 
     def move(number: int) -> None:
-        volume.point(name, trees[number % 2])
-        assert volume.pointed(name) in trees
+        volume.set_link(name, trees[number % 2])
+        assert volume.linked_tree(name) in trees
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(move, range(200)))

@@ -1,4 +1,4 @@
-"""A medium that fails in the middle of a task: full, read-only, or broken; the code, and the way on, on real ones."""
+"""A medium that fails during a task: full, read-only or broken. Real filesystems show the code and the recovery."""
 
 import errno
 import os
@@ -29,12 +29,12 @@ _LARGE = {"reflink-on-xfs": 60_000, "copy-in-quota": 3000}
 
 
 class Shortage:
-    """A filesystem on which a clone of `FILES` files finds no room, though the check before it may see enough."""
+    """A filesystem on which a clone of `FILES` files finds no room, although the check before it may pass."""
 
     def __init__(self, namespace: Namespace, kind: str, name: str) -> None:
         self._kind = kind
         self.told = "ENOSPC"
-        """What the kernel says; nothing where JuiceFS itself makes all or nothing."""
+        """The kernel's error; empty for JuiceFS, which clones all or nothing."""
         match kind:
             case "copy-on-ext4":
                 self.point = filesystems.ext4(namespace, name, 64, "-N", "400")
@@ -156,7 +156,7 @@ def disk(namespace: Namespace, platform: Platform) -> Iterator[RecordedDisk]:
     made.close()
 
 
-async def test_no_room_in_mid_clone_fails_the_task_gives_all_back_and_a_retry_works(
+async def test_no_room_in_mid_clone_fails_the_task_frees_the_space_and_a_retry_works(
     platform: Platform, shortage: Shortage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with platform.running():
@@ -195,7 +195,7 @@ async def test_no_room_in_mid_clone_fails_the_task_gives_all_back_and_a_retry_wo
 
 
 def once_stamped(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None]) -> None:
-    """Has `strike` called once, between the stamp and the clone."""
+    """Calls `strike` once, between the stamp and the clone."""
     struck: list[str] = []
 
     def at(name: str) -> None:
@@ -219,7 +219,7 @@ async def failed_codes(platform: Platform, workspace_id: UUID) -> list[str]:
 async def recovers(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], mend: Callable[[], None]
 ) -> None:
-    """A medium that fails during a snapshot's clone and is mended before the last attempt: it succeeds by itself."""
+    """A medium fails during a snapshot's clone and is repaired before the last attempt: the task succeeds by itself."""
     async with platform.running():
         workspace_id = await platform.create()
         for number in range(20):
@@ -267,7 +267,7 @@ async def test_a_disk_that_cannot_be_read_is_unavailable_until_it_can(
     await recovers(platform, monkeypatch, strike, mend=disk.fail)
 
 
-async def test_a_disk_that_cannot_be_written_is_unavailable_until_it_is_mounted_afresh(
+async def test_a_disk_that_cannot_be_written_is_unavailable_until_it_is_remounted(
     platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def mend() -> None:

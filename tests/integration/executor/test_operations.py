@@ -45,7 +45,7 @@ async def test_a_workspace_is_snapshotted_set_back_and_its_snapshot_dropped(plat
 
 
 @pytest.mark.parametrize("kind", [WITHOUT_MOUNT, "btrfs-on-btrfs", "juicefs-on-juicefs"])
-async def test_the_events_tell_files_and_bytes_whatever_the_engine_looks_at(
+async def test_the_events_have_files_and_bytes_on_every_engine(
     platform: Platform, kind: str, sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with volume_of(kind, sites, tmp_path) as volume:

@@ -1,4 +1,4 @@
-"""After a power cut at any moment everything that was committed is there, unaltered, and what was dropped is gone.
+"""After a power cut at any moment everything that was committed is there, unaltered, and every dropped tree is gone.
 
 The volume is on a disk that remembers its writes and flushes. A real executor works on it while somebody else keeps the
 filesystem busy; then the disk is rebuilt as a cut would have left it, mounted anew, and compared.
@@ -33,7 +33,7 @@ ENGINE_ON = {"ext4": "copy", "xfs": "reflink", "btrfs": "btrfs"}
 
 
 class Promise(Struct, frozen=True):
-    """What the log of events says of one tree, between two lengths of the disk's log. No content: it is gone."""
+    """What the events promise of one tree between two lengths of the disk's log. Without content it must be gone."""
 
     tree: str
     content: dict[bytes, Entry] | None
@@ -107,7 +107,7 @@ class Story:
 
 
 def broken(home: Path, promise: Promise) -> str | None:
-    """What is wrong with a tree, in a volume that was found after a cut."""
+    """The violations of a tree, in a volume after a cut."""
     root = home / "trees" / promise.tree / "root"
     if promise.content is None:
         there = root.parent.exists() or (home / "trash" / promise.tree).exists()
@@ -119,7 +119,7 @@ def broken(home: Path, promise: Promise) -> str | None:
 
 @contextmanager
 def busy(directory: Path) -> Iterator[None]:
-    """Somebody writes to the same filesystem all the time and never syncs: there is always something to lose."""
+    """A thread writes to the same filesystem all the time and never syncs, so that a cut always loses data."""
     directory.mkdir()
     ended = threading.Event()
 
@@ -149,7 +149,7 @@ async def told(platform: Platform, disk: RecordedDisk, monkeypatch: pytest.Monke
 
 
 def violations(story: Story, number: int, seed: str) -> tuple[int, list[str]]:
-    """How many cuts were tried, and what was wrong after which."""
+    """The number of cuts, and the violations after each."""
     story.disk.unmount()  # two filesystems of one UUID cannot be mounted, and btrfs might show the one for the other
     wrong: list[str] = []
     marks = [promise.begins for promise in story.promises]

@@ -1,4 +1,4 @@
-"""What is seen of a running task, and how one that never ends is ended."""
+"""The progress that a running task shows, and the end of a task that never ends by itself."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ CREATE TRIGGER see_progress AFTER UPDATE ON wvs.queue FOR EACH ROW EXECUTE FUNCT
 """
 
 
-async def test_progress_is_told_while_cloning_at_most_twice_a_second(platform: Platform) -> None:
+async def test_progress_is_written_while_cloning_at_most_twice_a_second(platform: Platform) -> None:
     await platform.pool.execute(RECORD_PROGRESS)
     async with platform.running():
         workspace_id = await platform.create()
@@ -65,7 +65,7 @@ async def test_an_attempt_past_its_deadline_is_ended_for_good(platform: Platform
 async def test_a_hanging_executor_past_the_deadline_loses_its_task_which_is_failed(
     platform: Platform, executors: Executors
 ) -> None:
-    """It answers no order, so whoever takes the lane over records the end; nobody tries again by himself."""
+    """It follows no order, so the executor that takes over the lane records the end; nothing retries by itself."""
     async with platform.running():
         workspace_id = await platform.create()
     deadlines_s = {**ALL, TaskKind.SNAPSHOT_CREATE: 0.5}

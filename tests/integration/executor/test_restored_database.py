@@ -1,4 +1,4 @@
-"""A database restored from an older copy beside a newer volume: nothing is swept until a person says so."""
+"""A database restored from an older copy beside a newer volume: nothing is swept until an operator raises the epoch."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -104,7 +104,7 @@ async def stopped(metrics: Metrics) -> bool:
 
 
 async def _resumed(restored: Platform, volume: Path, workspace_id: UUID, first: UUID) -> None:
-    """What the runbook says: raise the epoch, then reset from a snapshot that both know."""
+    """The steps of the runbook: raise the epoch, then reset from a snapshot that both have."""
     newer = restored.trees(workspace_id) - await restored.trees_now(workspace_id)
     assert newer
     await restored.pool.execute("UPDATE wvs.log_identity SET epoch = epoch + 1")

@@ -14,7 +14,9 @@ from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.telemetry.metrics import Metrics
 
 
-async def test_a_task_is_retried_with_growing_pauses_and_then_failed_for_a_person_to_retry(platform: Platform) -> None:
+async def test_a_task_is_retried_with_growing_pauses_and_then_fails_until_a_person_retries_it(
+    platform: Platform,
+) -> None:
     metrics = Metrics()
     policy = RETRY[TaskKind.WORKSPACE_INIT]
     failpoints.arm("init.root_made=error")

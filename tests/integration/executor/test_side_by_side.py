@@ -6,19 +6,19 @@ from collections import defaultdict
 from pathlib import Path
 
 import msgspec
+from tests.integration.engines.journals import read_journal
 from tests.integration.executor.platform import Platform
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.ids import WORKSPACE, parse_id
 from wvs.domain.states import TaskState
-from wvs.engines.volume.journal import read_journal
 
 WORKSPACES = 8
 ROUNDS = 3
 
 
 def clones_of(journal: Path) -> dict[uuid.UUID, list[tuple[int, int]]]:
-    """Begin and end of each workspace's clones; one that was cut short by a kill has no end, and is left out."""
+    """Begin and end of each workspace's clones; a clone that a kill cut short has no end and is left out."""
     begun: dict[tuple[str, str], int] = {}
     clones: dict[uuid.UUID, list[tuple[int, int]]] = defaultdict(list)
     for mark in read_journal(journal):

@@ -1,4 +1,4 @@
-"""The sweeper: each action on a directory, and what it leaves alone."""
+"""The sweeper: each action on a directory, and the directories that it leaves alone."""
 
 import asyncio
 import shutil
@@ -21,7 +21,7 @@ from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.opening import open_volume
-from wvs.executor.volume_sweep import _show_life, _sweep_alone, record_seen, sweep_behind, sweep_volume
+from wvs.executor.volume_sweep import _keep_alive, _sweep_alone, record_seen, sweep_after_lost_claim, sweep_volume
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import Action, Finding
 from wvs.postgres.locks import SWEEPER
@@ -32,7 +32,7 @@ from wvs.telemetry.metrics import Metrics
 
 @pytest.fixture
 async def bench(platform: Platform) -> AsyncIterator[Workbench]:
-    """What the sweeper works with, without an executor beside it."""
+    """A workbench for the sweeper, without an executor."""
     volume = open_volume(str(platform.volume))
     with ThreadPoolExecutor(2) as threads:
         yield Workbench("sweep-test", volume, platform.path, threads, platform.settings, Metrics())
@@ -63,7 +63,7 @@ async def test_a_clean_volume_has_no_findings(platform: Platform, bench: Workben
     assert await sweep_volume(bench) == []
 
 
-async def test_what_a_slow_holder_adds_to_an_abandoned_tree_is_swept_again(
+async def test_files_that_a_slow_holder_adds_to_an_abandoned_tree_are_swept_again(
     platform: Platform, bench: Workbench
 ) -> None:
     workspace_id, name = await with_abandoned(platform)
@@ -77,7 +77,7 @@ async def test_what_a_slow_holder_adds_to_an_abandoned_tree_is_swept_again(
     assert (swept(bench, "retired"), swept(bench, "purged")) == (1, 2)
 
 
-async def test_nothing_is_swept_behind_a_lost_holder_beside_a_restored_database(
+async def test_nothing_is_swept_after_a_lost_claim_beside_a_restored_database(
     platform: Platform, bench: Workbench
 ) -> None:
     workspace_id, name = await with_abandoned(platform)
@@ -87,12 +87,12 @@ async def test_nothing_is_swept_behind_a_lost_holder_beside_a_restored_database(
     later = LogPosition(1 if identity is None else identity.epoch, 10**9)
     bench.volume.record_seen(later, "00" * 32)
 
-    await sweep_behind(bench, workspace_id)
+    await sweep_after_lost_claim(bench, workspace_id)
     assert left.is_dir()
     assert swept(bench, "retired") == 0
 
     await platform.pool.execute("UPDATE wvs.log_identity SET epoch = epoch + 1")  # what the runbook says
-    await sweep_behind(bench, workspace_id)
+    await sweep_after_lost_claim(bench, workspace_id)
     assert not left.exists()
 
 
@@ -108,7 +108,7 @@ async def test_an_old_live_tree_is_swept(platform: Platform, bench: Workbench) -
 
 
 @pytest.mark.parametrize("name", ["2k5vqf1z8d9s6tn3x0yc7bghjm.7", "by hand", "..."])
-async def test_a_directory_that_nobody_intended_is_moved_aside_and_kept(
+async def test_a_directory_without_intent_is_moved_aside_and_kept(
     platform: Platform, bench: Workbench, name: str
 ) -> None:
     workspace_id, _ = await with_abandoned(platform)
@@ -165,7 +165,9 @@ async def test_a_ready_snapshot_without_its_directory_is_lost_and_can_only_be_dr
         await platform.until_swept(workspace_id)
 
 
-async def test_a_missing_live_tree_is_told_with_the_way_back(platform: Platform, bench: Workbench) -> None:
+async def test_a_missing_live_tree_is_reported_with_the_command_that_helps(
+    platform: Platform, bench: Workbench
+) -> None:
     workspace_id, _ = await with_abandoned(platform)
     live = platform.linked_tree(workspace_id)
     shutil.rmtree(platform.home(workspace_id) / "trees" / live)
@@ -185,7 +187,7 @@ async def test_a_workspace_whose_whole_directory_is_gone_is_found(platform: Plat
 
 
 @pytest.mark.parametrize("link", ["elsewhere", "missing", "other tree"])
-async def test_the_link_is_put_right(platform: Platform, bench: Workbench, link: str) -> None:
+async def test_the_link_is_corrected(platform: Platform, bench: Workbench, link: str) -> None:
     workspace_id, _ = await with_abandoned(platform)
     current = platform.live(workspace_id)
     right = current.readlink()
@@ -215,7 +217,7 @@ async def test_a_look_without_repair_changes_nothing_and_finds_the_same(platform
     assert {f.action for f in repaired} == actions | {Action.PURGED}, "what was retired a moment ago"
 
 
-async def test_a_workspace_that_cannot_be_swept_holds_up_no_other(platform: Platform, bench: Workbench) -> None:
+async def test_a_workspace_that_cannot_be_swept_delays_no_other(platform: Platform, bench: Workbench) -> None:
     one, _ = await with_abandoned(platform)
     two, _ = await with_abandoned(platform)
     broken, other = sorted((one, two))
@@ -228,7 +230,7 @@ async def test_a_workspace_that_cannot_be_swept_holds_up_no_other(platform: Plat
     assert value(bench.metrics, "wvs_ignored_failures_total", where="sweep") == 1
 
 
-async def test_an_executor_sweeps_by_itself_and_tells_the_volume_how_far_the_log_is(platform: Platform) -> None:
+async def test_an_executor_sweeps_by_itself_and_records_the_logs_position_on_the_volume(platform: Platform) -> None:
     workspace_id, name = await with_abandoned(platform)
     (platform.home(workspace_id) / "trees" / name / "root").mkdir(parents=True)
     (platform.home(workspace_id) / "trees" / "by hand").mkdir()
@@ -262,7 +264,7 @@ async def test_one_sweeper_works_at_a_time_and_one_that_hangs_is_cut_off(platfor
     await with_abandoned(platform)
     holder = await connect(platform.url, application_name="other sweeper")
     assert await holder.fetchval(sql("try_session_lock"), SWEEPER, 0)
-    living = asyncio.create_task(_show_life(holder, 0.1))
+    living = asyncio.create_task(_keep_alive(holder, 0.1))
     await asyncio.sleep(0.8)
     assert await _sweep_alone(bench, platform.url) is False
     assert not holder.is_closed(), "it shows life"

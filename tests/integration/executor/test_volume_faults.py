@@ -1,4 +1,4 @@
-"""What a volume that fails does to tasks: the code, the hint, the space given back, and the way on."""
+"""Tasks on a volume that fails: the code, the hint, the freed space, and the recovery."""
 
 import shutil
 from pathlib import Path
@@ -37,7 +37,7 @@ async def snapshot_state(platform: Platform, workspace_id: UUID, snapshot_id: UU
     return (await platform.workspace(workspace_id)).snapshots[snapshot_id].state
 
 
-async def test_a_volume_read_only_at_init_fails_it_and_a_retry_mends_it(platform: Platform, small: Path) -> None:
+async def test_a_volume_read_only_at_init_fails_it_and_a_retry_succeeds(platform: Platform, small: Path) -> None:
     metrics = Metrics()
     async with platform.running(metrics):
         await platform.create()
@@ -59,7 +59,7 @@ async def test_a_volume_read_only_at_init_fails_it_and_a_retry_mends_it(platform
     assert value(metrics, "wvs_task_attempts_total", kind="workspace_init", outcome="failed") == 1
 
 
-async def test_a_full_volume_fails_the_snapshot_gives_its_space_back_and_works_on(
+async def test_a_full_volume_fails_the_snapshot_frees_its_space_and_works_again(
     platform: Platform, small: Path
 ) -> None:
     volume = open_volume(str(small))
@@ -85,7 +85,7 @@ async def test_a_full_volume_fails_the_snapshot_gives_its_space_back_and_works_o
     assert value(metrics, "wvs_task_attempts_total", kind="snapshot_create", outcome="failed") == 1
 
 
-async def test_a_missing_live_tree_is_told_with_the_way_back_and_a_reset_makes_it_afresh(platform: Platform) -> None:
+async def test_a_missing_live_tree_names_the_command_that_helps_and_a_reset_recreates_it(platform: Platform) -> None:
     async with platform.running():
         workspace_id = await platform.create()
         (platform.live(workspace_id) / "a").write_text("one")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import Cancel, Progress, Totals
+from wvs.engines.base import Cancel, CloneProgress, Totals
 from wvs.engines.errors import EngineError
-from wvs.engines.trees.descent import Place
+from wvs.engines.trees.descent import TreePath
 from wvs.engines.trees.hardlinks import HardLinks
 from wvs.engines.trees.meter import Meter
 
@@ -23,7 +23,7 @@ def test_the_first_reason_to_cancel_stands() -> None:
     assert not raised.value.retryable
 
 
-def test_a_deadline_ends_what_nobody_cancels() -> None:
+def test_a_deadline_ends_work_without_a_cancel() -> None:
     Cancel().check()
     Cancel(deadline_s=60).check()
     with pytest.raises(EngineError) as raised:
@@ -31,14 +31,14 @@ def test_a_deadline_ends_what_nobody_cancels() -> None:
     assert raised.value.code is ErrorCode.DEADLINE_EXCEEDED
 
 
-def test_the_meter_tells_the_end_and_little_before() -> None:
-    told: list[Progress] = []
-    meter = Meter(told.append, Totals(1000, 5000, 0, 0))
+def test_the_meter_reports_the_end_and_little_before() -> None:
+    reports: list[CloneProgress] = []
+    meter = Meter(reports.append, Totals(1000, 5000, 0, 0))
     for _ in range(1000):
         meter.add(1, 5)
-    meter.tell()
-    assert told[-1] == Progress(1000, 5000, 1000, 5000)
-    assert len(told) < 10
+    meter.report()
+    assert reports[-1] == CloneProgress(1000, 5000, 1000, 5000)
+    assert len(reports) < 10
 
 
 def test_an_inode_is_forgotten_after_its_last_name(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_an_inode_is_forgotten_after_its_last_name(tmp_path: Path) -> None:
     links = HardLinks(root)
 
     assert not links.link(status, root, "first")
-    links.made(status, Place(None, ""), "first")
+    links.record(status, TreePath(None, ""), "first")
     assert links.link(status, root, "second")
     assert links.knows(status)
     assert links.link(status, root, "third")
@@ -62,10 +62,10 @@ def test_an_inode_is_forgotten_after_its_last_name(tmp_path: Path) -> None:
 
 
 def test_a_long_path_is_shown_short_and_printable() -> None:
-    place = Place(None, "")
+    place = TreePath(None, "")
     for _ in range(500):
-        place = Place(place, "directory")
+        place = TreePath(place, "directory")
     shown = place.shown("file\n\udcff")
     assert len(shown) < 320
     assert shown.isprintable()
-    assert Place(None, "").shown() == "."
+    assert TreePath(None, "").shown() == "."

@@ -2,20 +2,24 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 from msgspec.structs import replace
 
 from wvs import __version__
 from wvs.cli.extras import MissingExtra, needs, require_module
+from wvs.engines.choice import ENGINES
 from wvs.settings import InvalidSetting, Settings, describe_settings, load_settings, unknown_variables
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-EngineOption = Literal["btrfs", "juicefs", "reflink", "copy"]
+if TYPE_CHECKING:
+    EngineOption: TypeAlias = str
+else:
+    EngineOption = Literal[tuple(ENGINES)]  # the choices that help lists, read from the one table of engines
 
 
 def _settings_text() -> str:

@@ -1,1 +1,1 @@
-"""Work on the content of one tree: walking, copying, linking, stamping, removing, in worker processes."""
+"""Work on the content of one tree: walking, copying, linking, stamping and removing, partly in worker processes."""

@@ -1,9 +1,9 @@
 """Walking a hostile tree by directory descriptors: any depth, few descriptors, little memory.
 
-A path is never resolved as a whole: its components may be swapped for links by whoever owns the content, and it may be
-longer than PATH_MAX. Instead each directory is opened from its parent. The tempting recursion that keeps every ancestor
-open runs out of descriptors in a tree 1,000 levels deep; here only the nearest ancestors stay open, and the others are
-reached again through `..`, checked to be the directory that was left.
+No path is resolved as a whole: the owner of the content may swap its components for links, and it may be longer than
+PATH_MAX. Instead each directory is opened from its parent. The tempting recursion that keeps every ancestor open runs
+out of descriptors in a tree 1,000 levels deep. Here only the nearest ancestors stay open; the others are reached again
+through `..`, with a check that it is the directory that the walk left.
 """
 
 import errno
@@ -20,24 +20,24 @@ OPEN_LEVELS: Final = 64
 _SHOWN_PATH: Final = 300
 
 
-class Place:
-    """Where a directory is, as a chain of names up to the tree's root: a deep tree costs memory once, not squared."""
+class TreePath:
+    """The place of a directory, as a chain of names up to the root: memory grows with the depth, not its square."""
 
     __slots__ = ("name", "parent")
 
-    def __init__(self, parent: "Place | None", name: str) -> None:
+    def __init__(self, parent: "TreePath | None", name: str) -> None:
         self.parent = parent
         self.name = name
 
     def names(self) -> list[str]:
         """The components from the tree's root down to here; empty for the root."""
-        found: list[str] = []
+        components: list[str] = []
         place = self
         while place.parent is not None:
-            found.append(place.name)
+            components.append(place.name)
             place = place.parent
-        found.reverse()
-        return found
+        components.reverse()
+        return components
 
     def shown(self, name: str = "") -> str:
         """The path of the entry `name`, relative to the tree's root, printable and cut to a readable length."""
@@ -48,11 +48,11 @@ class Place:
 class Level:
     """One directory of a walk, open in one tree or in two parallel ones (source and target).
 
-    Held by the walk while it is on its way through, and by each batch that a worker process has; the last holder to let
-    go completes and closes it.
+    The walk holds it while it works in it, and so does each batch that a worker process has. The last holder to release
+    it completes and closes it.
     """
 
-    def __init__(self, place: Place, descriptors: list[int]) -> None:
+    def __init__(self, place: TreePath, descriptors: list[int]) -> None:
         self.place = place
         self.descriptors = descriptors
         self.status = os.fstat(descriptors[0])
@@ -67,47 +67,47 @@ class Level:
         return self.descriptors[0]
 
     def hold(self) -> None:
-        """One holder more."""
+        """Adds a holder."""
         self._holders += 1
 
     def release(self) -> None:
-        """One holder less; the last one leaves the directory and closes it."""
+        """Removes a holder; the last one completes and closes the directory."""
         self._holders -= 1
         if self._holders > 0:
             return
         try:
             if not self._abandoned:
-                self.leave()
+                self.complete()
         finally:
             self.close()
 
     def abandon(self) -> None:
-        """One holder less, and the directory will not be completed."""
+        """Removes a holder and makes sure that the directory is not completed."""
         self._abandoned = True
         self.release()
 
-    def leave(self) -> None:
-        """Called once when all work inside is done and the directory is still open."""
+    def complete(self) -> None:
+        """Completes the directory: called once, when all work inside is done and it is still open."""
 
     def park(self) -> None:
-        """Closes the directory for a while, unless a batch still works in it."""
+        """Closes the directory until `reopen_from`, unless a batch still works in it."""
         if self._holders == 1:
             self.close()
 
     def close(self) -> None:
-        """Closes the descriptors; harmless when repeated."""
+        """Closes the descriptors. Re-entrant."""
         descriptors, self.descriptors = self.descriptors, []
         for descriptor in descriptors:
             os.close(descriptor)
 
     def reopen_from(self, child: "Level") -> None:
-        """Opens a parked directory again through the `..` of one that was entered from it."""
+        """Reopens a parked directory through the `..` of a child that the walk entered from it."""
         if self.descriptors:
             return
         for descriptor, identity in zip(child.descriptors, self._identities, strict=True):
             self.descriptors.append(os.open("..", OPEN_DIRECTORY, dir_fd=descriptor))
             if _identity(self.descriptors[-1]) != identity:
-                raise torn(self.place, child.place.name, "was moved")
+                raise torn_clone(self.place, child.place.name, "was moved")
 
 
 L = TypeVar("L", bound=Level)
@@ -118,28 +118,28 @@ def _identity(descriptor: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def torn(place: Place, name: str, what: str) -> EngineError:
-    """The error for a tree that changes under the walk although it should be frozen."""
+def torn_clone(place: TreePath, name: str, what: str) -> EngineError:
+    """The error for a tree that changed during the walk although it should be frozen."""
     return EngineError(
         ErrorCode.TORN_CLONE,
         f"{place.shown(name)} {what} while the tree was read",
-        "something wrote without taking part in the freeze: run it under `wvsctl agent run`",
+        "a process outside the freeze wrote to the tree: run it under `wvsctl agent run`",
     )
 
 
 def open_subdirectory(level: Level, name: str) -> int:
-    """Opens the directory `name` of `level`; refuses links and mount points with an error that names it."""
+    """Opens the directory `name` of `level`. Raises an error that names it if it is a link or a mount point."""
     try:
         return open_unseen(level.source, name, OPEN_DIRECTORY)
     except OSError as error:
         raise unreadable(error, level.place, name) from error
 
 
-def unreadable(error: OSError, place: Place, name: str) -> EngineError:
-    """The error for an entry that was listed and cannot be opened: changed meanwhile, a mount point, or no right."""
+def unreadable(error: OSError, place: TreePath, name: str) -> EngineError:
+    """The error for a listed entry that cannot be opened: it changed, is a mount point, or permission is missing."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.ELOOP | errno.ENXIO:
-            return torn(place, name, "was replaced")
+            return torn_clone(place, name, "was replaced")
         case errno.EXDEV:
             return EngineError(
                 ErrorCode.CLONE_FAILED,
@@ -152,9 +152,9 @@ def unreadable(error: OSError, place: Place, name: str) -> EngineError:
 
 
 def descend(root: L, enter: Callable[[L, str], L], visit: Callable[[L], None], cancel: Cancel) -> None:
-    """Visits `root` and everything below, depth first. `visit` fills `subdirectories`; `enter` opens one of them.
+    """Visits `root` and everything below it, depth first. `visit` fills `subdirectories`; `enter` opens one of them.
 
-    Takes over the walk's hold on `root`.
+    It releases the hold that the caller has on `root`.
     """
     stack = [root]
     try:

@@ -1,7 +1,7 @@
-"""Giving a new file, directory or special file the attributes of the one it was cloned from.
+"""Sets the attributes of a new file, directory or special file to those of its original.
 
-What cannot be kept is noted, never dropped in silence. The order matters: chown clears set-id bits and capabilities, an
-ACL changes the mode's group bits, and everything before it changes times.
+Every attribute that cannot be kept is noted; none is dropped silently. The order matters: chown clears set-id bits and
+capabilities, an ACL changes the mode's group bits, and each of these changes the times.
 """
 
 import errno
@@ -10,17 +10,17 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-Note = Callable[[str], None]
-"""Told of something that could not be kept, such as `owner`."""
+RecordNote = Callable[[str], None]
+"""Records something that could not be kept, such as `owner`."""
 
 _ACLS: Final = ("system.posix_acl_default", "system.posix_acl_access")
 _CANNOT: Final = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
 
 
-def attributes_of_open(source: int, target: int, status: os.stat_result, note: Note) -> None:
-    """Owner, xattrs (ACLs and capabilities are among them), mode and times for two open files or directories."""
+def copy_attributes(source: int, target: int, status: os.stat_result, note: RecordNote) -> None:
+    """Copies owner, xattrs (with ACLs and capabilities), mode and times between two open files or directories."""
     mode = stat.S_IMODE(status.st_mode)
-    # One look at the new file is cheaper than changing what is right already: each change is a transaction.
+    # One fstat of the new file is cheaper than a needless change: each change is a transaction of the filesystem.
     made = os.fstat(target)
     if made.st_uid != status.st_uid or made.st_gid != status.st_gid:
         try:
@@ -41,19 +41,19 @@ def attributes_of_open(source: int, target: int, status: os.stat_result, note: N
 
 
 def without_set_id(mode: int) -> int:
-    """`mode` for a file whose owner was not kept: a set-id bit would hand out another owner's rights."""
+    """`mode` for a file whose owner was not kept: a set-id bit would grant the rights of another owner."""
     return mode & ~(stat.S_ISUID | stat.S_ISGID)
 
 
-def note_attribute(error: OSError, attribute: str, note: Note) -> None:
-    """Notes an xattr that the system refuses; any other failure is raised."""
+def note_attribute(error: OSError, attribute: str, note: RecordNote) -> None:
+    """Notes an xattr that the system refuses; raises any other failure."""
     if error.errno not in _CANNOT:
         raise error
     note(f"xattr {attribute.split('.', 1)[0]}.*")
 
 
 def drop_inherited_acls(directory: int) -> None:
-    """Removes ACLs that a new directory inherited: everything made below would inherit them again."""
+    """Removes the ACLs that a new directory inherited: everything made in it would inherit them too."""
     for attribute in _ACLS:
         try:
             os.removexattr(directory, attribute)

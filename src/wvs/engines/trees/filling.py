@@ -1,4 +1,4 @@
-"""The two ways to fill a new file: sharing the blocks of the old one, or copying them."""
+"""The two ways to fill a new file: to share the blocks of the original, or to copy them."""
 
 import errno
 import os
@@ -10,10 +10,10 @@ from wvs.engines.errors import EngineError
 from wvs.engines.kernel import FS_NOCOW_FL, clone_file, inode_flags, set_inode_flags
 
 Pulse = Callable[[int], None]
-"""Called inside a long file with the bytes done since the last call; raises to cancel."""
+"""Called during a long file with the bytes done since the last call; raises to cancel."""
 
 Fill = Callable[[int, int, os.stat_result, Pulse], int]
-"""Gives `target`, new and empty, the content of `source`; answers the bytes that `pulse` has not been told of."""
+"""Fills the new, empty `target` with the content of `source`; returns the bytes that it has not passed to `pulse`."""
 
 Filling = Literal["copy", "reflink"]
 
@@ -23,8 +23,8 @@ _SPARSE_FROM: Final = 1024 * 1024
 _NOT_IN_KERNEL: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOSYS)
 
 
-def share_blocks(source: int, target: int, status: os.stat_result, pulse: Pulse) -> int:  # noqa: ARG001 - at once
-    """FICLONE, also for a btrfs file without copy-on-write, which only another such file can share blocks with."""
+def share_blocks(source: int, target: int, status: os.stat_result, pulse: Pulse) -> int:  # noqa: ARG001 - one call
+    """FICLONE. On btrfs a file without copy-on-write shares blocks only with another such file."""
     try:
         clone_file(source, target)
     except OSError as error:
@@ -37,18 +37,18 @@ def share_blocks(source: int, target: int, status: os.stat_result, pulse: Pulse)
 
 
 def copy_content(source: int, target: int, status: os.stat_result, pulse: Pulse) -> int:
-    """Copies the data and leaves the holes. Up to the size at the time of opening: a growing file ends too."""
+    """Copies the data and keeps the holes, up to the size at the time of opening: a growing file ends too."""
     size = status.st_size
-    # Small and fully allocated is the common case: one call, where looking for holes would take two more.
+    # Most files are small and have no holes: one call suffices, where a search for holes would take two more.
     if size < _SPARSE_FROM and status.st_blocks * 512 >= size:
         _copy_range(source, target, 0, size, pulse)
         return size
-    end = told = 0
+    end = pulsed = 0
     for start, end in _data(source, size):
-        told += _copy_range(source, target, start, end, pulse)
+        pulsed += _copy_range(source, target, start, end, pulse)
     if end < size or size == 0:
         os.ftruncate(target, size)
-    return size - told
+    return size - pulsed
 
 
 FILLINGS: Final[Mapping[Filling, Fill]] = {"copy": copy_content, "reflink": share_blocks}
@@ -71,9 +71,9 @@ def _data(source: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _copy_range(source: int, target: int, start: int, end: int, pulse: Pulse) -> int:
-    """Copies one part; answers the bytes that `pulse` was told of: all but the last piece."""
+    """Copies one part; returns the bytes that it has passed to `pulse`: all but the last piece."""
     at = start
-    told = 0
+    pulsed = 0
     while at < end:
         moved = _copy_piece(source, target, at, min(_PIECE, end - at))
         if moved == 0:
@@ -81,8 +81,8 @@ def _copy_range(source: int, target: int, start: int, end: int, pulse: Pulse) ->
         at += moved
         if at < end:
             pulse(moved)
-            told += moved
-    return told
+            pulsed += moved
+    return pulsed
 
 
 def _copy_piece(source: int, target: int, at: int, size: int) -> int:

@@ -1,10 +1,10 @@
-"""Hard links inside one tree: the first name of an inode is copied, every other one is linked to that copy."""
+"""Hard links inside one tree: the first name of an inode is copied, every other name is linked to that copy."""
 
 import os
 from typing import Final
 
 from wvs.engines.kernel import OPEN_DIRECTORY
-from wvs.engines.trees.descent import Place
+from wvs.engines.trees.descent import TreePath
 
 _PATH_LIMIT: Final = 4000
 
@@ -12,22 +12,22 @@ _PATH_LIMIT: Final = 4000
 class _Copy:
     __slots__ = ("name", "names_left", "place")
 
-    def __init__(self, place: Place, name: str, names_left: int) -> None:
+    def __init__(self, place: TreePath, name: str, names_left: int) -> None:
         self.place = place
         self.name = name
         self.names_left = names_left
 
 
 class HardLinks:
-    """Remembers the copies of inodes with more names to come, and forgets each after its last."""
+    """Remembers the copy of each inode that has further names, and forgets it after the last of them."""
 
     def __init__(self, target_root: int) -> None:
-        """`target_root` stays the caller's and must be open as long as links are made."""
+        """The caller owns `target_root` and keeps it open as long as links are made."""
         self._root = target_root
         self._copies: dict[tuple[int, int], _Copy] = {}
 
     def link(self, status: os.stat_result, directory: int, name: str) -> bool:
-        """Makes `name` in `directory` one more name of the inode's copy; False if there is none yet."""
+        """Makes `name` in `directory` a further name of the inode's copy; False if the inode has no copy yet."""
         copy = self._copies.get((status.st_dev, status.st_ino))
         if copy is None:
             return False
@@ -46,8 +46,8 @@ class HardLinks:
         """Whether the inode has a copy."""
         return (status.st_dev, status.st_ino) in self._copies
 
-    def made(self, status: os.stat_result, place: Place, name: str) -> None:
-        """The first name of the inode exists."""
+    def record(self, status: os.stat_result, place: TreePath, name: str) -> None:
+        """Records the first name of the inode's copy."""
         self._copies[status.st_dev, status.st_ino] = _Copy(place, name, status.st_nlink - 1)
 
     def _link_deep(self, names: list[str], first: str, directory: int, name: str) -> None:

@@ -1,6 +1,6 @@
-"""What is done to a batch of entries of one directory; the same code in the caller and in a worker process.
+"""Work on a batch of entries of one directory; the same code runs in the caller and in a worker process.
 
-It knows descriptors and names, no paths: who gave the batch knows the place, and turns a failure into its error.
+It has descriptors and names, no paths: the caller knows the place, and turns a failure into an error that names it.
 """
 
 import errno
@@ -10,26 +10,26 @@ from typing import Final, Literal, NamedTuple
 
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_FILE, open_beneath
-from wvs.engines.trees.fidelity import attributes_of_open
+from wvs.engines.trees.fidelity import copy_attributes
 from wvs.engines.trees.filling import FILLINGS, Fill, Filling, Pulse
 from wvs.engines.trees.specials import make_special
 
 PULSE: Final = "pulse"
 MESSAGE_BYTES: Final = 256 * 1024
-"""At least a batch of the longest names."""
-WorkName = Literal["copy", "reflink", "unlink"]
+"""Room for a batch of the longest names."""
+BatchKind = Literal["copy", "reflink", "unlink"]
 Files = list[tuple[str, int]]
-"""Names of regular files, each with the inode number that the directory tells."""
-Payload = tuple[Files, list[str]]
-"""Regular files, and names of everything else that is no directory."""
+"""Names of regular files, each with the inode number that the directory lists."""
+Batch = tuple[Files, list[str]]
+"""Regular files, and the names of all other entries except directories."""
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 RACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-"""Somebody changed the entry since it was listed."""
+"""The entry changed since it was listed."""
 
 
-class Failure(NamedTuple):
-    """Why a batch stopped. `code` is empty for an `OSError`, whose number is `error_number`."""
+class BatchFailure(NamedTuple):
+    """Why a batch stopped. `code` is empty for an `OSError`; `error_number` is then its errno."""
 
     name: str
     doing: str
@@ -39,33 +39,33 @@ class Failure(NamedTuple):
     retryable: bool = False
 
 
-class Done(NamedTuple):
-    """What became of a batch. `linked`: names left to the caller, because their inodes have others."""
+class BatchResult(NamedTuple):
+    """The result of a batch. `linked`: names left to the caller because their inodes have further names."""
 
     files: int = 0
     bytes: int = 0
     sockets: int = 0
     linked: tuple[str, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
-    failure: Failure | None = None
+    failure: BatchFailure | None = None
 
 
 class CloneBatch:
     """Clones entries from one directory into another."""
 
-    def __init__(self, source: int, target: int, fill: Fill, pulse: Pulse, *, linked_too: bool = False) -> None:
+    def __init__(self, source: int, target: int, fill: Fill, pulse: Pulse, *, with_linked: bool = False) -> None:
         self._directories = (source, target)
         self._device = os.fstat(source).st_dev
         self._fill = fill
         self._pulse = pulse
-        self._linked_too = linked_too
+        self._with_linked = with_linked
         self._files = self._bytes = self._sockets = 0
         self._linked: list[str] = []
         self._notes: list[tuple[str, str]] = []
         self._name = self._doing = ""
 
-    def run(self, payload: Payload) -> Done:
-        """Works until the end or the first failure."""
+    def run(self, payload: Batch) -> BatchResult:
+        """Clones the entries up to the first failure."""
         files, others = payload
         failure = None
         try:
@@ -74,10 +74,10 @@ class CloneBatch:
             for self._name in others:
                 self._clone_other(self._name)
         except OSError as error:
-            failure = Failure(self._name, self._doing, error.errno or errno.EIO)
+            failure = BatchFailure(self._name, self._doing, error.errno or errno.EIO)
         except EngineError as error:
-            failure = Failure(self._name, self._doing, 0, error.code, error.detail, error.retryable)
-        return Done(self._files, self._bytes, self._sockets, tuple(self._linked), tuple(self._notes), failure)
+            failure = BatchFailure(self._name, self._doing, 0, error.code, error.detail, error.retryable)
+        return BatchResult(self._files, self._bytes, self._sockets, tuple(self._linked), tuple(self._notes), failure)
 
     def _clone_file(self, name: str, inode: int) -> None:
         self._doing = "reading"
@@ -85,10 +85,10 @@ class CloneBatch:
         try:
             status = os.fstat(source)
             if status.st_ino != inode or status.st_dev != self._device:
-                self._look_closer(name, status)
+                self._check_opened(name, status)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), name)
-            if status.st_nlink > 1 and not self._linked_too:
+            if status.st_nlink > 1 and not self._with_linked:
                 self._linked.append(name)
                 return
             self._doing = "cloning"
@@ -102,15 +102,16 @@ class CloneBatch:
         try:
             if status.st_size:
                 self._bytes += self._fill(source, target, status, self._pulse)
-            attributes_of_open(source, target, status, self._note)
+            copy_attributes(source, target, status, self._note)
         finally:
             os.close(target)
         self._files += 1
 
-    def _look_closer(self, name: str, status: os.stat_result) -> None:
-        """The file is not the one that the directory tells: replaced, mounted over, or a filesystem of such habits.
+    def _check_opened(self, name: str, status: os.stat_result) -> None:
+        """Checks a file whose inode is not the one that its directory lists. Raises `OSError` for another file.
 
-        Opened once more in the way that refuses mount points: slower, hence not the way for every file.
+        It was replaced, something is mounted over it, or the filesystem lists other numbers. A second open refuses
+        mount points; it is slower, and so not the way to open every file.
         """
         again = open_beneath(self._directories[0], name, OPEN_FILE)
         try:
@@ -124,7 +125,7 @@ class CloneBatch:
         status = os.stat(name, dir_fd=self._directories[0], follow_symlinks=False)
         if stat.S_ISSOCK(status.st_mode):
             self._sockets += 1
-        elif status.st_nlink > 1 and not self._linked_too:
+        elif status.st_nlink > 1 and not self._with_linked:
             self._linked.append(name)
         else:
             self._doing = "cloning"
@@ -142,23 +143,23 @@ def _open_file(directory: int, name: str) -> int:
         return os.open(name, OPEN_FILE, dir_fd=directory)
 
 
-def unlink_batch(directory: int, names: list[str]) -> Done:
-    """Unlinks entries; those that changed meanwhile are left to the next pass."""
+def unlink_batch(directory: int, names: list[str]) -> BatchResult:
+    """Unlinks entries; it leaves those that changed meanwhile to the next pass."""
     for name in names:
         try:
             try:
                 os.unlink(name, dir_fd=directory)
             except PermissionError:
-                take_away(directory)
+                seize(directory)
                 os.unlink(name, dir_fd=directory)
         except OSError as error:
             if error.errno not in RACED:
-                return Done(failure=Failure(name, "removing", error.errno or errno.EIO))
-    return Done(files=len(names))
+                return BatchResult(failure=BatchFailure(name, "removing", error.errno or errno.EIO))
+    return BatchResult(files=len(names))
 
 
-def take_away(directory: int) -> None:
-    """Makes a directory writable for the service and for nobody else, as far as the service may."""
+def seize(directory: int) -> None:
+    """Makes a directory writable for the service alone, if the service has the rights to do so."""
     status = os.fstat(directory)
     try:
         if status.st_uid != os.geteuid():
@@ -166,17 +167,17 @@ def take_away(directory: int) -> None:
         if stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
             os.chmod(directory, stat.S_IRWXU)
     except PermissionError:
-        # Not ours to change, or immutable: the removal that follows tells which.
+        # The service does not own it, or it is immutable: the removal that follows raises the error that says which.
         return
 
 
-def clone_batch(filling: Filling, source: int, target: int, payload: Payload, pulse: Pulse) -> Done:
-    """Clones entries from one directory into another, but for those whose inodes have other names."""
+def clone_batch(filling: Filling, source: int, target: int, payload: Batch, pulse: Pulse) -> BatchResult:
+    """Clones entries from one directory into another, except those whose inodes have further names."""
     return CloneBatch(source, target, FILLINGS[filling], pulse).run(payload)
 
 
-def run_work(work: WorkName, descriptors: list[int], payload: Payload, pulse: Pulse) -> Done:
-    """A batch as a worker process gets it."""
+def run_batch(work: BatchKind, descriptors: list[int], payload: Batch, pulse: Pulse) -> BatchResult:
+    """Runs a batch in a worker process."""
     if work == "unlink":
         return unlink_batch(descriptors[0], payload[1])
     return clone_batch(work, descriptors[0], descriptors[1], payload, pulse)

@@ -1,4 +1,4 @@
-"""Hard links inside a tree that was cloned by something that makes a file of every name."""
+"""Restores hard links inside a clone in which every name became a file of its own."""
 
 import itertools
 import os
@@ -7,27 +7,28 @@ from collections.abc import Callable
 from functools import partial
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, Cancel, TreeDir
+from wvs.engines.base import Cancel, TreeDir
 from wvs.engines.errors import from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
-from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
+from wvs.engines.paths import ROOT
+from wvs.engines.trees.descent import Level, TreePath, descend, open_subdirectory, unreadable
 from wvs.engines.trees.hardlinks import HardLinks
 from wvs.engines.trees.notes import Notes
 from wvs.engines.trees.specials import make_special
 
 
 class _Pair(Level):
-    """A directory of the source and its clone; the clone gets its times back if links were made in it."""
+    """A directory of the source and its clone. If links changed the clone, `complete` restores its times."""
 
     changed = False
 
-    def leave(self) -> None:
+    def complete(self) -> None:
         if self.changed:
             os.utime(self.descriptors[1], ns=(self.status.st_atime_ns, self.status.st_mtime_ns))
 
 
 def relink(source: TreeDir, target: TreeDir, notes: Notes, cancel: Cancel) -> None:
-    """Links in the root of `target` what is linked in the root of `source`. Raises `EngineError`."""
+    """Links those names in the root of `target` that are linked in the root of `source`. Raises `EngineError`."""
     try:
         _Relinking(target, notes).run(source, target, cancel)
     except OSError as error:
@@ -44,7 +45,7 @@ class _Relinking:
         try:
             descriptors = [open_unseen(source.descriptor, ROOT, OPEN_DIRECTORY)]
             descriptors.append(os.open(ROOT, OPEN_DIRECTORY, dir_fd=target.descriptor))
-            descend(_Pair(Place(None, ""), descriptors), self._enter, self._visit, cancel)
+            descend(_Pair(TreePath(None, ""), descriptors), self._enter, self._visit, cancel)
         finally:
             os.close(self._root)
 
@@ -55,7 +56,7 @@ class _Relinking:
         except BaseException:
             os.close(descriptors[0])
             raise
-        return _Pair(Place(above.place, name), descriptors)
+        return _Pair(TreePath(above.place, name), descriptors)
 
     def _visit(self, pair: _Pair) -> None:
         with os.scandir(pair.source) as entries:
@@ -80,7 +81,7 @@ class _Relinking:
             note = partial(self._notes.add, place=pair.place, name=name)
             directories = (pair.source, directory)
             self._replace(pair, name, lambda new_name: make_special(directories, name, status, note, new_name))
-        self._links.made(status, pair.place, name)
+        self._links.record(status, pair.place, name)
 
     def _replace(self, pair: _Pair, name: str, make: Callable[[str], object]) -> None:
         directory = pair.descriptors[1]

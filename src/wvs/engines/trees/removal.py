@@ -1,7 +1,7 @@
-"""Removing a tree that somebody may still write to: never outside it, never through a link, never endless.
+"""Removes a tree to which a process may still write: nothing outside the tree, never through a link, in bounded time.
 
-The tree is emptied in passes. A pass removes what it meets and leaves what it cannot because of a race; the next one
-first takes the remaining directories away from their owner, so that an unprivileged writer cannot win again.
+Removal works in passes. A pass removes the entries that it finds, except those that a writer changes at the same time.
+From the second pass on it first seizes the remaining directories, so that an unprivileged writer cannot win again.
 """
 
 import errno
@@ -22,9 +22,9 @@ from wvs.engines.kernel import (
     open_beneath,
     rename_noreplace,
 )
-from wvs.engines.trees.descent import Place
-from wvs.engines.trees.jobs import RACED, Done, Failure, take_away, unlink_batch
-from wvs.engines.trees.worker_pool import Hands
+from wvs.engines.trees.descent import TreePath
+from wvs.engines.trees.jobs import RACED, BatchFailure, BatchResult, seize, unlink_batch
+from wvs.engines.trees.worker_pool import WorkerPool
 
 _BATCH: Final = 64
 _DEEPEST: Final = 64
@@ -34,11 +34,11 @@ _NOT_EMPTY: Final = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 class _Doomed:
-    """A directory on its way out. Its holders: the walk, each batch of its entries, each directory below."""
+    """A directory that is being removed. Its holders: the walk, each batch of its entries, each directory below it."""
 
     def __init__(self, above: "_Doomed | None", descriptor: int, name: str) -> None:
         self.above = above
-        self.place = Place(above.place if above else None, name)
+        self.place = TreePath(above.place if above else None, name)
         self.depth: int = above.depth + 1 if above else 0
         self.descriptor = descriptor
         self.subdirectories: list[str] = []
@@ -50,7 +50,7 @@ class _Doomed:
         self._holders += 1
 
     def release(self, *, remove: bool = True) -> None:
-        """Lets go; the last one closes the directory, removes it from the one above, and lets go of that."""
+        """Removes a holder. The last one closes the directory, removes it from its parent, and releases the parent."""
         self._holders -= 1
         above = self.above
         if self._holders > 0 or above is None:
@@ -66,18 +66,18 @@ class _Doomed:
 
 
 def remove_content(tree: TreeDir, workers: int, cancel: Cancel) -> None:
-    """Empties the directory of `tree`. Re-entrant. Raises REMOVE_FAILED naming what resists, or CANCELLED."""
+    """Empties the directory of `tree`. Re-entrant. Raises CANCELLED, or REMOVE_FAILED with the entry that resists."""
     removal = _Removal(tree, workers, cancel)
     try:
         for attempt in range(_PASSES):
-            if removal.run(disown=attempt > 0):
+            if removal.run(seizing=attempt > 0):
                 return
             time.sleep(_PAUSE_S if attempt > 1 else 0)
     except OSError as error:
         raise from_os_error(error, ErrorCode.REMOVE_FAILED, f"removing {tree.path}") from error
     raise EngineError(
         ErrorCode.REMOVE_FAILED,
-        f"{tree.path} is not empty after {_PASSES} passes: something still writes to it",
+        f"{tree.path} is not empty after {_PASSES} passes: a process still writes to it",
         f"end the process (fuser -v {tree.path}), then retry the task",
     )
 
@@ -88,18 +88,18 @@ class _Removal:
         self._workers = workers
         self._cancel = cancel
         self._moved_up = 0
-        self._disown = False
+        self._seizing = False
 
-    def run(self, *, disown: bool) -> bool:
-        """One pass; whether the tree is empty now."""
-        self._disown = disown
+    def run(self, *, seizing: bool) -> bool:
+        """Runs one pass; True if the tree is empty now."""
+        self._seizing = seizing
         self._top = _Doomed(None, self._tree.descriptor, "")
-        with Hands(self._workers, self._cancel, lambda _: None) as self._hands:
+        with WorkerPool(self._workers, self._cancel, lambda _: None) as self._pool:
             try:
                 self._walk()
                 self._finish()
             finally:
-                for directory in self._hands.waiting():
+                for directory in self._pool.waiting():
                     directory.release(remove=False)
         with os.scandir(self._tree.descriptor) as left:
             return next(left, None) is None
@@ -138,7 +138,7 @@ class _Removal:
             self._do(directory, names)
 
     def _enter(self, above: _Doomed, name: str) -> _Doomed | None:
-        """Opens a directory; None if it vanished, or was moved to the top because it lies too deep."""
+        """Opens a directory; None if it vanished, or if it lay too deep and was moved to the top."""
         if above.depth >= _DEEPEST:
             self._move_up(above, name)
             return None
@@ -148,12 +148,12 @@ class _Removal:
             if error.errno in RACED:
                 return None
             raise _resists(error, above, name) from error
-        if self._disown:
-            take_away(descriptor)
+        if self._seizing:
+            seize(descriptor)
         return _Doomed(above, descriptor, name)
 
     def _move_up(self, above: _Doomed, name: str) -> None:
-        # Bounds the open descriptors for any depth; the top belongs to the service, so the new name is free or ours.
+        # This bounds the open descriptors at any depth. Only the service can write to the top: a taken name is its own.
         while True:
             self._moved_up += 1
             new_name = f"deep.{self._moved_up}"
@@ -170,9 +170,9 @@ class _Removal:
 
     def _do(self, directory: _Doomed, names: list[str]) -> None:
         self._cancel.check()
-        for done_directory, done in self._hands.results():
+        for done_directory, done in self._pool.results():
             _absorb(done_directory, done)
-        if self._hands.offer("unlink", [directory.descriptor], ([], names), directory):
+        if self._pool.offer("unlink", [directory.descriptor], ([], names), directory):
             directory.hold()
         else:
             done = unlink_batch(directory.descriptor, names)
@@ -180,17 +180,17 @@ class _Removal:
                 raise _failed(done.failure, directory)
 
     def _finish(self) -> None:
-        for directory, done in self._hands.remaining():
+        for directory, done in self._pool.remaining():
             _absorb(directory, done)
 
 
-def _absorb(directory: _Doomed, done: Done) -> None:
+def _absorb(directory: _Doomed, done: BatchResult) -> None:
     directory.release(remove=done.failure is None)
     if done.failure is not None:
         raise _failed(done.failure, directory)
 
 
-def _failed(failure: Failure, directory: _Doomed) -> EngineError:
+def _failed(failure: BatchFailure, directory: _Doomed) -> EngineError:
     return _resists(OSError(failure.error_number, os.strerror(failure.error_number)), directory, failure.name)
 
 
@@ -199,7 +199,7 @@ def _remove_directory(above: _Doomed, name: str) -> None:
         try:
             os.rmdir(name, dir_fd=above.descriptor)
         except PermissionError:
-            take_away(above.descriptor)
+            seize(above.descriptor)
             os.rmdir(name, dir_fd=above.descriptor)
     except OSError as error:
         if error.errno not in RACED and error.errno not in _NOT_EMPTY:
@@ -210,10 +210,10 @@ def _open_directory(above: int, name: str) -> int:
     try:
         return open_beneath(above, name, OPEN_DIRECTORY)
     except PermissionError:
-        take_away(above)
+        seize(above)
         closed = open_beneath(above, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            # By the descriptor: by name, chmod would follow a link that was put in the directory's place.
+            # By descriptor: by name, chmod would follow a link that took the place of the directory.
             os.chmod(f"/proc/self/fd/{closed}", stat.S_IRWXU)
         finally:
             os.close(closed)
@@ -224,10 +224,10 @@ def _rename_up(above: int, name: str, top: int, new_name: str) -> None:
     try:
         rename_noreplace(above, name, top, new_name)
     except PermissionError:
-        # A directory that changes its parent is written to itself: its `..` changes.
+        # The rename also writes to the directory itself: its `..` changes.
         directory = _open_directory(above, name)
         try:
-            take_away(directory)
+            seize(directory)
         finally:
             os.close(directory)
         rename_noreplace(above, name, top, new_name)

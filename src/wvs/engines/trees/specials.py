@@ -1,19 +1,19 @@
-"""Making what is not opened: symlinks, FIFOs and devices."""
+"""Copies the entries that are never opened: symlinks, FIFOs and devices."""
 
 import errno
 import os
 import stat
 
-from wvs.engines.trees.fidelity import Note, note_attribute, without_set_id
+from wvs.engines.trees.fidelity import RecordNote, note_attribute, without_set_id
 
 
 def make_special(
-    directories: tuple[int, int], name: str, status: os.stat_result, note: Note, new_name: str = ""
+    directories: tuple[int, int], name: str, status: os.stat_result, note: RecordNote, new_name: str = ""
 ) -> None:
-    """Makes a twin of the symlink, FIFO or device `name` of the first directory in the second (as `new_name`).
+    """Copies the symlink, FIFO or device `name` from the first directory to the second (as `new_name`).
 
-    The second directory is the service's own, so that its names can be trusted not to be swapped. Raises ENXIO if the
-    entry is something else by now.
+    Only the service writes to the second directory, so its names are not swapped. Raises ENXIO if the entry became
+    something else meanwhile.
     """
     source, target = directories
     made = new_name or name
@@ -31,7 +31,9 @@ def make_special(
     _keep_attributes(directories, (name, made), status, note)
 
 
-def _keep_attributes(directories: tuple[int, int], names: tuple[str, str], status: os.stat_result, note: Note) -> None:
+def _keep_attributes(
+    directories: tuple[int, int], names: tuple[str, str], status: os.stat_result, note: RecordNote
+) -> None:
     target, made = directories[1], names[1]
     mode = stat.S_IMODE(status.st_mode)
     try:
@@ -39,7 +41,7 @@ def _keep_attributes(directories: tuple[int, int], names: tuple[str, str], statu
     except PermissionError:
         note("owner")
         mode = without_set_id(mode)
-    # There is no f-variant for what cannot be opened; the path through /proc resolves no link of the tree.
+    # An entry that is not opened has no descriptor for fsetxattr. A path through /proc resolves no link of the tree.
     paths = [f"/proc/self/fd/{directory}/{name}" for directory, name in zip(directories, names, strict=True)]
     for attribute in os.listxattr(paths[0], follow_symlinks=False):
         try:

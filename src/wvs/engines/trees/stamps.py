@@ -1,7 +1,7 @@
-"""The manifest stamp: a hash over what a frozen tree must not change, in one walk, independent of listing order.
+"""The manifest stamp: a hash of everything that must not change in a frozen tree, by one walk.
 
-Each entry is hashed with its directory's own hash, and the sum of all is the stamp: no list of entries is kept, and the
-order in which a filesystem lists them does not matter.
+Each entry is hashed together with the hash of its directory, and the stamp is the sum of all hashes. So the walk keeps
+no list of entries, and the order in which a filesystem lists them does not matter.
 """
 
 import hashlib
@@ -12,21 +12,21 @@ import time
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, Cancel, EngineName, Stamp, Totals, TreeDir
+from wvs.engines.base import Cancel, EngineName, Stamp, Totals, TreeDir
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, kernel_version, open_unseen
-from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
+from wvs.engines.paths import ROOT
+from wvs.engines.trees.descent import Level, TreePath, descend, open_subdirectory, unreadable
 
 _MODULUS: Final = 1 << 128
 _WHOLE: Final = 1 << 32
 _OWN: Final = struct.Struct("<QqQ")
 _SHARED: Final = struct.Struct("<IIIqQ")
-_FINE_CLOCKS: Final = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})  # FS_MGTIME
 _COARSE_CLOCK_S: Final = 0.02  # two jiffies at the slowest usual HZ, 100
 
 
 class _HashedLevel(Level):
-    def __init__(self, place: Place, descriptor: int, parent: bytes) -> None:
+    def __init__(self, place: TreePath, descriptor: int, parent: bytes) -> None:
         super().__init__(place, [descriptor])
         self.digest = _hash(parent, place.name)
 
@@ -41,15 +41,15 @@ def _number(directory: bytes, rest: bytes) -> int:
 
 
 def _size(status: os.stat_result) -> int:
-    # A directory's size tells how its filesystem stores it, not what is in it.
+    # The size of a directory depends on how the filesystem stores it, not on its content.
     return 0 if stat.S_ISDIR(status.st_mode) else status.st_size
 
 
 class Manifest:
-    """One walk over a tree: its hash and its totals."""
+    """The hash and the totals of a tree, by one walk."""
 
     def __init__(self, tree: TreeDir, cancel: Cancel, *, with_content: bool = False) -> None:
-        """Walks at once. Raises `EngineError`."""
+        """Walks the tree. Raises `EngineError`."""
         self._cancel = cancel
         self._with_content = with_content
         self._sum = 0
@@ -77,12 +77,12 @@ class Manifest:
 
     @property
     def value(self) -> str:
-        """The stamp: number of entries and hash."""
+        """The stamp: the number of entries and the hash."""
         return f"{self._entries}:{self._sum:032x}"
 
     @property
     def content(self) -> str | None:
-        """The same without what a clone has of its own: inode numbers and change times."""
+        """The stamp without inode numbers and change times, which always differ in a clone."""
         return f"{self._entries}:{self._content:032x}" if self._with_content else None
 
     def _walk(self, tree: TreeDir) -> None:
@@ -90,12 +90,12 @@ class Manifest:
             descriptor = open_unseen(tree.descriptor, ROOT, OPEN_DIRECTORY)
         except FileNotFoundError as error:
             raise EngineError(ErrorCode.TREE_MISSING, f"{tree.root_path} is missing", retryable=False) from error
-        root = _HashedLevel(Place(None, ""), descriptor, b"")
+        root = _HashedLevel(TreePath(None, ""), descriptor, b"")
         self._add(root.digest, "", root.status)
         descend(root, self._enter, self._visit, self._cancel)
 
     def _enter(self, parent: _HashedLevel, name: str) -> _HashedLevel:
-        return _HashedLevel(Place(parent.place, name), open_subdirectory(parent, name), parent.digest)
+        return _HashedLevel(TreePath(parent.place, name), open_subdirectory(parent, name), parent.digest)
 
     def _visit(self, level: _HashedLevel) -> None:
         with os.scandir(level.source) as entries:
@@ -121,7 +121,7 @@ class Manifest:
         if not stat.S_ISDIR(status.st_mode):
             self._files += 1
             self._linked += status.st_nlink > 1
-            # Each of an inode's names carries its share, so that the sum counts the inode once without a memory of it.
+            # Each name of an inode counts for its share, so that the sum counts each inode once.
             share = _WHOLE // max(status.st_nlink, 1)
             self._bytes += status.st_size * share if stat.S_ISREG(status.st_mode) else 0
             self._allocated += status.st_blocks * 512 * share
@@ -129,13 +129,13 @@ class Manifest:
             self._allocated += status.st_blocks * 512 * _WHOLE
 
 
-def settle_clock(filesystem: str) -> None:
-    """Waits until a write cannot carry the timestamp of an earlier one.
+def settle_clock(*, fine: bool) -> None:
+    """Waits until no write can carry the timestamp of an earlier one. `fine`: the filesystem has fine timestamps.
 
     Before Linux 6.13, and on most filesystems after it, timestamps are as coarse as the timer: a write just before the
-    stamp and one just after it could carry the same ctime. After two jiffies of waiting the second one shows.
+    stamp and one just after it could carry the same ctime. After a wait of two jiffies the second write shows.
     """
-    if kernel_version() < (6, 13) or filesystem not in _FINE_CLOCKS:
+    if not fine or kernel_version() < (6, 13):
         time.sleep(_COARSE_CLOCK_S)
 
 

@@ -1,7 +1,7 @@
-"""Cloning a tree file by file: the part that `copy` and `reflink` share.
+"""Clones a tree file by file, for `copy` and `reflink`.
 
-The walk lists directories and makes the new ones; batches of their other entries go to worker processes or are done on
-the way. A directory gets its attributes when nothing more is made in it.
+The walk lists directories and makes the new ones. Batches of their other entries go to worker processes, or the walk
+does them itself. A directory gets its attributes when everything in it is made.
 """
 
 import os
@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, CloneCall, CloneResult, TreeDir
+from wvs.engines.base import CloneCall, CloneResult, TreeDir
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
-from wvs.engines.trees.descent import Level, Place, descend, open_subdirectory, unreadable
-from wvs.engines.trees.fidelity import attributes_of_open, drop_inherited_acls
+from wvs.engines.paths import ROOT
+from wvs.engines.trees.descent import Level, TreePath, descend, open_subdirectory, unreadable
+from wvs.engines.trees.fidelity import copy_attributes, drop_inherited_acls
 from wvs.engines.trees.filling import FILLINGS, Filling
 from wvs.engines.trees.hardlinks import HardLinks
-from wvs.engines.trees.jobs import CloneBatch, Done, Failure, Payload, clone_batch
+from wvs.engines.trees.jobs import Batch, BatchFailure, BatchResult, CloneBatch, clone_batch
 from wvs.engines.trees.meter import Meter
 from wvs.engines.trees.notes import Notes
-from wvs.engines.trees.worker_pool import Hands
+from wvs.engines.trees.worker_pool import WorkerPool
 
 _BATCH: Final = 32
 
@@ -28,7 +29,7 @@ _BATCH: Final = 32
 class _CloneLevel(Level):
     """A directory of the source and the new one that becomes its clone."""
 
-    def __init__(self, place: Place, source: int, target: int, notes: Notes) -> None:
+    def __init__(self, place: TreePath, source: int, target: int, notes: Notes) -> None:
         super().__init__(place, [source, target])
         self._notes = notes
 
@@ -36,8 +37,8 @@ class _CloneLevel(Level):
     def target(self) -> int:
         return self.descriptors[1]
 
-    def leave(self) -> None:
-        attributes_of_open(self.source, self.target, self.status, lambda what: self._notes.add(what, self.place, ""))
+    def complete(self) -> None:
+        copy_attributes(self.source, self.target, self.status, lambda what: self._notes.add(what, self.place, ""))
 
 
 class TreeCopy:
@@ -51,21 +52,21 @@ class TreeCopy:
         self._notes = Notes()
 
     def run(self, source: TreeDir, target: TreeDir) -> CloneResult:
-        """Makes the root of `target`. Raises `EngineError`, or `OSError` for the two roots themselves."""
+        """Clones the root of `source` into `target`. Raises `EngineError`, or `OSError` for the two roots."""
         root = self._open_root(source, target)
         kept = os.dup(root.target)
         self._links = HardLinks(kept)
         try:
-            with Hands(self._workers, self._cancel, self._pulse) as self._hands:
+            with WorkerPool(self._workers, self._cancel, self._pulse) as self._pool:
                 try:
                     descend(root, self._enter, self._visit, self._cancel)
                     self._finish()
                 finally:
-                    for level in self._hands.waiting():
+                    for level in self._pool.waiting():
                         level.abandon()
         finally:
             os.close(kept)
-        self._meter.tell()
+        self._meter.report()
         meter = self._meter
         return CloneResult(meter.files, meter.bytes, meter.sockets, 0.0, self._notes.all())
 
@@ -80,7 +81,7 @@ class TreeCopy:
         except BaseException:
             os.close(reading)
             raise
-        level = _CloneLevel(Place(None, ""), reading, writing, self._notes)
+        level = _CloneLevel(TreePath(None, ""), reading, writing, self._notes)
         drop_inherited_acls(writing)
         return level
 
@@ -91,7 +92,7 @@ class TreeCopy:
         except BaseException:
             os.close(source)
             raise
-        return _CloneLevel(Place(parent.place, name), source, target, self._notes)
+        return _CloneLevel(TreePath(parent.place, name), source, target, self._notes)
 
     def _visit(self, level: _CloneLevel) -> None:
         try:
@@ -101,7 +102,7 @@ class TreeCopy:
         except OSError as error:
             raise from_os_error(error, ErrorCode.CLONE_FAILED, f"cloning {level.place.shown()}") from error
 
-    def _batches(self, level: _CloneLevel) -> Iterator[Payload]:
+    def _batches(self, level: _CloneLevel) -> Iterator[Batch]:
         files: list[tuple[str, int]] = []
         others: list[str] = []
         with os.scandir(level.source) as entries:
@@ -119,19 +120,19 @@ class TreeCopy:
         if files or others:
             yield files, others
 
-    def _do(self, level: _CloneLevel, batch: Payload) -> None:
-        for done_level, done in self._hands.results():
+    def _do(self, level: _CloneLevel, batch: Batch) -> None:
+        for done_level, done in self._pool.results():
             self._absorb_and_release(done_level, done)
-        if self._hands.offer(self._filling, level.descriptors, batch, level):
+        if self._pool.offer(self._filling, level.descriptors, batch, level):
             level.hold()
         else:
             self._absorb(level, clone_batch(self._filling, level.source, level.target, batch, self._pulse))
 
     def _finish(self) -> None:
-        for level, done in self._hands.remaining():
+        for level, done in self._pool.remaining():
             self._absorb_and_release(level, done)
 
-    def _absorb_and_release(self, level: _CloneLevel, done: Done) -> None:
+    def _absorb_and_release(self, level: _CloneLevel, done: BatchResult) -> None:
         try:
             self._absorb(level, done)
         except BaseException:
@@ -139,7 +140,7 @@ class TreeCopy:
             raise
         level.release()
 
-    def _absorb(self, level: _CloneLevel, done: Done) -> None:
+    def _absorb(self, level: _CloneLevel, done: BatchResult) -> None:
         self._meter.add(done.files, done.bytes, done.sockets)
         for what, name in done.notes:
             self._notes.add(what, level.place, name)
@@ -149,7 +150,7 @@ class TreeCopy:
             self._clone_linked(level, name)
 
     def _clone_linked(self, level: _CloneLevel, name: str) -> None:
-        """An entry whose inode has other names: made here, one after the other, so that each knows the first."""
+        """Clones an entry whose inode has further names: here, one by one, so that each can link to the first."""
         try:
             status = os.stat(name, dir_fd=level.source, follow_symlinks=False)
             if self._links.link(status, level.target, name):
@@ -158,17 +159,17 @@ class TreeCopy:
         except OSError as error:
             raise from_os_error(error, ErrorCode.CLONE_FAILED, f"linking {level.place.shown(name)}") from error
         is_file = stat.S_ISREG(status.st_mode)
-        batch: Payload = ([(name, status.st_ino)], []) if is_file else ([], [name])
-        one = CloneBatch(level.source, level.target, FILLINGS[self._filling], self._pulse, linked_too=True)
+        batch: Batch = ([(name, status.st_ino)], []) if is_file else ([], [name])
+        one = CloneBatch(level.source, level.target, FILLINGS[self._filling], self._pulse, with_linked=True)
         self._absorb(level, one.run(batch))
-        self._links.made(status, level.place, name)
+        self._links.record(status, level.place, name)
 
     def _pulse(self, size: int) -> None:
         self._cancel.check()
         self._meter.add(0, size)
 
 
-def _error(failure: Failure, place: Place) -> EngineError:
+def _error(failure: BatchFailure, place: TreePath) -> EngineError:
     if failure.code:
         detail = f"{failure.doing} {place.shown(failure.name)}: {failure.detail}"
         return EngineError(ErrorCode(failure.code), detail, retryable=failure.retryable)

@@ -1,4 +1,4 @@
-"""The identity file of a volume, `.wvs/volume.json`: written whole or not at all."""
+"""The identity file of a volume, `.wvs/volume.json`. Every write replaces it as a whole."""
 
 import fcntl
 import os
@@ -15,19 +15,17 @@ from wvs.domain.errors import ErrorCode
 from wvs.engines.base import EngineName
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY
+from wvs.engines.paths import IDENTITY_FILE, LOCK_FILE, SERVICE_DIRECTORY
 
-SERVICE_DIRECTORY: Final = ".wvs"
 LAYOUT_VERSION: Final = 1
-_FILE: Final = "volume.json"
-_NEW_FILE: Final = ".volume.json.new."
-_LOCK_FILE: Final = "volume.lock"
+_NEW_FILE: Final = f".{IDENTITY_FILE}.new."
 _LOCK_WAIT_S: Final = 2.0
 _POLL_S: Final = 0.02
 _LEFT_BEHIND_S: Final = 600.0
 
 
 class LogPosition(msgspec.Struct, frozen=True, order=True):
-    """A position of the event log as it is handed out: ordered by epoch, then by number."""
+    """A position of the event log as the API gives it out: ordered by epoch, then by number."""
 
     epoch: int
     position: int
@@ -37,7 +35,8 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What makes a directory a volume.
 
     `system_id` is Postgres' system identifier, None until the first service binds the volume to its database.
-    `seen` is the latest position of the log that the volume has been told of, `seen_hash` (hex) the hash of its event.
+    `seen` is the latest position of the log that an executor recorded on the volume, `seen_hash` (hex) the hash of the
+    event there.
     """
 
     id: UUID
@@ -50,9 +49,9 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_identity(volume: int) -> VolumeIdentity | None:
-    """The identity of the volume at the descriptor, None if it is none. Raises `EngineError` for an unusable one."""
+    """The identity of the volume at the descriptor; None if there is none. Raises `EngineError` if it is unusable."""
     try:
-        descriptor = os.open(f"{SERVICE_DIRECTORY}/{_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
+        descriptor = os.open(f"{SERVICE_DIRECTORY}/{IDENTITY_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as file:
@@ -61,13 +60,13 @@ def read_identity(volume: int) -> VolumeIdentity | None:
         identity = msgspec.json.decode(content, type=VolumeIdentity)
     except msgspec.MsgspecError as error:
         raise EngineError(
-            ErrorCode.VOLUME_UNAVAILABLE, f"{_FILE} of the volume cannot be read: {error}", retryable=False
+            ErrorCode.VOLUME_UNAVAILABLE, f"{IDENTITY_FILE} of the volume cannot be read: {error}", retryable=False
         ) from error
     if identity.layout != LAYOUT_VERSION:
         raise EngineError(
             ErrorCode.VOLUME_UNAVAILABLE,
-            f"the volume has layout {identity.layout}, this version of wvs knows {LAYOUT_VERSION}",
-            "use the version of wvs that made it",
+            f"the volume has layout {identity.layout}, this version of wvs supports {LAYOUT_VERSION}",
+            "use the version of wvs that made the volume",
             retryable=False,
         )
     return identity
@@ -76,8 +75,8 @@ def read_identity(volume: int) -> VolumeIdentity | None:
 def write_identity(volume: int, identity: VolumeIdentity) -> None:
     """Replaces the identity file, durably. Hold `identity_lock` around a read and the write that follows from it."""
     with _service_directory(volume) as directory:
-        _tidy(directory)
-        # A name of its own: a writer that was stopped for an hour must not write into what another one has renamed.
+        _remove_leftovers(directory)
+        # A unique name: a writer that was stopped for an hour must not write into a file that another one has renamed.
         name = f"{_NEW_FILE}{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -85,7 +84,7 @@ def write_identity(volume: int, identity: VolumeIdentity) -> None:
                 file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(name, _FILE, src_dir_fd=directory, dst_dir_fd=directory)
+            os.rename(name, IDENTITY_FILE, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with suppress(OSError):
                 os.unlink(name, dir_fd=directory)
@@ -93,8 +92,8 @@ def write_identity(volume: int, identity: VolumeIdentity) -> None:
         os.fsync(directory)
 
 
-def _tidy(directory: int) -> None:
-    """Takes away what writers left behind that were killed before their rename."""
+def _remove_leftovers(directory: int) -> None:
+    """Removes the files of writers that were killed before their rename."""
     for name in os.listdir(directory):
         if name.startswith(_NEW_FILE):
             with suppress(FileNotFoundError):
@@ -104,21 +103,21 @@ def _tidy(directory: int) -> None:
 
 @contextmanager
 def identity_lock(volume: int) -> Generator[bool]:
-    """One writer of the identity file at a time; False if another one holds the lock for longer than a write takes.
+    """Locks the identity file for one writer. Yields False if another one holds the lock for longer than a write takes.
 
-    That one is stopped or hangs, for as long as it likes: nobody may wait for it. And on JuiceFS a lock does not fence
-    anyway (a stopped holder loses it). What a write without the lock can cost is an older `seen`, until it is told
-    next: the file is replaced whole, and everything else in it is written once.
+    Such a holder is stopped or hangs, for an unknown time, so no writer waits for it. On JuiceFS the lock would not
+    fence it anyway: a stopped holder loses it. A write without the lock can at worst put back an older `seen`, until
+    the next record: the file is replaced as a whole, and everything else in it is written once.
     """
     with _service_directory(volume) as directory:
-        descriptor = os.open(_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        descriptor = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
         try:
-            yield _locked_in_time(descriptor)
+            yield _lock_in_time(descriptor)
         finally:
             os.close(descriptor)
 
 
-def _locked_in_time(descriptor: int) -> bool:
+def _lock_in_time(descriptor: int) -> bool:
     until = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:

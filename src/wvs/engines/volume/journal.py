@@ -1,4 +1,4 @@
-"""A clone journal in a file: one JSON line for each begin and end, appended whole, by any number of processes."""
+"""The clone journal: a file to which any number of processes append one JSON line for each begin and end of a clone."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from wvs.engines.base import CloneMark, Journal
 
 
 def journal_file(path: Path) -> Journal:
-    """A journal that appends to `path`. A line is one `write` with O_APPEND, so lines of processes do not mix."""
+    """A journal that appends to `path`. A line is one `write` with O_APPEND, so that lines do not mix."""
 
     def append(mark: CloneMark) -> None:
         line = msgspec.json.encode(mark) + b"\n"
@@ -20,8 +20,3 @@ def journal_file(path: Path) -> Journal:
             os.close(descriptor)
 
     return append
-
-
-def read_journal(path: Path) -> list[CloneMark]:
-    """All marks of a journal file, in the order written."""
-    return [msgspec.json.decode(line, type=CloneMark) for line in path.read_bytes().splitlines()]

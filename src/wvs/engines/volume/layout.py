@@ -1,7 +1,7 @@
-"""Where things are on a volume, and the few operations that make and move them; each durable when it returns.
+"""The service's own directories on a volume, and the few operations that make and move them; each durable on return.
 
-Everything goes by descriptors from the volume's root. These directories belong to the service, agents cannot write to
-them; links are refused all the same.
+Every step starts at the volume's root and goes by descriptors. Agents cannot write to these directories; links in them
+are refused all the same.
 """
 
 import errno
@@ -13,33 +13,41 @@ from enum import Enum
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.base import ROOT, TreeDir
+from wvs.engines.base import TreeDir
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, exists, open_beneath, rename_noreplace
+from wvs.engines.paths import (
+    CURRENT,
+    NEW_LINK,
+    ROOT,
+    TRASH,
+    TREES,
+    link_target,
+    trashed_path,
+    tree_of_link,
+    tree_path,
+    workspace_path,
+)
 from wvs.engines.volume.names import checked_tree, checked_workspace, is_tree_name
 
-TREES: Final = "trees"
-TRASH: Final = "trash"
-CURRENT: Final = "current"
-_NEW_LINK: Final = ".current.new"
 _MOST_RACES: Final = 100
 
 OPEN_TO_AGENTS: Final = 0o711
-"""Others can pass through to what they know the name of, and list nothing."""
+"""Others can pass through to a name that they know, and list nothing."""
 CLOSED: Final = 0o700
 
 
 class Retired(Enum):
-    """What `retire` found."""
+    """The result of `retire`."""
 
     MOVED = "moved"
     ALREADY = "already"
     ABSENT = "absent"
-    """Neither among the trees nor in the trash: purged before, never made, or removed at once for want of room."""
+    """Neither among the trees nor in the trash: purged before, never made, or removed at once for lack of room."""
 
 
 class WorkspaceDir:
-    """The directory of one workspace, open. Methods raise `OSError` for the medium, `EngineError` for the layout."""
+    """The open directory of one workspace. Methods raise `OSError` for the medium, `EngineError` for the layout."""
 
     def __init__(self, descriptor: int, path: str) -> None:
         self.descriptor = descriptor
@@ -48,28 +56,28 @@ class WorkspaceDir:
     @contextmanager
     def tree(self, name: str) -> Generator[TreeDir]:
         """The directory around the tree `name`; raises TREE_MISSING."""
-        with self._open(TREES) as trees, _opened(trees, checked_tree(name), f"{self.path}/{TREES}/{name}") as tree:
+        with self._open(TREES) as trees, _opened(trees, checked_tree(name), tree_path(self.path, name)) as tree:
             yield tree
 
     def intend(self, name: str) -> None:
-        """Makes the closed directory for a new tree. One that exists is fatal: names are never used twice."""
+        """Makes the closed directory for a new tree. An existing one is a fatal error: no name is used twice."""
         with self._open(TREES) as trees:
             try:
                 os.mkdir(checked_tree(name), CLOSED, dir_fd=trees)
             except FileExistsError as error:
                 raise EngineError(
-                    ErrorCode.CLONE_FAILED, f"{self.path}/{TREES}/{name} exists already", retryable=False
+                    ErrorCode.CLONE_FAILED, f"{tree_path(self.path, name)} exists already", retryable=False
                 ) from error
             _set_mode(trees, name, CLOSED)
             os.fsync(trees)
 
     def set_mode(self, name: str, mode: int) -> None:
-        """`OPEN_TO_AGENTS` around a live tree, `CLOSED` around a snapshot."""
+        """Sets the mode of the directory around a tree: `OPEN_TO_AGENTS` for a live tree, `CLOSED` for a snapshot."""
         with self._open(TREES) as trees:
             _set_mode(trees, checked_tree(name), mode)
 
     def retire(self, name: str) -> Retired:
-        """Moves a tree to the trash. Re-entrant; the same name in both places is an error."""
+        """Moves a tree to the trash. Re-entrant. Raises `EngineError` if the name is in both places."""
         checked_tree(name)
         with self._open(TREES) as trees, self._open(TRASH) as trash:
             try:
@@ -92,11 +100,11 @@ class WorkspaceDir:
             if not exists(trash, checked_tree(name)):
                 yield None
                 return
-            with _opened(trash, name, f"{self.path}/{TRASH}/{name}") as tree:
+            with _opened(trash, name, trashed_path(self.path, name)) as tree:
                 yield tree
 
     def drop(self, place: str, name: str) -> None:
-        """Removes the emptied directory `name` from `TRASH` or `TREES`, and confirms that it is gone. Durable."""
+        """Removes the emptied directory `name` from `TRASH` or `TREES` and checks that it is gone. Durable."""
         with self._open(place) as directory:
             if exists(directory, checked_tree(name)):
                 os.rmdir(name, dir_fd=directory)
@@ -104,39 +112,41 @@ class WorkspaceDir:
                 raise EngineError(ErrorCode.REMOVE_FAILED, f"{self.path}/{place}/{name} is still there")
             os.fsync(directory)
 
-    def point(self, name: str) -> None:
-        """Lets `current` point to the live tree `name`, by one rename.
+    def set_link(self, name: str) -> None:
+        """Makes `current` point to the live tree `name`, by one rename.
 
-        Several may do so at once, under one temporary name, of which a crash leaves one at most: each may take away or
-        move what another made. Whoever has to know asks `pointed` afterwards.
+        Several executors may do so at once. They share one temporary name, so that a crash leaves at most one link
+        behind: each may remove or rename the link of another. A caller that must know calls `linked_tree` afterwards.
         """
-        target = f"{TREES}/{checked_tree(name)}/{ROOT}"
+        target = link_target(checked_tree(name))
         for _ in range(_MOST_RACES):
             with suppress(FileNotFoundError):
-                os.unlink(_NEW_LINK, dir_fd=self.descriptor)
+                os.unlink(NEW_LINK, dir_fd=self.descriptor)
             try:
-                os.symlink(target, _NEW_LINK, dir_fd=self.descriptor)
-                os.rename(_NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+                os.symlink(target, NEW_LINK, dir_fd=self.descriptor)
+                os.rename(NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
             except (FileExistsError, FileNotFoundError):
                 continue
             os.fsync(self.descriptor)
             return
-        raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, f"{self.path}/{CURRENT} is being moved by too many at once")
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"{self.path}/{CURRENT} was not moved: other executors moved it {_MOST_RACES} times",
+        )
 
-    def pointed(self) -> str | None:
-        """The name that `current` points to; None if there is no link, or one that WVS did not make."""
+    def linked_tree(self) -> str | None:
+        """The tree that `current` points to; None if there is no link, or one that WVS did not make."""
         try:
             target = os.readlink(CURRENT, dir_fd=self.descriptor)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINVAL):
                 return None
             raise
-        parts = target.split("/")
-        known = len(parts) == 3 and parts[0] == TREES and parts[2] == ROOT and is_tree_name(parts[1])
-        return parts[1] if known else None
+        tree = tree_of_link(target)
+        return tree if tree is not None and is_tree_name(tree) else None
 
     def names(self, place: str) -> list[str]:
-        """What lies in `TREES` or `TRASH`, strangers included."""
+        """All names in `TREES` or `TRASH`, also those that WVS did not make."""
         with self._open(place) as directory:
             return sorted(os.listdir(directory))
 
@@ -155,7 +165,7 @@ class WorkspaceDir:
 
 
 def make_workspace(volume: int, workspace: str) -> None:
-    """Makes the directories of a workspace, as far as they are missing."""
+    """Makes the directories of a workspace that are missing."""
     checked_workspace(workspace)
     _ensure(volume, workspace, OPEN_TO_AGENTS)
     directory = open_beneath(volume, workspace, OPEN_DIRECTORY)
@@ -171,14 +181,14 @@ def make_workspace(volume: int, workspace: str) -> None:
 @contextmanager
 def open_workspace(volume: int, workspace: str, volume_path: str) -> Generator[WorkspaceDir]:
     """The directory of a workspace; raises TREE_MISSING."""
-    with _opened(volume, checked_workspace(workspace), f"{volume_path}/{workspace}") as found:
-        yield WorkspaceDir(found.descriptor, found.path)
+    with _opened(volume, checked_workspace(workspace), workspace_path(volume_path, workspace)) as opened:
+        yield WorkspaceDir(opened.descriptor, opened.path)
 
 
 @contextmanager
-def _opened(above: int, name: str, path: str) -> Generator[TreeDir]:
+def _opened(parent: int, name: str, path: str) -> Generator[TreeDir]:
     try:
-        descriptor = open_beneath(above, name, OPEN_DIRECTORY)
+        descriptor = open_beneath(parent, name, OPEN_DIRECTORY)
     except FileNotFoundError as error:
         raise EngineError(ErrorCode.TREE_MISSING, f"{path} is missing", retryable=False) from error
     try:
@@ -187,15 +197,15 @@ def _opened(above: int, name: str, path: str) -> Generator[TreeDir]:
         os.close(descriptor)
 
 
-def _ensure(above: int, name: str, mode: int) -> None:
+def _ensure(parent: int, name: str, mode: int) -> None:
     with suppress(FileExistsError):
-        os.mkdir(name, mode, dir_fd=above)
-    _set_mode(above, name, mode)
+        os.mkdir(name, mode, dir_fd=parent)
+    _set_mode(parent, name, mode)
 
 
-def _set_mode(above: int, name: str, mode: int) -> None:
-    # Not left to mkdir: its mode goes through the umask and through a default ACL of the directory above.
-    directory = open_beneath(above, name, OPEN_DIRECTORY)
+def _set_mode(parent: int, name: str, mode: int) -> None:
+    # mkdir does not suffice: the umask and a default ACL of the parent directory change the mode that it is given.
+    directory = open_beneath(parent, name, OPEN_DIRECTORY)
     try:
         if stat.S_IMODE(os.fstat(directory).st_mode) != mode:
             os.chmod(directory, mode)

@@ -1,4 +1,4 @@
-"""Names on the volume. Whatever becomes a path went through here first."""
+"""The names of workspaces and trees on a volume. Every name is checked here before it becomes part of a path."""
 
 import re
 from typing import Final
@@ -12,7 +12,7 @@ _TREE_NAME: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}\.(?:0|[1-9][0-9]{0,
 
 
 def tree_name(task_id: UUID, fence: int) -> str:
-    """The name of the tree that a task makes under a fence: never used twice."""
+    """The name of the tree that a task makes under a fence. No name is used twice."""
     return f"{suffix_of(task_id)}.{fence}"
 
 
@@ -33,16 +33,16 @@ def is_workspace_name(name: str) -> bool:
 def checked_workspace(name: str) -> str:
     """`name`; raises `EngineError` unless it is the typed id of a workspace."""
     if not is_workspace_name(name):
-        raise _refused(f"{name[:80]!r} is not the id of a workspace")
+        raise _refuse(f"{name[:80]!r} is not the id of a workspace")
     return name
 
 
 def checked_tree(name: str) -> str:
     """`name`; raises `EngineError` unless it has the form of a tree's name."""
     if not is_tree_name(name):
-        raise _refused(f"{name[:80]!r} is not the name of a tree")
+        raise _refuse(f"{name[:80]!r} is not the name of a tree")
     return name
 
 
-def _refused(detail: str) -> EngineError:
+def _refuse(detail: str) -> EngineError:
     return EngineError(ErrorCode.CLONE_FAILED, detail, retryable=False)

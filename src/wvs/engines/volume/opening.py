@@ -9,29 +9,27 @@ import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import DEFAULT_WORKERS, EngineName, Journal, TreeDir
-from wvs.engines.choice import Choice, choose, make_engine, require_basics
+from wvs.engines.choice import ENGINES, Choice, choose, make_engine, require_basics
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath
 from wvs.engines.mounts import mount_of
-from wvs.engines.volume.identity import LAYOUT_VERSION, SERVICE_DIRECTORY, VolumeIdentity, read_identity, write_identity
+from wvs.engines.paths import SERVICE_DIRECTORY, service_path
+from wvs.engines.volume.identity import LAYOUT_VERSION, VolumeIdentity, read_identity, write_identity
 from wvs.engines.volume.volume import Volume
-
-# What a fresh filesystem has at its root: ext4's directory, and the virtual files of a JuiceFS mount.
-_NOT_CONTENT = frozenset({"lost+found", ".accesslog", ".config", ".stats", ".control", ".trash", ".jfsSmoke"})
 
 
 class Initialized(msgspec.Struct, frozen=True):
-    """The answer of `init_volume`. `choice` is None if the volume existed already."""
+    """The result of `init_volume`. `choice` is None if the volume existed already."""
 
     identity: VolumeIdentity
     choice: Choice | None
 
 
 def init_volume(path: str, new_id: UUID, engine: EngineName | None = None, system_id: str | None = None) -> Initialized:
-    """Makes the empty directory `path` a volume, with `engine` or the best one that works there; says what and why.
+    """Makes the empty directory `path` a volume, with `engine` or else the best engine that works there.
 
-    Repeating it on a volume changes nothing. Raises `EngineError`: not empty, not a directory, another engine than the
-    volume has, an engine that does not work on the filesystem, a medium that fails.
+    On an existing volume it changes nothing. Raises `EngineError` if the directory is not empty or no directory, the
+    volume has another engine, the engine does not work on the filesystem, or the medium fails.
     """
     path = os.path.realpath(path)
     try:
@@ -39,16 +37,16 @@ def init_volume(path: str, new_id: UUID, engine: EngineName | None = None, syste
         with _opened(path) as volume:
             existing = read_identity(volume)
             if existing is not None:
-                return Initialized(_same(path, existing, engine), None)
+                return Initialized(_require_same_engine(path, existing, engine), None)
             _require_empty(path, volume)
             return _make(path, volume, new_id, engine, system_id)
     except OSError as error:
-        raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"making a volume of {path}") from error
+        raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"initializing the volume {path}") from error
 
 
 def _make(path: str, volume: int, new_id: UUID, engine: EngineName | None, system_id: str | None) -> Initialized:
     filesystem = mount_of(volume).filesystem
-    # It exists if an init was interrupted before the identity file.
+    # It exists if an earlier init was interrupted before it wrote the identity file.
     with suppress(FileExistsError):
         os.mkdir(SERVICE_DIRECTORY, 0o700, dir_fd=volume)
     with _service(path, volume) as directory:
@@ -59,19 +57,20 @@ def _make(path: str, volume: int, new_id: UUID, engine: EngineName | None, syste
     return Initialized(identity, choice)
 
 
-def _same(path: str, identity: VolumeIdentity, engine: EngineName | None) -> VolumeIdentity:
+def _require_same_engine(path: str, identity: VolumeIdentity, engine: EngineName | None) -> VolumeIdentity:
     if engine not in (None, identity.engine):
         raise EngineError(
             ErrorCode.VOLUME_UNAVAILABLE,
-            f"{path} is a volume with the engine {identity.engine} already, not {engine}",
-            "the engine is chosen once; make another volume",
+            f"{path} already is a volume, with the engine {identity.engine}, not {engine}",
+            "the engine of a volume is chosen once; make another volume",
             retryable=False,
         )
     return identity
 
 
 def _require_empty(path: str, volume: int) -> None:
-    content = sorted(set(os.listdir(volume)) - _NOT_CONTENT - {SERVICE_DIRECTORY})
+    not_content = {SERVICE_DIRECTORY}.union(*(engine.root_entries for engine in ENGINES.values()))
+    content = sorted(set(os.listdir(volume)) - not_content)
     if content:
         raise EngineError(
             ErrorCode.VOLUME_UNAVAILABLE,
@@ -82,10 +81,10 @@ def _require_empty(path: str, volume: int) -> None:
 
 
 def open_volume(path: str, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> Volume:
-    """The volume at `path`, after its engine was tried there again.
+    """The volume at `path`, after another probe of its engine.
 
-    Raises `EngineError`: VOLUME_UNAVAILABLE if there is no volume, the filesystem is another kind than the volume was
-    made on, or the engine does not work on it any more. There is no step down to another engine.
+    Raises `EngineError` with VOLUME_UNAVAILABLE if there is no volume, the filesystem is of another kind than the one
+    that the volume was made on, or the engine does not work on it any more. WVS falls back to no other engine.
     """
     path = os.path.realpath(path)
     try:
@@ -133,6 +132,6 @@ def _opened(path: str) -> Generator[int]:
 def _service(path: str, volume: int) -> Generator[TreeDir]:
     descriptor = open_beneath(volume, SERVICE_DIRECTORY, OPEN_DIRECTORY)
     try:
-        yield TreeDir(descriptor, f"{path}/{SERVICE_DIRECTORY}")
+        yield TreeDir(descriptor, service_path(path))
     finally:
         os.close(descriptor)

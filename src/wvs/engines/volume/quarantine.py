@@ -1,37 +1,38 @@
-"""Moving aside what nobody intended: it is kept for a person to look at, never deleted."""
+"""Quarantine: directories that no task intended are moved aside for a person to look at, never deleted."""
 
 import os
-from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
-from wvs.engines.volume.identity import SERVICE_DIRECTORY
-from wvs.engines.volume.layout import TREES, WorkspaceDir
-
-QUARANTINE: Final = "quarantine"
+from wvs.engines.paths import QUARANTINE, SERVICE_DIRECTORY, TREES, quarantine_path, tree_path
+from wvs.engines.volume.layout import WorkspaceDir
 
 
 def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
-    """Moves `trees/<name>` to `.wvs/quarantine/<ws_id>/<n>-<name>`; the new path, relative to the volume. Durable.
+    """Moves `trees/<name>` to `.wvs/quarantine/<ws_id>/<n>-<name>`; returns the path below the volume. Durable.
 
-    The number keeps apart what was found under one name at different times. Raises TREE_MISSING.
+    Raises TREE_MISSING. The number keeps apart directories that had one name at different times.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise EngineError(ErrorCode.CLONE_FAILED, f"{name[:80]!r} is no entry of a directory", retryable=False)
+        raise EngineError(
+            ErrorCode.CLONE_FAILED, f"{name[:80]!r} cannot be the name of a directory entry", retryable=False
+        )
     workspace = os.path.basename(here.path)
-    place = _ensured(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
+    place = _ensure_directories(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
     trees = open_beneath(here.descriptor, TREES, OPEN_DIRECTORY)
     try:
         new_name = _move(trees, name, place)
         os.fsync(place)
         os.fsync(trees)
     except FileNotFoundError as error:
-        raise EngineError(ErrorCode.TREE_MISSING, f"{here.path}/{TREES}/{name} is missing", retryable=False) from error
+        raise EngineError(
+            ErrorCode.TREE_MISSING, f"{tree_path(here.path, name)} is missing", retryable=False
+        ) from error
     finally:
         os.close(trees)
         os.close(place)
-    return f"{SERVICE_DIRECTORY}/{QUARANTINE}/{workspace}/{new_name}"
+    return quarantine_path(workspace, new_name)
 
 
 def _move(trees: int, name: str, place: int) -> str:
@@ -46,7 +47,7 @@ def _move(trees: int, name: str, place: int) -> str:
         return new_name
 
 
-def _ensured(volume: int, names: tuple[str, ...]) -> int:
+def _ensure_directories(volume: int, names: tuple[str, ...]) -> int:
     directory = os.dup(volume)
     for name in names:
         try:

@@ -1,11 +1,12 @@
-"""A volume: the one door to everything that WVS keeps on a filesystem (design §8).
+"""A volume: the one interface to everything that WVS keeps on a filesystem (design §8).
 
-Synchronous and thread-safe; executors call it in worker threads. Names of workspaces are typed ids (`ws_…`), names of
-trees come from `names.tree_name`; anything else is refused before it becomes a path. Every method raises `EngineError`.
+Its methods block and are thread-safe; executors call them in worker threads. Names of workspaces are typed ids
+(`ws_…`), names of trees come from `names.tree_name`; anything else is refused before it becomes a path. Every method
+raises `EngineError`.
 """
 
 import os
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -13,18 +14,18 @@ import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import (
-    ROOT,
     Cancel,
     CloneCall,
     CloneResult,
     Engine,
     OnProgress,
-    Owner,
     Stamp,
     Totals,
+    TreeOwner,
 )
 from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY
+from wvs.engines.paths import ROOT, TRASH, TREES, lock_path, tree_root_path
 from wvs.engines.trees.stamps import Manifest
 from wvs.engines.volume import layout
 from wvs.engines.volume.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
@@ -36,7 +37,7 @@ _SPACE_KEPT_FREE: Final = 1024 * 1024
 
 
 class Space(msgspec.Struct, frozen=True):
-    """Room on the filesystem for the service's user, in bytes; `free_inodes` is None where they are not limited."""
+    """Room on the filesystem for the service's user, in bytes; `free_inodes` is None if inodes are not limited."""
 
     total: int
     free: int
@@ -44,10 +45,10 @@ class Space(msgspec.Struct, frozen=True):
 
 
 class Volume:
-    """An open volume. Made by `opening.open_volume`.
+    """An open volume, made by `opening.open_volume`.
 
-    No descriptor is kept between calls, so that the volume can be unmounted and mounted again; instead each call makes
-    sure that the volume at the path is still this one.
+    It keeps no descriptor between calls, so that the volume can be unmounted and mounted again. Instead each call
+    checks that the volume at the path is still this one.
     """
 
     def __init__(self, path: str, identity: VolumeIdentity, engine: Engine) -> None:
@@ -55,36 +56,32 @@ class Volume:
         self.identity = identity
         self.engine = engine
 
-    def live_path(self, workspace: str) -> str:
-        """The stable path at which agents find the live tree."""
-        return f"{self.path}/{workspace}/{layout.CURRENT}"
-
     def root_path(self, workspace: str, name: str) -> str:
         """The path of one tree's own root."""
-        return f"{self.path}/{workspace}/{layout.TREES}/{name}/{ROOT}"
+        return tree_root_path(self.path, workspace, name)
 
     def create_workspace(self, workspace: str) -> None:
-        """Makes the workspace's directories as far as they are missing. Durable, re-entrant."""
+        """Makes the workspace's directories that are missing. Durable, re-entrant."""
         with self._open(f"making {workspace}") as volume:
             make_workspace(volume, workspace)
 
     def intend(self, workspace: str, name: str) -> None:
-        """Makes the closed directory for a tree to come. Durable. Fatal if the name exists: names are used once."""
+        """Makes the closed directory for a future tree. Durable. An existing one is fatal: no name is used twice."""
         with self._workspace(workspace, "intending a tree") as here:
             here.intend(name)
 
-    def create_root(self, workspace: str, name: str, owner: Owner, mode: int) -> None:
+    def create_root(self, workspace: str, name: str, owner: TreeOwner, mode: int) -> None:
         """Makes an empty root in an intended tree."""
         with self._workspace(workspace, "making a live tree") as here, here.tree(name) as tree:
             self.engine.create(tree, owner, mode)
 
     def stamp(self, workspace: str, name: str, cancel: Cancel | None = None) -> Stamp:
-        """The stamp of a source, before its clone or after it; compared by `engine.torn`."""
+        """The stamp of a source before or after its clone; `engine.torn` compares the two."""
         with self._workspace(workspace, "stamping a tree") as here, here.tree(name) as tree:
             return self.engine.stamp(tree, cancel or Cancel())
 
     def measure(self, workspace: str, name: str, cancel: Cancel | None = None) -> Totals:
-        """The size of a tree, by a walk; for engines whose stamps and clones do not count."""
+        """The size of a tree, by a walk; for engines without `counts_files`."""
         with self._workspace(workspace, "measuring a tree") as here, here.tree(name) as tree:
             return Manifest(tree, cancel or Cancel()).totals
 
@@ -100,8 +97,8 @@ class Volume:
     ) -> CloneResult:
         """Clones the root of `source` into the intended `target`, which stays closed to agents.
 
-        `totals` (from the source's stamp) make the progress and the check for space before it complete. After an
-        error the target is left as it is: `retire` and `purge` it.
+        With `totals` (from the source's stamp) progress includes totals, and the check for space precedes the clone.
+        After an error the target stays as it is: the caller retires and purges it.
         """
         call = CloneCall(cancel or Cancel(), on_progress, totals, workspace, source, target)
         with (
@@ -118,18 +115,18 @@ class Volume:
                     self._require_space(here, 0, 1)
                 raise
 
-    def flush(self, workspace: str, name: str, open_files: Collection[str] = ()) -> None:
-        """Makes all writes of this host to the tree visible to a clone and durable."""
+    def flush(self, workspace: str, name: str) -> None:
+        """Makes all writes of this host to the tree visible to a clone, and durable; see `Engine.flush`."""
         with self._workspace(workspace, "flushing") as here, here.tree(name) as tree:
-            self.engine.flush(tree, open_files)
+            self.engine.flush(tree)
 
     def sync(self, workspace: str, name: str) -> None:
-        """Makes a finished tree durable. Call it before the event that commits the tree."""
+        """Makes a finished tree durable. Callers do so before the event that commits the tree."""
         with self._workspace(workspace, "making durable") as here, here.tree(name) as tree:
             self.engine.sync(tree)
 
     def seal(self, workspace: str, name: str) -> None:
-        """Makes a snapshot read-only as far as the engine can; around it the directory is closed anyway."""
+        """Makes a snapshot read-only if the engine can; the directory around it is closed in any case."""
         with self._workspace(workspace, "sealing") as here, here.tree(name) as tree:
             self.engine.seal(tree)
 
@@ -138,26 +135,21 @@ class Volume:
         with self._workspace(workspace, "opening a live tree") as here:
             here.set_mode(name, layout.OPEN_TO_AGENTS)
 
-    def shut_out_agents(self, workspace: str, name: str) -> None:
-        """Closes the directory around a tree (0700), as it is after `intend`. Re-entrant."""
-        with self._workspace(workspace, "closing a tree") as here:
-            here.set_mode(name, layout.CLOSED)
-
-    def point(self, workspace: str, name: str) -> None:
-        """Lets the link `current` point to a live tree, atomically and durably. Re-entrant."""
+    def set_link(self, workspace: str, name: str) -> None:
+        """Makes the link `current` point to a live tree. Atomic, durable, re-entrant."""
         with self._workspace(workspace, "moving the link") as here:
-            here.point(name)
+            here.set_link(name)
 
-    def pointed(self, workspace: str) -> str | None:
-        """The tree that `current` points to; None if there is no link, or one that is not ours."""
+    def linked_tree(self, workspace: str) -> str | None:
+        """The tree that `current` points to; None if there is no link, or one that WVS did not make."""
         with self._workspace(workspace, "reading the link") as here:
-            return here.pointed()
+            return here.linked_tree()
 
     def retire(self, workspace: str, name: str) -> Retired:
-        """Moves a tree to the trash. Durable, re-entrant; a name in both places is an error.
+        """Moves a tree to the trash. Durable, re-entrant. Raises `EngineError` if the name is in both places.
 
-        On a filesystem so full that a rename finds no room (btrfs keeps a reserve for removals, not for renames) the
-        tree is removed where it is: nothing that is retired is used again, and dropping is what makes room.
+        A filesystem may be so full that a rename finds no room (btrfs keeps a reserve for removals, not for renames).
+        Then the tree is removed where it is: a retired tree is not used again, and its removal makes room.
         """
         with self._workspace(workspace, "retiring a tree", ErrorCode.REMOVE_FAILED) as here:
             try:
@@ -167,24 +159,24 @@ class Volume:
                     raise
             with here.tree(name) as tree:
                 self.engine.remove(tree, Cancel())
-            here.drop(layout.TREES, name)
+            here.drop(TREES, name)
             return Retired.ABSENT
 
     def purge(self, workspace: str, name: str, cancel: Cancel | None = None) -> None:
-        """Removes a retired tree: afterwards it is confirmed absent, durably. Re-entrant; absent is fine."""
+        """Removes a retired tree and checks that it is gone. Durable, re-entrant; an absent tree is no error."""
         with self._workspace(workspace, "purging a tree", ErrorCode.REMOVE_FAILED) as here:
             with here.trashed(name) as tree:
                 if tree is not None:
                     self.engine.remove(tree, cancel or Cancel())
-            here.drop(layout.TRASH, name)
+            here.drop(TRASH, name)
 
     def quarantine(self, workspace: str, name: str) -> str:
-        """Moves a directory that nobody intended out of `trees/`, whatever its name is; its new path. Durable."""
+        """Moves a directory that no task intended out of `trees/`, whatever its name; returns its new path. Durable."""
         with self._open("quarantining") as volume, open_workspace(volume, workspace, self.path) as here:
             return f"{self.path}/{quarantine_tree(volume, here, name)}"
 
     def has_tree(self, workspace: str, name: str) -> bool:
-        """Whether the tree exists, its root included."""
+        """Whether the tree exists and has a root."""
         try:
             with self._workspace(workspace, "looking for a tree") as here, here.tree(name) as tree:
                 return layout.exists(tree.descriptor, ROOT)
@@ -194,7 +186,7 @@ class Volume:
             raise
 
     def whole_trees(self, workspace: str) -> set[str]:
-        """The names in `trees/` that have a root. One call for all, where `has_tree` would be one for each."""
+        """The names in `trees/` that have a root: one call, where `has_tree` would take one for each tree."""
         with self._workspace(workspace, "looking for trees") as here:
             return here.whole_trees()
 
@@ -204,14 +196,14 @@ class Volume:
             return sorted(filter(is_workspace_name, os.listdir(volume)))
 
     def trees(self, workspace: str) -> list[str]:
-        """All names in `trees/`, also those that WVS cannot have made (`names.is_tree_name` tells)."""
+        """All names in `trees/`, also those that WVS cannot have made (see `names.is_tree_name`)."""
         with self._workspace(workspace, "listing trees") as here:
-            return here.names(layout.TREES)
+            return here.names(TREES)
 
     def trash(self, workspace: str) -> list[str]:
         """All names in `trash/`, likewise."""
         with self._workspace(workspace, "listing the trash") as here:
-            return here.names(layout.TRASH)
+            return here.names(TRASH)
 
     def space(self) -> Space:
         """Room on the volume."""
@@ -219,7 +211,7 @@ class Volume:
             return _space(volume)
 
     def bind(self, system_id: str) -> None:
-        """Ties the volume to one Postgres cluster, for good. A volume of another one is refused."""
+        """Binds the volume to one Postgres cluster for ever. Raises `EngineError` if it belongs to another one."""
         with self._open("binding") as volume:
             if self._is_bound(volume, system_id):
                 return
@@ -227,8 +219,8 @@ class Volume:
                 if not held:
                     raise EngineError(
                         ErrorCode.VOLUME_UNAVAILABLE,
-                        f"another process holds the lock of the volume {self.path} and does not go on",
-                        f"see who it is (fuser -v {self.path}/.wvs/volume.lock), end it, and start again",
+                        f"another process holds the lock of the volume {self.path} and does not release it",
+                        f"find the process (fuser -v {lock_path(self.path)}), end it, and start again",
                     )
                 if not self._is_bound(volume, system_id):
                     write_identity(volume, msgspec.structs.replace(self._reread(volume), system_id=system_id))
@@ -239,24 +231,24 @@ class Volume:
             raise EngineError(
                 ErrorCode.VOLUME_UNAVAILABLE,
                 f"the volume {self.path} belongs to the database cluster {identity.system_id}, not {system_id}",
-                "point WVS_DATABASE_URL to the volume's own database, or make a new volume",
+                "set WVS_DATABASE_URL to the volume's own database, or make a new volume",
                 retryable=False,
             )
         return identity.system_id is not None
 
     def seen(self) -> LogPosition | None:
-        """The latest log position that the volume has been told of. One beyond Postgres' means a restored database."""
+        """The latest log position recorded on the volume. If Postgres has not reached it, the database was restored."""
         with self._open("reading the position") as volume:
             return self._reread(volume).seen
 
     def seen_event(self) -> tuple[LogPosition, str | None] | None:
-        """`seen` with the hash (hex) of its event: another one there means another log, however far it has come."""
+        """`seen` with the hash (hex) of the event there. If Postgres has another hash, it has another log."""
         with self._open("reading the position") as volume:
             identity = self._reread(volume)
             return None if identity.seen is None else (identity.seen, identity.seen_hash)
 
     def record_seen(self, position: LogPosition, event_hash: str | None = None) -> None:
-        """Remembers a log position and the hash of its event, durably; an older one than known changes nothing."""
+        """Records a log position and the hash of its event. Durable. An older position changes nothing."""
         with self._open("recording the position") as volume, identity_lock(volume):
             identity = self._reread(volume)
             if identity.seen is None or identity.seen < position:
@@ -265,7 +257,7 @@ class Volume:
     def _reread(self, volume: int) -> VolumeIdentity:
         identity = read_identity(volume)
         if identity is None:
-            raise _not_here(self.path, self.identity, None)
+            raise _missing(self.path, self.identity, None)
         return identity
 
     @contextmanager
@@ -275,11 +267,11 @@ class Volume:
             descriptor = os.open(self.path, OPEN_DIRECTORY)
             identity = read_identity(descriptor)
             if identity is None or identity.id != self.identity.id:
-                raise _not_here(self.path, self.identity, identity)
+                raise _missing(self.path, self.identity, identity)
             yield descriptor
         except FileNotFoundError as error:
             if descriptor < 0:
-                raise _not_here(self.path, self.identity, None) from error
+                raise _missing(self.path, self.identity, None) from error
             raise from_os_error(error, otherwise, f"{doing} on {self.path}") from error
         except OSError as error:
             raise from_os_error(error, otherwise, f"{doing} on {self.path}") from error
@@ -311,8 +303,8 @@ def _space(descriptor: int) -> Space:
     return Space(figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize, inodes)
 
 
-def _not_here(path: str, wanted: VolumeIdentity, found: VolumeIdentity | None) -> EngineError:
-    what = f"the volume {found.id}" if found else "no volume"
+def _missing(path: str, expected: VolumeIdentity, present: VolumeIdentity | None) -> EngineError:
+    content = f"the volume {present.id}" if present else "no volume"
     return EngineError(
-        ErrorCode.VOLUME_UNAVAILABLE, f"{path} holds {what}, expected {wanted.id}", "mount the volume's filesystem"
+        ErrorCode.VOLUME_UNAVAILABLE, f"{path} holds {content}, expected {expected.id}", "mount the volume's filesystem"
     )

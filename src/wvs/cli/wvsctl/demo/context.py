@@ -17,6 +17,7 @@ from wvs.cli.wvsctl.api.documents import CertificateDocument
 from wvs.cli.wvsctl.api.transport import Transport
 from wvs.cli.wvsctl.demo.narrator import CheckFailed, Narrator
 from wvs.cli.wvsctl.demo.service import DemoService, environment
+from wvs.engines.paths import root_path, tree_path
 
 WORKSPACE = "demo"
 
@@ -97,7 +98,7 @@ class DemoContext:
         """The directory of a snapshot, according to the event that created it."""
         for event in self.events():
             if event["type"] == "snapshot.created.v1" and event["data"]["snapshot_id"] == snapshot_id:
-                return self.link.parent / "trees" / event["data"]["tree"] / "root"
+                return Path(root_path(tree_path(str(self.link.parent), event["data"]["tree"])))
         raise CheckFailed(f"the log has no event that created {snapshot_id}")
 
     def certificate_of(self, snapshot: dict[str, Any]) -> CertificateDocument:

@@ -12,6 +12,7 @@ from wvs.cli.wvsctl.demo.context import WORKSPACE, DemoContext
 from wvs.cli.wvsctl.demo.narrator import CheckFailed
 from wvs.cli.wvsctl.demo.service import has_ended
 from wvs.cli.wvsctl.demo.tree_walk import Tree, count_files, difference, fingerprint, walk
+from wvs.engines.paths import TREES
 
 ENOUGH_FILES: Final = 1_500
 """One worker needs at least half a second to clone these, which is long enough to kill it."""
@@ -51,7 +52,7 @@ def _write_many_files(demo: DemoContext) -> None:
 
 def _kill_during_clone(demo: DemoContext, content: Tree) -> tuple[str, str, Path]:
     """Returns the task, its snapshot, and the directory that the killed executor left."""
-    trees = demo.link.parent / "trees"
+    trees = demo.link.parent / TREES
     before = set(trees.iterdir())
     victim = demo.service.executor()
     if victim is None:

@@ -16,6 +16,7 @@ from wvs.cli.wvsctl.api.exits import Exit
 from wvs.cli.wvsctl.demo.context import WORKSPACE, DemoContext
 from wvs.cli.wvsctl.demo.narrator import CheckFailed
 from wvs.cli.wvsctl.output.certificate import describe_certificate
+from wvs.engines.paths import TREES
 
 PROGRAM: Final = "i=0; while true; do i=$((i+1)); for f in ahead behind; do echo $i > new; mv new $f; done; done"
 """Writes two counters without a pause; `behind` is never more than one step behind `ahead`."""
@@ -50,7 +51,7 @@ def fail_to_freeze(demo: DemoContext) -> None:
         narrator.step("Try to take a snapshot while an agent cannot freeze, because its wrapper is stopped"),
         _running_program(demo) as (session, wrapper),
     ):
-        trees = set((demo.link.parent / "trees").iterdir())
+        trees = set((demo.link.parent / TREES).iterdir())
         narrator.show_command(f"kill -STOP {wrapper.pid}")
         wrapper.send_signal(signal.SIGSTOP)
         narrator.explain("WVS takes no snapshot without a proof: if an agent does not freeze in time, the task fails")
@@ -60,7 +61,7 @@ def fail_to_freeze(demo: DemoContext) -> None:
         narrator.check("the task failed with QUIESCE_TIMEOUT", holds=error["code"] == "QUIESCE_TIMEOUT", actual=error)
         narrator.check("the error names the session", holds=session in error["detail"])
         # The executor removes the empty directory of the clone just after it has recorded the failure.
-        _wait_for(lambda: set((demo.link.parent / "trees").iterdir()) == trees, "the clone's directory was removed")
+        _wait_for(lambda: set((demo.link.parent / TREES).iterdir()) == trees, "the clone's directory was removed")
         narrator.check("nothing was cloned", holds=True)
         narrator.check("and the program still runs", holds=_is_running(demo.link))
 

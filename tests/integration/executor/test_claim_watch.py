@@ -1,4 +1,4 @@
-"""The three guards of a running task: a holder that is gone, one that hangs, and one that comes back."""
+"""A running task and its claim: the holder is gone, hangs, or comes back after its lease."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ TAKEN_OVER = ["task.started.v1", "task.attempt_failed.v1", "task.started.v1", "s
 
 
 async def filled(platform: Platform) -> UUID:
-    """An active workspace with something to clone, made by an executor that is gone again."""
+    """An active workspace with something to clone, made by an executor that has ended."""
     async with platform.running():
         workspace_id = await platform.create()
     platform.fill(workspace_id, 50)
@@ -26,7 +26,7 @@ async def filled(platform: Platform) -> UUID:
 
 
 async def mid_clone(platform: Platform, workspace_id: UUID) -> None:
-    """Files are in the new tree, and the clone has not ended."""
+    """Waits until files are in the new tree and the clone has not ended."""
     trees = platform.home(workspace_id) / "trees"
 
     async def begun() -> bool:
@@ -36,7 +36,7 @@ async def mid_clone(platform: Platform, workspace_id: UUID) -> None:
 
 
 async def volume_of(platform: Platform, workspace_id: UUID) -> tuple[object, ...]:
-    """What a stale holder may not change: log, lane, link, directories."""
+    """Everything that a stale holder must not change: log, lane, link, directories."""
     lane = await platform.pool.fetchval("SELECT to_jsonb(l) FROM wvs.lanes l WHERE workspace_id = $1", workspace_id)
     return (
         await platform.events(workspace_id),
@@ -70,7 +70,7 @@ async def test_a_killed_executor_is_replaced_in_about_a_second(platform: Platfor
     assert value(metrics, "wvs_sweeper_trees_total", action="purged") == 1
 
 
-async def test_the_taken_over_attempt_says_that_its_lease_was_lost(platform: Platform, executors: Executors) -> None:
+async def test_the_taken_over_attempt_ends_with_lease_lost(platform: Platform, executors: Executors) -> None:
     workspace_id = await filled(platform)
     for attempt in range(4):
         process = executors.start(failpoints="create.cloned=kill")
@@ -86,7 +86,7 @@ async def test_the_taken_over_attempt_says_that_its_lease_was_lost(platform: Pla
 
 
 @pytest.mark.parametrize("place", ["create.tree_intended", "create.cloned", "create.sealed", "create.started"])
-async def test_a_stopped_executor_is_replaced_past_its_lease_and_changes_nothing_when_it_goes_on(
+async def test_a_stopped_executor_is_replaced_past_its_lease_and_changes_nothing_when_it_resumes(
     platform: Platform, executors: Executors, place: str
 ) -> None:
     workspace_id = await filled(platform)
@@ -110,7 +110,7 @@ async def test_a_stopped_executor_is_replaced_past_its_lease_and_changes_nothing
 
 
 async def works(platform: Platform, first: ExecutorProcess, second: ExecutorProcess, workspace_id: UUID) -> None:
-    """The one that was stale carries out tasks again."""
+    """The executor that was stale runs tasks again."""
     second.kill()
     before = len(first.lines("task_succeeded"))
     await platform.ready_snapshot(workspace_id)
@@ -167,8 +167,8 @@ async def test_a_clone_that_takes_longer_than_the_lease_is_not_taken_over(
     assert second.lines("lane_reaped") == []
 
 
-async def test_what_an_executor_does_after_its_commit_is_not_taken_for_a_lost_lease(platform: Platform) -> None:
-    """The link is moved, and half a tree removed, when the task has left the lane: renewals go on all the while."""
+async def test_work_after_the_commit_does_not_count_as_a_lost_lease(platform: Platform) -> None:
+    """The executor moves the link and removes a tree after the task has left the lane, and renews all the while."""
     metrics = Metrics()
     async with platform.running(metrics):
         workspace_id = await platform.create()
