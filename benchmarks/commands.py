@@ -97,7 +97,7 @@ def snapshots() -> Iterator[tuple[CreateSnapshot, datetime, Origin, Reply]]:
 
 
 async def bare(url: str, commands: int, connections: int) -> float:
-    """Commands per second as bare calls of `wvs.commit_command`."""
+    """Commands per second as bare calls of `wvs.commit_command_v2`."""
     workspaces = await active_workspaces(url, commands // PER_WORKSPACE)
     writes = await decided(url, workspaces)
     opened = [await connect(url, application_name="wvs-bench") for _ in range(connections)]

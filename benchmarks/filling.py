@@ -8,13 +8,12 @@ from uuid import UUID
 from wvs.domain.commands import Command, CreateSnapshot, CreateWorkspace, FinishInit, FinishSnapshot, StartTask
 from wvs.domain.decide import decide
 from wvs.domain.errors import ErrorCode
-from wvs.domain.events import Event
 from wvs.domain.evolve import fold
 from wvs.domain.values import Certificate, CloneReport, Metadata, TaskError
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.chain import GENESIS, next_hash
 from wvs.eventlog.codec import EventMapper, RecordedEvent
-from wvs.eventlog.recorder import Outcome, Write, record
+from wvs.eventlog.recorder import CommandWrite, NewEvent, Outcome, record
 from wvs.postgres.pool import Connection
 from wvs.readmodel.changes import Change, merged
 from wvs.readmodel.projector import project
@@ -35,7 +34,7 @@ class Filler:
         self._workspace: Workspace | None = None
         self._hash = GENESIS
         self._sent_hash = GENESIS
-        self._pending: list[tuple[Event, str, bytes, bytes]] = []
+        self._pending: list[NewEvent] = []
         self._changes: list[Change] = []
         self._at = datetime.now(UTC)
         self._fence = 0
@@ -67,15 +66,11 @@ class Filler:
         if after is None:
             raise AssertionError("what is pending is of a workspace")
         metadata = Metadata(self._at, "benchmark", "benchmark", None, None, None)
-        write = Write(
+        write = CommandWrite(
             workspace_id=self.workspace_id,
             expected=after.version - len(self._pending),
             previous_hash=self._sent_hash,
-            topics=[topic for _, topic, _, _ in self._pending],
-            states=[state for _, _, state, _ in self._pending],
-            hashes=[digest for _, _, _, digest in self._pending],
-            task_ids=[getattr(event, "task_id", None) for event, _, _, _ in self._pending],
-            snapshot_ids=[getattr(event, "snapshot_id", None) for event, _, _, _ in self._pending],
+            events=self._pending,
             occurred_at=self._at,
             actor=metadata.actor,
             request_id=metadata.request_id,
@@ -107,7 +102,8 @@ class Filler:
         for number, event in enumerate(events, version + 1):
             stored = self._mapper.to_stored_event(RecordedEvent(self.workspace_id, number, event, metadata))
             self._hash = next_hash(self._hash, self.workspace_id, number, stored.topic, stored.state)
-            self._pending.append((event, stored.topic, stored.state, self._hash))
+            task_id, snapshot_id = getattr(event, "task_id", None), getattr(event, "snapshot_id", None)
+            self._pending.append(NewEvent(stored.topic, stored.state, self._hash, task_id, snapshot_id))
             self._changes += project(self.workspace_id, event, metadata)
         self._workspace = fold(self.workspace_id, events, self._workspace)
         if len(self._pending) >= self._batch:

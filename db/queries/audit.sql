@@ -18,54 +18,45 @@ SELECT coalesce(max(low), 0)::bigint FROM halving
 SELECT notification_id, originator_id, originator_version, topic, state, hash FROM wvs.events
 WHERE originator_id = $1 AND originator_version > $2 AND notification_id <= $3 ORDER BY originator_version LIMIT $4
 
--- name: events_walk
--- Up to $3 events behind position $1 and not beyond $2, in order. Of those that do not pass the filters, workspace $4,
--- topic $5, actor $6, task $7, from $8, before $9, the bytes are left out.
+-- fragment: event_walked
+-- An event on a walk; of one that does not pass the filters the bytes are left out.
 SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
-       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
-FROM wvs.events e WHERE e.notification_id > $1 AND e.notification_id <= $2 ORDER BY e.notification_id LIMIT $3
-
--- name: events_walk_of_topic
--- The same along the events of topic $5. Pairs are compared, inclusively, so that no
--- other index offers itself for the order, and no sort of what is thought to be few.
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
-       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
+       CASE WHEN wvs.event_matches(e, :workspace_id, :topic, :actor, :task_id, :since, :until) THEN e.state END AS state,
+       e.hash
 FROM wvs.events e
-WHERE (e.topic, e.notification_id) >= ($5, $1::bigint + 1) AND (e.topic, e.notification_id) <= ($5, $2)
-ORDER BY e.topic, e.notification_id LIMIT $3
 
--- name: events_walk_of_actor
--- The same along the events of actor $6.
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
-       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
-FROM wvs.events e
-WHERE (e.actor, e.notification_id) >= ($6, $1::bigint + 1) AND (e.actor, e.notification_id) <= ($6, $2)
-ORDER BY e.actor, e.notification_id LIMIT $3
+-- fragment: event_positions
+-- Along all events behind position :after and not beyond :upto.
+e.notification_id > :after AND e.notification_id <= :upto ORDER BY e.notification_id
 
--- name: events_walk_of_task
--- The same along the events of task $7.
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
-       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
-FROM wvs.events e
-WHERE (e.task_id, e.notification_id) >= ($7, $1::bigint + 1) AND (e.task_id, e.notification_id) <= ($7, $2) AND e.task_id IS NOT NULL
-ORDER BY e.task_id, e.notification_id LIMIT $3
+-- fragment: event_positions_of_topic
+-- The same along the events of one type. Pairs are compared, inclusively, so that no other index offers itself for the order,
+-- and no sort of what is thought to be few.
+(e.topic, e.notification_id) >= (:topic, :after::bigint + 1) AND (e.topic, e.notification_id) <= (:topic, :upto)
+ORDER BY e.topic, e.notification_id
 
--- name: workspace_events_walk
--- The same along the events of workspace $4 behind version $1.
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
-       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
-FROM wvs.events e WHERE e.originator_id = $4 AND e.originator_version > $1 AND e.notification_id + 0 <= $2
-ORDER BY e.originator_version LIMIT $3
+-- fragment: event_positions_of_actor
+-- The same along the events of one actor.
+(e.actor, e.notification_id) >= (:actor, :after::bigint + 1) AND (e.actor, e.notification_id) <= (:actor, :upto)
+ORDER BY e.actor, e.notification_id
 
--- name: workspace_events_walk_of_topic
--- The same along the events of workspace $4 and topic $5 behind version $1.
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic,
-       CASE WHEN wvs.event_matches(e, $4, $5, $6, $7, $8, $9) THEN e.state END AS state, e.hash
-FROM wvs.events e
-WHERE (e.topic, e.originator_id, e.originator_version) >= ($5, $4, $1::bigint + 1)
-  AND (e.topic, e.originator_id, e.originator_version) <= ($5, $4, 9223372036854775807)
-  AND e.notification_id + 0 <= $2
-ORDER BY e.topic, e.originator_id, e.originator_version LIMIT $3
+-- fragment: event_positions_of_task
+-- The same along the events of one task.
+(e.task_id, e.notification_id) >= (:task_id, :after::bigint + 1) AND (e.task_id, e.notification_id) <= (:task_id, :upto)
+  AND e.task_id IS NOT NULL
+ORDER BY e.task_id, e.notification_id
+
+-- fragment: event_versions
+-- Along the events of one workspace behind version :after and not beyond position :upto.
+e.originator_id = :workspace_id AND e.originator_version > :after AND e.notification_id + 0 <= :upto
+ORDER BY e.originator_version
+
+-- fragment: event_versions_of_topic
+-- The same along the events of one type in one workspace.
+(e.topic, e.originator_id, e.originator_version) >= (:topic, :workspace_id, :after::bigint + 1)
+  AND (e.topic, e.originator_id, e.originator_version) <= (:topic, :workspace_id, 9223372036854775807)
+  AND e.notification_id + 0 <= :upto
+ORDER BY e.topic, e.originator_id, e.originator_version
 
 -- name: position_before
 -- A position behind which every event since $1 is, if the clocks of all hosts agree to an hour.

@@ -22,69 +22,48 @@ SELECT wvs.answer_rows($1) AS answer,
        (SELECT q.progress FROM wvs.queue q
         WHERE q.task_id = ($1::jsonb ->> 'task')::uuid AND q.state = 'running') AS progress
 
--- name: tasks_all
--- Up to $2 tasks older than id $1, newest first.
+-- fragment: task_shown
+-- A task in a list; while it runs its progress is the queue's, which changes without events.
 SELECT to_jsonb(t) AS task,
        CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
-FROM wvs.tasks t WHERE t.id < $1 ORDER BY t.id DESC LIMIT $2
 
--- name: tasks_by_state
--- The same of state $3. With `= $3` the planner knows the state to be constant, so that the primary key has the wanted
--- order too, and where the newest rows are all of another state it walks most of the table (seen: 24,999 rows of 25,000
--- for a page of 51). In all lists the filters are written so that only the index on all of them has the order: the
--- first column by ANY (its statistics count), the others and the id as one row.
-SELECT to_jsonb(t) AS task,
-       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+-- fragment: task_rows
+-- All tasks.
 FROM wvs.tasks t
-WHERE t.state = ANY (ARRAY[$3]) AND t.id < $1 ORDER BY t.state DESC, t.id DESC LIMIT $2
 
--- name: tasks_by_kind
--- The same of kind $3.
-SELECT to_jsonb(t) AS task,
-       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
-FROM wvs.tasks t
-WHERE t.kind = ANY (ARRAY[$3]) AND t.id < $1 ORDER BY t.kind DESC, t.id DESC LIMIT $2
-
--- name: tasks_by_state_and_kind
--- The same of state $3 and kind $4.
-SELECT to_jsonb(t) AS task,
-       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
-FROM wvs.tasks t
-WHERE t.kind = ANY (ARRAY[$4]) AND (t.state, t.id) < ($3, $1) AND t.state >= $3
-ORDER BY t.kind DESC, t.state DESC, t.id DESC LIMIT $2
-
--- name: tasks_of_workspace
--- The same of workspace $3.
-SELECT to_jsonb(t) AS task,
-       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
-FROM wvs.tasks t
-WHERE t.workspace_id = ANY (ARRAY[$3::uuid]) AND t.id < $1 ORDER BY t.workspace_id DESC, t.id DESC LIMIT $2
-
--- name: tasks_of_workspace_by_state
--- The same of workspace $3 and state $4.
-SELECT to_jsonb(t) AS task,
-       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
-FROM wvs.tasks t
-WHERE t.workspace_id = ANY (ARRAY[$3::uuid]) AND (t.state, t.id) < ($4, $1) AND t.state >= $4
-ORDER BY t.workspace_id DESC, t.state DESC, t.id DESC LIMIT $2
-
--- name: tasks_of_workspace_by_kind
--- The same of workspace $3 and kind $4. The index has the state between kind and id: a few from each state, merged.
-SELECT to_jsonb(t) AS task,
-       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
+-- fragment: task_rows_of_workspace_and_kind
+-- The tasks of one kind in a workspace. Their index has the state between kind and id: a page of each state is merged.
 FROM (VALUES ('queued'), ('running'), ('succeeded'), ('failed'), ('cancelled')) AS s (state)
 CROSS JOIN LATERAL (
     SELECT * FROM wvs.tasks i
-    WHERE i.workspace_id = ANY (ARRAY[$3::uuid])
-      AND (i.kind, i.state, i.id) < ($4, s.state, $1) AND (i.kind, i.state) >= ($4, s.state)
-    ORDER BY i.workspace_id DESC, i.kind DESC, i.state DESC, i.id DESC LIMIT $2) t
-ORDER BY t.id DESC LIMIT $2
+    WHERE i.workspace_id = ANY (ARRAY[:workspace::uuid])
+      AND (i.kind, i.state, i.id) < (:kind, s.state, :before) AND (i.kind, i.state) >= (:kind, s.state)
+    ORDER BY i.workspace_id DESC, i.kind DESC, i.state DESC, i.id DESC LIMIT :limit) t
 
--- name: tasks_of_workspace_by_state_and_kind
--- The same of workspace $3, state $4 and kind $5.
-SELECT to_jsonb(t) AS task,
-       CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
-FROM wvs.tasks t
-WHERE t.workspace_id = ANY (ARRAY[$3::uuid])
-  AND (t.kind, t.state, t.id) < ($5, $4, $1) AND (t.kind, t.state) >= ($5, $4)
-ORDER BY t.workspace_id DESC, t.kind DESC, t.state DESC, t.id DESC LIMIT $2
+-- fragment: task_before
+-- Tasks older than an id, newest first.
+t.id < :before ORDER BY t.id DESC
+
+-- fragment: task_of_workspace
+-- Of one workspace: the first of the filters.
+t.workspace_id = ANY (ARRAY[:workspace::uuid]) ORDER BY t.workspace_id DESC
+
+-- fragment: task_of_kind
+-- Of one kind: the first of the filters.
+t.kind = ANY (ARRAY[:kind]) ORDER BY t.kind DESC
+
+-- fragment: task_of_state
+-- Of one state: the first of the filters. With `= :state` the planner knows the state to be constant, so that the primary
+-- key has the wanted order too, and where the newest rows are all of another state it walks most of the table (seen: 24,999
+-- rows of 25,000 for a page of 51). In all lists the filters are written so that only the index on all of them has the
+-- order: the first column by ANY (its statistics count), the others and the id as one row.
+t.state = ANY (ARRAY[:state]) ORDER BY t.state DESC
+
+-- fragment: task_state_before
+-- Of one state behind another filter, older than an id.
+(t.state, t.id) < (:state, :before) AND t.state >= :state ORDER BY t.state DESC, t.id DESC
+
+-- fragment: task_kind_and_state_before
+-- Of one kind and state behind another filter, older than an id.
+(t.kind, t.state, t.id) < (:kind, :state, :before) AND (t.kind, t.state) >= (:kind, :state)
+ORDER BY t.kind DESC, t.state DESC, t.id DESC

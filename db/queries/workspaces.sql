@@ -9,28 +9,36 @@ SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id = coalesce(
     (SELECT o.id FROM wvs.workspaces o WHERE o.name = ANY (ARRAY[$1]) AND o.tenant = 'default'
      ORDER BY o.name DESC, o.id DESC LIMIT 1))
 
--- name: workspaces_all
--- Up to $2 workspaces older than id $1, newest first.
-SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id < $1 ORDER BY w.id DESC LIMIT $2
+-- fragment: workspace_shown
+-- A workspace in a list.
+SELECT to_jsonb(w)
 
--- name: workspaces_by_state
--- The same of state $3; ANY for the reason in tasks_by_state.
-SELECT to_jsonb(w) FROM wvs.workspaces w
-WHERE w.state = ANY (ARRAY[$3]) AND w.id < $1 ORDER BY w.state DESC, w.id DESC LIMIT $2
+-- fragment: workspace_rows
+-- All workspaces.
+FROM wvs.workspaces w
 
--- name: workspaces_by_name
--- The same of name $3, disabled ones included.
-SELECT to_jsonb(w) FROM wvs.workspaces w
-WHERE w.name = ANY (ARRAY[$3]) AND w.id < $1 ORDER BY w.name DESC, w.id DESC LIMIT $2
+-- fragment: workspace_row_named
+-- The one workspace of the only tenant that has a name now: the name is unique within its tenant. OFFSET 0 makes the planner
+-- use the unique index for the inner query.
+FROM (SELECT * FROM wvs.workspaces n
+      WHERE n.name = :name AND n.tenant = 'default' AND n.state <> 'disabled' OFFSET 0) w
 
--- name: workspaces_by_name_and_state
--- The one workspace of name $3 and state $4, which is not 'disabled': such a name is unique in its tenant, and so is its
--- index, which OFFSET 0 has the planner look at for itself.
-SELECT to_jsonb(w) FROM (
-    SELECT * FROM wvs.workspaces n WHERE n.name = $3 AND n.tenant = 'default' AND n.state <> 'disabled' OFFSET 0) w
-WHERE w.state = $4 AND w.id < $1 LIMIT $2
+-- fragment: workspace_of_name
+-- Of one name, disabled ones included: the first of the filters; ANY for the reason in task_of_state.
+w.name = ANY (ARRAY[:name]) ORDER BY w.name DESC
 
--- name: workspaces_by_name_disabled
--- The disabled workspaces that had name $3; all but at most one of the name's index are.
-SELECT to_jsonb(w) FROM wvs.workspaces w
-WHERE w.name = ANY (ARRAY[$3]) AND w.id < $1 AND w.state = 'disabled' ORDER BY w.name DESC, w.id DESC LIMIT $2
+-- fragment: workspace_of_state
+-- Of one state: the first of the filters.
+w.state = ANY (ARRAY[:state]) ORDER BY w.state DESC
+
+-- fragment: workspace_before
+-- Workspaces older than an id, newest first.
+w.id < :before ORDER BY w.id DESC
+
+-- fragment: workspace_in_state
+-- Of one state, looked at workspace by workspace.
+w.state = :state
+
+-- fragment: workspace_disabled
+-- Disabled, looked at workspace by workspace: of one name all but at most one are.
+w.state = 'disabled'

@@ -1,6 +1,7 @@
-"""Lists: newest first by keyset, one named query for every combination of filters, so that each has its index."""
+"""Lists: newest first by keyset, composed of fragments so that every combination of filters walks its index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import product
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from msgspec import Struct
 
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.postgres.pool import Pool, Record, acquire
-from wvs.postgres.queries import sql
+from wvs.postgres.queries import Composed, compose
 from wvs.readmodel.rows import (
     SnapshotRow,
     TaskRow,
@@ -21,29 +22,61 @@ from wvs.readmodel.rows import (
 NEWEST: Final = UUID(int=(1 << 128) - 1)
 """Where a list begins: above every id."""
 
-_WORKSPACES: Final = {
-    (False, False): sql("workspaces_all"),
-    (False, True): sql("workspaces_by_state"),
-    (True, False): sql("workspaces_by_name"),
-    (True, True): sql("workspaces_by_name_and_state"),
+_TASK_BEFORE: Final[dict[tuple[str, ...], str]] = {
+    (): "task_before",
+    ("state",): "task_state_before",
+    ("kind", "state"): "task_kind_and_state_before",
 }
-_WORKSPACES_BY_NAME_DISABLED: Final = sql("workspaces_by_name_disabled")
-_SNAPSHOTS_KEPT: Final = sql("snapshots_kept")
-_SNAPSHOTS_ALL: Final = sql("snapshots_all")
-_SNAPSHOTS_BY_STATE: Final = sql("snapshots_by_state")
-_SNAPSHOTS_BY_LABEL_KEPT: Final = sql("snapshots_by_label_kept")
-_SNAPSHOTS_BY_LABEL_ALL: Final = sql("snapshots_by_label_all")
-_SNAPSHOTS_BY_LABEL_AND_STATE: Final = sql("snapshots_by_label_and_state")
-_TASKS: Final = {
-    (False, False, False): sql("tasks_all"),
-    (False, True, False): sql("tasks_by_state"),
-    (False, False, True): sql("tasks_by_kind"),
-    (False, True, True): sql("tasks_by_state_and_kind"),
-    (True, False, False): sql("tasks_of_workspace"),
-    (True, True, False): sql("tasks_of_workspace_by_state"),
-    (True, False, True): sql("tasks_of_workspace_by_kind"),
-    (True, True, True): sql("tasks_of_workspace_by_state_and_kind"),
+"""The fragment for the filters behind the first, in the order of the indexes."""
+
+
+def _workspaces(*, name: bool, state: bool) -> Composed:
+    title = _title("workspaces", name=name, state=state)
+    if name and state:
+        return compose(title, ("workspace_shown", "workspace_row_named"), ("workspace_in_state", "workspace_before"))
+    lead = ("workspace_of_name",) if name else ("workspace_of_state",) if state else ()
+    return compose(title, ("workspace_shown", "workspace_rows"), (*lead, "workspace_before"))
+
+
+def _snapshots(*, state: bool, kept: bool) -> Composed:
+    title = _title("snapshots", state=state, kept=kept)
+    behind = ("snapshot_state_before",) if state else ("snapshot_before",)
+    filters = ("snapshot_of_workspace", *behind, *(("snapshot_kept",) if kept else ()))
+    return compose(title, ("snapshot_shown", "snapshot_rows"), filters)
+
+
+def _labelled_snapshots(*, others: bool, state: bool, kept: bool) -> Composed:
+    title = _title("snapshots", label=True, others=others, state=state, kept=kept)
+    asked = {"snapshot_other_labels": others, "snapshot_state": state, "snapshot_kept": kept}
+    filters = ("snapshot_label_before", *(fragment for fragment, wanted in asked.items() if wanted))
+    return compose(title, ("snapshot_shown", "snapshot_rows_of_labels"), filters)
+
+
+def _tasks(*, workspace: bool, kind: bool, state: bool) -> Composed:
+    title = _title("tasks", workspace=workspace, kind=kind, state=state)
+    if workspace and kind and not state:
+        return compose(title, ("task_shown", "task_rows_of_workspace_and_kind"), ("task_before",))
+    lead, *rest = [f for f, wanted in (("workspace", workspace), ("kind", kind), ("state", state)) if wanted] or [""]
+    filters = (*((f"task_of_{lead}",) if lead else ()), _TASK_BEFORE[tuple(rest)])
+    return compose(title, ("task_shown", "task_rows"), filters)
+
+
+def _title(of: str, **filters: bool) -> str:
+    return "_".join([of, *(["by", *wanted] if (wanted := [name for name, given in filters.items() if given]) else [])])
+
+
+_CHOICE: Final = (False, True)
+_WORKSPACES: Final = {(n, s): _workspaces(name=n, state=s) for n, s in product(_CHOICE, repeat=2)}
+_DISABLED_WORKSPACES: Final = compose(
+    "workspaces_by_name_disabled",
+    ("workspace_shown", "workspace_rows"),
+    ("workspace_of_name", "workspace_before", "workspace_disabled"),
+)
+_SNAPSHOTS: Final = {(s, k): _snapshots(state=s, kept=k) for s, k in product(_CHOICE, repeat=2) if not (s and k)}
+_LABELLED_SNAPSHOTS: Final = {
+    (o, s, k): _labelled_snapshots(others=o, state=s, kept=k) for o, s, k in product(_CHOICE, repeat=3) if not (s and k)
 }
+_TASKS: Final = {(w, k, s): _tasks(workspace=w, kind=k, state=s) for w, k, s in product(_CHOICE, repeat=3)}
 
 R = TypeVar("R")
 
@@ -103,40 +136,35 @@ class Listings:
         return await self._slice(query, values, before, limit, lambda row: decode_task(row[0], row[1]))
 
     async def _slice(
-        self, query: str, values: Sequence[Any], before: UUID, limit: int, decode: Callable[[Record], R]
+        self, query: Composed, values: dict[str, Any], before: UUID, limit: int, decode: Callable[[Record], R]
     ) -> Slice[R]:
+        bound = query.values({**values, "before": before, "limit": limit + 1})
         async with acquire(self._pool) as connection:
-            rows = await connection.fetch(query, before, limit + 1, *values)
+            rows = await connection.fetch(query.sql, *bound)
         return Slice([decode(row) for row in rows[:limit]], more=len(rows) > limit)
 
 
-def workspace_query(wanted: WorkspaceFilter) -> tuple[str, list[Any]]:
-    """The query of a combination of filters, and its values after id and limit."""
+def workspace_query(wanted: WorkspaceFilter) -> tuple[Composed, dict[str, Any]]:
+    """The query of a combination of filters, and its values beside `before` and `limit`."""
+    values = {"name": wanted.name, "state": wanted.state}
     if wanted.name is not None and wanted.state is WorkspaceState.DISABLED:
-        return _WORKSPACES_BY_NAME_DISABLED, [wanted.name]
-    given = [wanted.name, wanted.state]
-    return _WORKSPACES[wanted.name is not None, wanted.state is not None], _present(given)
+        return _DISABLED_WORKSPACES, values
+    return _WORKSPACES[wanted.name is not None, wanted.state is not None], values
 
 
-def snapshot_query(wanted: SnapshotFilter) -> tuple[str, list[Any]]:
-    """The same for snapshots."""
+def snapshot_query(wanted: SnapshotFilter) -> tuple[Composed, dict[str, Any]]:
+    """The same for snapshots. One of a state is known to be dropped or not."""
+    has_state = wanted.state is not None
+    kept = not (wanted.include_deleted or has_state)
+    values: dict[str, Any] = {"workspace": wanted.workspace_id, "state": wanted.state}
     if not wanted.labels:
-        if wanted.state is not None:
-            return _SNAPSHOTS_BY_STATE, [wanted.workspace_id, wanted.state]
-        return _SNAPSHOTS_ALL if wanted.include_deleted else _SNAPSHOTS_KEPT, [wanted.workspace_id]
+        return _SNAPSHOTS[has_state, kept], values
     first, *others = wanted.labels
-    values: list[Any] = [wanted.workspace_id, first, others]
-    if wanted.state is not None:
-        return _SNAPSHOTS_BY_LABEL_AND_STATE, [*values, wanted.state]
-    return _SNAPSHOTS_BY_LABEL_ALL if wanted.include_deleted else _SNAPSHOTS_BY_LABEL_KEPT, values
+    return _LABELLED_SNAPSHOTS[bool(others), has_state, kept], {**values, "label": first, "other_labels": others}
 
 
-def task_query(wanted: TaskFilter) -> tuple[str, list[Any]]:
+def task_query(wanted: TaskFilter) -> tuple[Composed, dict[str, Any]]:
     """The same for tasks."""
-    given = [wanted.workspace_id, wanted.state, wanted.kind]
-    has_workspace, has_state, has_kind = (value is not None for value in given)
-    return _TASKS[has_workspace, has_state, has_kind], _present(given)
-
-
-def _present(values: list[Any]) -> list[Any]:
-    return [value for value in values if value is not None]
+    values = {"workspace": wanted.workspace_id, "kind": wanted.kind, "state": wanted.state}
+    has_workspace, has_kind, has_state = (value is not None for value in values.values())
+    return _TASKS[has_workspace, has_kind, has_state], values

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from enum import Enum, auto
 from urllib.parse import parse_qs, urlsplit
 
-# The outcome in the answer of wvs.commit_command, and a part of its request: every task id is announced in a hash.
+# The outcome in the answer of wvs.commit_command_v2, and a part of its request: every task id is announced in a hash.
 _COMMITTED = b"committed"
 _BIND = b"B"
 

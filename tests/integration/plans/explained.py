@@ -11,12 +11,16 @@ EXECUTIONS: Final = 7
 
 
 class Case(Struct, frozen=True):
-    """A query with values; `touched` rows at most may be looked at in any one step, `sorted` at most be sorted."""
+    """A query with values; `touched` rows at most may be looked at in any one step, `sorted` at most be sorted.
+
+    `query` is the text of one that is composed; the others have their name.
+    """
 
     name: str
     values: list[Any]
     touched: int
     sorted: int = 0
+    query: str = ""
 
 
 def faults_of(connection: psycopg.Connection, query: str, case: Case) -> list[str]:

@@ -11,12 +11,14 @@ import msgspec
 import psycopg
 import pytest
 from tests.conftest import private_database
+from tests.integration.plans.compositions import compositions
 from tests.integration.plans.explained import Case, faults_in, faults_of
 from tests.integration.plans.population import BIG, LANES, Size, populate, uuid_of
 
 from wvs.domain.policy import RETRY
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
-from wvs.postgres.queries import queries, sql
+from wvs.eventlog.reading.filtered_log import EventFilter, query_of
+from wvs.postgres.queries import Composed, sql
 from wvs.projections.listings import (
     NEWEST,
     SnapshotFilter,
@@ -30,7 +32,7 @@ from wvs.projections.listings import (
 LIMIT: Final = 51
 PAGE: Final = LIMIT + 1
 # A page from each state is merged; dropped ones lie between the others in one of two indexes that will do.
-FACTORS: Final = {"tasks_of_workspace_by_kind": len(TaskState), "snapshots_kept": 2}
+FACTORS: Final = {"tasks_by_workspace_kind": len(TaskState), "snapshots_by_kept": 2}
 
 SOME_STATES: Final = (SnapshotState.READY, SnapshotState.DROPPED, SnapshotState.LOST)
 
@@ -85,10 +87,17 @@ def by_label(case: Case, wanted: SnapshotFilter, size: Size) -> Case:
     return msgspec.structs.replace(case, touched=size.snapshots)
 
 
-def listed(query: tuple[str, list[Any]], before: str) -> Case:
-    name = query[0].split()[1]
+def listed(query: tuple[Composed, dict[str, Any]], before: str) -> Case:
+    composed, values = query
+    name = composed.sql.split()[1]
     touched = PAGE * FACTORS.get(name, 1)
-    return Case(name, [before, LIMIT, *query[1]], touched, sorted=touched)
+    return Case(
+        name,
+        composed.values({**values, "before": before, "limit": LIMIT}),
+        touched,
+        sorted=touched,
+        query=composed.sql,
+    )
 
 
 def other_cases(size: Size) -> Iterator[Case]:
@@ -115,21 +124,24 @@ def other_cases(size: Size) -> Iterator[Case]:
 
 def audit_cases(size: Size) -> Iterator[Case]:
     """The walks of the audit's filters: common, rare and absent values, from the beginning and from the middle."""
-    last, task = size.events, uuid_of(size.events // 16)
-    nothing: list[Any] = [None] * 6
+    last, task = size.events, UUID(uuid_of(size.events // 16))
     for after in (0, last // 2):
         for topic in ("task.started.v1", "workspace.initialized.v1", "session.evicted.v1"):
-            yield Case("events_walk_of_topic", [after, last, LIMIT, None, topic, *nothing[2:]], LIMIT, LIMIT)
-            yield Case(
-                "workspace_events_walk_of_topic", [after // 2, last, LIMIT, BIG, topic, *nothing[2:]], LIMIT, LIMIT
-            )
+            yield walked(EventFilter(topic=topic), after, last, sorted=LIMIT)
+            yield walked(EventFilter(workspace_id=BIG_ID, topic=topic), after // 2, last, sorted=LIMIT)
         for actor in ("a", "rare", "nobody"):
-            yield Case("events_walk_of_actor", [after, last, LIMIT, None, None, actor, *nothing[3:]], LIMIT, LIMIT)
-            yield Case("workspace_events_walk", [after // 2, last, LIMIT, BIG, None, actor, *nothing[3:]], LIMIT, LIMIT)
-        yield Case("events_walk", [after, last, LIMIT, *nothing], LIMIT)
-        yield Case("events_walk_of_task", [after, last, LIMIT, None, None, None, task, None, None], LIMIT)
+            yield walked(EventFilter(actor=actor), after, last, sorted=LIMIT)
+            yield walked(EventFilter(workspace_id=BIG_ID, actor=actor), after // 2, last, sorted=LIMIT)
+        yield walked(EventFilter(), after, last)
+        yield walked(EventFilter(task_id=task), after, last)
     for query in ("position_before", "position_until"):
         yield Case(query, ["2026-01-02T00:00:00Z"], 1)
+
+
+def walked(wanted: EventFilter, after: int, upto: int, **bounds: int) -> Case:
+    composed = query_of(wanted)
+    values = {**msgspec.structs.asdict(wanted), "after": after, "upto": upto, "limit": LIMIT}
+    return Case(composed.sql.split()[1], composed.values(values), LIMIT, query=composed.sql, **bounds)
 
 
 def history_cases(size: Size) -> Iterator[Case]:
@@ -149,16 +161,17 @@ def history_cases(size: Size) -> Iterator[Case]:
 def test_every_list_query_walks_an_index_and_stops_at_its_page(populated: tuple[psycopg.Connection, Size]) -> None:
     connection, size = populated
     cases = list(list_cases(size))
-    for name in queries():
-        if name.startswith(("workspaces_", "snapshots_", "tasks_")) and name != "tasks_final_among":
-            assert name in {case.name for case in cases}, f"{name} is not explained"
-    faults = [fault for case in cases for fault in faults_of(connection, sql(case.name), case)]
+    explained = {case.query for case in cases} | {case.query for case in audit_cases(size) if case.query}
+    assert {composed.sql for composed in compositions()} == explained
+    faults = [fault for case in cases for fault in case_faults(connection, case)]
     assert not faults, summary(faults)
 
 
 def test_every_other_query_of_few_rows_touches_few(populated: tuple[psycopg.Connection, Size]) -> None:
     connection, size = populated
-    faults = [fault for case in other_cases(size) for fault in faults_of(connection, sql(case.name), case)]
+    faults = [
+        fault for case in other_cases(size) for fault in faults_of(connection, case.query or sql(case.name), case)
+    ]
     assert not faults, summary(faults)
 
 
@@ -182,6 +195,10 @@ def test_claims_and_renewals_walk_indexes(populated: tuple[psycopg.Connection, S
     case = Case("claim", [], touched=LANES // 10)
     faults = {f"{statement}: {fault}" for statement, plan in seen for fault in faults_in(plan, case)}
     assert not faults, summary(sorted(faults))
+
+
+def case_faults(connection: psycopg.Connection, case: Case) -> list[str]:
+    return faults_of(connection, case.query or sql(case.name), case)
 
 
 def summary(faults: list[str]) -> str:

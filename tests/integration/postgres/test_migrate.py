@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from tests.integration.plans.compositions import compositions
 
 from wvs.postgres import migrate as migrate_module
 from wvs.postgres.embedded import EmbeddedPostgres
@@ -180,11 +181,12 @@ async def test_every_query_of_this_program_fits_the_migrated_schema(database_url
         # Some are about the tables of a rebuild, or of a verification.
         await connection.execute(sql("begin_rebuild"), "test")
         await connection.execute(sql("make_replayed_tables"))
-        for query in queries().values():
+        texts = [query.sql for query in queries().values() if not query.is_fragment]
+        for text in [*texts, *(composed.sql for composed in compositions())]:
             try:
-                await connection.prepare(query.sql)
+                await connection.prepare(text)
             except asyncpg.PostgresError as error:
-                pytest.fail(f"{query.name}: {error}")
+                pytest.fail(f"{text}: {error}")
     finally:
         await connection.close()
 

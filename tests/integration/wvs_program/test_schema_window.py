@@ -10,6 +10,7 @@ import httpx
 import pytest
 from tests.integration.eventlog.commanding import ORIGIN, created, now, write_path
 from tests.integration.http.api_process import ApiProcess
+from tests.integration.plans.compositions import compositions
 
 from wvs.domain.commands import CancelTask
 from wvs.postgres.compatibility import LEAST_MIGRATION, check_schema_at
@@ -152,8 +153,9 @@ async def test_the_least_migration_is_all_that_the_queries_need(empty_database_u
     try:
         await connection.execute(sql("begin_rebuild"), "test")
         await connection.execute(sql("make_replayed_tables"))
-        for query in queries().values():
-            await connection.prepare(query.sql)
+        texts = [query.sql for query in queries().values() if not query.is_fragment]
+        for text in [*texts, *(composed.sql for composed in compositions())]:
+            await connection.prepare(text)
     finally:
         await connection.close()
 

@@ -14,19 +14,24 @@ from msgspec import Struct
 from wvs.eventlog.reading.follower import safe_position
 from wvs.eventlog.upcasting import names_before
 from wvs.postgres.pool import Connection
-from wvs.postgres.queries import sql
+from wvs.postgres.queries import Composed, compose, sql
 
 WALKED_EVENTS: Final = 5_000
 """Events looked at for one page, at most; some 10 ms."""
 
 _BATCH: Final = 1_000
 
-_ALL: Final = sql("events_walk")
-_OF_TOPIC: Final = sql("events_walk_of_topic")
-_OF_ACTOR: Final = sql("events_walk_of_actor")
-_OF_TASK: Final = sql("events_walk_of_task")
-_IN_WORKSPACE: Final = sql("workspace_events_walk")
-_IN_WORKSPACE_OF_TOPIC: Final = sql("workspace_events_walk_of_topic")
+
+def _walk_along(walk: str) -> Composed:
+    return compose(walk, ("event_walked",), (walk,))
+
+
+_ALL: Final = _walk_along("event_positions")
+_OF_TOPIC: Final = _walk_along("event_positions_of_topic")
+_OF_ACTOR: Final = _walk_along("event_positions_of_actor")
+_OF_TASK: Final = _walk_along("event_positions_of_task")
+_IN_WORKSPACE: Final = _walk_along("event_versions")
+_IN_WORKSPACE_OF_TOPIC: Final = _walk_along("event_versions_of_topic")
 _VERSION_AT: Final = sql("workspace_version_at")
 _POSITION_BEFORE: Final = sql("position_before")
 _POSITION_UNTIL: Final = sql("position_until")
@@ -105,14 +110,15 @@ class _Walk:
 
     def __init__(self, wanted: EventFilter, *, after: int, upto: int, key: str) -> None:
         self._query = query_of(wanted)
-        self._filters = msgspec.structs.astuple(wanted)
+        self._filters = msgspec.structs.asdict(wanted)
         self._after = after
         self._upto = upto
         self._key = key
         self.position = 0
 
     async def next(self, connection: Connection, batch: int) -> list[Any]:
-        rows = await connection.fetch(self._query, self._after, self._upto, batch, *self._filters)
+        values = {**self._filters, "after": self._after, "upto": self._upto, "limit": batch}
+        rows = await connection.fetch(self._query.sql, *self._query.values(values))
         if rows:
             self._after = rows[-1][self._key]
             self.position = rows[-1]["notification_id"]
@@ -136,7 +142,7 @@ async def _walk(connection: Connection, wanted: EventFilter, after: int, upto: i
     return _Walk(wanted, after=version, upto=upto, key="originator_version")
 
 
-def query_of(wanted: EventFilter) -> str:
+def query_of(wanted: EventFilter) -> Composed:
     """The query along the index that leads."""
     if wanted.task_id is not None:
         return _OF_TASK
