@@ -28,14 +28,28 @@ class CannotStart(AgentError):
 class Command:
     """One run of the command, in a process group of its own; in the terminal's foreground if the wrapper is."""
 
-    def __init__(self, words: Sequence[str], cwd: str, environment: Mapping[str, str], freezer: Freezer) -> None:
-        """Starts it. Raises `CannotStart`."""
+    def __init__(
+        self,
+        words: Sequence[str],
+        cwd: str,
+        environment: Mapping[str, str],
+        freezer: Freezer,
+        *,
+        heeded: signal.Signals | int | None = None,
+    ) -> None:
+        """Starts it. Raises `CannotStart`.
+
+        The command starts with the default action for the signal `heeded`, even if this process ignores that signal
+        (nohup, a background job of a script): a shell cannot trap a signal that was ignored when it began, sh(1p).
+        """
         self._terminal = _terminal_in_front()
         if self._terminal is not None:
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or giving the terminal away would stop the giver
 
         def prepare() -> None:
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+            if heeded is not None and signal.getsignal(heeded) is signal.SIG_IGN:
+                signal.signal(heeded, signal.SIG_DFL)
             freezer.enter()
 
         try:

@@ -150,7 +150,8 @@ class _Wrapper:
             "WVS_SESSION": session.id,
             "WVS_LIVE": str(live),
         }
-        self._command = Command(self._assignment.words, tree.path, environment, self._freezer)
+        heeded = self._assignment.switch_signal if self._assignment.on_switch is OnSwitch.SIGNAL else None
+        self._command = Command(self._assignment.words, tree.path, environment, self._freezer, heeded=heeded)
 
     def _hold(self, deadline: float) -> None:
         if self._guard is not None:
