@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import until
+from tests.skips import need_root
 
 from wvs.agent import cgroups
 from wvs.agent.cgroups import CgroupV1, CgroupV2, kernel_freezer
@@ -128,8 +129,7 @@ async def test_a_host_without_cgroups_is_told_why(monkeypatch: pytest.MonkeyPatc
 
 def test_a_process_that_may_not_make_cgroups_is_told_so() -> None:
     code = "import os\nfrom wvs.agent.cgroups import kernel_freezer\nos.setuid(65534)\nkernel_freezer('wvs-x').close()"
-    if os.getuid() != 0:
-        pytest.skip("only root can become nobody")
+    need_root("becoming another user")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode != 0
     assert "NoFreezer: no cgroup can be made in" in result.stderr

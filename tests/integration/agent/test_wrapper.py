@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import Service, Wrapped, until
+from tests.skips import not_installed
 
 from wvs.domain.states import TaskState
 
@@ -189,7 +190,7 @@ async def test_ctrl_z_stops_both_and_the_program_goes_on_when_its_wrapper_does(s
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.skipif(shutil.which("bash") is None, reason=not_installed("bash"))
 async def test_bg_lets_it_go_on_behind_a_shell_that_keeps_the_terminal(service: Service) -> None:
     script = "echo rea''dy; i=0; while true; do i=$((i+1)); echo $i > a; sleep 0.01; done"
     run = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]
