@@ -67,12 +67,16 @@ test-python: $(VENV)/.tools ## Install the pinned packages for each Python here 
 		build/python-$$version/bin/python -m pytest -q -p no:cacheprovider -n auto tests/unit $(PYTEST_ARGS) || exit 1; \
 	done
 
+.PHONY: test-deps
+test-deps: ## Install the programs that tests use (Debian, root or sudo); quick when all are there
+	@requirements/install-test-programs
+
 PG15_BIN ?= /usr/lib/postgresql/15/bin
 
 .PHONY: test-pg15
 test-pg15: setup ## The same tests on Debian's PostgreSQL 15, if its binaries are installed
 	@if [ -x $(PG15_BIN)/postgres ]; then WVS_TEST_POSTGRES_BIN=$(PG15_BIN) $(BIN)/python -m pytest -n auto $(PYTEST_ARGS); \
-	else echo "skipped: no $(PG15_BIN)/postgres; install postgresql-15 or say make test-pg15 PG15_BIN=/path/to/bin"; fi
+	else echo "skipped: no $(PG15_BIN)/postgres; say make test-deps, or make test-pg15 PG15_BIN=/path/to/bin"; fi
 
 .PHONY: coverage-domain
 coverage-domain: setup ## The domain's unit tests, which have to take every branch of it

@@ -10,11 +10,12 @@ WVS_TEST_POSTGRES_BIN   start the server with these binaries instead of the embe
 import asyncio
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ import psycopg
 import pytest
 
 import wvs
+from tests import postgres_state, skip_policy
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import Pool, create_pool
@@ -43,6 +45,7 @@ _keep_alive: list[object] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(skip_policy.SkipPolicy.of_this_run(), "skip-policy")
     if hasattr(config, "workerinput"):
         return
     run_dir = Path(tempfile.mkdtemp(prefix="wvs-test-"))
@@ -107,6 +110,31 @@ def _start_server() -> str:
     server.start()
     _keep_alive.append(server)
     return server.url("postgres")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_have_their_default_action() -> None:
+    """For what tests start, even if the run itself ignores some: below nohup, or in the background of a script.
+
+    A handler ends with exec, an ignored signal stays ignored. This process goes on to ignore them in effect.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed with a server of its own, or because the server of the run did not answer, shows its state."""
+    report = yield
+    if report.failed:
+        states = [postgres_state.describe_server(server) for server in postgres_state.servers_of(item)]
+        if postgres_state.is_lost_server(str(call.excinfo)) and (_run_dir() / "server").is_dir():
+            states.append(postgres_state.describe(_run_dir() / "server"))
+        report.sections += [("PostgreSQL", state) for state in states]
+    return report
 
 
 def with_database(url: str, name: str) -> str:

@@ -28,14 +28,28 @@ class CannotStart(AgentError):
 class CommandProcess:
     """One run of the command, in its own process group; in the terminal's foreground if the wrapper is."""
 
-    def __init__(self, argv: Sequence[str], cwd: str, environment: Mapping[str, str], freezer: Freezer) -> None:
-        """Starts the command. Raises `CannotStart`."""
+    def __init__(
+        self,
+        argv: Sequence[str],
+        cwd: str,
+        environment: Mapping[str, str],
+        freezer: Freezer,
+        *,
+        default_signal: signal.Signals | int | None = None,
+    ) -> None:
+        """Starts the command. Raises `CannotStart`.
+
+        The command starts with the default action for `default_signal`, even if this process ignores that signal
+        (nohup, a background job of a script): a shell cannot trap a signal that was ignored when it began, sh(1p).
+        """
         self._terminal = _foreground_terminal()
         if self._terminal is not None:
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or handing over the terminal would stop this process
 
         def prepare() -> None:
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+            if default_signal is not None and signal.getsignal(default_signal) is signal.SIG_IGN:
+                signal.signal(default_signal, signal.SIG_DFL)
             freezer.enter()
 
         try:

@@ -151,7 +151,11 @@ class _Wrapper:
             "WVS_SESSION": session.id,
             "WVS_LIVE": current_beside(tree.path),
         }
-        self._command = CommandProcess(self._assignment.argv, tree.path, environment, self._freezer)
+        assignment = self._assignment
+        default_signal = assignment.switch_signal if assignment.on_switch is OnSwitch.SIGNAL else None
+        self._command = CommandProcess(
+            assignment.argv, tree.path, environment, self._freezer, default_signal=default_signal
+        )
 
     def _set_deadline(self, deadline: float) -> None:
         if self._guardian is not None:

@@ -26,7 +26,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from wvs.postgres.errors import DataDirInUse, EmbeddedPostgresFailed
-from wvs.postgres.leftover import clear_leftover, is_ready
+from wvs.postgres.leftover import clear_leftover, end_survivors, is_ready
 from wvs.postgres.server_user import ServerUser, server_user
 
 DATABASE: Final = "wvs"
@@ -135,6 +135,8 @@ class EmbeddedPostgres:
         try:
             if self._process is not None:
                 _stop_process(self._process, self._stop_timeout_s)
+                if self._process.returncode != 0:  # killed: its backends may live on
+                    end_survivors(self.pgdata, self._stop_timeout_s)
                 self._process = None
         finally:
             if self._socket_dir is not None:

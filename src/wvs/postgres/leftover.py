@@ -75,14 +75,69 @@ def stop_process(pid: int, timeout_s: float) -> bool:
     return False
 
 
+def processes_on(pgdata: Path) -> list[int]:
+    """The server processes that work on `pgdata`, the postmaster among them: each has it as its working directory.
+
+    Processes of another user are seen only with CAP_SYS_PTRACE, see `_serves`.
+    """
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").samefile(pgdata) and _program_of(int(entry.name)) == "postgres":
+                found.append(int(entry.name))
+        except OSError:
+            pass  # it ended meanwhile, or is not ours to look into
+    return sorted(found)
+
+
+def _is_backend(pid: int) -> bool:
+    """Whether a server process is a child of a postmaster, by the title that it gives itself."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"postgres: ")
+    except OSError:
+        return False
+
+
+def end_survivors(pgdata: Path, timeout_s: float) -> list[int]:
+    """End the backends of a postmaster that was killed; the ids of those that had to be.
+
+    Call it only when no postmaster runs on `pgdata`. A backend that waits sees the death of its postmaster and ends by
+    itself. One that computes or is stopped (SIGSTOP) lives on, and PostgreSQL refuses to start beside it ("pre-existing
+    shared memory block is still in use"). SIGKILL loses nothing committed: the next start recovers from the WAL.
+    Raises `EmbeddedPostgresFailed` if one does not end.
+    """
+    ended: set[int] = set()
+    deadline = time.monotonic() + timeout_s
+    while alive := [pid for pid in processes_on(pgdata) if _is_backend(pid)]:
+        if time.monotonic() > deadline:
+            raise EmbeddedPostgresFailed(
+                f"processes of a killed server on {pgdata} do not end: {alive}; end them, or restart the machine"
+            )
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended meanwhile
+        ended.update(alive)
+        time.sleep(0.02)
+    return sorted(ended)
+
+
 def clear_leftover(pgdata: Path, timeout_s: float) -> int | None:
     """Stops an old postmaster on `pgdata`, so that a new one can start; the caller holds the data directory's lock.
 
     Returns the id of the process that it stopped, or None. The `postmaster.pid` of a dead postmaster stays: PostgreSQL
     reads the shared memory key in it to see whether backends of that postmaster still run. This function removes the
     file only if another program now has its process id (a restarted container hands out the same low ids), because
-    PostgreSQL would then refuse to start.
+    PostgreSQL would then refuse to start. This function also kills
+    the backends of a killed postmaster that live on.
     """
+    stopped = _clear_postmaster(pgdata, timeout_s)
+    end_survivors(pgdata, timeout_s)
+    return stopped
+
+
+def _clear_postmaster(pgdata: Path, timeout_s: float) -> int | None:
     pid = postmaster_pid(pgdata)
     if pid is None or (program := _program_of(pid)) is None:
         return None

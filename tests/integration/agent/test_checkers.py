@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.integration.agent.writing import GIT, PAGES, broken, prepare
+from tests.integration.agent.writing import PAGES, broken, prepare
+from tests.skips import need_program
 
 
 def _number(root: Path, name: str, value: int, at: int = 0) -> None:
@@ -69,7 +70,7 @@ def test_the_checker_accepts_a_tree_without_a_breach(root: Path) -> None:
 @pytest.mark.parametrize("breach", BREACHES)
 def test_the_checker_finds_a_breach(root: Path, breach: str) -> None:
     if "repository" in breach or "committed" in breach:
-        assert GIT or pytest.skip("git is not installed")
+        need_program("git")
     BREACHES[breach](root)
     assert len(broken(root, root.parent / "scratch")) >= 1
 

@@ -58,7 +58,7 @@ def site(request: pytest.FixtureRequest, namespace: Namespace) -> Site:
     try:
         return request.param, MAKE[request.param](namespace)
     except Unavailable as reason:
-        pytest.skip(f"{request.param}: {reason}")
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import until
+from tests.skips import need_root
 
 from wvs.agent import cgroup_freezer as cgroups
 from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, kernel_freezer
@@ -129,8 +130,7 @@ def test_without_the_right_to_create_a_cgroup_the_error_says_so() -> None:
         "import os\nfrom wvs.agent.cgroup_freezer import kernel_freezer\n"
         "os.setuid(65534)\nkernel_freezer('wvs-x').close()"
     )
-    if os.getuid() != 0:
-        pytest.skip("only root can become nobody")
+    need_root("becoming another user")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode != 0
     assert "NoFreezer: cannot create a cgroup in" in result.stderr

@@ -132,7 +132,7 @@ def failing_disk(namespace: Namespace) -> Path:
         store = namespace.mount("store", "-t", "tmpfs", "-o", "size=48m", "none")
         with (store / "image").open("wb") as file:
             file.truncate(40 << 20)
-        run(need_program("mkfs.ext4", "e2fsprogs"), "-q", "-O", "^has_journal", store / "image")
+        run(need_program("mkfs.ext4"), "-q", "-O", "^has_journal", store / "image")
         return namespace.mount("disk", "-o", "loop", str(store / "image"))
     except Unavailable as reason:
         pytest.skip(str(reason))

@@ -1,6 +1,7 @@
 """Replacing the live tree of a program that knows nothing of WVS."""
 
 import asyncio
+import signal
 
 import pytest
 from tests.integration.agent.conftest import Service, until
@@ -48,10 +49,16 @@ async def test_on_switch_exit_kills_the_program_and_exits_with_75(service: Servi
     assert await service.sessions() == []
 
 
-async def test_a_program_may_be_told_of_a_switch_by_a_signal(service: Service) -> None:
+@pytest.mark.parametrize("inherited", [signal.SIG_DFL, signal.SIG_IGN], ids=["alone", "below nohup"])
+async def test_a_program_may_be_told_of_a_switch_by_a_signal(service: Service, inherited: signal.Handlers) -> None:
+    """Also where the signal was ignored when `agent run` began: a shell could not trap it then."""
     snapshot_id, _ = await service.snapshot()
     script = 'trap \'cd "$WVS_LIVE" && cd "$(pwd -P)"; pwd\' HUP; echo ready; while true; do sleep 0.02; done'
-    wrapped = await service.shell(script, "--on-switch", "signal:HUP")
+    wrapped = await service.run(
+        *("sh", "-c", script),
+        options=("--on-switch", "signal:HUP"),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, inherited),
+    )
     await wrapped.line()
     assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
     assert await wrapped.line() == str(service.live.resolve())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import Service, Wrapped, until
+from tests.skips import not_installed
 
 from wvs.domain.states import TaskState
 
@@ -193,7 +194,7 @@ async def test_ctrl_z_stops_program_and_wrapper_and_both_continue(service: Servi
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.skipif(shutil.which("bash") is None, reason=not_installed("bash"))
 async def test_bg_continues_the_program_in_the_background(service: Service) -> None:
     script = "echo rea''dy; i=0; while true; do i=$((i+1)); echo $i > a; sleep 0.01; done"
     run = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name]

@@ -54,7 +54,7 @@ class Sites:
                 self._ready[filesystem] = error
         place = self._ready[filesystem]
         if isinstance(place, Unavailable):
-            pytest.skip(f"{kind}: {place}")
+            pytest.skip(str(place))
         return Site(engine, place)  # type: ignore[arg-type]
 
     def _make(self, filesystem: str) -> Path:
@@ -92,6 +92,11 @@ def namespace(tmp_path_factory: pytest.TempPathFactory, big: bool) -> Iterator[N
 @pytest.fixture(scope="session")
 def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory, big: bool) -> Sites:
     return Sites(namespace, tmp_path_factory.mktemp("here"), size_mb=3500 if big else 400)
+
+
+def on(*kinds: str) -> pytest.MarkDecorator:
+    """Runs a test on these of KINDS only: elsewhere it has no meaning."""
+    return pytest.mark.parametrize("site", kinds, indirect=True)
 
 
 @pytest.fixture(params=KINDS)

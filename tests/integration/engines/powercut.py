@@ -19,11 +19,11 @@ from tests.integration.engines.recorded_disk import Record, records
 _libc = ctypes.CDLL(None, use_errno=True)
 
 MAKE = {
-    "ext4": (("mkfs.ext4", "-q"), "e2fsprogs", 64, ""),
-    "xfs": (("mkfs.xfs", "-q", "-m", "reflink=1"), "xfsprogs", 320, ""),
-    "btrfs": (("mkfs.btrfs", "-q"), "btrfs-progs", 256, "noatime"),
+    "ext4": (("mkfs.ext4", "-q"), 64, ""),
+    "xfs": (("mkfs.xfs", "-q", "-m", "reflink=1"), 320, ""),
+    "btrfs": (("mkfs.btrfs", "-q"), 256, "noatime"),
 }
-"""How to make each filesystem: command, package, size in MB, mount options."""
+"""How to make each filesystem: command, size in MB, mount options."""
 
 
 class RecordedDisk:
@@ -31,9 +31,9 @@ class RecordedDisk:
 
     def __init__(self, namespace: Namespace, filesystem: str, name: str) -> None:
         """Raises `Unavailable` where FUSE, root or the filesystem's tools are missing."""
-        make, package, size_mb, self._options = MAKE[filesystem]
+        make, size_mb, self._options = MAKE[filesystem]
         self._namespace = namespace
-        program = need_program(make[0], package)
+        program = need_program(make[0])
         namespace.enter()
         self._directory = namespace.directory / name
         self._directory.mkdir()

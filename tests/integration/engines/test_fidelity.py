@@ -1,18 +1,17 @@
 """A clone is equal to its source: judged by rsync, and by a comparison of the attributes that rsync does not check."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from tests.integration.engines.conftest import Bench
 from tests.integration.engines.trees import SPARSE_BYTES, account, allocated, build_everything, make_socket
+from tests.skips import need_program
 
 
 def rsync_differences(source: Path, target: Path) -> str:
-    if shutil.which("rsync") is None:
-        pytest.skip("rsync is not installed (Debian: rsync)")
+    need_program("rsync")
     command = ["rsync", "-aHAX", "--dry-run", "--itemize-changes", "--checksum", "--delete"]
     done = subprocess.run([*command, f"{source}/", f"{target}/"], capture_output=True, text=True, check=True)
     return done.stdout
@@ -59,8 +58,7 @@ def test_holes_stay_holes(bench: Bench) -> None:
 
 
 def test_acls_are_kept(bench: Bench) -> None:
-    if shutil.which("setfacl") is None:
-        pytest.skip("setfacl is not installed (Debian: acl)")
+    need_program("setfacl")
     source = bench.live()
     (bench.path(source) / "directory").mkdir()
     (bench.path(source) / "file").touch()
@@ -71,8 +69,7 @@ def test_acls_are_kept(bench: Bench) -> None:
 
 
 def test_a_default_acl_of_the_volume_does_not_reach_the_clone(bench: Bench) -> None:
-    if shutil.which("setfacl") is None:
-        pytest.skip("setfacl is not installed (Debian: acl)")
+    need_program("setfacl")
     source = bench.live()
     (bench.path(source) / "directory").mkdir()
     (bench.path(source) / "directory" / "file").touch()

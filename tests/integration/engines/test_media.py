@@ -14,6 +14,7 @@ from tests.integration.engines import filesystems
 from tests.integration.engines.conftest import Bench, attempt, new_uuid7
 from tests.integration.engines.filesystems import Namespace, Unavailable
 from tests.integration.engines.trees import account
+from tests.skips import need_program
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
@@ -21,6 +22,7 @@ from wvs.engines.base import Cancel, EngineName
 from wvs.engines.volume.opening import init_volume, open_volume
 
 MIB = 1 << 20
+SMALL = ["copy-on-ext4", "reflink-on-xfs", "reflink-on-btrfs", "btrfs-on-btrfs"]
 
 
 class SmallSite:
@@ -41,7 +43,7 @@ class SmallSite:
                 case _:
                     raise ValueError(filesystem)
         except Unavailable as error:
-            pytest.skip(f"{kind}: {error}")
+            pytest.skip(str(error))
         self.image = namespace.directory / f"{self.name}.img"
         self.engine: EngineName = engine  # type: ignore[assignment]
         self.volume_path = str(self.point / "volume")
@@ -87,7 +89,7 @@ def attempt_write(descriptor: int, size: int) -> bool:
         return False
 
 
-@pytest.fixture(params=["copy-on-ext4", "reflink-on-xfs", "reflink-on-btrfs", "btrfs-on-btrfs"])
+@pytest.fixture(params=SMALL)
 def small(request: pytest.FixtureRequest, namespace: Namespace) -> Iterator[SmallSite]:
     site = SmallSite(namespace, request.param, uuid.uuid4().hex[:8])
     yield site
@@ -130,9 +132,9 @@ def clone_into(bench: Bench, source: str, target: str) -> None:
     bench.volume.sync(bench.workspace, target)
 
 
+@pytest.mark.parametrize("small", [kind for kind in SMALL if kind.startswith("copy-")], indirect=True)
 def test_space_is_checked_before_anything_is_cloned(small: SmallSite) -> None:
-    if small.engine != "copy":
-        pytest.skip("blocks are shared")
+    """The other engines share blocks."""
     bench = small.bench
     source = bench.live()
     make_files(bench.path(source), 1, 20 * MIB)
@@ -233,13 +235,12 @@ def test_a_volume_that_is_not_mounted_is_unavailable_and_nothing_is_made_below(n
         small.close()
 
 
+# btrfs has no shutdown call that xfs_io knows.
+@pytest.mark.parametrize("small", [kind for kind in SMALL if not kind.endswith("-btrfs")], indirect=True)
 @pytest.mark.parametrize("synced", [True, False], ids=["synced", "not synced"])
 def test_what_was_synced_survives_a_power_cut(small: SmallSite, synced: bool) -> None:
     """The filesystem is shut down without its log; a clone that was not synced must be gone, or this proves nothing."""
-    if small.engine == "btrfs" or small.point.name.startswith("btrfs"):
-        pytest.skip("btrfs has no shutdown call here")
-    if shutil.which("xfs_io") is None:
-        pytest.skip("xfs_io is not installed (Debian: xfsprogs)")
+    need_program("xfs_io")
     bench = small.bench
     source = bench.live()
     make_files(bench.path(source), 200, 3000)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.skips import need_root
 
 _UID = 65534
 
@@ -36,8 +37,7 @@ exec(sys.stdin.read())
 
 
 def run_as_nobody(directory: Path, script: str) -> str:
-    if os.geteuid() != 0:
-        pytest.skip("becoming another user needs root")
+    need_root("becoming another user")
     here = Path.cwd()
     os.chown(directory, _UID, _UID)
     done = subprocess.run(

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from tests.integration.eventlog.commanding import activated, key_of, snapshot, write_path
+from tests.postgres_state import describe_server
 
 from wvs.application.write_path import OutcomeUnknownError, WritePath
 from wvs.eventlog.recorder import CommandWrite, CommitResult
@@ -56,17 +57,17 @@ async def stopped_and_started(server: EmbeddedPostgres, pool: Pool) -> str:
 async def backend_killed(server: EmbeddedPostgres, pool: Pool) -> str:
     """The server ends every session and recovers from its log.
 
-    Once in many hundred runs it was gone for good after that; then it is started again, and what it said is told.
+    Once in many hundred runs it was gone for good after that. If so, it is started again, and its state is printed.
     """
     os.kill(await pool.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(20):
             await until_it_answers(server)
         return ""
-    said = server.log_file.read_text(errors="replace")[-3000:]
+    state = describe_server(server)
     await asyncio.to_thread(server.stop)
     await asyncio.to_thread(server.start)
-    return f"the server did not come back by itself after a backend was killed; it said: {said}"
+    return f"the server did not come back by itself after a backend was killed: {state}"
 
 
 async def until_it_answers(server: EmbeddedPostgres) -> None:

@@ -139,7 +139,7 @@ def shortage(request: pytest.FixtureRequest, namespace: Namespace, platform: Pla
     try:
         made = Shortage(namespace, request.param, f"short-{uuid.uuid4().hex[:8]}")
     except Unavailable as error:
-        pytest.skip(f"{request.param}: {error}")
+        pytest.skip(str(error))
     platform.volume = made.volume
     return made
 

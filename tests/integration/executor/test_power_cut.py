@@ -46,7 +46,7 @@ def disk(namespace: Namespace, filesystem: str, request: pytest.FixtureRequest) 
     try:
         made = RecordedDisk(namespace, filesystem, f"{filesystem}-{abs(hash(request.node.name)) % 10**6}")
     except Unavailable as error:
-        pytest.skip(f"{filesystem}: {error}")
+        pytest.skip(str(error))
     yield made
     made.close()
 

@@ -15,11 +15,13 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+from tests.integration.postgres.conftest import server_on as _server
+from tests.skips import not_root
 
 from wvs.postgres import embedded as embedded_module
 from wvs.postgres.embedded import SOCKET_PATH_MAX, EmbeddedPostgres
 from wvs.postgres.errors import DataDirInUse, EmbeddedPostgresFailed
-from wvs.postgres.leftover import is_alive, postmaster_pid
+from wvs.postgres.leftover import clear_leftover, is_alive, postmaster_pid
 
 _IS_ROOT = os.geteuid() == 0
 _OWNER = """
@@ -31,11 +33,6 @@ server.start()
 print(server.pid, server.url(), flush=True)
 time.sleep(600)
 """
-
-
-def _server(data_dir: Path, **options: Any) -> EmbeddedPostgres:
-    binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
-    return EmbeddedPostgres(data_dir, durable=False, binaries=Path(binaries) if binaries else None, **options)
 
 
 def _query(url: str, question: bytes) -> Any:
@@ -57,22 +54,6 @@ def _wait_until(condition: Any, timeout_s: float = 20) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with a stopped cluster, made once: creating a cluster takes longest."""
-    data_dir = tmp_path_factory.mktemp("made")
-    with _server(data_dir):
-        pass
-    return data_dir
-
-
-@pytest.fixture
-def data_dir(made_once: Path, tmp_path: Path) -> Path:
-    target = tmp_path / "data"
-    subprocess.run(["cp", "-a", str(made_once), str(target)], check=True)
-    return target
-
-
 @pytest.fixture
 def killed_owner(tmp_path: Path) -> Iterator[tuple[Path, int, str]]:
     """A server whose parent was killed with SIGKILL: its data directory, its process id and its URL."""
@@ -85,8 +66,7 @@ def killed_owner(tmp_path: Path) -> Iterator[tuple[Path, int, str]]:
     owner.wait()
     owner.stdout.close()
     yield data_dir, int(pid_text), url
-    if is_alive(int(pid_text)):
-        os.kill(int(pid_text), signal.SIGQUIT)
+    clear_leftover(data_dir / "postgres", 20)  # by now the number may be another process's
 
 
 def test_a_new_directory_becomes_a_server_with_the_database_wvs(tmp_path: Path):
@@ -285,7 +265,7 @@ def _status_of(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-@pytest.mark.skipif(not _IS_ROOT, reason="only root can drop its privileges")
+@pytest.mark.skipif(not _IS_ROOT, reason=not_root("dropping root"))
 class TestAsRoot:
     def test_the_server_runs_as_another_user_and_without_capabilities_if_it_needs_none(self, made_once: Path):
         data_dir = Path(f"/tmp/wvs-open-{os.getpid()}")

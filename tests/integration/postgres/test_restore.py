@@ -16,6 +16,7 @@ import pytest
 from tests.integration.eventlog.commanding import activated, created, key_of, snapshot, write_path
 from tests.integration.eventlog.reading import read_events
 from tests.integration.http.actors import client_of, running_api
+from tests.skips import not_installed
 
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import check_sequence, log_epoch, safe_position
@@ -33,7 +34,7 @@ def tool(name: str) -> str:
     binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
     path = (Path(binaries) if binaries else embedded_binaries()) / name
     if not path.exists():
-        pytest.skip(f"{name} is not among the server's programs: {path}")
+        pytest.skip(not_installed(str(path)))
     return str(path)
 
 

@@ -1,7 +1,6 @@
 """The program as a shell runs it."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.wvsctl.consoles import Wvsctl
+from tests.skips import need_program
 
 
 def test_the_exit_code_reaches_the_shell(wvsctl: Wvsctl, workspace: str) -> None:
@@ -62,9 +62,8 @@ def test_the_shell_accepts_its_completion_script(wvsctl: Wvsctl, shell: str) -> 
     script = wvsctl.ok("completion", shell).out
     assert "workspace" in script
     assert "retry-init" in script
-    if shutil.which(shell):
-        checked = subprocess.run([shell, "-n"], input=script, text=True, capture_output=True, check=False)
-        assert checked.returncode == 0, checked.stderr
+    checked = subprocess.run([need_program(shell), "-n"], input=script, text=True, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_bash_completes_commands_options_names_and_ids(

@@ -3,6 +3,7 @@ import pwd
 from pathlib import Path
 
 import pytest
+from tests.skips import not_root
 
 from wvs.postgres import server_user as module
 from wvs.postgres.errors import EmbeddedPostgresFailed
@@ -47,7 +48,7 @@ def test_root_gives_a_new_cluster_to_postgres_or_else_to_nobody(tmp_path: Path, 
         server_user(tmp_path / "new")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the owner of a file")
+@pytest.mark.skipif(os.geteuid() != 0, reason=not_root("giving files away"))
 def test_root_runs_an_existing_cluster_as_its_owner(tmp_path: Path):
     daemon = pwd.getpwnam("daemon")
     os.chown(tmp_path, daemon.pw_uid, daemon.pw_gid)
