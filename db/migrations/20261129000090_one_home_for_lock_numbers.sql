@@ -1,7 +1,7 @@
 -- migrate:up
 
--- The class of the advisory locks on idempotency keys; wvs/postgres/locks.py has it as COMMAND. No other text of SQL
--- contains the number.
+-- The class of the advisory locks on idempotency keys; wvs/postgres/locks.py has it as COMMAND. Besides the
+-- retired commit_command, no other text of SQL contains the number.
 CREATE OR REPLACE FUNCTION wvs.command_lock() RETURNS integer LANGUAGE sql IMMUTABLE AS $$ SELECT 2004251394 $$;
 
 -- The class of the advisory locks that show the holder of a lane to be alive; wvs/postgres/locks.py has it as HOLDER. No

@@ -118,7 +118,7 @@ async def discard(job: Job, tree: str) -> None:
         if bench.tidying.reason() is None:
             survived(bench.metrics, "discard", error, "tree_not_discarded", tree=tree, code=str(error.code))
         else:
-            log.warning("tree_not_discarded", tree=tree, code=str(error.code), error=error.detail)
+            log.warning("tree_not_discarded", tree=tree, code=str(error.code), error=f"{type(error).__name__}: {error}")
 
 
 def _unexpected(error: Exception, kind: TaskKind) -> TaskError:

@@ -99,13 +99,20 @@ def _is_backend(pid: int) -> bool:
 
 
 def end_survivors(pgdata: Path, timeout_s: float) -> list[int]:
-    """End the backends of a postmaster that was killed; the ids of those that had to be.
+    """Kills the backends of a postmaster that was killed; returns their process ids.
 
     Call it only when no postmaster runs on `pgdata`. A backend that waits sees the death of its postmaster and ends by
     itself. One that computes or is stopped (SIGSTOP) lives on, and PostgreSQL refuses to start beside it ("pre-existing
     shared memory block is still in use"). SIGKILL loses nothing committed: the next start recovers from the WAL.
-    Raises `EmbeddedPostgresFailed` if one does not end.
+    Raises `EmbeddedPostgresFailed` if one does not end, or if a postmaster does run there after all: its
+    `postmaster.pid` may name a process of another PID namespace.
     """
+    servers = [pid for pid in processes_on(pgdata) if not _is_backend(pid)]
+    if servers:
+        raise EmbeddedPostgresFailed(
+            f"a database server (process {servers[0]}) runs on {pgdata}, but its postmaster.pid names another process; "
+            f"stop it first: kill -INT {servers[0]}"
+        )
     ended: set[int] = set()
     deadline = time.monotonic() + timeout_s
     while alive := [pid for pid in processes_on(pgdata) if _is_backend(pid)]:
@@ -129,8 +136,7 @@ def clear_leftover(pgdata: Path, timeout_s: float) -> int | None:
     Returns the id of the process that it stopped, or None. The `postmaster.pid` of a dead postmaster stays: PostgreSQL
     reads the shared memory key in it to see whether backends of that postmaster still run. This function removes the
     file only if another program now has its process id (a restarted container hands out the same low ids), because
-    PostgreSQL would then refuse to start. This function also kills
-    the backends of a killed postmaster that live on.
+    PostgreSQL would then refuse to start. This function also kills the backends of a killed postmaster that live on.
     """
     stopped = _clear_postmaster(pgdata, timeout_s)
     end_survivors(pgdata, timeout_s)

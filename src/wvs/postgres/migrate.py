@@ -21,6 +21,12 @@ from wvs.postgres.locks import MIGRATION
 from wvs.postgres.pool import Connection, check_url, connect
 from wvs.postgres.sources import database_files
 
+TABLE_LOCK_TIMEOUT_MS: Final = 2_000
+"""Milliseconds that a migration waits for the lock of a table; readers of the table wait as long at most."""
+APPLY_ATTEMPTS: Final = 5
+_APPLY_PAUSE_S: Final = 1.0
+_LOCK_NOT_AVAILABLE: Final = "55P03"  # dbmate prints the SQLSTATE; the text beside it depends on the server's language
+
 MIGRATIONS_TABLE: Final = "wvs.schema_migrations"
 LOCK_POLL_S: Final = 0.1
 _FILE: Final = re.compile(r"(\d+)_.+\.sql")
@@ -64,7 +70,7 @@ async def migrate(url: str, *, directory: Path | None = None, lock_timeout_s: fl
         await _lock(connection, lock_timeout_s)
         todo = await pending(connection, directory)
         if todo:
-            await _run_dbmate(url, directory)
+            await _apply(url, directory)
         return todo
     finally:
         await connection.close(timeout=5)
@@ -78,6 +84,25 @@ async def _lock(connection: Connection, timeout_s: float) -> None:
                 await asyncio.sleep(LOCK_POLL_S)
     except TimeoutError as error:
         raise MigrationFailed(f"another migration of this database is still running after {timeout_s:g} s") from error
+
+
+async def _apply(url: str, directory: Path) -> None:
+    """Applies what is pending; repeats a migration that did not get its table locks in time."""
+    for attempt in range(1, APPLY_ATTEMPTS + 1):
+        try:
+            await _run_dbmate(url, directory)
+        except MigrationFailed as error:
+            if _LOCK_NOT_AVAILABLE not in str(error):
+                raise
+            if attempt == APPLY_ATTEMPTS:
+                raise MigrationFailed(
+                    f"{error}. Another session held a lock on the table in each of {APPLY_ATTEMPTS} attempts of "
+                    f"{TABLE_LOCK_TIMEOUT_MS / 1000:g} s: a long transaction, such as a backup or wvs projections verify."
+                    " This migration changed nothing. Wait for that session or end it, then run wvs migrate again"
+                ) from error
+            await asyncio.sleep(_APPLY_PAUSE_S)
+        else:
+            return
 
 
 async def _run_dbmate(url: str, directory: Path) -> None:
@@ -139,7 +164,9 @@ def _is_socket(query: dict[str, str], host: str) -> bool:
 def _environment(url: str) -> dict[str, str]:
     """Only what lib/pq reads: a stray DBMATE_… of the operator's must not redirect us."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("PG") or name in {"PATH", "HOME"}}
-    return {**kept, "DATABASE_URL": dbmate_url(url)}
+    # A migration that waits for a table's lock makes every later query of that table wait behind it.
+    separator = "&" if "?" in (target := dbmate_url(url)) else "?"
+    return {**kept, "DATABASE_URL": f"{target}{separator}lock_timeout={TABLE_LOCK_TIMEOUT_MS}"}
 
 
 def _explain(output: str, errors: str, url: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.http.api_process import ApiProcess
+from tests.skips import not_installed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -25,7 +26,7 @@ def test_swagger_ui_is_byte_for_byte_the_package_of_the_recorded_hashes() -> Non
     assert (directory / "VERSION").read_text().strip() in (directory / "swagger-ui-bundle.js").read_text()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium (Debian: apt-get install chromium)")
+@pytest.mark.skipif(CHROMIUM is None, reason=not_installed("chromium"))
 def test_a_browser_that_reaches_nothing_else_shows_every_operation(database_url: str, tmp_path: Path) -> None:
     api = ApiProcess(database_url, tmp_path / "api.log")
     api.start()

@@ -13,7 +13,8 @@ from tests.integration.postgres.conftest import server_on
 from tests.postgres_state import describe_server
 
 from wvs.postgres.embedded import EmbeddedPostgres
-from wvs.postgres.leftover import is_alive, processes_on
+from wvs.postgres.errors import EmbeddedPostgresFailed
+from wvs.postgres.leftover import clear_leftover, is_alive, processes_on
 
 KILLS = 10
 BUSY = b"select count(*) from generate_series(1, 100000000000)"
@@ -139,3 +140,17 @@ def test_a_backend_that_outlives_a_killed_postmaster_does_not_keep_the_next_one_
     finally:
         again.stop()
     connection.close()
+
+
+def test_a_live_server_whose_pid_file_names_another_process_is_left_alone(server: EmbeddedPostgres) -> None:
+    """So a server of another PID namespace looks: its number is nobody's here, or another program's."""
+    pid_file = server.pgdata / "postmaster.pid"
+    recorded = pid_file.read_text()
+    with psycopg.connect(server.url()) as client:
+        try:
+            pid_file.write_text(recorded.replace(recorded.split("\n", 1)[0], "4194000", 1))
+            with pytest.raises(EmbeddedPostgresFailed, match=r"postmaster\.pid names another process"):
+                clear_leftover(server.pgdata, 2)
+        finally:
+            pid_file.write_text(recorded)
+        assert client.execute("SELECT 1").fetchone() == (1,)

@@ -16,6 +16,7 @@ from wvs.postgres.locks import MIGRATION
 from wvs.postgres.migrate import migrate, migration_files, pending
 from wvs.postgres.pool import connect
 from wvs.postgres.queries import queries, sql
+from wvs.postgres.sources import database_files
 
 
 def _write(directory: Path, version: int, up: str) -> str:
@@ -215,3 +216,42 @@ async def _run(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def test_a_migration_that_cannot_lock_its_table_gives_way_and_says_what_to_do(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(migrate_module, "APPLY_ATTEMPTS", 2)
+    monkeypatch.setattr(migrate_module, "TABLE_LOCK_TIMEOUT_MS", 300)
+    for name in migration_files():
+        path = next(database_files("migrations").glob(f"{name}_*.sql"))
+        (tmp_path / path.name).write_text(path.read_text())
+    _write(tmp_path, 99990101000000, "ALTER TABLE wvs.workspaces ADD COLUMN painted text;")
+    reader = await asyncpg.connect(database_url)
+    try:
+        await reader.execute("BEGIN; SELECT count(*) FROM wvs.workspaces")  # as pg_dump does
+        with pytest.raises(MigrationFailed, match="backup or wvs projections verify") as failed:
+            await migrate(database_url, directory=tmp_path)
+        assert "99990101000000_step.sql" in str(failed.value)
+        assert "in each of 2 attempts" in str(failed.value)
+        assert await _fetch(database_url, "SELECT count(*) FROM wvs.workspaces") == [0]
+    finally:
+        await reader.close()
+    assert await migrate(database_url, directory=tmp_path) == ["99990101000000_step.sql"]
+
+
+async def test_a_migration_is_repeated_until_its_table_is_free(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(migrate_module, "TABLE_LOCK_TIMEOUT_MS", 300)
+    for name in migration_files():
+        path = next(database_files("migrations").glob(f"{name}_*.sql"))
+        (tmp_path / path.name).write_text(path.read_text())
+    _write(tmp_path, 99990101000000, "ALTER TABLE wvs.workspaces ADD COLUMN painted text;")
+    reader = await asyncpg.connect(database_url)
+    await reader.execute("BEGIN; SELECT count(*) FROM wvs.workspaces")
+    migration = asyncio.create_task(migrate(database_url, directory=tmp_path))
+    await asyncio.sleep(0.8)  # at least one attempt has run into its limit
+    assert not migration.done()
+    await reader.close()
+    assert await migration == ["99990101000000_step.sql"]

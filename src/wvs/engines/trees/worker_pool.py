@@ -104,7 +104,7 @@ class WorkerPool:
         except OSError as error:
             # Out of processes or memory: the caller does all batches itself, only slower.
             self._wanted = len(self._workers)
-            _log.warning("clone_worker_not_started: %s", error)
+            _log.warning("clone_worker_not_started", extra={"error": str(error)})
 
     def results(self) -> Iterator[tuple[Any, BatchResult]]:
         """The results that have arrived, each with the token of its batch."""

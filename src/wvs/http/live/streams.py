@@ -51,6 +51,7 @@ class EventStream:
         self._position = start.position
         self._abort: Callable[[], None] | None = None
         self._stalled = False
+        self._failing = False
         self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,8 +103,13 @@ class EventStream:
         try:
             batch = await self._feed.after(self._start, self._position, self._wanted.workspace_id)
         except Exception as error:  # noqa: BLE001 - an outage: the stream stays open and tries again at the next tick
-            survived(self._feed.metrics, "event_stream", error, "http.event_stream_failed")
+            if self._failing:  # counted every time, logged once an outage
+                self._feed.metrics.ignored_failures.labels("event_stream").inc()
+            else:
+                survived(self._feed.metrics, "event_stream", error, "http.event_stream_failed")
+            self._failing = True
             return b""
+        self._failing = False
         self._position = batch.position
         wanted = self._wanted
         return b"".join(

@@ -155,7 +155,7 @@ def event_detail(mapper: EventMapper, epoch: int, row: EventRow) -> EventDetail:
     recorded = _recorded(mapper, row)
     return EventDetail(
         **_fields(recorded, epoch, row),
-        actor_verified=False,
+        actor_verified=recorded.metadata.actor_verified is True,
         idempotency_key=recorded.metadata.idempotency_key,
         traceparent=recorded.metadata.traceparent,
         causation=recorded.metadata.causation,
