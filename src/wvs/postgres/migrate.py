@@ -97,8 +97,8 @@ async def _apply(url: str, directory: Path) -> None:
             if attempt == APPLY_ATTEMPTS:
                 raise MigrationFailed(
                     f"{error}. Another session held a lock on the table in each of {APPLY_ATTEMPTS} attempts of "
-                    f"{TABLE_LOCK_TIMEOUT_MS / 1000:g} s: a long transaction, such as a backup or wvs projections verify."
-                    " This migration changed nothing. Wait for that session or end it, then run wvs migrate again"
+                    f"{TABLE_LOCK_TIMEOUT_MS / 1000:g} s: a long transaction, such as a backup or wvs projections "
+                    "verify. This migration changed nothing. Wait for that session or end it, then run wvs migrate again"
                 ) from error
             await asyncio.sleep(_APPLY_PAUSE_S)
         else:

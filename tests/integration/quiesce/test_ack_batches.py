@@ -253,23 +253,6 @@ async def test_no_agent_resumes_in_a_live_tree_that_was_replaced(sessions: Sessi
     assert now.number > asked.number
 
 
-# Shim for peers before 0.1.0; remove after 0.2.0.
-async def test_a_member_that_an_older_api_confirmed_runs_at_the_end(sessions: Sessions, pool: Pool) -> None:
-    """An older API calls wvs.acknowledge_and_direct and wvs.directive_of: there a member runs only after the end."""
-    one = await workspace(sessions, pool, 1)
-    (member,) = one.members
-    await one.acknowledge_all(one.frozen())
-    await one.confirm(resume=True)
-    old = "SELECT kind, number FROM wvs.acknowledge_and_direct($1, $2, 'still_frozen', 't', NULL, NULL)"
-    answered = await pool.fetchrow(old, member, one.freeze)
-    assert answered is not None
-    assert answered["kind"] == (await one.directive_of(member)).kind == "freeze"
-    await one.close()
-    now = await one.directive_of(member)
-    assert now.kind is DirectiveKind.RUN
-    assert now.number > answered["number"]
-
-
 async def test_a_session_that_registers_while_the_end_waits_for_the_lane_runs_after_it(
     sessions: Sessions, pool: Pool
 ) -> None:
