@@ -98,7 +98,7 @@ async def _apply(url: str, directory: Path) -> None:
                 raise MigrationFailed(
                     f"{error}. Another session held a lock on the table in each of {APPLY_ATTEMPTS} attempts of "
                     f"{TABLE_LOCK_TIMEOUT_MS / 1000:g} s: a long transaction, such as a backup or wvs projections "
-                    "verify. This migration changed nothing. Wait for that session or end it, then run wvs migrate again"
+                    "verify. This migration changed nothing. End that session or wait, then run wvs migrate again"
                 ) from error
             await asyncio.sleep(_APPLY_PAUSE_S)
         else:
