@@ -161,6 +161,10 @@ schema: setup ## Write db/schema.sql and db/functions as the migrations make the
 migration: setup ## Make a migration that carries functions of db/functions as they are now (NAME=x FUNCTIONS="a b")
 	$(BIN)/python -m tools.schema migration $(NAME) $(FUNCTIONS)
 
+.PHONY: release-fixture
+release-fixture: setup ## Make tests/releases/VERSION: a filled database, volume and export of this release (once)
+	$(BIN)/python -m tools.release_fixture
+
 SWAGGER_UI := src/wvs/http/swagger_ui
 SWAGGER_UI_VERSION ?= $(shell cat $(SWAGGER_UI)/VERSION)
 SWAGGER_UI_FILES := LICENSE NOTICE swagger-ui.css swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt

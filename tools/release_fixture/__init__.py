@@ -1,0 +1,1 @@
+"""Makes `tests/releases/VERSION/`: what a release wrote, for the tests of later releases."""
