@@ -36,11 +36,12 @@ $(VENV)/.dev: $(VENV)/.ready requirements/dev.txt
 	@touch $@
 
 .PHONY: lint
-lint: $(VENV)/.dev ## Static checks: ruff, pyright, import contracts
+lint: $(VENV)/.dev ## Static checks: ruff, pyright, import contracts, dead code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 .PHONY: format
 format: $(VENV)/.dev ## Let ruff fix and format the sources
