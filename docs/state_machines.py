@@ -80,13 +80,13 @@ _NOTES: Final = {
 Disabling is final by decision: the data stays and reads work. The outcome of a running task is still recorded.
 """,
     "Snapshot": """\
-A snapshot goes back from `dropping` to `ready` only if it was `ready` before, and the drop was cancelled before an attempt
-began to remove its directory. A snapshot in `dropping` or `drop_failed` can never become current, because its directory may
-be half removed. `lost` means that the sweeper found the directory of a ready snapshot missing.
+A snapshot goes back from `dropping` to `ready` only if it was `ready` before, and the drop was cancelled before an
+attempt began to remove its directory. A snapshot in `dropping` or `drop_failed` can never become current, because its
+directory may be half removed. `lost` means that an executor found the directory of a ready snapshot missing.
 """,
     "Task": """\
-`failed` is final until a person retries or abandons the task. A task that is queued, running or failed holds a reference to
-the snapshot that it names. A `current_set` to the snapshot that is already current starts as `succeeded`.
+`failed` is final until a person retries or abandons the task. A task that is queued, running or failed holds a
+reference to the snapshot that it names. A `current_set` to the snapshot that is already current starts as `succeeded`.
 """,
 }
 

@@ -255,7 +255,7 @@ def play(bed: Bed, examples: int) -> None:
 @pytest.mark.timeout(0 if EXAMPLES > 25 else 600)
 def test_every_published_clone_was_frozen_and_every_agent_runs_again(bed: Bed, record_property: Any) -> None:
     play(bed, EXAMPLES)
-    record_property("told", f"freeze machine: {bed.steps} steps, {dict(sorted(bed.outcomes.items()))}")
+    record_property("summary", f"freeze machine: {bed.steps} steps, {dict(sorted(bed.outcomes.items()))}")
     assert bed.outcomes.get("published", 0) > 0, "no clone was published, so this run proves nothing"
 
 
@@ -355,4 +355,4 @@ def test_a_planted_bug_is_found(bug: str, bed: Bed, monkeypatch: pytest.MonkeyPa
     with contextlib.suppress(AssertionError, BaseExceptionGroup, HypothesisException):
         play(bed, 2000)  # a repetition of the same draws may have another timing: the first find counts
     assert bed.violations
-    record_property("told", f"{bug}: found after {bed.steps} steps")
+    record_property("summary", f"{bug}: found after {bed.steps} steps")

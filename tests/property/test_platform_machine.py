@@ -93,4 +93,4 @@ def test_platform_keeps_its_promises_whatever_is_asked_and_whatever_breaks(
         ),
     )
     assert harness.pasts >= 3 * EXAMPLES, "hardly any version was looked back at"
-    record_property("told", f"platform machine: {harness.steps} steps, {harness.pasts} pasts, seed {first}")
+    record_property("summary", f"platform machine: {harness.steps} steps, {harness.pasts} pasts, seed {first}")

@@ -112,7 +112,7 @@ async def test_a_command_that_is_repeated_with_its_key_through_an_outage_happens
     writers = [asyncio.create_task(write(path, workspaces[n // 2], f"writer {n}", begun)) for n in range(WRITERS)]
     await begun.wait()
     if told := await outage(server, pool):
-        record_property("told", told)
+        record_property("summary", told)
     answered = await asyncio.gather(*writers)
 
     assert unsettled, "no commit was broken off: the outage proved nothing"

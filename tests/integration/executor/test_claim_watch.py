@@ -133,7 +133,7 @@ async def test_an_executor_cut_off_from_its_database_commits_nothing_and_comes_b
             await first.logged("slot_lost_its_connection")
             await platform.until_swept(workspace_id)
             before = await volume_of(platform, workspace_id)
-            proxy.mend()
+            proxy.restore()
             await asyncio.sleep(2)
             assert await volume_of(platform, workspace_id) == before
         assert (await platform.events(workspace_id))[-4:] == TAKEN_OVER

@@ -79,7 +79,7 @@ async def test_a_cut_at(place: Place, scene: Scene) -> None:
         first.go_on()
         second = scene.executors.start()
         assert await violations(scene, asked) == []
-        proxy.mend()
+        proxy.restore()
         await asyncio.sleep(0.7)
         assert await violations(scene, asked) == []
         assert first.alive

@@ -90,7 +90,7 @@ class Shortage:
             self._take_all()
 
     def _take_all(self) -> None:
-        """Data and metadata share their blocks here: without room for data there is none for a snapshot."""
+        """Fills the disk. Data and metadata share their blocks here: without room for data a snapshot has no room."""
         size = 1 << 20
         number = 0
         while size:
@@ -217,7 +217,7 @@ async def failed_codes(platform: Platform, workspace_id: UUID) -> list[str]:
 
 
 async def recovers(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], mend: Callable[[], None]
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], repair: Callable[[], None]
 ) -> None:
     """A medium fails during a snapshot's clone and is repaired before the last attempt: the task succeeds by itself."""
     async with platform.running():
@@ -233,8 +233,8 @@ async def recovers(
             return await failed_codes(platform, workspace_id)
 
         assert (await eventually(failed, 60))[0] == ErrorCode.VOLUME_UNAVAILABLE
-        mend()
-        if await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED:  # on a machine too slow to mend in time
+        repair()
+        if await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED:  # on a slow machine the repair was late
             await platform.execute(workspace_id, RetryTask(task_id))
             assert await platform.wait(workspace_id, task_id, 60) is TaskState.SUCCEEDED
         assert set(await failed()) == {ErrorCode.VOLUME_UNAVAILABLE}
@@ -251,7 +251,7 @@ async def test_a_volume_that_turns_read_only_is_unavailable_until_it_can_be_writ
     def turn(how: str) -> None:
         filesystems.run_when_free("mount", "-o", f"remount,{how}", disk.point)
 
-    await recovers(platform, monkeypatch, strike=lambda: turn("ro"), mend=lambda: turn("rw"))
+    await recovers(platform, monkeypatch, strike=lambda: turn("ro"), repair=lambda: turn("rw"))
 
 
 async def test_a_disk_that_cannot_be_read_is_unavailable_until_it_can(
@@ -264,14 +264,14 @@ async def test_a_disk_that_cannot_be_read_is_unavailable_until_it_can(
         disk.forget()
         disk.fail("read")
 
-    await recovers(platform, monkeypatch, strike, mend=disk.fail)
+    await recovers(platform, monkeypatch, strike, repair=disk.fail)
 
 
 async def test_a_disk_that_cannot_be_written_is_unavailable_until_it_is_remounted(
     platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mend() -> None:
+    def repair() -> None:
         disk.fail()
         disk.remount()
 
-    await recovers(platform, monkeypatch, strike=lambda: disk.fail("write"), mend=mend)
+    await recovers(platform, monkeypatch, strike=lambda: disk.fail("write"), repair=repair)

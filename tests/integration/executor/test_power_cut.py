@@ -176,7 +176,7 @@ async def test_a_power_cut_takes_nothing_that_was_committed(
     seed = os.environ.get("WVS_FAULTS_SEED", "1")
     tried, wrong = await asyncio.to_thread(violations, story, number, seed)
     assert wrong == []
-    record_property("told", f"power cuts on {filesystem}: {tried} of {tried} moments, 0 violations")
+    record_property("summary", f"power cuts on {filesystem}: {tried} of {tried} moments, 0 violations")
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])

@@ -24,7 +24,7 @@ class Case(Struct, frozen=True):
 
 
 def faults_of(connection: psycopg.Connection, query: str, case: Case) -> list[str]:
-    """What is wrong with the plans of a query, in words."""
+    """The faults of a query's plans, as sentences."""
     faults: dict[str, None] = {}
     values = ", ".join(_literal(value) for value in case.values)
     _run(connection, f"PREPARE explained AS {query}")
@@ -38,7 +38,7 @@ def faults_of(connection: psycopg.Connection, query: str, case: Case) -> list[st
 
 
 def faults_in(plan: dict[str, Any], case: Case) -> Iterator[str]:
-    """What is wrong with one plan."""
+    """The faults of one plan, as sentences."""
     for node in nodes_of(plan):
         kind, relation = node["Node Type"], node.get("Relation Name", "")
         loops = node["Actual Loops"]
