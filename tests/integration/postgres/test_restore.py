@@ -194,7 +194,7 @@ async def test_a_dump_restored_into_a_young_cluster_is_complete(root: Path) -> N
             young_age = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
         assert age is not None
         assert young_age is not None
-        assert young_age[0] < age[0], "else the cluster is not young, and old events prove nothing"
+        assert young_age[0] < age[0], "the cluster is not young, so the old events prove nothing"
         assert await migrate(url) == []
         await check_restored_log(url, was)
         await check_lost_positions_are_refused(url, was, lost)
