@@ -132,7 +132,7 @@ _NOT_OURS: Final = "not ours"
 def sections_of(design: str) -> dict[str, set[str]]:
     """The numbered headings of the design, each with the numbers of the steps directly under it.
 
-    Raises `ValueError` for a number that stands twice: a citation of it could mean either.
+    Raises `ValueError` for a number that occurs twice: a citation of it could mean either.
     """
     sections: dict[str, set[str]] = {}
     steps: set[str] = set()

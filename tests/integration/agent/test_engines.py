@@ -32,7 +32,7 @@ TIMEOUT_S = 600 + 10 * (SNAPSHOTS + UNFROZEN)
 BALLAST = 300
 """Number of additional files, which make a clone take longer."""
 
-Tell = Callable[[str, object], None]
+RecordProperty = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
 @pytest.mark.timeout(TIMEOUT_S)
 async def test_no_published_snapshot_breaks_an_invariant(
-    service: Service, site: Site, tmp_path: Path, verdicts: list[str | None], record_property: Tell
+    service: Service, site: Site, tmp_path: Path, verdicts: list[str | None], record_property: RecordProperty
 ) -> None:
     wrapped = await service.run(sys.executable, program)
     assert await wrapped.line() == "ready"
@@ -128,7 +128,7 @@ async def test_without_the_freeze_every_broken_clone_is_caught_by_the_stamps(
     tmp_path: Path,
     verdicts: list[str | None],
     monkeypatch: pytest.MonkeyPatch,
-    record_property: Tell,
+    record_property: RecordProperty,
 ) -> None:
     """The program has no session, so it is never frozen. The verdict of the stamps is recorded and not acted on."""
     judge = Engine.torn

@@ -105,7 +105,7 @@ async def test_a_stopped_executor_is_replaced_past_its_lease_and_changes_nothing
     await first.logged("claim_was_stale")
     await platform.until_swept(workspace_id)
     assert await volume_of(platform, workspace_id) == before
-    assert first.alive, "it goes on with other work"
+    assert first.alive, "the executor continues with other work"
     await works(platform, first, second, workspace_id)
 
 

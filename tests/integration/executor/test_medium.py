@@ -33,7 +33,7 @@ class Shortage:
 
     def __init__(self, namespace: Namespace, kind: str, name: str) -> None:
         self._kind = kind
-        self.told = "ENOSPC"
+        self.error_name = "ENOSPC"
         """The kernel's error; empty for JuiceFS, which clones all or nothing."""
         match kind:
             case "copy-on-ext4":
@@ -44,10 +44,10 @@ class Shortage:
                 self.point = filesystems.btrfs(namespace, name, 128, "--mixed")
             case "copy-in-quota":
                 self.point = _limited(filesystems.btrfs(namespace, name, 400))
-                self.told = "EDQUOT"
+                self.error_name = "EDQUOT"
             case "juicefs-on-juicefs":
                 self.point = filesystems.juicefs(namespace, name, limits=("--inodes", "400"))
-                self.told = ""
+                self.error_name = ""
             case _:
                 raise ValueError(kind)
         self.leaves_room = kind != "btrfs-on-btrfs"
@@ -173,7 +173,9 @@ async def test_no_room_in_mid_clone_fails_the_task_frees_the_space_and_a_retry_w
         assert await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED
         error = await platform.error(task_id)
         assert (error.code, bool(error.hint)) == (ErrorCode.VOLUME_FULL, True)
-        assert {shortage.told} - {""} == {word for word in ("ENOSPC", "EDQUOT") if word in error.detail}, error.detail
+        assert {shortage.error_name} - {""} == {word for word in ("ENOSPC", "EDQUOT") if word in error.detail}, (
+            error.detail
+        )
         assert (await platform.workspace(workspace_id)).snapshots[snapshot_id].state is SnapshotState.FAILED
         await platform.until_swept(workspace_id)
 

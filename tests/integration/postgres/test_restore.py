@@ -140,7 +140,7 @@ async def check_restored_log(url: str, was: Baseline) -> None:
         assert replayed.replayed, "a key from before the copy gets its original answer"
         assert await events_of(pool, before) == []
         made = await snapshot(path, was.workspace_id, LOST)
-        assert not made.replayed, "a key from after the copy is unknown: the request is carried out"
+        assert not made.replayed, "a key from after the copy is unknown: the request is executed"
         await created(path, "afterwards")
         new = await events_of(pool, before)
         assert new[0].recorded.originator_id == was.workspace_id

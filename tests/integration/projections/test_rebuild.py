@@ -42,10 +42,10 @@ from wvs.eventlog.codec import EventMapper
 from wvs.projections import rebuild
 rebuild.BATCH, rebuild.CLOSE_ENOUGH = 5, 1
 url, phase, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
-told = []
+phases = []
 def progress(name, reached, end):
-    told.append(name)
-    if name == phase and told.count(name) == number:
+    phases.append(name)
+    if name == phase and phases.count(name) == number:
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(rebuild.rebuild(url, EventMapper(), progress))
 """

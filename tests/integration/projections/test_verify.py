@@ -113,12 +113,12 @@ async def test_commands_continue_during_a_verification(pool: Pool, database_url:
 async def test_the_program_exits_1_and_names_the_row(pool: Pool, database_url: str, past: Past) -> None:
     assert await program(database_url) == (0, "equal: ")
     await pool.execute("UPDATE wvs.workspaces SET epoch = 9 WHERE id = $1", past.workspace_id)
-    code, told = await program(database_url)
+    code, output = await program(database_url)
     assert code == 1
-    assert told.startswith(f"workspaces {past.workspace_id}: epoch is 9, but 2 in the log")
-    code, told = await program(database_url, "--json")
+    assert output.startswith(f"workspaces {past.workspace_id}: epoch is 9, but 2 in the log")
+    code, output = await program(database_url, "--json")
     assert code == 1
-    document = json.loads(told)
+    document = json.loads(output)
     assert document["equal"] is False
     assert document["differing"] == {**dict.fromkeys(document["rows"], 0), "workspaces": 1}
     assert document["differences"][0]["log"] == {"epoch": 2}
