@@ -21,7 +21,6 @@ BANNED_PHRASES: Final[Mapping[str, str]] = {
     r"\b(?:mend|mends|mended|mending)\b": "say repair or fix",
     r"\b(?:was|is|are|were) heard of\b": "say has sent a request or renewed its lease",
     r"\bof two that\b": "say which of the two",
-    r"\b(?:go|goes|going|went) on\b": "say continues, resumes or keeps doing it",
     r"\b(?:hears?|heard)\b": "say receives a request, or is notified",
     r"\b(?:break|breaks|broke|broken) off\b": "say was interrupted, or failed",
     r"\b(?:come|comes|came) up\b": "say starts or is ready",
