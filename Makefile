@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer and make; everything else lands in .venv/.
+# Needs Python 3.11 or newer and make; everything else is installed into .venv/.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.14 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 
 	--no-emit-index-url --no-emit-find-links
 REQUIREMENTS := requirements/runtime.txt requirements/test.txt
 PYTEST_ARGS ?=
-# uv is several times faster, but knows nothing of certificates and indexes set in pip's own configuration.
+# uv is several times faster, but does not read certificates and indexes from pip's own configuration.
 INSTALL = install() { $(UV) pip install --quiet --python $(BIN)/python "$$@" \
 	|| { echo "uv could not install; trying again with pip" >&2; $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$@"; }; }; install
 
@@ -18,10 +18,10 @@ help: ## Explain the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
-setup: $(VENV)/.ready ## Make .venv/ with the programs wvs and wvsctl and the test tools
+setup: $(VENV)/.ready ## Create .venv/ with the programs wvs and wvsctl and the test tools
 
 $(VENV)/.tools: requirements/build.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; say make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; run make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
 	@touch $@
@@ -36,11 +36,12 @@ $(VENV)/.dev: $(VENV)/.ready requirements/dev.txt
 	@touch $@
 
 .PHONY: lint
-lint: $(VENV)/.dev ## Static checks: ruff, pyright, import contracts
+lint: $(VENV)/.dev ## Static checks: ruff, pyright, import contracts, dead code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 .PHONY: format
 format: $(VENV)/.dev ## Let ruff fix and format the sources
@@ -51,7 +52,7 @@ format: $(VENV)/.dev ## Let ruff fix and format the sources
 test: setup ## All tests on the embedded PostgreSQL 18 (PYTEST_ARGS='-k name' narrows)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
-# pyenv's shims are no interpreters by themselves, therefore its versions directory too.
+# A shim of pyenv is not an interpreter; therefore this also looks into pyenv's versions directory.
 PYTHONS ?= $(foreach minor,11 12 13 14,$(firstword $(wildcard $(HOME)/.pyenv/versions/3.$(minor).*/bin/python3.$(minor) \
 	/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor))))
 
@@ -79,7 +80,7 @@ test-pg15: setup ## The same tests on Debian's PostgreSQL 15, if its binaries ar
 	else echo "skipped: no $(PG15_BIN)/postgres; say make test-deps, or make test-pg15 PG15_BIN=/path/to/bin"; fi
 
 .PHONY: coverage-domain
-coverage-domain: setup ## The domain's unit tests, which have to take every branch of it
+coverage-domain: setup ## Run the unit tests of the domain; fail unless they take every branch
 	$(BIN)/coverage erase
 	$(BIN)/coverage run --source=wvs.domain -m pytest -q tests/unit/domain $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
@@ -90,7 +91,7 @@ PROPERTY_ROUNDS ?= 20
 PROPERTY_SEED ?= $(shell date +%y%m%d%H)
 
 .PHONY: property
-property: setup ## A long random campaign against the rules (PROPERTY_EXAMPLES=3000 PROPERTY_ROUNDS=20 PROPERTY_SEED=n)
+property: setup ## Run the property tests with many random examples (PROPERTY_EXAMPLES=3000 PROPERTY_ROUNDS=20 PROPERTY_SEED=n)
 	WVS_PROPERTY_EXAMPLES=$(PROPERTY_EXAMPLES) WVS_PROPERTY_ROUNDS=$(PROPERTY_ROUNDS) WVS_PROPERTY_SEED=$(PROPERTY_SEED) \
 		$(BIN)/python -m pytest -n auto --timeout=0 tests/property $(PYTEST_ARGS)
 
@@ -98,12 +99,12 @@ CONTRACT_EXAMPLES ?= 200
 CONTRACT_SEED ?= $(shell date +%y%m%d%H)
 
 .PHONY: contract
-contract: setup ## Hundreds of allowed and forbidden requests per operation against the OpenAPI document (CONTRACT_EXAMPLES=200 CONTRACT_SEED=n)
+contract: setup ## Send hundreds of valid and invalid requests to each operation of the OpenAPI document (CONTRACT_EXAMPLES=200 CONTRACT_SEED=n)
 	WVS_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) WVS_CONTRACT_SEED=$(CONTRACT_SEED) \
 		$(BIN)/python -m pytest -n auto --timeout=0 tests/integration/http/test_contract.py $(PYTEST_ARGS)
 
 .PHONY: streams
-streams: setup ## 200 clients on the live stream at once: each gets every event once, in bounded memory
+streams: setup ## Open 200 live streams at once: each client gets every event once, in bounded memory
 	$(BIN)/python -m pytest -m campaign tests/integration/http/test_stream.py $(PYTEST_ARGS)
 
 .PHONY: faults
@@ -113,14 +114,14 @@ faults: setup ## Kill, stop and cut off a real executor at every failpoint on ev
 POWER_CUTS ?= 300
 
 .PHONY: powercut
-powercut: setup ## Rebuild a recorded disk as a power cut leaves it, at POWER_CUTS=300 moments for each filesystem (needs root)
+powercut: setup ## Replay a recorded disk up to a power cut, at POWER_CUTS=300 moments for each filesystem (needs root)
 	WVS_POWER_CUTS=$(POWER_CUTS) $(BIN)/python -m pytest tests/integration/executor/test_power_cut.py $(PYTEST_ARGS)
 
 FREEZE_SNAPSHOTS ?= 200
 FREEZE_UNFROZEN ?= 60
 
 .PHONY: freeze
-freeze: setup ## Snapshots of busy programs on every engine, and every program killed at every step of a freeze (needs root)
+freeze: setup ## Take snapshots of busy programs on every engine, and kill every program at every step of a freeze (needs root)
 	WVS_FREEZE_SNAPSHOTS=$(FREEZE_SNAPSHOTS) WVS_FREEZE_UNFROZEN=$(FREEZE_UNFROZEN) \
 		$(BIN)/python -m pytest tests/integration/agent/test_engines.py $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n 2 -m 'campaign or not campaign' tests/integration/agent/test_never_stuck.py $(PYTEST_ARGS)
@@ -128,37 +129,37 @@ freeze: setup ## Snapshots of busy programs on every engine, and every program k
 RACE_S ?= 60
 
 .PHONY: race
-race: setup ## Many writers against followers of the log, for a minute (RACE_S=seconds)
+race: setup ## Run many writers beside followers of the log, for a minute (RACE_S=seconds)
 	WVS_RACE_S=$(RACE_S) $(BIN)/python -m pytest tests/integration/eventlog/test_race.py -s
 
 .PHONY: storage
-storage: setup ## Trees of 100,000 files through every clone engine (needs root)
+storage: setup ## Clone, stamp and remove trees of 100,000 files with every clone engine (needs root)
 	$(BIN)/python -m pytest -m campaign tests/integration/engines $(PYTEST_ARGS)
 
 .PHONY: bench-storage
-bench-storage: setup ## Each clone engine against its rival on the same tree; prints the table (needs root)
+bench-storage: setup ## Compare each clone engine with a rival program on the same tree; print the table (needs root)
 	$(BIN)/python -m benchmarks.storage
 
 BENCHMARKS := commands claim snapshot aggregate history console_help http_boundary projections stream freeze
 
 .PHONY: bench $(addprefix bench-,$(BENCHMARKS))
-bench: $(addprefix bench-,$(BENCHMARKS)) ## The figures of docs/benchmarks.md, one after the other (bench-NAME for one)
+bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure the figures of docs/benchmarks.md, one after the other (bench-NAME for one)
 $(addprefix bench-,$(BENCHMARKS)): bench-%: setup
 	@echo "== $*"; $(BIN)/python -m benchmarks.$*
 
 .PHONY: docs
-docs: setup ## Write the generated pages and pictures of docs/
+docs: setup ## Generate the pages and pictures of docs/ that come from the code
 	$(BIN)/python docs/state_machines.py > docs/state-machines.md.new
 	mv docs/state-machines.md.new docs/state-machines.md
 	$(BIN)/python docs/architecture.py > docs/architecture.svg.new
 	mv docs/architecture.svg.new docs/architecture.svg
 
 .PHONY: schema
-schema: setup ## Write db/schema.sql and db/functions as the migrations make them (TAKE=1: over edits without a migration)
+schema: setup ## Write db/schema.sql and missing files of db/functions from the migrations (TAKE=1 overwrites edits without a migration)
 	$(BIN)/python -m tools.schema write $(if $(TAKE),--take)
 
 .PHONY: migration
-migration: setup ## Make a migration that carries functions of db/functions as they are now (NAME=x FUNCTIONS="a b")
+migration: setup ## Write a migration with the present text of functions of db/functions (NAME=x FUNCTIONS="a b")
 	$(BIN)/python -m tools.schema migration $(NAME) $(FUNCTIONS)
 
 .PHONY: release-fixture
@@ -170,7 +171,7 @@ SWAGGER_UI_VERSION ?= $(shell cat $(SWAGGER_UI)/VERSION)
 SWAGGER_UI_FILES := LICENSE NOTICE swagger-ui.css swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt
 
 .PHONY: swagger-ui
-swagger-ui: ## Fetch Swagger UI from npm and check its files' hashes (SWAGGER_UI_VERSION=n takes another version)
+swagger-ui: ## Fetch Swagger UI from npm and check the hashes of its files (SWAGGER_UI_VERSION=n fetches another version)
 	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	npm pack --silent --pack-destination "$$scratch" swagger-ui-dist@$(SWAGGER_UI_VERSION) >/dev/null; \
 	tar --extract --gzip --no-same-owner --strip-components=1 --directory "$$scratch" --file "$$scratch"/*.tgz; \
@@ -190,7 +191,7 @@ plans: setup ## Explain every claim and list query on 1,000,000 tasks and 100,00
 	$(BIN)/python -m pytest -m campaign --timeout 1800 tests/integration/plans $(PYTEST_ARGS)
 
 .PHONY: demo
-demo: setup ## The whole story on real files, in a scratch directory
+demo: setup ## Show the main job on real files, in a scratch directory
 	$(BIN)/wvsctl demo
 
 .PHONY: requirements

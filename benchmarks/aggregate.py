@@ -1,9 +1,9 @@
-"""What a command costs in a workspace with 100,000 snapshots, against one with 10, over HTTP.
+"""How long a command takes over HTTP in a workspace with 100,000 snapshots, compared with a workspace with 10.
 
     python -m benchmarks.aggregate [--snapshots 100000] [--commands 90]
 
-The command is `POST …/snapshots`, turn by turn in both workspaces. The aim is a ratio of at most 1.5. Cold: the first
-command after the API's start, which loads the workspace from a memento.
+The command is `POST …/snapshots`, sent to both workspaces in turn. The aim is a ratio of at most 1.5. Cold: the first
+command after the API's start, which loads the workspace, from a memento if there is one.
 """
 
 import argparse
@@ -33,7 +33,7 @@ async def past(url: str, name: str, snapshots: int) -> UUID:
 
 
 async def measure(url: str, workspaces: list[UUID], commands: int) -> list[list[float]]:
-    """Milliseconds of each command, for each workspace; the first of each is the cold one."""
+    """Milliseconds of each command, for each workspace; the first command in a workspace is the cold one."""
     times: list[list[float]] = [[] for _ in workspaces]
     async with Client(url) as client:
         for _ in range(commands):

@@ -2,8 +2,9 @@
 
     python -m benchmarks.claim [--tasks 1000000] [--claims 500]
 
-A claim is what an executor does: `wvs.claim_task` on its own connection, with its bounded scan. The aim is a
-median of at most 2 ms. Beside it: the tempting query without lanes, which looks for tasks that have no earlier one.
+The benchmark claims as an executor does: `wvs.claim_task` on a connection of its own, with its bounded scan. The aim is
+a median of at most 2 ms. For comparison it runs the tempting query without lanes, which looks for tasks without an
+earlier task in their workspace.
 """
 
 import argparse
@@ -28,7 +29,7 @@ ORDER BY q.run_at LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
 
 def fill(url: str, tasks: int, workspace_of: str) -> int:
-    """Queues `tasks` tasks for the workspaces that the SQL expression over `n` names; the number of lanes."""
+    """Queues `tasks` tasks; the SQL expression over `n` names the workspace of each. Returns the number of lanes."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (
             "TRUNCATE wvs.queue, wvs.lanes",
@@ -60,7 +61,7 @@ async def claims(url: str, count: int) -> list[float]:
 
 
 def naive(url: str) -> str:
-    """Milliseconds of one claim by the query without lanes, given up after ten seconds."""
+    """Milliseconds of one claim by the query without lanes, cancelled after ten seconds."""
     with psycopg.connect(url) as connection:
         connection.execute(f"SET statement_timeout = '{_PATIENCE_S}s'".encode())
         began = time.perf_counter()

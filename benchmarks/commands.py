@@ -1,9 +1,9 @@
-"""Commands per second over HTTP, against the same rows written by one bare SQL function call each.
+"""Commands per second over HTTP, compared with bare calls of the SQL function that write the same rows.
 
     python -m benchmarks.commands [--commands 4800] [--connections 16] [--rounds 3]
 
-The command is `POST …/snapshots` in active workspaces. The floor makes the very rows that the API makes (the write path
-decided them beforehand, outside the measured time) on as many connections. The aim is a ratio of at least 0.4.
+The command is `POST …/snapshots` in active workspaces. The bare calls write the same rows as the API, on as many
+connections; the write path decides them beforehand, outside the measured time. The aim is a ratio of at least 0.4.
 """
 
 import argparse
@@ -36,7 +36,7 @@ PER_WORKSPACE = 50  # below the bound of 100 queued tasks
 
 
 async def active_workspaces(url: str, count: int) -> list[UUID]:
-    """New workspaces in which a snapshot can be asked for."""
+    """New workspaces that accept requests for snapshots."""
     connection = await connect(url, application_name="wvs-bench")
     try:
         fillers = [Filler(connection, f"w-{uuid.uuid4().hex[:20]}") for _ in range(count)]
@@ -84,7 +84,7 @@ async def decided(url: str, workspaces: list[UUID]) -> dict[UUID, list[CommandWr
 
 
 def snapshots() -> Iterator[tuple[CreateSnapshot, datetime, Origin, Reply]]:
-    """As the route makes them: a command, its origin, and a reply with a key."""
+    """Commands as the route creates them, each with its time, its origin, and a reply with a key."""
     for _ in range(PER_WORKSPACE):
         snapshot_id, task_id, key = uuid.uuid4(), uuid.uuid4(), uuid.uuid4().hex
         show = (202, Show(snapshot=snapshot_id, task=task_id))

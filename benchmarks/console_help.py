@@ -1,4 +1,4 @@
-"""How long `wvsctl --help` takes, against an interpreter that does nothing.
+"""How long `wvsctl --help` takes, compared with an interpreter that does nothing.
 
     python -m benchmarks.console_help [--runs 40]
 
@@ -15,7 +15,7 @@ from benchmarks.platform import percentile
 
 
 def milliseconds(command: list[str]) -> float:
-    """Of one run of the whole process."""
+    """The time of one run of the whole process."""
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return (time.perf_counter() - began) * 1e3

@@ -1,4 +1,4 @@
-"""Workspaces with a past, in bulk: the rows are those that the service itself would have written, many to a call."""
+"""Fills workspaces with history in bulk: the same rows as the service writes, but many events in one call."""
 
 import uuid
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _REPORT = CloneReport("copy", 100, 409_600, 0, 0.001, 0.012, 0.02)
 
 
 class Filler:
-    """One workspace's past: commands are decided at once and written, `batch` events to a call, by `flush`."""
+    """Writes one workspace's history. It decides commands at once and writes them when `batch` events are pending."""
 
     def __init__(self, connection: Connection, name: str, *, batch: int = 1_000) -> None:
         self.workspace_id: UUID = uuid.uuid4()
@@ -40,13 +40,13 @@ class Filler:
         self._fence = 0
 
     async def create(self) -> None:
-        """Makes the workspace, active."""
+        """Creates the workspace and makes it active."""
         task_id = uuid.uuid4()
         await self._do(CreateWorkspace(self._name, {"team": "a"}, task_id))
         await self._run(task_id, lambda fence, tree: FinishInit(task_id, fence, tree, "copy"))
 
     async def snapshot(self) -> UUID:
-        """Makes one more ready snapshot: three events."""
+        """Adds a ready snapshot: three events."""
         snapshot_id, task_id = uuid.uuid4(), uuid.uuid4()
         await self._do(CreateSnapshot(snapshot_id, task_id, "nightly", {"run": "7"}))
         stamp = f"{self._fence:032x}"
@@ -59,12 +59,12 @@ class Filler:
         return snapshot_id
 
     async def flush(self) -> None:
-        """Writes what is pending."""
+        """Writes the pending events."""
         if not self._pending:
             return
         after = self._workspace
         if after is None:
-            raise AssertionError("what is pending is of a workspace")
+            raise AssertionError("pending events belong to a workspace")
         metadata = Metadata(self._at, "benchmark", "benchmark", None, None, None)
         write = CommandWrite(
             workspace_id=self.workspace_id,
@@ -84,7 +84,7 @@ class Filler:
         )
         recorded = await record(self._connection, write)
         if recorded.outcome is not Outcome.COMMITTED:
-            raise RuntimeError(f"the past was not written: {recorded}")
+            raise RuntimeError(f"the events were not written: {recorded}")
         self._sent_hash = self._hash
         self._pending, self._changes = [], []
 

@@ -1,12 +1,12 @@
-"""A freeze as the agents feel it, a snapshot with one over HTTP, and what 500 idle sessions cost the API.
+"""How long a freeze stops the agents, how long a snapshot takes, and how much CPU 500 idle sessions cost the API.
 
     python -m benchmarks.freeze [--snapshots 200] [--sessions 500]
 
-Needs root: the volume is a btrfs of its own, in memory. Each agent is a program under `wvsctl agent run` that notes
-when it did not run, and writes a file a hundred times a second; the window of a freeze is from the first agent's stop
-to the last one's going on. Aims: with one agent p50 at most 25 ms and p95 at most 50 ms, end to end p50 at most 100 ms;
-with 20 agents at most twice that. The last lines compare 20 with one in the same run. Sessions of one process show what
-of it is the service and the protocol.
+Needs root: the volume is a btrfs file system of its own, in memory. Each agent is a program under `wvsctl agent run`
+that notes when it did not run, and writes a file a hundred times a second. The window of a freeze begins when the first
+agent stops and ends when the last one resumes. Aims: with one agent p50 at most 25 ms and p95 at most 50 ms, end to end
+p50 at most 100 ms; with 20 agents at most twice that. The last lines compare 20 agents with one in the same run. The
+sessions in one process show how much of the time the service and the protocol need.
 """
 
 import argparse
@@ -62,16 +62,16 @@ IDLE_S = 30.0
 Gap = tuple[float, float]
 
 
-class Taken(Struct, frozen=True):
-    """When a client asked for a snapshot and had it, on CLOCK_MONOTONIC, as the agents' gaps."""
+class SnapshotTimes(Struct, frozen=True):
+    """When a client requested a snapshot and got the answer, on CLOCK_MONOTONIC, like the agents' gaps."""
 
-    asked: float
-    had: float
+    requested: float
+    answered: float
 
 
 @contextlib.contextmanager
 def agents(url: str, workspace: str, live: Path, directory: Path, number: int) -> Iterator[list[Path]]:
-    """That many programs under `wvsctl agent run`; where each writes its gaps when it ends."""
+    """Runs `number` programs under `wvsctl agent run`; yields the files to which they write their gaps on exit."""
     notes = [directory / f"gaps-{n}" for n in range(number)]
     run = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", url, "agent", "run", "-w", workspace, "--"]
     started = [
@@ -82,7 +82,7 @@ def agents(url: str, workspace: str, live: Path, directory: Path, number: int) -
         until = time.monotonic() + 120
         while not all((live / f"ready-{n}").exists() for n in range(number)):
             if time.monotonic() > until:
-                raise RuntimeError("the agents did not come up")
+                raise RuntimeError("the agents did not start within 120 s")
             time.sleep(0.05)
         yield notes
     finally:
@@ -92,32 +92,35 @@ def agents(url: str, workspace: str, live: Path, directory: Path, number: int) -
             process.wait(60)
 
 
-async def take(url: str, workspace: str, snapshots: int) -> list[Taken]:
-    taken: list[Taken] = []
+async def create_snapshots(url: str, workspace: str, snapshots: int) -> list[SnapshotTimes]:
+    times: list[SnapshotTimes] = []
     async with Client(url) as client:
         for number in range(snapshots):
-            asked = time.monotonic()
+            requested = time.monotonic()
             answer = await client.post_json(f"/v1/workspaces/{workspace}/snapshots", b"{}", prefer="wait=30")
-            taken.append(Taken(asked, time.monotonic()))
+            times.append(SnapshotTimes(requested, time.monotonic()))
             if answer["task"]["state"] != "succeeded":
                 raise RuntimeError(f"snapshot {number}: {answer['task']}")
             await asyncio.sleep(0.05)
-    return taken[WARM_UP:]
+    return times[WARM_UP:]
 
 
-def windows_ms(gaps: list[list[Gap]], taken: list[Taken]) -> list[float]:
-    """From the first stop to the last going on within each snapshot; an agent's longest gap there is its standstill."""
-    found: list[float] = []
-    for snapshot in taken:
-        held = [longest(agent, snapshot) for agent in gaps]
-        found.append((max(end for _, end in held) - min(begin for begin, _ in held)) * 1e3)
-    return found
+def windows_ms(gaps: list[list[Gap]], snapshots: list[SnapshotTimes]) -> list[float]:
+    """For each snapshot, the time from the first agent's stop to the last agent's resume.
+
+    An agent was frozen during the longest of its gaps between request and answer.
+    """
+    windows: list[float] = []
+    for snapshot in snapshots:
+        frozen = [longest(agent, snapshot) for agent in gaps]
+        windows.append((max(end for _, end in frozen) - min(begin for begin, _ in frozen)) * 1e3)
+    return windows
 
 
-def longest(gaps: list[Gap], snapshot: Taken) -> Gap:
-    inside = [(begin, end) for begin, end in gaps if begin < snapshot.had and end > snapshot.asked]
+def longest(gaps: list[Gap], snapshot: SnapshotTimes) -> Gap:
+    inside = [(begin, end) for begin, end in gaps if begin < snapshot.answered and end > snapshot.requested]
     if not inside:
-        raise RuntimeError("an agent did not stand still for a snapshot")
+        raise RuntimeError("an agent was not frozen for a snapshot")
     return max(inside, key=lambda gap: gap[1] - gap[0])
 
 
@@ -128,12 +131,12 @@ def bench_freeze(directory: Path, snapshots: int, number: int) -> dict[str, floa
         grow(live, FILES)
         with agents(url, workspace, live, home, number) as notes:
             before = cpu_by_program(os.getpid())
-            taken = asyncio.run(take(url, workspace, snapshots + WARM_UP))
+            snapshot_times = asyncio.run(create_snapshots(url, workspace, snapshots + WARM_UP))
             used = cpu_by_program(os.getpid())
-        stood = windows_ms([json.loads(note.read_text()) for note in notes], taken)
-    whole = [(snapshot.had - snapshot.asked) * 1e3 for snapshot in taken]
+        windows = windows_ms([json.loads(note.read_text()) for note in notes], snapshot_times)
+    whole = [(snapshot.answered - snapshot.requested) * 1e3 for snapshot in snapshot_times]
     medians: dict[str, float] = {}
-    for name, times in (("freeze window", stood), ("end to end over HTTP", whole)):
+    for name, times in (("freeze window", windows), ("end to end over HTTP", whole)):
         print(f"{number:3} agents  {name:22} p50 {percentile(times, 50):6.1f} ms   p95 {percentile(times, 95):6.1f} ms")
         medians[name] = percentile(times, 50)
     for name in ("wrappers", "guardians", "API", "executor", "PostgreSQL"):
@@ -142,8 +145,8 @@ def bench_freeze(directory: Path, snapshots: int, number: int) -> dict[str, floa
     return medians
 
 
-class Played:
-    """One session of this very process: when it was frozen and let go, on CLOCK_MONOTONIC."""
+class InProcessSession:
+    """A session in this process: when it was frozen and when it resumed, on CLOCK_MONOTONIC."""
 
     def __init__(self) -> None:
         self.gaps: list[Gap] = []
@@ -159,28 +162,30 @@ class Played:
         self.gaps.append((self._frozen, time.monotonic()))
 
     async def _switch(self, _tree: Tree) -> None:
-        raise RuntimeError("nobody asked for another live tree")
+        raise RuntimeError("the session must switch, although no current_set was requested")
 
 
-async def take_with_sessions(url: str, workspace: str, snapshots: int, number: int) -> tuple[list[Taken], list[Played]]:
-    played = [Played() for _ in range(number)]
+async def create_snapshots_of_sessions(
+    url: str, workspace: str, snapshots: int, number: int
+) -> tuple[list[SnapshotTimes], list[InProcessSession]]:
+    sessions = [InProcessSession() for _ in range(number)]
     async with contextlib.AsyncExitStack() as stack:
-        for each in played:
-            await stack.enter_async_context(await open_session(url, workspace, "played", each.hooks()))
-        return await take(url, workspace, snapshots + WARM_UP), played
+        for session in sessions:
+            await stack.enter_async_context(await open_session(url, workspace, "in-process", session.hooks()))
+        return await create_snapshots(url, workspace, snapshots + WARM_UP), sessions
 
 
 def bench_protocol(directory: Path, snapshots: int, number: int) -> None:
-    """The same without wrappers and cgroups: what the service and the protocol cost."""
-    volume = directory / "btrfs" / f"volume-played-{number}"
+    """The same without wrappers and cgroups: the time that the service and the protocol need."""
+    volume = directory / "btrfs" / f"volume-in-process-{number}"
     with scratch() as home, up(home, WVS_VOLUME=str(volume)) as (url, _pid):
         workspace, live = asyncio.run(new_workspace(url))
         grow(live, FILES)
-        taken, played = asyncio.run(take_with_sessions(url, workspace, snapshots, number))
-    stood = windows_ms([each.gaps for each in played], taken)
+        times, sessions = asyncio.run(create_snapshots_of_sessions(url, workspace, snapshots, number))
+    windows = windows_ms([session.gaps for session in sessions], times)
     print(
-        f"{number:3} sessions of one process: window    p50 {percentile(stood, 50):6.1f} ms   "
-        f"p95 {percentile(stood, 95):6.1f} ms"
+        f"{number:3} sessions in one process: window    p50 {percentile(windows, 50):6.1f} ms   "
+        f"p95 {percentile(windows, 95):6.1f} ms"
     )
 
 

@@ -1,9 +1,9 @@
-"""What the history of a workspace with 100,000 events costs over HTTP, at versions all over its past.
+"""How long `GET …/history` takes over HTTP for a workspace with 100,000 events, at random versions.
 
     python -m benchmarks.history [--events 100000] [--requests 300]
 
-Each answer shows the workspace and a page of 50 snapshots and 50 tasks as they were. The aim is a p50 of at most 50 ms;
-a workspace with 300 events stands beside it, because the length of the past should not matter.
+Each answer shows the workspace and a page of 50 snapshots and 50 tasks as they were. The aim is a p50 of at most 50 ms.
+A workspace with 300 events is measured for comparison, because the length of the history should not matter.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""What the HTTP boundary costs: the same hello-JSON route with and without it, by CPU time of the server process.
+"""How much CPU time the HTTP boundary costs: the same route for a small JSON body, with and without the boundary.
 
     python -m benchmarks.http_boundary [--requests 20000] [--connections 16] [--rounds 3]
 
-CPU time per request is what counts (it does not depend on what else runs); requests per second are shown beside it.
+The result is the server's CPU time per request, which does not depend on other load. Requests per second are printed
+too.
 """
 
 import argparse
@@ -43,14 +44,14 @@ class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post("/v1/hello", status_code=202)
 async def hello(data: JSONBody[Hello]) -> dict[str, str]:
-    """Says hello."""
+    """Answers with the name."""
     return {"hello": data.name}
 
 
 def run_server(mode: str, pipe: Connection) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # every line is made and written, as in production
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # every log line is formatted and written, as in production
     configure_logging("json")
-    # uvicorn alone raises the signal again after a clean end.
+    # Without our server class, uvicorn raises the signal again after a clean stop.
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_bare(pipe) if mode == "bare" else _whole(pipe))
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -69,7 +70,7 @@ async def _bare(pipe: Connection) -> None:
     listener = listen("127.0.0.1", 0)
     app: Any = Litestar([hello], openapi_config=None, logging_config=None)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none", http="httptools"))
-    listener.listen()  # what connects before uvicorn accepts has to wait, not to fail
+    listener.listen()  # a client that connects before uvicorn accepts waits instead of failing
     pipe.send(listener.getsockname()[1])
     await server.serve(sockets=[listener])
 
@@ -90,7 +91,7 @@ async def load(port: int, requests: int, connections: int) -> float:
 
 
 def measure(mode: str, requests: int, connections: int) -> tuple[float, float]:
-    """Requests per second, and microseconds of server CPU per request (the cost of starting up taken off)."""
+    """Requests per second, and microseconds of server CPU per request, without the cost of starting the server."""
     figures: list[tuple[float, float]] = []
     for count in (connections, requests):
         ours, theirs = multiprocessing.Pipe()
@@ -128,7 +129,7 @@ def main() -> None:
                 }
             )
         )
-    # Whatever else runs only adds time, so the least of each is nearest to the truth.
+    # Other load only adds time, so the minimum is nearest to the true value.
     print(json.dumps({"best_bare_cpu_us": round(best_bare_us, 1), "boundary_cpu_us": round(best_us - best_bare_us, 1)}))
 
 

@@ -1,4 +1,4 @@
-"""The real thing to measure: a durable embedded PostgreSQL in a scratch directory, and WVS's own processes on it."""
+"""The system under measurement: a durable embedded PostgreSQL in a scratch directory, and the programs of WVS."""
 
 import asyncio
 import contextlib
@@ -20,9 +20,9 @@ READY = "ready "
 
 @contextlib.contextmanager
 def scratch() -> Generator[Path]:
-    """A directory of the benchmark's own, gone afterwards."""
+    """A temporary directory for the benchmark; it is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="wvs-bench-") as directory:
-        Path(directory).chmod(0o755)  # the embedded server drops root
+        Path(directory).chmod(0o755)  # the embedded server does not run as root
         yield Path(directory)
 
 
@@ -40,7 +40,7 @@ def api(url: str, directory: Path, **settings: str) -> Generator[tuple[str, int]
     """A `wvs api` on the database: its URL and its process id."""
     with _program(["api"], directory / "api.log", {"WVS_DATABASE_URL": url, "WVS_PORT": "0", **settings}) as process:
         if process.stdout is None or not (line := process.stdout.readline()).startswith(READY):
-            raise RuntimeError(f"wvs api did not come up: {(directory / 'api.log').read_text()}")
+            raise RuntimeError(f"wvs api did not start: {(directory / 'api.log').read_text()}")
         yield line.removeprefix(READY).strip(), process.pid
 
 
@@ -51,7 +51,7 @@ def up(directory: Path, **settings: str) -> Generator[tuple[str, int]]:
     ports = {"WVS_PORT": "0", "WVS_EXECUTOR_METRICS_PORT": "0"}
     with _program(arguments, directory / "up.log", {**ports, **settings}) as process:
         if process.stdout is None or not (line := process.stdout.readline()).startswith(READY):
-            raise RuntimeError(f"wvs up did not come up: {(directory / 'up.log').read_text()}")
+            raise RuntimeError(f"wvs up did not start: {(directory / 'up.log').read_text()}")
         yield line.removeprefix(READY).strip(), process.pid
 
 
@@ -81,13 +81,13 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds that a process has used."""
+    """CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_by_program(pid: int) -> Counter[str]:
-    """Processor seconds of a process and all below it, by what they are."""
+    """CPU seconds of a process and its descendants, by program."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -103,12 +103,12 @@ def cpu_by_program(pid: int) -> Counter[str]:
 
 
 def _program_of(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     marks = {"postgres": "PostgreSQL", "guardian": "guardians", "agent run": "wrappers", " api": "API"}
     marks |= {" executor": "executor"}
-    return next((name for mark, name in marks.items() if mark in words), "others")
+    return next((name for mark, name in marks.items() if mark in command), "others")
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` of all are at most."""
+    """The value that `percent` percent of all values do not exceed."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -1,8 +1,9 @@
-"""Rebuild and verification of the read models on a long log: events a second, and the most memory they took.
+"""Rebuild and verification of the read models on a long log: events per second, and the peak memory.
 
     python -m benchmarks.projections [--events 1000000] [--workspaces 50]
 
-The aims are 20,000 events a second for a rebuild and 30,000 for a verification, with memory that does not grow.
+The aims are 20,000 events per second for a rebuild and 30,000 for a verification, with memory that does not grow with
+the log.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from wvs.postgres.pool import connect
 
 
 async def fill(url: str, events: int, workspaces: int) -> int:
-    """Workspaces with ready snapshots, written in turns; the number of events."""
+    """Creates workspaces and adds ready snapshots to them in turn. Returns the number of events."""
     connection = await connect(url, application_name="wvs-bench", command_timeout_s=600)
     fillers = [Filler(connection, f"w-{number}", batch=300) for number in range(workspaces)]
     for filler in fillers:
@@ -36,7 +37,7 @@ async def fill(url: str, events: int, workspaces: int) -> int:
 
 
 def run(url: str, directory: Path, command: str) -> tuple[float, float]:
-    """Seconds and MiB of one run of the program."""
+    """Seconds and peak MiB of one run of the program."""
     began = time.perf_counter()
     with (directory / "progress.log").open("w") as progress:
         process = subprocess.Popen(
@@ -54,7 +55,7 @@ def run(url: str, directory: Path, command: str) -> tuple[float, float]:
 
 
 def high_water_mib(pid: int) -> float:
-    """The most memory that a process has had. (What wait4(2) tells counts the memory of who started it, too.)"""
+    """The peak memory of a process. (The figure of wait4(2) includes the memory of the parent before exec.)"""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client that costs next to nothing, so that the server is what is measured."""
+"""An HTTP/1.1 client that needs almost no CPU, so that a benchmark measures the server."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 
 class Client:
-    """One kept-alive connection; requests one after the other."""
+    """One kept-alive connection that sends one request after the other."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -27,7 +27,7 @@ class Client:
         self._writer.close()
 
     async def post(self, path: str, body: bytes, *, prefer: str = "") -> bytes:
-        """The answer's body; raises `RuntimeError` unless it was accepted."""
+        """The answer's body; raises `RuntimeError` unless the API accepted the request."""
         wait = f"Prefer: {prefer}\r\n" if prefer else ""
         self._writer.write(
             f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n{wait}"

@@ -1,9 +1,9 @@
-"""From accepted to finished: one snapshot of a tree of 100 files, through API, queue and executor.
+"""How long a snapshot of a tree of 100 files takes, through API, queue and executor.
 
     python -m benchmarks.snapshot [--snapshots 300] [--files 100]
 
-The time is the task's own, from `created_at` to `finished_at` on the database's clock; beside it stands what a client
-sees that asks with `Prefer: wait`. The aim is a median of at most 60 ms.
+The time is the task's own, from `created_at` to `finished_at` on the database's clock. The time that a client with
+`Prefer: wait` measures is printed too. The aim is a median of at most 60 ms.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.requests import Client
 
 
 async def measure(url: str, snapshots: int, files: int) -> tuple[list[float], list[float], str]:
-    """Milliseconds from accepted to finished, milliseconds of the client, and the engine."""
+    """Milliseconds from accepted to finished, milliseconds that the client waited, and the engine."""
     task_ms: list[float] = []
     client_ms: list[float] = []
     engine = ""
@@ -34,8 +34,8 @@ async def measure(url: str, snapshots: int, files: int) -> tuple[list[float], li
             task = answer["task"]
             if task["state"] != "succeeded":
                 raise RuntimeError(f"snapshot {number}: {task}")
-            taken = datetime.fromisoformat(task["finished_at"]) - datetime.fromisoformat(task["created_at"])
-            task_ms.append(taken.total_seconds() * 1e3)
+            duration = datetime.fromisoformat(task["finished_at"]) - datetime.fromisoformat(task["created_at"])
+            task_ms.append(duration.total_seconds() * 1e3)
             engine = answer["snapshot"]["engine"]
     return task_ms, client_ms, engine
 

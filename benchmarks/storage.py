@@ -1,10 +1,10 @@
-"""Each engine against its rival on the same tree, in one run: the figures of docs/engines.md.
+"""Each clone engine compared with a rival program on the same tree, in one run: the figures of docs/engines.md.
 
     python -m benchmarks.storage [--rounds 5] [--only reflink copy btrfs juicefs removal memory]
 
-Needs root: it makes its own filesystems, in memory and in a mount namespace of its own. Rounds of ours and the rival's
-alternate; the best of each is compared, because whatever else runs only ever adds time. For btrfs, whose snapshots take
-a millisecond or two, it is the median of 30 for each size.
+Needs root: it creates file systems of its own, in memory and in a mount namespace of its own. Rounds of the engine and
+of the rival alternate. The best of each is compared, because other load only adds time. For btrfs, whose snapshots take
+a millisecond or two, it is the median of 30 snapshots for each size.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 class Bench:
-    """A volume with one workspace on a filesystem."""
+    """A volume with one workspace on one file system."""
 
     def __init__(self, directory: Path, engine: EngineName) -> None:
         self.path = directory / "volume"
@@ -87,14 +87,14 @@ class Bench:
         subprocess.run(["sync", "-f", self.path], check=True)
 
     def clone(self, source: str, workers: int = 2) -> tuple[float, str]:
-        """Seconds of the clone itself, and the tree."""
+        """Seconds of the clone itself, and the name of the new tree."""
         target = self.new_tree()
         self.volume.engine.workers = workers
         self.settle()
         return self.volume.clone(self.workspace, source, target).seconds, target
 
     def purge(self, name: str) -> float:
-        """Seconds until the tree is confirmed gone."""
+        """Seconds until the volume has confirmed that the tree is removed."""
         self.settle()
         started = time.perf_counter()
         self.volume.retire(self.workspace, name)
@@ -102,7 +102,7 @@ class Bench:
         return time.perf_counter() - started
 
     def run(self, *command: str | Path) -> float:
-        """Seconds of a rival program."""
+        """Seconds that a rival program takes."""
         self.settle()
         started = time.perf_counter()
         subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
@@ -113,7 +113,7 @@ class Bench:
 
 
 def fill(root: Path, files: int, mean_bytes: int = 15_000) -> None:
-    """`files` small files, 20 to a directory, sizes spread as in a source tree."""
+    """Creates `files` small files, 20 to a directory, with sizes distributed as in a source tree."""
     generator = random.Random(1)
     pool = os.urandom(1 << 20)
     for number in range(files):
@@ -192,8 +192,8 @@ def bench_btrfs(namespace: Namespace, rounds: int) -> list[Row]:
         fill(bench.root(source), files, 500)
     seconds: dict[int, list[float]] = {files: [] for files in sources}
     made: list[str] = []
-    # In turn, so that a busy moment falls on all sizes; and all snapshots before the first removal, or what the kernel
-    # still frees would be counted into the next.
+    # The sizes take turns, so that a busy moment affects all of them. All snapshots come before the first removal;
+    # otherwise the kernel's background work for a removal would slow the next snapshot.
     for _ in range(max(rounds * 6, 30)):
         for files, source in sources.items():
             took, target = bench.clone(source)

@@ -1,10 +1,11 @@
-"""The delay from commit to client of the live stream, at a steady rate of events.
+"""The delay of the live stream from the commit to the client, at a steady rate of events.
 
     python -m benchmarks.stream [--seconds 20] [--rate 200] [--clients 1]
 
-Each event is a `POST …/snapshots` or a cancel of its task, at fixed times and on several connections. A commit is taken
-to be over when its request is answered, on the same clock, so that the delay is a little less than the true one; the
-delay from the sending of the request is shown beside it, which is more. The aim is a median of at most 20 ms.
+Each event comes from a `POST …/snapshots` or from a cancel of its task, at fixed times and on several connections. The
+delay is measured from the answer to the request, which is a little after the commit; the true delay is therefore a
+little longer. The delay from the sending of the request, an upper bound, is printed too. The aim is a median of at most
+20 ms.
 """
 
 import argparse
@@ -33,12 +34,12 @@ class Clock:
         self._more = asyncio.Event()
 
     def see(self, key: tuple[str, str], at: float) -> None:
-        """One client saw one event."""
+        """Notes that a client received an event."""
         self.seen.append((key, at))
         self._more.set()
 
     async def until_seen(self, count: int) -> None:
-        """Returns when so many were seen."""
+        """Waits until clients have received `count` events."""
         while len(self.seen) < count:
             self._more.clear()
             await self._more.wait()
@@ -60,7 +61,7 @@ async def watch(host: str, port: int, clock: Clock, ready: asyncio.Event) -> Non
 
 
 async def write(url: str, workspace: str, times: list[float], clock: Clock) -> None:
-    """One event at each of the times: a snapshot asked for and cancelled in turn."""
+    """Causes one event at each of the times: it requests a snapshot and cancels it, in turn."""
     task = ""
     async with Client(url) as client:
         for number, at in enumerate(times):
@@ -77,7 +78,7 @@ async def write(url: str, workspace: str, times: list[float], clock: Clock) -> N
 
 
 async def measure(url: str, database_url: str, seconds: float, rate: int, clients: int) -> Clock:
-    """Writes for a while beside so many streams."""
+    """Causes events for `seconds` while `clients` streams are open."""
     workspaces = [format_id(WORKSPACE, one) for one in await active_workspaces(database_url, WRITERS)]
     clock, host, port = Clock(), "127.0.0.1", int(url.rpartition(":")[2])
     ready = [asyncio.Event() for _ in range(clients)]
@@ -96,7 +97,7 @@ async def measure(url: str, database_url: str, seconds: float, rate: int, client
 
 
 def report(clock: Clock, clients: int, cpu: float, took_s: float) -> None:
-    """Prints the percentiles; says so if an event did not come."""
+    """Prints the percentiles, and how many of the expected events arrived."""
     expected = len(clock.answered) * clients
     rate = len(clock.answered) / took_s
     print(f"{len(clock.seen)} of {expected} events seen, {rate:.0f} events/s, API {cpu:.2f} CPUs")

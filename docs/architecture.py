@@ -74,7 +74,7 @@ BOXES: Final = (
     Box(655, 214, 190, 102, "lanes and queue", ("head task, fence, lease,", "link pending")),
     Box(655, 400, 190, 82, "sessions and freezes", ("required set, answers",)),
     Box(950, 78, 210, 56, "write path", ("the same code, under the fence",)),
-    Box(950, 236, 210, 62, "slot", ("advisory lock, lease, guard",)),
+    Box(950, 236, 210, 62, "slot", ("lock, lease, claim watch",)),
     Box(950, 330, 210, 46, "operation", ("init, create, set, drop",)),
     Box(950, 412, 210, 58, "freeze", ("opened, confirmed, closed",)),
     Box(950, 530, 210, 58, "engine and volume", ("stamp, clone, sync, retire",)),

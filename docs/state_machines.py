@@ -1,7 +1,7 @@
-"""Prints `state-machines.md`, made from the tables of `wvs.domain.states`; `make docs` writes it to the file.
+"""Prints `state-machines.md`, generated from the tables of `wvs.domain.states`; `make docs` writes it to the file.
 
-The tables say which steps exist; the captions below say which events cause them. A step without a caption, or a caption
-without a step, is an error, and a test compares the captions with what every pair of state and command really causes.
+The tables list the steps that exist; the captions below list the events that cause them. A step without a caption, or a
+caption without a step, is an error. A test compares the captions with the events of every pair of state and command.
 """
 
 import sys
@@ -69,30 +69,30 @@ _INTRODUCTION: Final = """\
 # State machines
 
 The three state machines of WVS, drawn from the tables in `src/wvs/domain/states.py`. An arrow is an event that is
-stored in the log; there are no other ways from one state to another, and replaying a log that claims one is an error.
-What each command does in each state is written down, one row per pair, in `tests/unit/domain/tables/`.
+stored in the log. There are no other ways from one state to another: WVS refuses to replay a log that contains one.
+`tests/unit/domain/tables/` lists what each command does in each state, one row per pair.
 
-This page is generated: `make docs` writes it, and a test fails where it differs from the tables.
+This page is generated: `make docs` writes it, and a test fails if it differs from the tables.
 """
 
 _NOTES: Final = {
     "Workspace": """\
-Disabling is final by decision: the data stays and reads work. The outcome of what was running is still recorded.
+Disabling is final by decision: the data stays and reads work. The outcome of a running task is still recorded.
 """,
     "Snapshot": """\
-`dropping` goes back to `ready` only where the drop was cancelled before anything was touched: the snapshot was `ready`
-and no attempt had begun to remove its directory. `dropping` and `drop_failed` can never become current, because the
-directory may be half gone. `lost` means that the directory of a ready snapshot was found missing.
+A snapshot goes back from `dropping` to `ready` only if it was `ready` before, and the drop was cancelled before an
+attempt began to remove its directory. A snapshot in `dropping` or `drop_failed` can never become current, because its
+directory may be half removed. `lost` means that an executor found the directory of a ready snapshot missing.
 """,
     "Task": """\
-`failed` is final until a person retries or abandons the task. While a task is queued, running or failed it holds a
-reference on the snapshot that it names. A `current_set` to what is current already is born `succeeded`.
+`failed` is final until a person retries or abandons the task. A task that is queued, running or failed holds a
+reference to the snapshot that it names. A `current_set` to the snapshot that is already current starts as `succeeded`.
 """,
 }
 
 
 def page() -> str:
-    """The whole of `state-machines.md`; raises `ValueError` where captions and tables disagree."""
+    """The text of `state-machines.md`; raises `ValueError` if captions and tables disagree."""
     return "\n".join(
         [
             _INTRODUCTION,

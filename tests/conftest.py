@@ -1,7 +1,7 @@
 """One PostgreSQL for the whole run, one migrated template in it, one clone of the template per test.
 
-The server is started by the first test that wants it, in whichever xdist worker, and belongs to nobody: a guard
-process, which only waits for the end of the pytest that began the run (however that ends), stops it and clears up.
+The first test that needs the server starts it, in whichever xdist worker. No worker owns it: a guard process, which
+only waits until the pytest that began the run has ended in any way, stops the server and removes its files.
 
 WVS_TEST_DATABASE_URL   use this server instead; the role must be allowed to create databases
 WVS_TEST_POSTGRES_BIN   start the server with these binaries instead of the embedded ones
@@ -78,7 +78,7 @@ def _prefix() -> str:
 
 
 def _drop_databases_of_this_run() -> None:
-    """On somebody's own server the databases outlive the run unless they are dropped; ours goes as a whole."""
+    """Drops the databases on a server that the run did not start; a server of the run is removed as a whole."""
     url = os.environ.get("WVS_TEST_DATABASE_URL")
     if not url:
         return
@@ -138,13 +138,13 @@ def pytest_runtest_makereport(
 
 
 def with_database(url: str, name: str) -> str:
-    """`url` with another database."""
+    """`url` with another database name."""
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture(scope="session")
 def admin_url() -> str:
-    """A role that may create databases, on the server of this run."""
+    """The URL of a role that may create databases, on the server of this run."""
     with _one_at_a_time():
         known = _run_dir() / "url"
         if not known.exists():
@@ -170,7 +170,7 @@ def template_database(admin_url: str) -> str:
 
 @contextmanager
 def private_database(admin_url: str, template: str) -> Iterator[str]:
-    """A database of the block's own, made of `template`."""
+    """A database for this block only, created from `template`."""
     name = f"{_prefix()}{uuid.uuid4().hex[:12]}"
     with psycopg.connect(admin_url, autocommit=True) as admin:
         _execute(admin, f'create database "{name}" template "{template}"')
@@ -182,14 +182,14 @@ def private_database(admin_url: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(admin_url: str, template_database: str) -> Iterator[str]:
-    """A migrated database of this test's own."""
+    """A migrated database for this test only."""
     with private_database(admin_url, template_database) as url:
         yield url
 
 
 @pytest.fixture
 def empty_database_url(admin_url: str) -> Iterator[str]:
-    """A database of this test's own without any schema."""
+    """A database for this test only, without any schema."""
     with private_database(admin_url, "template0") as url:
         yield url
 
@@ -205,8 +205,8 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests tell of how much they did, as `record_property("told", …)`; prints do not come through xdist."""
+    """Prints what tests recorded with `record_property("summary", …)`; xdist does not pass on what they print."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
-            if name == "told":
+            if name == "summary":
                 terminalreporter.write_line(str(value))

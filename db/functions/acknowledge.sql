@@ -1,5 +1,5 @@
 -- Takes one answer of a session to a freeze: `p_kind` is frozen, still_frozen or refused. Returns false if that freeze is not
--- the open one, or not in the phase for this answer; true again for an answer that was taken before.
+-- the open one, or not in the phase for this answer. Returns true again for an answer that was taken before.
 CREATE OR REPLACE FUNCTION wvs.acknowledge(
     p_session uuid, p_freeze bigint, p_kind text, p_token text, p_flush text, p_reason text
 ) RETURNS boolean LANGUAGE plpgsql AS $$

@@ -1,9 +1,9 @@
 -- Takes answers of sessions of one workspace to freezes, in the given order, each as wvs.acknowledge does, and returns what
--- each session has to do next. `word` is the number of the answer, from 1; an unknown session has no row. All sessions have
--- to be of one workspace, so that only one lane is locked. `settled`, after all answers: every member has answered, or the
--- freeze has failed; until then the executor need not be woken. The leases of the sessions are renewed.
--- The commit is not waited for: if a crash of the server loses an answer, the freeze lacks it and fails closed. What depends
--- on an answer is committed later, and therefore flushed after it.
+-- each session has to do next. `word` is the number of the answer, from 1; an unknown session has no row. All sessions must
+-- belong to one workspace, so that only one lane is locked. `settled`, after all answers: every member has answered, or the
+-- freeze has failed; until then nobody need wake the executor. The leases of the sessions are renewed.
+-- The commit does not wait for its flush: if a crash of the server loses an answer, the freeze lacks it and fails closed.
+-- Whatever depends on an answer is committed later, and therefore flushed after it.
 CREATE OR REPLACE FUNCTION wvs.acknowledge_together(
     p_sessions uuid[], p_freezes bigint[], p_kinds text[], p_tokens text[], p_flushes text[], p_reasons text[]
 ) RETURNS TABLE (

@@ -1,10 +1,11 @@
 -- Claims the lane that has been ready longest, and its head task: one round trip, on the executor's own connection.
 --
 -- The session-level advisory lock (wvs.holder_lock(), lane_no) shows that the holder is alive: it is taken before the claim is
--- visible, and ends with the connection. A lane whose lock is held is put off a little, and the next one is tried. If its
--- holder keeps the lock beyond its lease, that connection is ended, and a later call can claim the lane.
--- `p_after` bounds the index scan from below, where dead entries of claimed lanes lie. `took_over`: the task was running
--- under an older fence. `overdue`: it was past its deadline. `link_pending`: the link has yet to follow an earlier task.
+-- visible, and ends with the connection. If the lock of a lane is held, the function postpones the lane a little and tries the
+-- next one. If the holder keeps the lock beyond its lease, the function terminates that connection, and a later call can claim
+-- the lane. `p_after` bounds the index scan from below, to skip the dead entries of claimed lanes. `took_over`: the task was
+-- running under an older fence. `overdue`: it was past its deadline. `link_pending`: the link has yet to follow an earlier
+-- task.
 CREATE OR REPLACE FUNCTION wvs.claim_task(
     p_executor text, p_lease_s double precision, p_deadlines_s jsonb, p_after timestamptz
 ) RETURNS TABLE (

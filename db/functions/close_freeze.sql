@@ -1,5 +1,5 @@
--- Ends a freeze: its sessions run again. They get a new directive unless all of them run already. Returns false if the freeze
--- was over. The sessions are read after the lane is locked: one may register while this waits.
+-- Ends a freeze: its sessions resume. They get a new directive unless all of them run already. Returns false if the freeze had
+-- ended before. The sessions are read after the lane is locked, because a session may register while this function waits.
 CREATE OR REPLACE FUNCTION wvs.close_freeze(p_workspace uuid, p_number bigint, p_outcome text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM 1 FROM wvs.lanes l WHERE l.workspace_id = p_workspace FOR UPDATE;

@@ -3,7 +3,7 @@
 --
 -- `p_write` is a JSON object. Bytes are base64. It may have fields that this function does not know: a newer release adds
 -- them before a migration makes use of them. An absent field is null.
---   workspace_id, expected (the version that was decided on), previous_hash (of that version)
+--   workspace_id, expected (the version on which the command was decided), previous_hash (of that version)
 --   events: [{topic, state, hash, task_id, snapshot_id}], occurred_at, actor, request_id, traceparent
 --   changes: for wvs.apply_changes; steps: for wvs.apply_queue_steps
 --   key: {scope, key, fingerprint}; status and show: the answer that is stored under the key; show is for wvs.answer_rows

@@ -1,6 +1,6 @@
 -- What a session has to do now: run, freeze, confirm, switch or end. `number` changes whenever the answer may have changed.
 -- `resume`: the member may resume as soon as it has checked that it was frozen throughout. A session that has not switched
--- to the present live tree stays frozen until it is told to switch.
+-- to the present live tree stays frozen until its directive is `switch`.
 CREATE OR REPLACE FUNCTION wvs.directive_for(p_session uuid)
 RETURNS TABLE (
     workspace_id uuid, number bigint, kind text, "freeze" bigint, member boolean, resume boolean,

@@ -1,7 +1,7 @@
 -- Replaces the read models by the fresh tables; the old ones go to schema wvs_retired. The caller's transaction has locked
--- wvs.streams IN EXCLUSIVE MODE, so that no command is under way, and has applied every event. Cached plans on the old tables
--- are made again, as after any change of a table. Raises WV002 if a migration has changed the read models since the rebuild
--- began.
+-- wvs.streams IN EXCLUSIVE MODE, so that no command is running, and has applied every event. PostgreSQL replans cached plans
+-- on the old tables, as after any change of a table. Raises WV002 if a migration has changed the read models since the
+-- rebuild began.
 CREATE OR REPLACE FUNCTION wvs.finish_rebuild() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_table text;

@@ -1,4 +1,4 @@
--- Whether the fresh tables in schema wvs_fresh have the columns of the read models; a migration may have changed those.
+-- Whether the fresh tables in schema wvs_fresh have the columns of the read models, which a migration may have changed.
 CREATE OR REPLACE FUNCTION wvs.fresh_tables_fit() RETURNS boolean LANGUAGE sql STABLE AS $$
     WITH columns AS (
         SELECT c.relnamespace::regnamespace::text AS schema, c.relname, a.attname, a.atttypid, a.attnotnull

@@ -1,6 +1,6 @@
--- The last events of one type in a workspace before a version, the newest first; with p_first only those that are the first
--- event of their task. The settings leave the planner the one index that ends at the page: otherwise it would look for a type
--- that is rare in the workspace among all of its events.
+-- The last events of one type in a workspace before a version, newest first; with p_first only those that are the first event
+-- of their task. The settings leave the planner only the index with which the scan ends with the page. Otherwise the planner
+-- would search all events of the workspace for a type that is rare in it.
 CREATE OR REPLACE FUNCTION wvs.last_of_topic(
     p_workspace uuid, p_topic text, p_before bigint, p_limit bigint, p_first boolean DEFAULT false
 ) RETURNS TABLE (version bigint, task_id uuid, snapshot_id uuid) LANGUAGE plpgsql STABLE

@@ -1,4 +1,4 @@
--- Makes empty tables like the read models in schema `p_schema` (which exists, or is pg_temp), with primary keys but without
+-- Creates empty tables like the read models in schema `p_schema` (which exists, or is pg_temp), with primary keys but without
 -- other indexes, and a function apply_changes in that schema that writes to them.
 CREATE OR REPLACE FUNCTION wvs.make_fresh_tables(p_schema text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

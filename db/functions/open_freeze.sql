@@ -1,5 +1,5 @@
--- Opens the next freeze for the claim that holds the lane; one that was left open is over. Returns no row if the claim is stale.
--- The required set is exact: registering and leaving lock the lane's row too.
+-- Opens the next freeze for the claim that holds the lane, and ends one that was left open. Returns no row if the claim is
+-- stale. The required set is exact: registering and leaving lock the lane's row too.
 -- `directives` grows by 3, so that no session has seen the number. A crash of the server may lose the last two numbers that a
 -- session has seen, because their commits were not waited for; the session waits for a number other than the last one it saw.
 CREATE OR REPLACE FUNCTION wvs.open_freeze(p_workspace uuid, p_fence bigint, p_task uuid, p_budget_s double precision)

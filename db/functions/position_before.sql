@@ -1,5 +1,5 @@
--- A position in the log, found by halving, after which every event is that occurred at `p_time` or later, as far as the clocks
--- of all hosts agree. The caller therefore asks for a time well before the one it wants.
+-- A position in the log, found by binary search: every event that occurred at `p_time` or later is after it, as far as the
+-- clocks of all hosts agree. The caller therefore asks for a time well before the one it wants.
 CREATE OR REPLACE FUNCTION wvs.position_before(p_time timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_low bigint := 0;

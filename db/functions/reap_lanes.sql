@@ -1,8 +1,8 @@
--- Makes lanes claimable whose holder is gone (its advisory lock is released) or hangs (its lease is over).
+-- Makes lanes claimable again whose holder is gone (its advisory lock is released) or hangs (its lease has expired).
 --
 -- The claims are read first, and the locks in a later statement: a claim takes its lock before it is visible, and ends before
--- it releases the lock. A claim that was seen first, is not locked then, and is still there now, has no holder. In one
--- statement the lock of the last task and the claim of the next one could be taken for one another.
+-- it releases the lock. Therefore a claim has no holder if the first statement saw it, the later one found no lock, and the
+-- claim still exists. A single statement could combine the next task's claim with the state of the previous task's lock.
 CREATE OR REPLACE FUNCTION wvs.reap_lanes() RETURNS TABLE (workspace_id uuid, task_id uuid, fence bigint, executor text, reason text)
 LANGUAGE plpgsql AS $$
 DECLARE

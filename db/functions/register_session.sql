@@ -1,5 +1,5 @@
 -- Registers a session and returns the state of the workspace; nothing is written unless that is 'active'. A session that
--- registers during a freeze is not a member of it, and stays frozen until the freeze is over.
+-- registers during a freeze is not a member of it, and stays frozen until the freeze ends.
 CREATE OR REPLACE FUNCTION wvs.register_session(
     p_id uuid, p_workspace uuid, p_agent text, p_host text, p_pid integer, p_lease_s double precision
 ) RETURNS text LANGUAGE plpgsql AS $$

@@ -1,6 +1,6 @@
--- Releases the lock that shows the holder of a lane to be alive; returns whether a task of the lane can be claimed now. A lane
--- that other executors put off meanwhile can be claimed at once. The row is locked after the advisory lock is released: an
--- executor that tried in between has put the lane off by then, and one that tries later succeeds.
+-- Releases the lock that shows that the holder of a lane is alive. Returns whether a task of the lane can be claimed now. A
+-- lane that other executors postponed meanwhile can be claimed at once. The row is locked after the advisory lock is released:
+-- an executor that tried in between has postponed the lane by then, and one that tries later succeeds.
 CREATE OR REPLACE FUNCTION wvs.release_lane(p_workspace uuid, p_lane_no integer) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_ready_at timestamptz;

@@ -1,6 +1,6 @@
--- Renews the lease and stores progress, both only for the fence that holds. Returns what the holder has to do: 'go_on',
--- 'cancel' (end at the next safe point), 'deadline' (its time is over; no lease is renewed beyond that), 'ended' (its task
--- ended, and nobody has claimed the lane since) or 'stale' (stop at once).
+-- Renews the lease and stores progress, both only if the fence holds. Returns what the holder has to do: 'go_on', 'cancel'
+-- (end at the next safe point), 'deadline' (its time is over; no lease is renewed beyond it), 'ended' (its task has ended, and
+-- nobody has claimed the lane since) or 'stale' (stop at once).
 CREATE OR REPLACE FUNCTION wvs.renew_lease(
     p_workspace uuid, p_fence bigint, p_task uuid, p_lease_s double precision, p_progress jsonb
 ) RETURNS text LANGUAGE plpgsql AS $$

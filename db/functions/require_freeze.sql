@@ -1,7 +1,8 @@
 -- Trigger of wvs.lanes: a live tree is replaced only while the freeze of that claim holds and every member has confirmed it,
 -- checked in the transaction that commits the replacement. An executor that was stopped after its members confirmed could
 -- otherwise replace the live tree long after they resumed in the old one. Raises WV001. A claim without a freeze passes: it
--- makes the workspace's first live tree, in which no agent works yet. A freeze that resumes never passes.
+-- creates the workspace's first live tree, in which no agent works yet. A freeze whose members resume when they confirm never
+-- passes.
 CREATE OR REPLACE FUNCTION wvs.require_freeze() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_freeze wvs.freezes;

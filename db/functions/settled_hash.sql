@@ -1,6 +1,6 @@
--- The hash of a version of a stream, once no transaction that may still write it is left; null if nothing is there. Asked
--- after a commit whose outcome is unknown: both locks are those that a commit holds until its end. The row of a stream that
--- is being created cannot be seen, but inserting it waits for the transaction that creates it.
+-- The hash of a version of a stream, once no transaction can still write that version; null if there is no such version. The
+-- write path calls it after a commit whose outcome is unknown. It takes the two locks that a commit holds until its end. The
+-- row of a stream that is being created is not visible, but an INSERT of it waits for the transaction that creates it.
 CREATE OR REPLACE FUNCTION wvs.settled_hash(p_workspace uuid, p_version bigint, p_scope text, p_key text)
 RETURNS bytea LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,4 +1,4 @@
--- The version of a workspace at a time: its event had occurred, the next one had not. 0 before the first event.
+-- The version of a workspace at a time: its event had occurred, and the next one had not. 0 before the first event.
 CREATE OR REPLACE FUNCTION wvs.version_at(p_workspace uuid, p_time timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_low bigint := 0;

@@ -5,19 +5,19 @@ SELECT workspace_id, lane_no, fence, task_id, kind, took_over, overdue, link_pen
 FROM wvs.claim_task($1, $2, $3, $4)
 
 -- name: renew_lease
--- Renews lease $4 (seconds, or null to leave it) and stores progress, for the fence that holds; tells what to do.
+-- Renews the lease to $4 seconds (null leaves it as it is) and stores progress, if the fence holds. Returns what to do next.
 SELECT wvs.renew_lease($1, $2, $3, $4, $5)
 
 -- name: reap_lanes
--- Makes lanes claimable whose holder is gone or hangs.
+-- Makes lanes claimable again whose holder is gone or hangs.
 SELECT workspace_id, task_id, fence, executor, reason FROM wvs.reap_lanes()
 
 -- name: release_lane
--- Gives up the session-level lock that shows a holder to be alive; true if the lane's next task can be claimed now.
+-- Releases the session-level lock that shows that the holder is alive. True if the lane's next task can be claimed now.
 SELECT wvs.release_lane($1, $2)
 
 -- name: park_lane
--- Lets the claim with fence $2 be taken over in $3 seconds, not at once: whoever takes it over may crash like its holder.
+-- Delays the takeover of the claim with fence $2 by $3 seconds: the executor that takes it over may crash like its holder.
 UPDATE wvs.lanes SET ready_at = now() + make_interval(secs => $3)
 WHERE workspace_id = $1 AND fence = $2 AND task_id IS NOT NULL AND ready_at IS NULL
 
@@ -28,11 +28,11 @@ SELECT kind, state, count(*) AS tasks,
 FROM wvs.queue GROUP BY kind, state
 
 -- name: failed_tasks
--- Failed tasks by kind: those wait for a person.
+-- Failed tasks by kind: each waits for a person.
 SELECT kind, count(*) AS tasks FROM wvs.tasks WHERE state = 'failed' GROUP BY kind
 
 -- name: hint
--- Wakes the executors; sent on its own connection, never within a command's transaction.
+-- Wakes the executors. It is sent on a connection of its own, never in a command's transaction.
 SELECT pg_notify($1, '')
 
 -- name: try_session_lock
@@ -40,22 +40,23 @@ SELECT pg_notify($1, '')
 SELECT pg_try_advisory_lock($1, $2)
 
 -- name: end_hanging_sweeper
--- Ends the connection that holds the session lock ($1, $2) if it has shown no sign of life for $3 seconds.
+-- Terminates the connection that holds the session lock ($1, $2) if its state has not changed for $3 seconds.
 SELECT count(pg_terminate_backend(k.pid)) FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
 WHERE k.locktype = 'advisory' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND k.classid::bigint = $1 AND k.objid::bigint = $2 AND k.objsubid = 2 AND k.granted
   AND a.state_change < clock_timestamp() - make_interval(secs => $3)
 
 -- name: system_identifier
--- The identity of the database cluster, which a volume is bound to.
+-- The identifier of the database cluster, to which a volume is bound.
 SELECT system_identifier::text FROM pg_control_system()
 
--- name: link_follows
--- The link follows the live tree of epoch $2, or a later one.
+-- name: link_moved
+-- Notes that the link points to the live tree of epoch $2, or to a later one.
 UPDATE wvs.lanes SET link_pending = NULL WHERE workspace_id = $1 AND link_pending <= $2
 
--- name: links_forgotten
--- Workspaces whose link is pending although nobody holds the lane any more, or somebody who hangs: its mover is gone.
+-- name: orphaned_links
+-- Workspaces whose link is pending although the executor that had to move it is gone: nobody holds the lane, or its holder
+-- hangs.
 SELECT l.workspace_id FROM wvs.lanes l
 WHERE l.link_pending IS NOT NULL AND (l.lease_until < now() OR NOT EXISTS (
     SELECT FROM pg_locks k

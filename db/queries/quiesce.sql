@@ -1,21 +1,22 @@
 -- name: open_freeze
--- Opens the next freeze for the claim that holds the lane; no row if it holds no longer.
+-- Opens the next freeze for the claim that holds the lane; no row if that claim no longer holds it.
 SELECT number, members FROM wvs.open_freeze($1, $2, $3, $4)
 
 -- name: freeze_members
--- The required set of a freeze and what each member has said.
+-- The required set of a freeze, and the last answer of each member.
 SELECT m.session_id, m.state, m.token, m.flush, m.reason, s.agent, s.host, s.lease_until < clock_timestamp() AS expired
 FROM wvs.freeze_members m JOIN wvs.sessions s ON s.id = m.session_id
 WHERE m.workspace_id = $1 AND m.number = $2 ORDER BY m.session_id
 
 -- name: hold_freeze
--- Moves the end of a freeze on to $3 seconds from now; null if it is over or its hold ran out.
+-- Extends a freeze to $3 seconds from now; null if it has ended or expired.
 UPDATE wvs.freezes SET holds_until = clock_timestamp() + make_interval(secs => $3)
 WHERE workspace_id = $1 AND number = $2 AND phase <> 'over' AND holds_until > clock_timestamp() RETURNING number
 
 -- name: confirm_freeze
--- Asks every member again, who may go on right after it has looked if $4; null if the freeze is over or its hold ran out.
--- The lane's row is locked first, as everywhere. The commit is not waited for: if it is lost, so are the answers.
+-- Asks every member to confirm that it stayed frozen; if $4, a member may resume as soon as it has checked. Null if the freeze
+-- has ended or expired. The lane's row is locked first, as everywhere. The commit does not wait for its flush: if a crash
+-- loses it, it loses the answers too.
 WITH lane AS (
     SELECT l.workspace_id, set_config('synchronous_commit', 'off', true) FROM wvs.lanes l WHERE l.workspace_id = $1
     FOR UPDATE),
@@ -27,11 +28,11 @@ asked AS (
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM asked WHERE l.workspace_id = $1 RETURNING asked.number
 
 -- name: close_freeze
--- Ends a freeze with outcome $3; everybody runs again. False if it was over.
+-- Ends a freeze with outcome $3: its sessions resume. False if it had ended before.
 SELECT wvs.close_freeze($1, $2, $3)
 
 -- name: lapse_freeze
--- Ends a freeze whose hold ran out, before anybody is told to run: a clock that jumps back brings it to life no more.
+-- Ends a freeze that has expired, before any session gets the directive to run: a clock that jumps back cannot revive it.
 WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
 ended AS (
     UPDATE wvs.freezes f SET phase = 'over', outcome = 'lapsed', over_at = clock_timestamp() FROM lane
@@ -40,7 +41,7 @@ ended AS (
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1
 
 -- name: register_session
--- Registers a session; answers the workspace's state, and nothing was written unless that is 'active'.
+-- Registers a session. Returns the workspace's state; nothing is written unless that is 'active'.
 SELECT wvs.register_session($1, $2, $3, $4, $5, $6)
 
 -- name: session_by_id
@@ -50,56 +51,57 @@ SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_unti
 FROM wvs.sessions WHERE id = $1
 
 -- name: sessions_active
--- Up to $3 active sessions of a workspace older than $2, newest first.
+-- Up to $3 active sessions of a workspace before id $2, newest first.
 SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_until < clock_timestamp() AS lease_expired,
        reason, registered_at, ended_at
 FROM wvs.sessions WHERE workspace_id = $1 AND state = 'active' AND id < $2 ORDER BY id DESC LIMIT $3
 
 -- name: sessions_all
--- The same, ended and evicted ones included.
+-- The same, including ended and evicted sessions.
 SELECT id, workspace_id, state, agent, host, pid, epoch, lease_until, lease_until < clock_timestamp() AS lease_expired,
        reason, registered_at, ended_at
 FROM wvs.sessions WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
 
 -- name: directive_for
--- What a session is to do now.
+-- What a session has to do now.
 SELECT workspace_id, number, kind, "freeze", member, resume, budget_s, epoch, live_tree, reason FROM wvs.directive_for($1)
 
--- name: heard_directive
--- A session was heard of; what it is to do now. Its lease is renewed once a tenth of it is over, which spares most writes.
--- The commit is not waited for: the next call makes up for a lost one.
-WITH heard AS (
+-- name: renewed_directive
+-- A session has sent a request: what it has to do now. Its lease is renewed only after a tenth of it has passed, which saves
+-- most writes. The commit does not wait for its flush: the next request replaces a lost one.
+WITH renewed AS (
     UPDATE wvs.sessions SET lease_until = clock_timestamp() + make_interval(secs => lease_s)
     WHERE id = $1 AND state = 'active' AND lease_until < clock_timestamp() + make_interval(secs => 0.9 * lease_s)
     RETURNING set_config('synchronous_commit', 'off', true))
 SELECT d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason
-FROM wvs.directive_for($1) d LEFT JOIN heard ON true
+FROM wvs.directive_for($1) d LEFT JOIN renewed ON true
 
 -- name: directives_after
--- What those of the sessions $1 are to do now whose directive has another number than the one in $2 that they saw.
+-- What the sessions $1 have to do now, those only whose directive's number differs from the last one they saw, in $2.
 SELECT s.id, d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason
 FROM unnest($1::uuid[], $2::bigint[]) AS s (id, seen), LATERAL wvs.directive_for(s.id) d WHERE d.number <> s.seen
 
 -- name: acknowledge_together
--- Takes words of sessions of one workspace on freezes (taken is false for a stale one), and tells what each is to do now.
+-- Takes answers of sessions of one workspace to freezes (`taken` is false for a stale one). Returns what each session has to
+-- do now.
 SELECT word, taken, settled, workspace_id, number, kind, "freeze", member, resume, budget_s, epoch, live_tree, reason
 FROM wvs.acknowledge_together($1, $2, $3, $4, $5, $6)
 
 -- name: session_switched
--- A session works in the live tree of epoch $2 now.
+-- Notes that a session works in the live tree of epoch $2.
 UPDATE wvs.sessions SET epoch = $2, directives = directives + 1 WHERE id = $1 AND state = 'active' AND epoch < $2
 
 -- name: leave_session
--- Takes an active session out; false if there is none by this id.
+-- Ends an active session; false if no active session has this id.
 SELECT wvs.leave_session($1, $2, $3)
 
 -- name: session_gauges
--- Active sessions, those that were heard of lately and those that were not.
+-- The numbers of active sessions whose lease holds, and of those whose lease has expired.
 SELECT CASE WHEN lease_until < clock_timestamp() THEN 'expired' ELSE 'active' END AS state, count(*) AS sessions
 FROM wvs.sessions WHERE state = 'active' GROUP BY 1
 
 -- name: abandon_freezes
--- Ends what a holder that is gone left open; its sessions run again at once instead of at the end of their budget.
+-- Ends the freezes that a holder left open when it died: the sessions resume at once, not at the end of their budget.
 WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
 ended AS (
     UPDATE wvs.freezes f SET phase = 'over', outcome = 'abandoned', over_at = clock_timestamp() FROM lane

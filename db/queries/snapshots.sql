@@ -11,13 +11,13 @@ SELECT to_jsonb(s)
 FROM wvs.snapshots s
 
 -- fragment: snapshot_rows_of_labels
--- All labels, each with its snapshot. OFFSET 0 keeps the planner from joining whole tables: it walks one label in the order of
--- the list and looks at one snapshot after the other.
+-- All labels, each with its snapshot. OFFSET 0 keeps the planner from joining whole tables: it reads one label's entries in
+-- the order of the list, and fetches one snapshot after the other.
 FROM wvs.snapshot_labels l
 CROSS JOIN LATERAL (SELECT * FROM wvs.snapshots i WHERE i.id = l.snapshot_id OFFSET 0) s
 
 -- fragment: snapshot_of_workspace
--- Of one workspace: the first of the filters; ANY for the reason in task_of_state.
+-- Of one workspace; always the first filter. ANY for the reason given at task_of_state.
 s.workspace_id = ANY (ARRAY[:workspace::uuid]) ORDER BY s.workspace_id DESC
 
 -- fragment: snapshot_before
@@ -25,7 +25,7 @@ s.workspace_id = ANY (ARRAY[:workspace::uuid]) ORDER BY s.workspace_id DESC
 s.id < :before ORDER BY s.id DESC
 
 -- fragment: snapshot_state_before
--- Of one state behind another filter, older than an id.
+-- Of one state, after another filter; older than an id.
 (s.state, s.id) < (:state, :before) AND s.state >= :state ORDER BY s.state DESC, s.id DESC
 
 -- fragment: snapshot_label_before
@@ -34,7 +34,7 @@ l.workspace_id = ANY (ARRAY[:workspace::uuid]) AND l.label = :label AND l.snapsh
 ORDER BY l.workspace_id DESC, l.snapshot_id DESC
 
 -- fragment: snapshot_other_labels
--- Those of snapshot_label_before that have every one of these different labels, too.
+-- Restricts snapshot_label_before to snapshots that also have every one of these different labels.
 cardinality(:other_labels::text[]) = (
     SELECT count(*) FROM wvs.snapshot_labels m
     WHERE m.workspace_id = :workspace AND m.label = ANY (:other_labels::text[]) AND m.snapshot_id = l.snapshot_id)
@@ -44,5 +44,5 @@ cardinality(:other_labels::text[]) = (
 s.deleted_at IS NULL
 
 -- fragment: snapshot_state
--- Of one state, looked at snapshot by snapshot.
+-- Of one state, checked on each snapshot.
 s.state = :state

@@ -1,5 +1,5 @@
 -- name: task_by_id
--- One task; while it runs its progress is the queue's, which changes without events.
+-- One task. While it runs, its progress comes from the queue, where it changes without events.
 SELECT to_jsonb(t) AS task,
        CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
 FROM wvs.tasks t WHERE t.id = $1
@@ -9,21 +9,21 @@ FROM wvs.tasks t WHERE t.id = $1
 SELECT t.workspace_id FROM wvs.tasks t WHERE t.id = $1
 
 -- name: tasks_final_among
--- Those of the tasks $1 that are final: nothing happens to them until a person acts. One that moved the live tree is
--- waited for until the link `current` has followed, so that whoever waited finds the right tree there.
+-- Those of the tasks $1 that are final: they stay as they are until a person acts. A task that replaced the live tree counts
+-- as final only when the link `current` points to the new tree, so that a waiting client finds the right tree there.
 SELECT t.id FROM wvs.tasks t
 WHERE t.id = ANY ($1::uuid[]) AND t.state IN ('succeeded', 'failed', 'cancelled')
   AND NOT (t.state = 'succeeded' AND t.kind IN ('workspace_init', 'current_set') AND EXISTS (
       SELECT FROM wvs.lanes l WHERE l.workspace_id = t.workspace_id AND l.link_pending IS NOT NULL))
 
 -- name: rows_now
--- The rows of an answer as they are now, with the progress of a running task.
+-- The present rows of an answer, with the progress of a running task.
 SELECT wvs.answer_rows($1) AS answer,
        (SELECT q.progress FROM wvs.queue q
         WHERE q.task_id = ($1::jsonb ->> 'task')::uuid AND q.state = 'running') AS progress
 
 -- fragment: task_shown
--- A task in a list; while it runs its progress is the queue's, which changes without events.
+-- A task in a list. While it runs, its progress comes from the queue, where it changes without events.
 SELECT to_jsonb(t) AS task,
        CASE WHEN t.state = 'running' THEN (SELECT q.progress FROM wvs.queue q WHERE q.task_id = t.id) END AS progress
 
@@ -32,7 +32,8 @@ SELECT to_jsonb(t) AS task,
 FROM wvs.tasks t
 
 -- fragment: task_rows_of_workspace_and_kind
--- The tasks of one kind in a workspace. Their index has the state between kind and id: a page of each state is merged.
+-- The tasks of one kind in a workspace. Their index has the state between kind and id; therefore one page of each state is
+-- read, and the pages are merged.
 FROM (VALUES ('queued'), ('running'), ('succeeded'), ('failed'), ('cancelled')) AS s (state)
 CROSS JOIN LATERAL (
     SELECT * FROM wvs.tasks i
@@ -45,25 +46,25 @@ CROSS JOIN LATERAL (
 t.id < :before ORDER BY t.id DESC
 
 -- fragment: task_of_workspace
--- Of one workspace: the first of the filters.
+-- Of one workspace; always the first filter.
 t.workspace_id = ANY (ARRAY[:workspace::uuid]) ORDER BY t.workspace_id DESC
 
 -- fragment: task_of_kind
--- Of one kind: the first of the filters.
+-- Of one kind; always the first filter.
 t.kind = ANY (ARRAY[:kind]) ORDER BY t.kind DESC
 
 -- fragment: task_of_state
--- Of one state: the first of the filters. With `= :state` the planner knows the state to be constant, so that the primary
--- key has the wanted order too, and where the newest rows are all of another state it walks most of the table (seen: 24,999
--- rows of 25,000 for a page of 51). In all lists the filters are written so that only the index on all of them has the
--- order: the first column by ANY (its statistics count), the others and the id as one row.
+-- Of one state; always the first filter. With `= :state` the planner knows that the state is constant. Then the primary key
+-- has the wanted order too, and if the newest rows all have another state, the planner's scan reads most of the table
+-- (measured: 24,999 of 25,000 rows for a page of 51). Therefore all lists write their filters so that only the index on all
+-- filtered columns has the order: the first column by ANY (its statistics still count), the others and the id as one row.
 t.state = ANY (ARRAY[:state]) ORDER BY t.state DESC
 
 -- fragment: task_state_before
--- Of one state behind another filter, older than an id.
+-- Of one state, after another filter; older than an id.
 (t.state, t.id) < (:state, :before) AND t.state >= :state ORDER BY t.state DESC, t.id DESC
 
 -- fragment: task_kind_and_state_before
--- Of one kind and state behind another filter, older than an id.
+-- Of one kind and state, after another filter; older than an id.
 (t.kind, t.state, t.id) < (:kind, :state, :before) AND (t.kind, t.state) >= (:kind, :state)
 ORDER BY t.kind DESC, t.state DESC, t.id DESC

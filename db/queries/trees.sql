@@ -1,13 +1,13 @@
 -- name: trees_named
--- What the log says of the directories $2 of a workspace; a name without a row was never intended by anybody.
+-- The rows of the directories $2 of a workspace. No task ever intended a name without a row.
 SELECT name, state FROM wvs.trees WHERE workspace_id = $1 AND name = ANY($2::text[])
 
 -- name: trees_expected
--- The directories that must be there: the live tree and the trees of snapshots that are ready.
+-- The directories that must exist: the live tree and the trees of ready snapshots.
 SELECT t.name, t.state, s.id AS snapshot_id FROM wvs.trees t
 LEFT JOIN wvs.snapshots s ON s.workspace_id = t.workspace_id AND s.tree = t.name AND s.state = 'ready'
 WHERE t.workspace_id = $1 AND (t.state = 'live' OR (t.state = 'snapshot' AND s.id IS NOT NULL))
 
 -- name: swept_workspaces
--- Up to $2 workspaces behind id $1 that have a live tree, in order.
+-- Up to $2 workspaces after id $1 that have a live tree, in order.
 SELECT id FROM wvs.workspaces WHERE id > $1 AND live_tree IS NOT NULL ORDER BY id LIMIT $2

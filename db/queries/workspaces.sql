@@ -3,7 +3,7 @@
 SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id = $1
 
 -- name: workspace_by_name
--- The workspace of the only tenant that has this name now, else the newest of the disabled ones that had it.
+-- The workspace that has this name now, else the newest disabled one that had it. There is one tenant.
 SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id = coalesce(
     (SELECT n.id FROM wvs.workspaces n WHERE n.name = $1 AND n.tenant = 'default' AND n.state <> 'disabled'),
     (SELECT o.id FROM wvs.workspaces o WHERE o.name = ANY (ARRAY[$1]) AND o.tenant = 'default'
@@ -18,17 +18,17 @@ SELECT to_jsonb(w)
 FROM wvs.workspaces w
 
 -- fragment: workspace_row_named
--- The one workspace of the only tenant that has a name now: the name is unique within its tenant. OFFSET 0 makes the planner
--- use the unique index for the inner query.
+-- The one workspace that has this name now: a name is unique within its tenant, and there is one tenant. OFFSET 0 makes the
+-- planner use the unique index for the inner query.
 FROM (SELECT * FROM wvs.workspaces n
       WHERE n.name = :name AND n.tenant = 'default' AND n.state <> 'disabled' OFFSET 0) w
 
 -- fragment: workspace_of_name
--- Of one name, disabled ones included: the first of the filters; ANY for the reason in task_of_state.
+-- Of one name, including disabled ones; always the first filter. ANY for the reason given at task_of_state.
 w.name = ANY (ARRAY[:name]) ORDER BY w.name DESC
 
 -- fragment: workspace_of_state
--- Of one state: the first of the filters.
+-- Of one state; always the first filter.
 w.state = ANY (ARRAY[:state]) ORDER BY w.state DESC
 
 -- fragment: workspace_before
@@ -36,9 +36,9 @@ w.state = ANY (ARRAY[:state]) ORDER BY w.state DESC
 w.id < :before ORDER BY w.id DESC
 
 -- fragment: workspace_in_state
--- Of one state, looked at workspace by workspace.
+-- Of one state, checked on each workspace.
 w.state = :state
 
 -- fragment: workspace_disabled
--- Disabled, looked at workspace by workspace: of one name all but at most one are.
+-- Disabled, checked on each workspace: of all workspaces of one name, at most one is not.
 w.state = 'disabled'

@@ -1,4 +1,4 @@
-"""The queue of one workspace in a list, as the steps of `react` make it and as an executor would find it."""
+"""The queue of one workspace as a list, changed by the steps of `react` as Postgres changes the real one."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -9,7 +9,7 @@ from wvs.domain.react import AskToCancel, Enqueue, Relink, Remove, Reschedule, r
 
 
 class Lane:
-    """`waiting` in the order of the lane, and what runs. A claim comes before the `StartTask` that it leads to."""
+    """The waiting tasks in the order of the lane, and the running one. A claim comes before its `StartTask`."""
 
     def __init__(self) -> None:
         self.waiting: list[UUID] = []
@@ -17,7 +17,7 @@ class Lane:
         self.link_epoch = 0
 
     def apply(self, command: Command, events: Sequence[Event]) -> None:
-        """The claim, if the command is an executor's first, then every step in order."""
+        """Claims the task if the command starts a waiting one, then applies every step in order."""
         if isinstance(command, StartTask) and command.task_id in self.waiting:
             assert self.waiting[0] == command.task_id
             assert self.running is None
@@ -32,11 +32,11 @@ class Lane:
                 assert task_id not in self.waiting
                 self.waiting.append(task_id)
             case Reschedule(task_id):
-                assert self.running == task_id, "only what runs can be put off"
+                assert self.running == task_id, "only a running task can be rescheduled"
                 self.running = None
                 self.waiting.insert(0, task_id)
             case AskToCancel(task_id):
-                assert self.running == task_id, "only what runs can be asked"
+                assert self.running == task_id, "only a running task can be asked to cancel"
             case Remove(task_id):
                 self.running = None if self.running == task_id else self.running
                 self.waiting = [waiting for waiting in self.waiting if waiting != task_id]

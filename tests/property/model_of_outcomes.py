@@ -1,4 +1,4 @@
-"""The rules of a workspace a second time, in plain dicts and lists: the reports of executors."""
+"""The rules of a workspace a second time, in plain dicts and lists: the commands of executors."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ ATTEMPTS = {"workspace_init": 3, "snapshot_create": 4, "current_set": 4, "snapsh
 
 
 class Model(Requests):
-    """The whole model. A stale fence holds nothing and changes nothing."""
+    """The whole model. A command with a stale fence changes nothing."""
 
     def start(self, task_id: Any, fence: int) -> Answer:
         if self.state == "absent":

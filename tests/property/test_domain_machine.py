@@ -1,7 +1,7 @@
-"""State machine A: random commands against the pure domain and against a model of dicts; the two must always agree.
+"""State machine A: random commands go to the pure domain and to a model of dicts; the two must always agree.
 
-A step is one command decided; the test asserts how many there were. WVS_PROPERTY_EXAMPLES asks for a longer, random
-campaign (`make property`); without it the run is the same every time.
+A step is one decided command; the test asserts a least number of them. WVS_PROPERTY_EXAMPLES selects a longer, random
+campaign (`make property`); without it every run is the same.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ from wvs.eventlog.mementos import decode_memento, encode_memento
 EXAMPLES = int(os.environ.get("WVS_PROPERTY_EXAMPLES", "0"))
 STEPS_PER_EXAMPLE = 100
 QUEUE_LIMIT = 6
-"""Small, so that a full queue is met often; the real one is tested in `tests/unit/domain/test_attempts.py`."""
+"""Small, so that the queue is often full; `tests/unit/domain/test_attempts.py` tests the real limit."""
 
 WORKSPACE_ID = UUID(int=1)
 NOBODY = UUID(int=2)
@@ -119,7 +119,7 @@ class DomainMachine(RuleBasedStateMachine):
         return self.head() if self.draw(MOSTLY) else self.a_task()
 
     def held(self) -> UUID:
-        """A running task, started for the purpose if none runs, or sometimes a task that does not run."""
+        """A running task, which it starts if necessary; sometimes a task that does not run."""
         if self.model.running() is None and self.draw(MOSTLY):
             self.start_task(self.head(), self.model.fence + 1)
         return self.head_mostly()
@@ -128,7 +128,7 @@ class DomainMachine(RuleBasedStateMachine):
         return self.model.fence if self.draw(MOSTLY) else self.model.fence - 1
 
     def ask(self, command: Command, expected: list[str] | str) -> Refused | None:
-        """One step: the domain must answer as the model did, and must decide the same a second time."""
+        """One step: the domain must answer like the model, and must decide the same a second time."""
         answer = _answer(command, self.workspace)
         campaign.append(expected if isinstance(expected, str) else ", ".join(expected))
         if isinstance(answer, Refused):
@@ -145,7 +145,7 @@ class DomainMachine(RuleBasedStateMachine):
 
     @initialize(begin=st.sampled_from(BEGINNINGS))
     def begin(self, begin: str) -> None:
-        """Most stories begin with an active workspace, some during its init, a few without a workspace."""
+        """Most examples begin with an active workspace, some during its init, a few without a workspace."""
         if begin != "absent":
             self.create_workspace()
         if begin == "active":
@@ -156,7 +156,7 @@ class DomainMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(MIX), data=st.data())
     def someone_asks(self, name: str, data: st.DataObject) -> None:
-        """One rule for all commands: with one for each, most examples would switch half of them off."""
+        """One rule for all commands. With one rule each, Hypothesis would disable half of them in most examples."""
         self.draw = data.draw
         getattr(self, name)()
 
@@ -220,7 +220,7 @@ class DomainMachine(RuleBasedStateMachine):
         self.ask(finish_of(kind, task, fence), self.model.finish(task, fence, kind))
 
     def run_next(self) -> None:
-        """The next task succeeds: without this step few examples would get beyond their first snapshot."""
+        """The next task succeeds. Without this step few examples would have a second snapshot."""
         task = self.head()
         if self.model.running() is None:
             self.start_task(task, self.model.fence + 1)
@@ -261,7 +261,7 @@ class DomainMachine(RuleBasedStateMachine):
         invariants.the_queue_knows_what_the_workspace_knows(self.workspace, self.lane)
 
     def teardown(self) -> None:
-        """A replay from nothing, and one with a break in the middle, give the workspace of the story."""
+        """Both a replay of the whole log and a replay in two parts give the workspace of the example."""
         assert fold(WORKSPACE_ID, self.log) == self.workspace
         middle = len(self.log) // 2
         assert fold(WORKSPACE_ID, self.log[middle:], fold(WORKSPACE_ID, self.log[:middle])) == self.workspace
@@ -283,7 +283,7 @@ def test_domain_and_model_agree_on_ten_thousand_random_commands(monkeypatch: pyt
     )
     assert len(campaign) >= 10_000
     met = {name for answer in campaign for name in answer.split(", ")}
-    assert {event.__name__ for event in get_args(Event)} <= met, "what was never met was not tested"
+    assert {event.__name__ for event in get_args(Event)} <= met, "some events never occurred, so they were not tested"
 
 
 def _answer(command: Command, workspace: Workspace | None) -> list[Event] | Refused:

@@ -37,7 +37,7 @@ seldom = st.sampled_from([False, False, False, True])
 
 
 class Bed:
-    """The loop, pool and counters that all examples of a run share."""
+    """The event loop, the pool and the counters that all examples of a run share."""
 
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
@@ -130,7 +130,7 @@ class FreezeMachine(RuleBasedStateMachine):
 
     @rule(pick=picks, chance=st.booleans())
     def agent_thaws_by_itself(self, pick: int, *, chance: bool) -> None:
-        """Without contact, or thawed by another process. While a live tree is replaced, only after the hold ran out."""
+        """It lost contact, or another process thawed it. During a replacement of the live tree, only after the hold."""
         agent = self._agent(pick)
         moves = self.world.attempt is not None and self.world.attempt.kind is TaskKind.CURRENT_SET
         if not chance or agent is None or agent.runs or (moves and self.bed.run(self.world.holds())):
@@ -184,7 +184,7 @@ class FreezeMachine(RuleBasedStateMachine):
 
     @rule(chance=st.booleans())
     def executor_gives_up(self, *, chance: bool) -> None:
-        """Its budget is over, or the task was cancelled."""
+        """Its budget has run out, or the task was cancelled."""
         if chance and self.world.attempt is not None:
             self.world.attempt.cancel.request("over", ErrorCode.QUIESCE_TIMEOUT)
             self.bed.run(self.world.settle())
@@ -204,22 +204,22 @@ class FreezeMachine(RuleBasedStateMachine):
                 continue
             for agent in self.world.agents:
                 if not agent.is_evicted and agent.ran_within(attempt.began, attempt.ended):
-                    what = f"{agent.id} ran within {attempt.began}..{attempt.ended}: {agent.moments}"
-                    self.bed.violations.append(what)
-                    raise AssertionError(what)
+                    violation = f"{agent.id} ran within {attempt.began}..{attempt.ended}: {agent.moments}"
+                    self.bed.violations.append(violation)
+                    raise AssertionError(violation)
         self.checked = len(self.world.finished)
 
     @invariant()
     def no_agent_runs_in_a_tree_that_was_replaced(self) -> None:
         for agent in self.world.running_in_old_tree():
-            what = (
+            violation = (
                 f"{agent.id} runs in the live tree {agent.epoch}, which is {self.world.epoch} by now: {agent.moments}"
             )
-            self.bed.violations.append(what)
-            raise AssertionError(what)
+            self.bed.violations.append(violation)
+            raise AssertionError(violation)
 
     def teardown(self) -> None:
-        """Faults stop: the freeze of a killed executor runs out, and every live agent resumes."""
+        """Without further faults the freeze of a killed executor expires, and every live agent resumes."""
         world = self.world
         if world.attempt is not None:
             self._do(world.kill_executor())
@@ -255,14 +255,14 @@ def play(bed: Bed, examples: int) -> None:
 @pytest.mark.timeout(0 if EXAMPLES > 25 else 600)
 def test_every_published_clone_was_frozen_and_every_agent_runs_again(bed: Bed, record_property: Any) -> None:
     play(bed, EXAMPLES)
-    record_property("told", f"freeze machine: {bed.steps} steps, {dict(sorted(bed.outcomes.items()))}")
+    record_property("summary", f"freeze machine: {bed.steps} steps, {dict(sorted(bed.outcomes.items()))}")
     assert bed.outcomes.get("published", 0) > 0, "no clone was published, so this run proves nothing"
 
 
 async def late_joiner(world: World) -> str:
-    """The outcome of a freeze that runs out during the clone, before the clock jumps back. A session joined meanwhile.
+    """The outcome of a freeze that expires during the clone, before the clock jumps back.
 
-    That session has no token, so a run in between could not be noticed.
+    A session joins meanwhile. It has no token, so nothing would show that it ran in between.
     """
     await world.begin()
     await world.claim(TaskKind.SNAPSHOT_CREATE)
@@ -286,14 +286,14 @@ async def late_joiner(world: World) -> str:
     return "published" if attempt.error is None else str(attempt.error.code)
 
 
-def test_a_freeze_that_ran_out_stays_over_when_the_clock_jumps_back(bed: Bed) -> None:
+def test_an_expired_freeze_stays_over_when_the_clock_jumps_back(bed: Bed) -> None:
     world = World(bed.pool, bed.metrics)
     assert bed.run(late_joiner(world)) == "QUIESCE_BROKEN"
     assert [attempt.published for attempt in world.finished] == [None]
 
 
-def test_without_lapsing_such_a_freeze_would_come_back(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted here, because the machine reaches this order of steps too rarely (not in 2,000 examples)."""
+def test_without_lapsing_an_expired_freeze_would_continue(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted bug. The machine reaches this order of steps too rarely (not in 2,000 examples)."""
     monkeypatch.setattr("wvs.quiesce.sessions._LAPSED_FROM", 2 * sessions._LAPSED_FROM)
     assert bed.run(late_joiner(World(bed.pool, bed.metrics))) == "published"
 
@@ -353,6 +353,6 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
 def test_a_planted_bug_is_found(bug: str, bed: Bed, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
     PLANTED[bug](monkeypatch, bed)
     with contextlib.suppress(AssertionError, BaseExceptionGroup, HypothesisException):
-        play(bed, 2000)  # a repetition of the same draws may have another timing: the first find counts
+        play(bed, 2000)  # the same draws may have another timing when repeated: the first violation counts
     assert bed.violations
-    record_property("told", f"{bug}: found after {bed.steps} steps")
+    record_property("summary", f"{bug}: found after {bed.steps} steps")

@@ -1,11 +1,11 @@
 """State machine B: a workspace's whole life over HTTP, on a real Postgres, real processes and real directories.
 
-Rules ask for everything the API offers and make every fault that the design survives; after each step what must be
-true is found out from the log, the volume and the journal of the clone engine (`platform/log_audit`, `disk_audit`), and
-whenever nothing is under way also from a model of plain dicts (`platform/workspace_model`). In the end history has to
-show at every version that was looked at what was shown then (`platform/past_audit`).
+Rules request every operation of the API and inject every fault that the design survives. After each step the test
+checks the log, the volume and the journal of the clone engine (`platform/log_audit`, `disk_audit`). Whenever no task is
+open, it also compares the workspace with a model of plain dicts (`platform/workspace_model`). At the end, `history`
+must show at every version what the API showed then (`platform/past_audit`).
 
-WVS_PROPERTY_ROUNDS asks for a longer campaign with other seeds (`make property`); WVS_PROPERTY_SEED is its first one.
+WVS_PROPERTY_ROUNDS selects a longer campaign with other seeds (`make property`); WVS_PROPERTY_SEED is the first seed.
 """
 
 import os
@@ -30,7 +30,7 @@ STEPS_PER_EXAMPLE = 30
 
 
 class PlatformMachine(FaultRules):
-    """All rules, and what must be true after each of them."""
+    """All rules, and the invariants that must hold after each of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class PlatformMachine(FaultRules):
     @invariant()
     def everything_holds(self) -> None:
         self.harness.steps += 1
-        self.story.tell(f"step {self.harness.steps}")
-        self.told(self.story.check)
+        self.story.note(f"step {self.harness.steps}")
+        self.with_directory(self.story.check)
 
     def teardown(self) -> None:
-        """Faults stop: every task becomes final, and after a sweep nothing lies about that nobody owns."""
-        if sys.exc_info()[0] is None:  # else a step has failed, and this is not about it
-            self.told(self._end)
+        """Without faults every task becomes final, and after a sweep every directory has an owner."""
+        if sys.exc_info()[0] is None:  # otherwise a step has failed, and its error is the one to show
+            self.with_directory(self._end)
 
     def _end(self) -> None:
         self.harness.end_faults()
@@ -77,7 +77,7 @@ def harness(database_url: str, tmp_path: Path) -> Iterator[Harness]:
 
 @pytest.mark.timeout(0 if ROUNDS else 600)
 @pytest.mark.parametrize("first", SEEDS)
-def test_platform_keeps_its_promises_whatever_is_asked_and_whatever_breaks(
+def test_the_platform_keeps_its_promises_under_random_requests_and_faults(
     harness: Harness, first: int, record_property: Any
 ) -> None:
     machine = type("PlatformMachine", (PlatformMachine,), {"harness": harness})
@@ -88,9 +88,9 @@ def test_platform_keeps_its_promises_whatever_is_asked_and_whatever_breaks(
             stateful_step_count=STEPS_PER_EXAMPLE,
             database=None,
             deadline=None,
-            phases=[Phase.generate],  # processes do not repeat themselves: a smaller example proves nothing
+            phases=[Phase.generate],  # the timing of processes differs each time: a smaller example proves nothing
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         ),
     )
-    assert harness.pasts >= 3 * EXAMPLES, "hardly any version was looked back at"
-    record_property("told", f"platform machine: {harness.steps} steps, {harness.pasts} pasts, seed {first}")
+    assert harness.pasts >= 3 * EXAMPLES, "the test compared the history of too few versions"
+    record_property("summary", f"platform machine: {harness.steps} steps, {harness.pasts} pasts, seed {first}")

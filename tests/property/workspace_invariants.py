@@ -1,4 +1,4 @@
-"""What is true of a workspace after every step, whatever the command was."""
+"""The invariants of a workspace after every step, whatever the command was."""
 
 from collections.abc import Sequence
 

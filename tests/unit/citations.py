@@ -35,7 +35,7 @@ _HEADING: Final = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
 
 
 class Citation(NamedTuple):
-    """What is cited where, and why it leads nowhere; `fault` is empty for a good one."""
+    """A citation, its place, and the reason why its target does not exist; `fault` is empty if the target exists."""
 
     file: str
     line: int
@@ -47,7 +47,7 @@ class Citation(NamedTuple):
 
 
 class Repository:
-    """The files below `root`, as far as they are text that people read."""
+    """The text files below `root` that people read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,7 +63,7 @@ class Repository:
                 yield Citation(file, text.count("\n", 0, match.start()) + 1, match[0], fault)
 
     def broken(self) -> list[str]:
-        """The citations that lead nowhere."""
+        """The citations whose target does not exist."""
         return [str(citation) for citation in self.citations() if citation.fault]
 
     def _files(self) -> Iterator[Path]:
@@ -132,7 +132,7 @@ _NOT_OURS: Final = "not ours"
 def sections_of(design: str) -> dict[str, set[str]]:
     """The numbered headings of the design, each with the numbers of the steps directly under it.
 
-    Raises `ValueError` for a number that stands twice: a citation of it could mean either.
+    Raises `ValueError` for a number that occurs twice: a citation of it could mean either.
     """
     sections: dict[str, set[str]] = {}
     steps: set[str] = set()

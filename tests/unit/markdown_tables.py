@@ -1,4 +1,4 @@
-"""The tables of a Markdown page, and the constants of the sources: what a page says beside what the code says."""
+"""The tables of a Markdown page, and the constants of the sources, so that a test can compare them."""
 
 import ast
 import importlib
@@ -23,12 +23,12 @@ def table(page: str, *header: str) -> list[list[str]]:
 
 
 def codes(cell: str) -> list[str]:
-    """What stands in backticks in a cell."""
+    """The texts in backticks in a cell."""
     return re.findall(r"`([^`]*)`", cell)
 
 
 def module_with(text: str) -> ModuleType:
-    """The one module of the sources that contains `text`, wherever it lies; raises `LookupError` if not exactly one."""
+    """The one module of the sources that contains `text`; raises `LookupError` unless there is exactly one."""
     found = [path for path in sorted(_SOURCES.rglob("*.py")) if text in path.read_text()]
     if len(found) != 1:
         raise LookupError(f"{len(found)} modules contain {text!r}")
@@ -36,7 +36,7 @@ def module_with(text: str) -> ModuleType:
 
 
 def constants() -> dict[str, set[Number]]:
-    """Every number that the sources give a name, at the top of a module or, as `Class.field`, of a class."""
+    """Every numeric constant of the sources, of a module or, as `Class.field`, of a class."""
     values: dict[str, set[Number]] = {}
     for path in sorted(_SOURCES.rglob("*.py")):
         module = ast.parse(path.read_text())

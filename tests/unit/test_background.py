@@ -48,7 +48,7 @@ async def test_work_that_fails_ends_neither_the_block_nor_the_other_work() -> No
     assert lasting.cancelled()
 
 
-async def test_stopping_what_has_ended_changes_nothing() -> None:
+async def test_stopping_work_that_has_ended_changes_nothing() -> None:
     task = asyncio.create_task(asyncio.sleep(0, "result"))
     assert await task == "result"
     await stop(task)

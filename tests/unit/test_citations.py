@@ -1,4 +1,4 @@
-"""Whatever a text of the repository cites, exists: sections of the design, decisions, pages, runbooks, links."""
+"""Everything that a text of the repository cites exists: sections of the design, decisions, pages, runbooks, links."""
 
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def test_a_link_of_a_page_is_followed_from_that_page(root: Path, link: str, *, i
     assert (Repository(root).broken() == []) == is_good
 
 
-def test_a_section_or_step_that_stands_twice_is_an_error():
+def test_a_section_or_step_that_occurs_twice_is_an_error():
     with pytest.raises(ValueError, match="two sections 7"):
         sections_of(_DESIGN + "\n## 7. Again\n")
     with pytest.raises(ValueError, match="two steps 1"):

@@ -1,4 +1,4 @@
-"""No Docker runs here; what can be said without one is said."""
+"""The tests have no Docker: they check what can be checked without it."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def test_the_api_is_published_on_the_loopback_address_only(services: dict[str, A
     }
 
 
-def test_the_image_gets_every_file_that_the_package_is_built_from():
+def test_the_image_gets_every_file_that_the_build_of_the_package_needs():
     text = (_COMPOSE / "Dockerfile").read_text()
     root = _COMPOSE.parent
     copied = [word for line in text.splitlines() if line.startswith("COPY") for word in line.split()[1:-1]]

@@ -1,4 +1,4 @@
-"""The tables of docs/design.md and docs/reference.md are what the code has: neither changes without the other."""
+"""The tables of docs/design.md and docs/reference.md agree with the code: neither changes without the other."""
 
 import re
 from importlib.util import module_from_spec, spec_from_file_location
@@ -114,7 +114,7 @@ def test_metrics_are_those_that_are_exposed():
     rows = table("reference.md", "metric", "labels", "meaning")
     written = {codes(name)[0].removesuffix("_total"): tuple(codes(labels)) for name, labels, _ in rows}
     ours = {name: metric for name, metric in vars(Metrics()).items() if hasattr(metric, "_labelnames")}
-    # wvs_build_info is set once and kept nowhere.
+    # Metrics keeps no reference to wvs_build_info: it is set once.
     exposed = {metric._name: metric._labelnames for metric in ours.values()} | {  # pyright: ignore[reportAttributeAccessIssue]
         "wvs_build_info": ("version", "python")
     }
@@ -147,7 +147,7 @@ def test_the_page_explains_every_step_of_the_picture(drawing: ModuleType):
     assert {number for arrow in drawing.ARROWS for number in arrow.number.split()} == set(steps)
 
 
-def test_a_table_that_is_missing_or_stands_twice_is_an_error():
+def test_a_table_that_is_missing_or_occurs_twice_is_an_error():
     with pytest.raises(LookupError, match="0 tables"):
         table("design.md", "nothing", "of", "this")
 

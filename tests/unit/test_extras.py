@@ -1,4 +1,4 @@
-"""What a program says whose extra is not installed; tests/integration/packaging shows it in real installations."""
+"""The error of a program whose extra is not installed; tests/integration/packaging shows it in real installations."""
 
 import importlib
 import pkgutil
@@ -14,7 +14,7 @@ from wvs.cli.wvs.app import run
 from wvs.cli.wvs.runbooks import runbooks
 
 
-def test_a_missing_package_is_told_as_its_extra() -> None:
+def test_the_error_for_a_missing_package_names_its_extra() -> None:
     with (
         pytest.raises(MissingExtra, match=re.escape("wvs x needs the up extra: pip install 'wvs[up]'")),
         needs("wvs x", "up"),
@@ -26,12 +26,12 @@ def test_a_missing_package_is_told_as_its_extra() -> None:
 
 
 @pytest.mark.parametrize("name", ["wvs.domain.nothing", "wvs", None])
-def test_a_module_of_wvs_itself_that_is_missing_is_a_defect(name: str | None) -> None:
+def test_a_missing_module_of_wvs_itself_is_reported_as_a_defect(name: str | None) -> None:
     with pytest.raises(ModuleNotFoundError), needs("wvs x", "server"):
         raise ModuleNotFoundError(name=name)
 
 
-def test_a_command_without_its_extra_exits_as_after_a_usage_error() -> None:
+def test_a_command_without_its_extra_exits_with_the_code_of_a_usage_error() -> None:
     code = "import sys; sys.modules['litestar'] = None; from wvs.cli.wvs.app import run; sys.exit(run(['api']))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 2

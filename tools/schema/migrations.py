@@ -1,7 +1,7 @@
-"""`make migration`: a new migration that brings functions to the text that `db/functions` has now.
+"""`make migration`: writes a migration that brings functions to their present text in `db/functions`.
 
-A migration carries the whole text and never refers to a file: once it has landed it must do the same for ever, while the
-files in `db/functions` go on changing.
+A migration contains the whole text and never refers to a file: once it has landed it must do the same for ever, while
+the files in `db/functions` keep changing.
 """
 
 import re
@@ -77,7 +77,7 @@ def _named(connection: psycopg.Connection[Any], function: str) -> list[Routine]:
 
 def _other_shape(function: str, why: str) -> str:
     return (
-        f"wvs.{function} cannot be replaced ({why}). The release before still calls it: leave it, put the new one into "
+        f"wvs.{function} cannot be replaced ({why}). The previous release still calls it: leave it, put the new one into "
         f"db/functions/{_next_name(function)}.sql, and list the old one in db/retired.toml"
     )
 

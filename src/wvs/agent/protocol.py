@@ -52,7 +52,7 @@ class RegistrationDocument(Struct, frozen=True):
     directive: DirectiveDocument
 
 
-class RefusalDocument(Struct, frozen=True):
+class ServiceRefusal(Struct, frozen=True):
     """The service's refusal, an RFC 9457 problem document."""
 
     code: str = ""

@@ -250,7 +250,7 @@ class Session:
 
     async def _obey_confirm(self, directive: DirectiveDocument) -> DirectiveDocument | None:
         """Answers with the token of the freeze. If the agent ran meanwhile, the token is another one and breaks it."""
-        # Whatever became of the acknowledgement before: the service may have taken one whose answer was lost.
+        # Also after a failed acknowledgement: the service may have taken it, and only its answer was lost.
         state, number = self._state, directive.freeze
         if self._early_resume is not None and self._early_resume[0] == number:
             token = self._early_resume[1]

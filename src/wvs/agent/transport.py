@@ -14,7 +14,7 @@ import httptools
 import msgspec
 
 from wvs.agent.errors import AgentError, Rejected, Unreachable
-from wvs.agent.protocol import RefusalDocument
+from wvs.agent.protocol import ServiceRefusal
 
 _MAX_ANSWER_BYTES: Final = 1 << 20
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~-._"
@@ -190,7 +190,7 @@ class _Connection(asyncio.Protocol):
 
 def _rejected(status: int, content: bytes) -> AgentError:
     try:
-        problem = msgspec.json.decode(content, type=RefusalDocument)
+        problem = msgspec.json.decode(content, type=ServiceRefusal)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Unreachable(f"the answer {status} is not from WVS")
     return Rejected(status, problem.code, problem.detail or f"HTTP {status}", problem.hint)

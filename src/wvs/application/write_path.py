@@ -1,7 +1,7 @@
-"""The write path: decide on the state at hand, commit in one transaction, catch up and decide again on a conflict.
+"""The write path: decide on the cached state, commit in one transaction, and on a conflict catch up and decide again.
 
-A refusal is decided on a cached state that may be old, and a repeated request looks like a refused one; therefore a
-refusal counts only after Postgres was asked for newer events and for the key.
+A refusal that was decided on the cached state is not final: the state may be old, and a repeated request looks like a
+refused one. The write path therefore first loads newer events and looks up the idempotency key in Postgres.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ log = structlog.get_logger(__name__)
 
 
 class OutcomeUnknownError(Exception):
-    """The connection broke during a commit, and the database did not come back in time to say what became of it."""
+    """The connection broke during a commit, and the database did not come back in time to look up the outcome."""
 
 
 class Origin(Struct, frozen=True):
-    """Who asks, and by which request: what the events' metadata say."""
+    """The actor and the request behind a command; they become the metadata of its events."""
 
     actor: str
     request_id: str
@@ -68,14 +68,14 @@ class Origin(Struct, frozen=True):
 
 
 class Reply(Struct, frozen=True):
-    """What is answered and stored under the key: a status, and rows as they are after the command."""
+    """The answer, which is also stored under the key: a status, and the rows to show as they are after the command."""
 
     describe: Callable[[list[Event], Workspace], tuple[int, Show]]
     key: IdempotencyKey | None = None
 
 
 class Committed(Struct, frozen=True):
-    """A command's success. `answer` is a JSON object of rows; `workspace` is None where an answer was replayed."""
+    """A command's success. `answer` is a JSON object of rows; `workspace` is None if the answer was replayed."""
 
     events: list[Event]
     workspace: Workspace | None
@@ -119,7 +119,7 @@ class WritePath:
     ) -> Committed:
         """Decides and commits; raises `Refused`, `OutcomeUnknownError`, or what the connection raises."""
         lock = self._locks.setdefault(workspace_id, asyncio.Lock())
-        async with lock:  # conflicts within this process are queued here, not fought out in Postgres
+        async with lock:  # commands of this process wait here for each other, so that they do not conflict in Postgres
             attempt = _Attempt(self, workspace_id, command, at, origin, reply, hold)
             committed = await attempt.run()
         if committed.events:
@@ -127,13 +127,13 @@ class WritePath:
         return committed
 
     async def load(self, workspace_id: UUID) -> Workspace | None:
-        """The workspace as Postgres has it now."""
+        """The workspace as it is in Postgres now."""
         async with acquire(self.pool) as connection:
             head = await self.aggregates.load(connection, workspace_id)
         return head.workspace
 
     async def close(self) -> None:
-        """Waits for mementos that are being stored."""
+        """Waits until the mementos that are being stored are in Postgres."""
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _committed(self, workspace_id: UUID, committed: Committed) -> None:
@@ -156,9 +156,9 @@ class WritePath:
             survived(self.metrics, "memento", error, "memento_not_stored", workspace_id=str(workspace_id))
 
     async def settle(self, write: CommandWrite) -> CommitResult | None:
-        """The answer of a commit that broke off, None if it was not made.
+        """The result of a commit whose connection broke, or None if nothing was committed.
 
-        Raises `OutcomeUnknownError` if nobody can tell in time.
+        Raises `OutcomeUnknownError` if the database does not answer within the settle time.
         """
         deadline = asyncio.get_running_loop().time() + self._settle_s
         while True:
@@ -172,7 +172,7 @@ class WritePath:
 
 
 class _Attempt:
-    """One command on its way; holds what every try needs."""
+    """The execution of one command, with what every try needs."""
 
     def __init__(
         self,
@@ -226,20 +226,20 @@ class _Attempt:
             return await aggregates.load(connection, self._workspace_id)
 
     async def _replayed(self) -> Committed | None:
-        """The answer to a request that was carried out before, which on the state since looks like a refused one."""
+        """The stored answer if this request was executed before: a repeated request is refused, too."""
         key = self._reply.key if self._reply is not None else None
         if key is None:
             return None
         async with acquire(self._path.pool) as connection:
             known = await idempotent_answer(connection, key)
-        return None if known is None else self._known(known)
+        return None if known is None else self._stored_answer(known)
 
     async def _commit(self, head: WorkspaceHead, events: list[Event]) -> Committed | None:
         after = fold(self._workspace_id, events, head.workspace)
         if after is None:
-            raise AssertionError("every decision is about a workspace that exists after it")
+            raise AssertionError("after every decision its workspace exists")
         write = self._write(head, events, after)
-        async with acquire(self._path.pool) as connection:  # outside: what fails here was never sent
+        async with acquire(self._path.pool) as connection:  # outside of try: if this fails, the write was never sent
             try:
                 recorded = await record(connection, write)
             except ROLLED_BACK:
@@ -260,26 +260,28 @@ class _Attempt:
                 return Committed(events, after, write.status, recorded.answer)
             case Outcome.CONFLICT:
                 if (recorded.version or 0) <= write.expected:
-                    # Not behind, but of another log than the database has: it was restored, or failed over.
+                    # The cached state is not old: it belongs to another log. The database was restored or failed over.
                     self._path.aggregates.forget(self._workspace_id)
                 return None
             case Outcome.STALE_FENCE:
-                raise Refused(ErrorCode.LEASE_LOST, "The lane is held under a newer fence: stop, and commit nothing.")
+                raise Refused(
+                    ErrorCode.LEASE_LOST, "Another claim holds the lane under a newer fence: stop, and commit nothing."
+                )
             case Outcome.IN_FLIGHT:
                 raise Refused(
                     ErrorCode.IDEMPOTENCY_IN_FLIGHT,
-                    "The first request with this Idempotency-Key has not ended.",
-                    "Wait a moment and repeat it; the stored answer will come.",
+                    "The first request with this Idempotency-Key is still being executed.",
+                    "Wait a moment and repeat the request: the API then returns the stored answer.",
                 )
             case _:
-                return self._known(recorded)
+                return self._stored_answer(recorded)
 
-    def _known(self, recorded: CommitResult) -> Committed:
+    def _stored_answer(self, recorded: CommitResult) -> Committed:
         if recorded.outcome is Outcome.REUSED:
             raise Refused(
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
-                "This Idempotency-Key was used for another request.",
-                "Use a new key for a new request; repeat a request with its own key, unchanged.",
+                "Another request used this Idempotency-Key.",
+                "Use a new key for a new request. To repeat a request, send it unchanged with its own key.",
             )
         return Committed([], None, recorded.status or 200, recorded.answer, replayed=True)
 
@@ -313,7 +315,7 @@ class _Attempt:
 
 
 def _queue_steps(events: list[Event], before: int) -> list[dict[str, Any]]:
-    """What the process manager asks of the queue; a queued task's order is the version of the event that queued it."""
+    """The process manager's steps for the queue. A queued task's order is the version of the event that queued it."""
     steps: list[dict[str, Any]] = []
     for version, reactions in enumerate(react(events), before + 1):
         for step in reactions:

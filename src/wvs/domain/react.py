@@ -46,11 +46,11 @@ QueueStep: TypeAlias = Enqueue | Reschedule | AskToCancel | Remove | Relink
 
 
 def react(decision: Sequence[events.Event]) -> list[list[QueueStep]]:
-    """What each event of one decision means for the queue.
+    """The queue steps of each event of one decision.
 
-    A failed attempt is rescheduled only where the decision ends with it. A takeover goes on: it ends the attempt of the
-    holder that is gone and starts the next one in the same decision. Its claim already holds the lane; rescheduling the
-    task in between would let a third executor claim it.
+    A failed attempt is rescheduled only if it is the decision's last event. A takeover ends the attempt of the dead
+    holder and starts the next one in the same decision. Its claim already holds the lane: if the task were rescheduled
+    in between, a third executor could claim it.
     """
     return [_react(event, is_last=number == len(decision)) for number, event in enumerate(decision, 1)]
 

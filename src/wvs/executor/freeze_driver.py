@@ -63,8 +63,8 @@ class Freeze:
     async def confirm(self, *, resume: bool) -> None:
         """Asks every member after the clone: each must still be frozen under the token that it gave.
 
-        With `resume` each member resumes its agent as soon as it has checked, before it answers. The agent did stand
-        still until after the clone, and the answers of the others decide only whether the clone is published.
+        With `resume` each member resumes its agent as soon as it has checked, before it answers. The agent was frozen
+        until after the clone, and the answers of the others decide only whether the clone is published.
         Even without members the freeze must have held: it kept every session that joined meanwhile from starting.
         """
         absent = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}

@@ -15,8 +15,8 @@ from wvs.postgres.queries import sql
 from wvs.telemetry.failures import survived
 
 _MOST_ROUNDS: Final = 20
-_FOLLOWS: Final = sql("link_follows")
-_FORGOTTEN: Final = sql("links_forgotten")
+_FOLLOWS: Final = sql("link_moved")
+_FORGOTTEN: Final = sql("orphaned_links")
 
 log = structlog.get_logger(__name__)
 

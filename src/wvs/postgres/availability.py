@@ -25,7 +25,7 @@ CONNECTION_LOST: Final = (
 ROLLED_BACK: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 """The server ended the transaction and changed nothing: it may be repeated."""
 
-# 53: out of a resource, 57P0x: the server goes down or comes up, 25006: a standby.
+# 53: out of a resource, 57P0x: the server stops or starts, 25006: a standby.
 _UNAVAILABLE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,

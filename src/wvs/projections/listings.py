@@ -1,4 +1,4 @@
-"""Lists: newest first by keyset, composed of fragments so that every combination of filters walks its index."""
+"""Lists, newest first, with keyset pagination. Queries are composed so that every filter combination uses its index."""
 
 from collections.abc import Callable
 from itertools import product
@@ -20,14 +20,14 @@ from wvs.readmodel.rows import (
 )
 
 NEWEST: Final = UUID(int=(1 << 128) - 1)
-"""Where a list begins: above every id."""
+"""The `before` of a list's first page: greater than every id."""
 
 _TASK_BEFORE: Final[dict[tuple[str, ...], str]] = {
     (): "task_before",
     ("state",): "task_state_before",
     ("kind", "state"): "task_kind_and_state_before",
 }
-"""The fragment for the filters behind the first, in the order of the indexes."""
+"""The fragment for the filters after the leading one, in the order of the index columns."""
 
 
 def _workspaces(*, name: bool, state: bool) -> Composed:
@@ -40,15 +40,15 @@ def _workspaces(*, name: bool, state: bool) -> Composed:
 
 def _snapshots(*, state: bool, kept: bool) -> Composed:
     title = _title("snapshots", state=state, kept=kept)
-    behind = ("snapshot_state_before",) if state else ("snapshot_before",)
-    filters = ("snapshot_of_workspace", *behind, *(("snapshot_kept",) if kept else ()))
+    order = ("snapshot_state_before",) if state else ("snapshot_before",)
+    filters = ("snapshot_of_workspace", *order, *(("snapshot_kept",) if kept else ()))
     return compose(title, ("snapshot_shown", "snapshot_rows"), filters)
 
 
 def _labelled_snapshots(*, others: bool, state: bool, kept: bool) -> Composed:
     title = _title("snapshots", label=True, others=others, state=state, kept=kept)
-    asked = {"snapshot_other_labels": others, "snapshot_state": state, "snapshot_kept": kept}
-    filters = ("snapshot_label_before", *(fragment for fragment, wanted in asked.items() if wanted))
+    optional = {"snapshot_other_labels": others, "snapshot_state": state, "snapshot_kept": kept}
+    filters = ("snapshot_label_before", *(fragment for fragment, wanted in optional.items() if wanted))
     return compose(title, ("snapshot_shown", "snapshot_rows_of_labels"), filters)
 
 
@@ -82,21 +82,21 @@ R = TypeVar("R")
 
 
 class Slice(Struct, Generic[R], frozen=True):
-    """Rows of a list, and whether older ones follow."""
+    """Rows of a list. `more`: older rows follow."""
 
     rows: list[R]
     more: bool
 
 
 class WorkspaceFilter(Struct, frozen=True):
-    """Which workspaces; None asks for all."""
+    """Selects workspaces; a None selects all."""
 
     state: WorkspaceState | None = None
     name: str | None = None
 
 
 class SnapshotFilter(Struct, frozen=True):
-    """Which snapshots of one workspace; `labels` are different `key=value`, and all must be there."""
+    """Selects snapshots of one workspace. `labels` are different `key=value`; a snapshot must have all of them."""
 
     workspace_id: UUID
     state: SnapshotState | None = None
@@ -105,7 +105,7 @@ class SnapshotFilter(Struct, frozen=True):
 
 
 class TaskFilter(Struct, frozen=True):
-    """Which tasks; None asks for all."""
+    """Selects tasks; a None selects all."""
 
     workspace_id: UUID | None = None
     state: TaskState | None = None
@@ -113,7 +113,7 @@ class TaskFilter(Struct, frozen=True):
 
 
 class Listings:
-    """Lists on a pool; `before` is the id of the last row that was seen, `limit` how many rows at most."""
+    """The lists. `before` is the id of the last row of the previous page, `limit` the greatest number of rows."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -131,7 +131,7 @@ class Listings:
         return await self._slice(query, values, before, limit, lambda row: decode_snapshot(row[0]))
 
     async def tasks(self, wanted: TaskFilter, before: UUID, limit: int) -> Slice[TaskRow]:
-        """Tasks, with the progress of the running ones as of now."""
+        """Tasks; the running ones have their present progress."""
         query, values = task_query(wanted)
         return await self._slice(query, values, before, limit, lambda row: decode_task(row[0], row[1]))
 
@@ -145,7 +145,7 @@ class Listings:
 
 
 def workspace_query(wanted: WorkspaceFilter) -> tuple[Composed, dict[str, Any]]:
-    """The query of a combination of filters, and its values beside `before` and `limit`."""
+    """The query for this combination of filters, and its values except `before` and `limit`."""
     values = {"name": wanted.name, "state": wanted.state}
     if wanted.name is not None and wanted.state is WorkspaceState.DISABLED:
         return _DISABLED_WORKSPACES, values
@@ -153,7 +153,7 @@ def workspace_query(wanted: WorkspaceFilter) -> tuple[Composed, dict[str, Any]]:
 
 
 def snapshot_query(wanted: SnapshotFilter) -> tuple[Composed, dict[str, Any]]:
-    """The same for snapshots. One of a state is known to be dropped or not."""
+    """The same for snapshots. With a state given, no filter on dropped snapshots is needed."""
     has_state = wanted.state is not None
     kept = not (wanted.include_deleted or has_state)
     values: dict[str, Any] = {"workspace": wanted.workspace_id, "state": wanted.state}

@@ -1,4 +1,4 @@
-"""Changes of rows as data. The projector makes them, SQL applies them in the transaction of their event."""
+"""Changes of rows as data. The projector makes them; SQL applies them in the transaction of their event."""
 
 from collections.abc import Callable, Iterable
 from operator import itemgetter
@@ -25,7 +25,7 @@ class Insert(Struct, frozen=True):
 
 
 class Update(Struct, frozen=True):
-    """The columns that change, together with those of the key that names the row."""
+    """The columns that change, and the key columns that identify the row."""
 
     table: Table
     row: dict[str, Any]
@@ -42,7 +42,7 @@ _KEY_OF: Final[dict[Table, Callable[[dict[str, Any]], Any]]] = {
 def merged(changes: Iterable[Change]) -> dict[str, list[dict[str, Any]]]:
     """The changes grouped as `wvs.apply_changes` takes them, with one change per row.
 
-    SQL applies the updates of a group in one statement, which would let only one of two changes of a row win.
+    SQL applies the updates of a group in one statement. Of two updates of one row it would apply only one.
     """
     inserts: dict[Table, dict[Any, dict[str, Any]]] = {table: {} for table in KEYS}
     updates: dict[Table, dict[Any, dict[str, Any]]] = {table: {} for table in KEYS}

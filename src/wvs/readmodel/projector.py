@@ -19,7 +19,7 @@ def project(workspace_id: UUID, event: events.Event, metadata: Metadata) -> list
 
 
 class _Projection:
-    """The projection of one event of a workspace, which occurred at a time."""
+    """The projection of one event of a workspace."""
 
     def __init__(self, workspace_id: UUID, at: datetime) -> None:
         self._workspace_id = workspace_id
@@ -121,7 +121,7 @@ class _Projection:
         return [self._snapshot(snapshot_id, state=state, error=None)]
 
     def _skipped(self, task_id: UUID, snapshot_id: UUID, *, at_request: bool) -> Change:
-        """A task that was skipped at its request was never queued, so that its row is new."""
+        """A task that was skipped at its request was never queued; its row is therefore new."""
         columns = {"state": TaskState.SUCCEEDED, "noop": True, "finished_at": self._at}
         if not at_request:
             return self._task(task_id, **columns)
@@ -189,7 +189,7 @@ class _Projection:
         return Insert("tasks", row)
 
     def _started(self, task_id: UUID, attempt: int, fence: int, tree: str | None) -> list[Change]:
-        """The task runs and intends to make the directory `tree`; a drop makes none."""
+        """The task runs and is going to create the directory `tree`; it is None for a drop."""
         running = self._task(
             task_id,
             state=TaskState.RUNNING,
@@ -251,7 +251,7 @@ class _Projection:
         return Update("tasks", {"id": task_id, **columns})
 
     def _tree(self, name: str | None, state: TreeState) -> list[Change]:
-        """The state of a directory, if there is one."""
+        """The change of a directory's state, if the event names a directory."""
         if name is None:
             return []
         return [Update("trees", {"workspace_id": self._workspace_id, "name": name, "state": state})]

@@ -48,7 +48,7 @@ class SnapshotRow(Struct, frozen=True, kw_only=True):
 
 
 class ProgressRow(Struct, frozen=True):
-    """The progress of a task. A total is None until it is known; all are None if the engine does not look at files."""
+    """The progress of a task. A total is None until it is known; all numbers are None if the engine reads no files."""
 
     phase: str
     files_done: int | None = None
@@ -93,7 +93,7 @@ _decode_task: Final = msgspec.json.Decoder(TaskRow).decode
 
 
 def decode_task(row: bytes, running_progress: bytes | None) -> TaskRow:
-    """The task, with the progress from the queue while it runs."""
+    """The task. While it runs, its progress comes from the queue."""
     return with_progress(_decode_task(row), running_progress)
 
 

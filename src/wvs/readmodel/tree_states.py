@@ -1,10 +1,10 @@
-"""The states of a directory according to the log. The sweeper may touch abandoned, retired and removed ones only."""
+"""The states of a directory according to the log. The sweeper may touch only abandoned, retired and removed ones."""
 
 from enum import StrEnum
 
 
 class TreeState(StrEnum):
-    """A task that starts names an `intended` directory, which becomes live, a snapshot, or abandoned."""
+    """A task names its `intended` directory when it starts. The directory becomes live, a snapshot, or abandoned."""
 
     INTENDED = "intended"
     LIVE = "live"

@@ -32,7 +32,7 @@ TIMEOUT_S = 600 + 10 * (SNAPSHOTS + UNFROZEN)
 BALLAST = 300
 """Number of additional files, which make a clone take longer."""
 
-Tell = Callable[[str, object], None]
+RecordProperty = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
 @pytest.mark.timeout(TIMEOUT_S)
 async def test_no_published_snapshot_breaks_an_invariant(
-    service: Service, site: Site, tmp_path: Path, verdicts: list[str | None], record_property: Tell
+    service: Service, site: Site, tmp_path: Path, verdicts: list[str | None], record_property: RecordProperty
 ) -> None:
     wrapped = await service.run(sys.executable, program)
     assert await wrapped.line() == "ready"
@@ -115,7 +115,7 @@ async def test_no_published_snapshot_breaks_an_invariant(
     assert set(verdicts) == {None}, "the stamps raised a false alarm"
     median, worst = statistics.median(windows), max(windows)
     record_property(
-        "told",
+        "summary",
         f"{site[0]}: {SNAPSHOTS} snapshots under the freeze, 0 broken, 0 false alarms of the stamps; "
         f"all agents frozen together for p50 {median * 1000:.0f} ms, at most {worst * 1000:.0f} ms",
     )
@@ -128,7 +128,7 @@ async def test_without_the_freeze_every_broken_clone_is_caught_by_the_stamps(
     tmp_path: Path,
     verdicts: list[str | None],
     monkeypatch: pytest.MonkeyPatch,
-    record_property: Tell,
+    record_property: RecordProperty,
 ) -> None:
     """The program has no session, so it is never frozen. The verdict of the stamps is recorded and not acted on."""
     judge = Engine.torn
@@ -156,7 +156,7 @@ async def test_without_the_freeze_every_broken_clone_is_caught_by_the_stamps(
     alarms = await alarms_at_rest(service, verdicts)
     torn = found[True, True] + found[True, False]
     record_property(
-        "told",
+        "summary",
         f"{site[0]}: {UNFROZEN} snapshots without the freeze, {torn} broken, {found[True, True]} of them caught by "
         f"the stamps; {found[False, True]} more changed while they were cloned, {found[False, False]} did not, "
         f"{failed} failed; at rest {alarms} false alarms of {UNFROZEN}",

@@ -122,7 +122,7 @@ async def test_every_agent_resumes_and_the_task_ends_right(
     await counted_on(service, time.monotonic())
     executor.kill()
     result = "done" if error is None else error["code"]
-    record_property("told", f"{victim} killed at {operation} {point}: ran again after {took_s:.2f} s, task {result}")
+    record_property("summary", f"{victim} killed at {operation} {point}: ran again after {took_s:.2f} s, task {result}")
 
 
 async def stopped_at(stack: Stack, service: Service, operation: str, point: str) -> tuple[UUID, UUID, ExecutorProcess]:

@@ -26,16 +26,16 @@ def fill(root: Path, files: int, size: int) -> None:
 def test_progress_grows_and_ends_at_the_totals(bench: Bench) -> None:
     source, target = bench.live(), bench.intend()
     fill(bench.path(source), 300, 2000)
-    told: list[CloneProgress] = []
+    reports: list[CloneProgress] = []
     totals = bench.volume.stamp(bench.workspace, source).totals
-    result = bench.volume.clone(bench.workspace, source, target, on_progress=told.append, totals=totals)
+    result = bench.volume.clone(bench.workspace, source, target, on_progress=reports.append, totals=totals)
 
     if result.files is None:
         return  # at once
     if bench.volume.engine.name == "juicefs":
-        assert told[0] == CloneProgress(0, 0, 300, 600_000), "its program tells nothing while it works"
-    assert told[-1] == CloneProgress(300, 600_000, 300, 600_000)
-    assert [each.bytes_done for each in told] == sorted(each.bytes_done for each in told)
+        assert reports[0] == CloneProgress(0, 0, 300, 600_000), "its program reports nothing while it works"
+    assert reports[-1] == CloneProgress(300, 600_000, 300, 600_000)
+    assert [each.bytes_done for each in reports] == sorted(each.bytes_done for each in reports)
 
 
 def test_progress_is_reported_inside_one_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,11 +46,11 @@ def test_progress_is_reported_inside_one_long_file(tmp_path: Path, monkeypatch: 
     with (bench.path(source) / "long").open("wb") as file:
         for _ in range(5):
             file.write(bytes(64 << 20))
-    told: list[CloneProgress] = []
-    bench.volume.clone(bench.workspace, source, target, on_progress=told.append)
-    assert told[0].files_done == 0
-    assert 0 < told[0].bytes_done < 5 * (64 << 20)
-    assert told[-1].bytes_done == 5 * (64 << 20)
+    reports: list[CloneProgress] = []
+    bench.volume.clone(bench.workspace, source, target, on_progress=reports.append)
+    assert reports[0].files_done == 0
+    assert 0 < reports[0].bytes_done < 5 * (64 << 20)
+    assert reports[-1].bytes_done == 5 * (64 << 20)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

@@ -35,7 +35,7 @@ def key_of(text: str) -> IdempotencyKey:
 async def created(
     path: WritePath, name: str, key: IdempotencyKey | None = None, workspace_id: UUID | None = None
 ) -> tuple[UUID, Committed]:
-    """A new workspace with its init task queued, and the answer to that."""
+    """A new workspace whose init task is queued, and the answer to the request."""
     workspace_id, task_id = workspace_id or uuid.uuid4(), uuid.uuid4()
 
     def describe(_events: list[Event], workspace: Workspace) -> tuple[int, Show]:
@@ -69,8 +69,8 @@ async def snapshot(
     return await path.execute(workspace_id, command, at=now(), origin=origin, reply=Reply(describe, key))
 
 
-async def cancel(path: WritePath, workspace_id: UUID, asked: Committed, origin: Origin = ORIGIN) -> Committed:
+async def cancel(path: WritePath, workspace_id: UUID, requested: Committed, origin: Origin = ORIGIN) -> Committed:
     """Cancels the requested snapshot."""
-    (event,) = asked.events
+    (event,) = requested.events
     assert isinstance(event, SnapshotRequested)
     return await path.execute(workspace_id, CancelTask(event.task_id), at=now(), origin=origin)

@@ -1,4 +1,4 @@
-"""A proxy between a client and its PostgreSQL that cuts the connection in the middle of a request of your choice."""
+"""A proxy between a client and PostgreSQL that cuts the connection in the middle of a chosen request."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,16 @@ SOCKET = ".s.PGSQL.5432"
 
 
 class Cut(StrEnum):
-    """When the connection ends, in the life of the request."""
+    """The moment of the request at which the connection ends."""
 
     BEFORE_THE_REQUEST = "before the request"
     WITHIN_THE_REQUEST = "within the request"
-    BEHIND_THE_REQUEST = "behind the request"  # the server works on it, its answer is lost
+    BEHIND_THE_REQUEST = "behind the request"  # the server executes the request, its answer is lost
     BEFORE_THE_ANSWER = "before the answer"  # the server is done
 
 
 class CuttingProxy:
-    """Forwards bytes until a request holds the marker that `cut` was given."""
+    """Forwards bytes until a request contains the marker that `cut` has set."""
 
     def __init__(self, server_url: str, directory: Path) -> None:
         self._server = urlsplit(server_url)
@@ -33,11 +33,11 @@ class CuttingProxy:
         self.cuts = 0
 
     def cut(self, marker: bytes, how: Cut) -> None:
-        """Cuts the connection of the next request that holds `marker`, once."""
+        """Cuts the connection of the next request that contains `marker`, once."""
         self._marker, self._how = marker, how
 
     def refuse(self) -> None:
-        """Accepts no more connections."""
+        """From now on accepts no connection."""
         self._refusing = True
 
     def _user(self) -> str:
@@ -74,7 +74,7 @@ class CuttingProxy:
             case Cut.BEHIND_THE_REQUEST:
                 to_server.write(request)
                 await to_server.drain()
-                to_server.close()  # with all that was written, unlike an abort
+                to_server.close()  # unlike an abort, it first sends everything that was written
                 await to_server.wait_closed()
             case Cut.BEFORE_THE_ANSWER:
                 to_server.write(request)

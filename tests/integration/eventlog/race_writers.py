@@ -1,6 +1,6 @@
-"""One process of the race: writers that share nothing but the database, and one whose commits come late.
+"""One process of the race: writers that share only the database, and one writer whose commits come late.
 
-Prints what it committed as one JSON object: {workspace id: events}.
+Prints the number of committed events as one JSON object: {workspace id: events}.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from wvs.postgres.pool import Pool, create_pool
 from wvs.telemetry.metrics import Metrics
 
 LATE = "late"
-"""The actor whose commits are held open; the test's trigger looks for this name."""
+"""The actor whose commits the test's trigger holds open."""
 
 
 async def write(pool: Pool, workspaces: list[UUID], until: float, actor: str, seed: int) -> Counter[str]:
-    """Requests snapshots and cancels them until its time is over, with a cache of its own."""
+    """Requests snapshots and cancels them until the time `until`, with a cache of its own."""
     chance = random.Random(seed)
     origin = replace(ORIGIN, actor=actor)
     committed: Counter[str] = Counter()

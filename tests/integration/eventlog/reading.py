@@ -1,4 +1,4 @@
-"""Decoded events of the log, for tests that look at more than stored rows."""
+"""Decoded events of the log, for tests that need more than stored rows."""
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ class Positioned(Struct, frozen=True):
 
 
 async def read_events(connection: Connection, mapper: EventMapper, after: int, limit: int) -> list[Positioned]:
-    """The events of one page, decoded; raises `UnknownEventError` at the first that cannot be read."""
+    """The events of one page, decoded; raises `UnknownEventError` at the first that cannot be decoded."""
     page = await read_page(connection, after, limit)
     return [
         Positioned(position, decode_at(mapper, position, StoredEvent(workspace_id, version, topic, state)), digest)

@@ -1,4 +1,4 @@
-"""Mementos on a real Postgres: they are written as the log grows, bound a cold load, and never replace the log."""
+"""Mementos on a real Postgres: they are stored as the log grows, they bound a cold load, and never replace the log."""
 
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,7 @@ class CountingMapper(EventMapper):
 
 
 async def replayed(pool: Pool, workspace_id: UUID) -> int:
-    """How many events a process replays that loads the workspace for the first time."""
+    """How many events a process replays when it first loads the workspace."""
     mapper = CountingMapper()
     await write_path(pool, mapper).load(workspace_id)
     return mapper.decoded
@@ -43,7 +43,7 @@ async def grown(path: WritePath, workspace_id: UUID, version: int) -> None:
 
 
 async def stored(path: WritePath, pool: Pool, workspace_id: UUID) -> None:
-    """A memento of the workspace as it is."""
+    """Stores a memento of the workspace as it is."""
     memento = await path.aggregates.memento(workspace_id)
     assert memento is not None
     async with pool.acquire() as connection:
@@ -119,7 +119,7 @@ async def test_the_cache_is_bounded_by_entries_and_evicts_the_least_recently_use
     ids = [await activated(path, f"ws-{n}") for n in range(5)]
     for workspace_id in ids:
         await grown(path, workspace_id, 23)
-    # each holds itself, its init task, 10 snapshots and their 10 tasks
+    # each has one entry of its own, one for its init task, 10 for snapshots and 10 for their tasks
     small = Aggregates(EventMapper(), max_entries=3 * 22)
     async with pool.acquire() as connection:
         for workspace_id in [*ids[:3], ids[0], ids[3], ids[4]]:

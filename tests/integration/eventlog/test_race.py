@@ -1,7 +1,7 @@
 """Many writers in two processes, and followers that read each event once and in order.
 
-Some commits come late: a deferred trigger holds the transaction open after its positions were handed out. A follower
-that only asks for positions above its own has to lose events in that run, or the run proves nothing.
+Some commits come late: a deferred trigger holds the transaction open after its positions were assigned. A follower that
+only asks for positions greater than its own must lose events in that run; otherwise the run proves nothing.
 
 WVS_RACE_S   how long the writers write (make race sets it higher)
 """
@@ -29,7 +29,7 @@ from wvs.postgres.pool import Connection, Pool, connect
 RACE_S = float(os.environ.get("WVS_RACE_S", "4"))
 PROCESSES = 2
 WRITERS = 13
-"""Per process, besides the one that commits late."""
+"""Writers per process, without the one that commits late."""
 
 HOLD_OPEN = f"""
 CREATE FUNCTION hold_open() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -47,14 +47,14 @@ Row = tuple[int, UUID, int, str, bytes, bytes]
 
 
 class Trail(Struct):
-    """What one follower read, in the order in which it read it; `reads` counts those beside the writers."""
+    """What one follower read, in this order. `reads` counts its reads while the writers ran."""
 
     rows: list[Row]
     reads: int = 0
 
 
 class Rig(Struct):
-    """The run's database and its workspaces; those that are shared are written by everyone but the late writers."""
+    """The run's database and its workspaces. All writers but the late ones write to the shared workspaces."""
 
     url: str
     shared: list[UUID]
@@ -87,7 +87,7 @@ async def test_followers_miss_nothing_that_any_of_many_writers_commits(pool: Poo
     acknowledged = sum(committed, Counter({str(ws): 3 for ws in rig.workspaces}))
     assert Counter(str(row[1]) for row in whole) == acknowledged
     for trail in sound:
-        assert trail.reads > 20, "it followed a race that was over"
+        assert trail.reads > 20, "the follower read only after the race"
         assert trail.rows == whole
     assert_in_order(whole)
     lost = len(whole) - len(unsound.rows)
@@ -109,7 +109,7 @@ def assert_in_order(rows: list[Row]) -> None:
 
 
 async def writers(rig: Rig, number: int) -> Counter[str]:
-    """One process of writers; how many events of each workspace were acknowledged to it."""
+    """Runs one process of writers. Returns how many events of each workspace were acknowledged to it."""
     arguments = {
         "url": rig.url,
         "seconds": RACE_S,
@@ -132,11 +132,11 @@ async def writers(rig: Rig, number: int) -> Counter[str]:
 
 
 Way = Callable[[Connection, int], Awaitable[tuple[list[Row], int]]]
-"""One read: rows behind a position, and the position to go on from."""
+"""One read: the rows after a position, and the position from which to read on."""
 
 
 async def follow(url: str, read: Way, done: asyncio.Event) -> Trail:
-    """Reads until the writers are done and there is nothing more."""
+    """Reads until the writers are done and no row follows."""
     connection = await connect(url, application_name="follower")
     trail, after = Trail([]), 0
     while True:
@@ -162,7 +162,7 @@ def pages(limit: int) -> Way:
 
 
 def decoded(limit: int) -> Way:
-    """Decodes each event, and goes on from the last one it got."""
+    """Decodes each event, and reads on from the last one."""
     mapper = EventMapper()
 
     async def read(connection: Connection, after: int) -> tuple[list[Row], int]:
@@ -177,6 +177,6 @@ def decoded(limit: int) -> Way:
 
 
 async def naive(connection: Connection, after: int) -> tuple[list[Row], int]:
-    """The tempting wrong way: whatever stands above my position now."""
+    """The tempting wrong way: read all rows that have a greater position now."""
     rows: list[Row] = [tuple(row) for row in await connection.fetch(NAIVE, after)]
     return rows, rows[-1][0] if rows else after

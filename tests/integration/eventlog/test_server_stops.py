@@ -1,4 +1,4 @@
-"""PostgreSQL stops under load, in three ways: callers that repeat with their key get each effect exactly once."""
+"""PostgreSQL stops under load, in three ways. Callers repeat requests with their keys; each has effect exactly once."""
 
 import asyncio
 import contextlib
@@ -113,10 +113,10 @@ async def test_a_command_that_is_repeated_with_its_key_through_an_outage_happens
     writers = [asyncio.create_task(write(path, workspaces[n // 2], f"writer {n}", begun)) for n in range(WRITERS)]
     await begun.wait()
     if told := await outage(server, pool):
-        record_property("told", told)
+        record_property("summary", told)
     answered = await asyncio.gather(*writers)
 
-    assert unsettled, "no commit was broken off: the outage proved nothing"
+    assert unsettled, "the outage interrupted no commit: it proved nothing"
     expected = {key: snapshot_id for answers in answered for key, snapshot_id in answers.items()}
     keys = await pool.fetch("SELECT key, (answer -> 'snapshot' ->> 'id')::uuid AS id FROM wvs.idempotency_keys")
     assert {row["key"]: row["id"] for row in keys} == expected
@@ -129,7 +129,7 @@ async def test_a_command_that_is_repeated_with_its_key_through_an_outage_happens
 
 
 async def write(path: WritePath, workspace_id: UUID, name: str, begun: asyncio.Event) -> dict[str, UUID]:
-    """Asks for snapshots one by one, each with a key, until each is answered; what was answered to which."""
+    """Requests snapshots one by one, each with a key and until it is answered. Returns the snapshot of each key."""
     answered: dict[str, UUID] = {}
     for n in range(COMMANDS):
         key = f"{name}, {n}"

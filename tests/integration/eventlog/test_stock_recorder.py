@@ -1,4 +1,4 @@
-"""The stock Postgres recorder of `eventsourcing[postgres]` reads our log as it is; our mapper reads what it returns."""
+"""The stock Postgres recorder of `eventsourcing[postgres]` reads the log of WVS, and our mapper decodes its results."""
 
 import uuid
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def open_datastore(url: str) -> PostgresDatastore:
 
 @pytest.fixture
 def recorder(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresApplicationRecorder]:
-    """The stock recorder on our table, in sessions that the server lets read and nothing else."""
+    """The stock recorder on our table, in sessions that the server limits to reading."""
     monkeypatch.setenv("PGOPTIONS", "-c default_transaction_read_only=on")
     with open_datastore(database_url) as datastore:
         yield PostgresApplicationRecorder(datastore, events_table_name="events")

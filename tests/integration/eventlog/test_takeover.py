@@ -1,4 +1,4 @@
-"""One decision replaces a holder that is gone, and its successor keeps the lane that it claimed."""
+"""One decision takes over the task of a dead holder, and the new holder keeps the lane that it claimed."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""A connection ends in the middle of a commit: the write path finds its outcome, and the command has effect once."""
+"""A connection ends in the middle of a commit: the write path looks up the outcome, and the command has effect once."""
 
 import asyncio
 import uuid
@@ -26,7 +26,7 @@ CREATE CONSTRAINT TRIGGER commit_late AFTER INSERT ON wvs.events DEFERRABLE INIT
 FOR EACH ROW EXECUTE FUNCTION hold_open();
 """
 
-# The names of events are in no other request than the commit.
+# Only the request of the commit contains names of events.
 CREATION = b"workspace.created.v2"
 REQUEST = b"snapshot.requested.v1"
 KEYS = [key_of("k1"), None]
@@ -51,14 +51,14 @@ def shown(committed: Committed, kind: str) -> UUID:
 
 
 async def assert_written_once(path: WritePath, pool: Pool, workspace_id: UUID, committed: Committed) -> None:
-    """The one snapshot of the workspace is the one that was answered, and what is cached is what is stored."""
+    """The workspace has only the snapshot of the answer, and the cached state equals the stored one."""
     rows = await pool.fetch("SELECT id FROM wvs.snapshots WHERE workspace_id = $1", workspace_id)
     assert [row["id"] for row in rows] == [shown(committed, "snapshot")]
     assert await pool.fetchval("SELECT count(*) FROM wvs.queue WHERE workspace_id = $1", workspace_id) == 1
     cached = path.aggregates.cached(workspace_id)
     assert cached is not None
     assert cached.workspace == committed.workspace == await write_path(pool).load(workspace_id)
-    await snapshot(path, workspace_id)  # the next command finds everything in order
+    await snapshot(path, workspace_id)  # the next command succeeds
 
 
 @pytest.mark.parametrize("how", Cut)

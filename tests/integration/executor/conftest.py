@@ -103,7 +103,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             if counts["skipped"]:
                 terminalreporter.line(f"{what} points on {kind}: skipped, the reason is above")
             elif tried:
-                told = f"{tried} of {len(names(kind))} points, {violated} violations"
-                terminalreporter.line(f"{what} points on {kind}: {told}")
+                summary = f"{tried} of {len(names(kind))} points, {violated} violations"
+                terminalreporter.line(f"{what} points on {kind}: {summary}")
                 every, wanted, wrong = every + tried, wanted + len(names(kind)), wrong + violated
     terminalreporter.line(f"{every} of {wanted} points, {wrong} violations")

@@ -71,6 +71,6 @@ def test_no_code_outside_an_engines_module_compares_its_name() -> None:
     for path in sorted(SOURCES.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare | ast.MatchValue):
-                words = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
-                found += [f"{path}:{node.lineno}: {name}" for name in words & set(ENGINES) - {path.stem}]
+                constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                found += [f"{path}:{node.lineno}: {name}" for name in constants & set(ENGINES) - {path.stem}]
     assert found == []

@@ -105,7 +105,7 @@ async def test_a_stopped_executor_is_replaced_past_its_lease_and_changes_nothing
     await first.logged("claim_was_stale")
     await platform.until_swept(workspace_id)
     assert await volume_of(platform, workspace_id) == before
-    assert first.alive, "it goes on with other work"
+    assert first.alive, "the executor continues with other work"
     await works(platform, first, second, workspace_id)
 
 
@@ -133,7 +133,7 @@ async def test_an_executor_cut_off_from_its_database_commits_nothing_and_comes_b
             await first.logged("slot_lost_its_connection")
             await platform.until_swept(workspace_id)
             before = await volume_of(platform, workspace_id)
-            proxy.mend()
+            proxy.restore()
             await asyncio.sleep(2)
             assert await volume_of(platform, workspace_id) == before
         assert (await platform.events(workspace_id))[-4:] == TAKEN_OVER

@@ -92,7 +92,7 @@ async def test_a_thread_that_hangs_does_not_delay_the_shutdown(platform: Platfor
     await asyncio.sleep(0.5)
     second = executors.start()
     first.drain()
-    assert await first.ended(60) == 1, "not orderly, and told so"
+    assert await first.ended(60) == 1, "the exit code reports that the drain was not orderly"
     assert first.lines("drain_gave_up")
     assert await platform.wait(workspace_id, task_id, 60) is TaskState.SUCCEEDED
     assert second.lines("task_taken_over")

@@ -72,14 +72,14 @@ async def test_a_zombie_at(place: Place, scene: Scene) -> None:
 
 @pytest.mark.parametrize("place", points("cut"), ids=shown)
 async def test_a_cut_at(place: Place, scene: Scene) -> None:
-    """Its database goes away at that step while it works on; another executor finishes, then it reconnects."""
+    """The executor loses its database at that step and keeps working; another one finishes; then it reconnects."""
     async with TcpProxy(scene.platform.url).running() as proxy:
         asked, first = await story(scene, place[1], "stop", database_url=proxy.url)
         proxy.cut()
         first.go_on()
         second = scene.executors.start()
         assert await violations(scene, asked) == []
-        proxy.mend()
+        proxy.restore()
         await asyncio.sleep(0.7)
         assert await violations(scene, asked) == []
         assert first.alive

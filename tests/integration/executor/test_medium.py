@@ -33,7 +33,7 @@ class Shortage:
 
     def __init__(self, namespace: Namespace, kind: str, name: str) -> None:
         self._kind = kind
-        self.told = "ENOSPC"
+        self.error_name = "ENOSPC"
         """The kernel's error; empty for JuiceFS, which clones all or nothing."""
         match kind:
             case "copy-on-ext4":
@@ -44,10 +44,10 @@ class Shortage:
                 self.point = filesystems.btrfs(namespace, name, 128, "--mixed")
             case "copy-in-quota":
                 self.point = _limited(filesystems.btrfs(namespace, name, 400))
-                self.told = "EDQUOT"
+                self.error_name = "EDQUOT"
             case "juicefs-on-juicefs":
                 self.point = filesystems.juicefs(namespace, name, limits=("--inodes", "400"))
-                self.told = ""
+                self.error_name = ""
             case _:
                 raise ValueError(kind)
         self.leaves_room = kind != "btrfs-on-btrfs"
@@ -90,7 +90,7 @@ class Shortage:
             self._take_all()
 
     def _take_all(self) -> None:
-        """Data and metadata share their blocks here: without room for data there is none for a snapshot."""
+        """Fills the disk. Data and metadata share their blocks here: without room for data a snapshot has no room."""
         size = 1 << 20
         number = 0
         while size:
@@ -173,7 +173,9 @@ async def test_no_room_in_mid_clone_fails_the_task_frees_the_space_and_a_retry_w
         assert await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED
         error = await platform.error(task_id)
         assert (error.code, bool(error.hint)) == (ErrorCode.VOLUME_FULL, True)
-        assert {shortage.told} - {""} == {word for word in ("ENOSPC", "EDQUOT") if word in error.detail}, error.detail
+        assert {shortage.error_name} - {""} == {word for word in ("ENOSPC", "EDQUOT") if word in error.detail}, (
+            error.detail
+        )
         assert (await platform.workspace(workspace_id)).snapshots[snapshot_id].state is SnapshotState.FAILED
         await platform.until_swept(workspace_id)
 
@@ -217,7 +219,7 @@ async def failed_codes(platform: Platform, workspace_id: UUID) -> list[str]:
 
 
 async def recovers(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], mend: Callable[[], None]
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], repair: Callable[[], None]
 ) -> None:
     """A medium fails during a snapshot's clone and is repaired before the last attempt: the task succeeds by itself."""
     async with platform.running():
@@ -233,8 +235,8 @@ async def recovers(
             return await failed_codes(platform, workspace_id)
 
         assert (await eventually(failed, 60))[0] == ErrorCode.VOLUME_UNAVAILABLE
-        mend()
-        if await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED:  # on a machine too slow to mend in time
+        repair()
+        if await platform.wait(workspace_id, task_id, 60) is TaskState.FAILED:  # on a slow machine the repair was late
             await platform.execute(workspace_id, RetryTask(task_id))
             assert await platform.wait(workspace_id, task_id, 60) is TaskState.SUCCEEDED
         assert set(await failed()) == {ErrorCode.VOLUME_UNAVAILABLE}
@@ -251,7 +253,7 @@ async def test_a_volume_that_turns_read_only_is_unavailable_until_it_can_be_writ
     def turn(how: str) -> None:
         filesystems.run_when_free("mount", "-o", f"remount,{how}", disk.point)
 
-    await recovers(platform, monkeypatch, strike=lambda: turn("ro"), mend=lambda: turn("rw"))
+    await recovers(platform, monkeypatch, strike=lambda: turn("ro"), repair=lambda: turn("rw"))
 
 
 async def test_a_disk_that_cannot_be_read_is_unavailable_until_it_can(
@@ -264,14 +266,14 @@ async def test_a_disk_that_cannot_be_read_is_unavailable_until_it_can(
         disk.forget()
         disk.fail("read")
 
-    await recovers(platform, monkeypatch, strike, mend=disk.fail)
+    await recovers(platform, monkeypatch, strike, repair=disk.fail)
 
 
 async def test_a_disk_that_cannot_be_written_is_unavailable_until_it_is_remounted(
     platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mend() -> None:
+    def repair() -> None:
         disk.fail()
         disk.remount()
 
-    await recovers(platform, monkeypatch, strike=lambda: disk.fail("write"), mend=mend)
+    await recovers(platform, monkeypatch, strike=lambda: disk.fail("write"), repair=repair)

@@ -56,15 +56,15 @@ async def test_the_events_have_files_and_bytes_on_every_engine(
                 (platform.live(workspace_id) / f"{number}").write_bytes(bytes(number))
             snapshot_id = await platform.ready_snapshot(workspace_id)
             assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
-            assert await told(platform, workspace_id) == [(7, 21), (7, 21)]
+            assert await totals_shown(platform, workspace_id) == [(7, 21), (7, 21)]
 
             monkeypatch.setattr(cloning, "MEASURE_S", 0.0)
             await platform.ready_snapshot(workspace_id)
             walks = kind == "btrfs-on-btrfs"
-            assert (await told(platform, workspace_id))[-1] == ((None, None) if walks else (7, 21))
+            assert (await totals_shown(platform, workspace_id))[-1] == ((None, None) if walks else (7, 21))
 
 
-async def told(platform: Platform, workspace_id: UUID) -> list[tuple[int | None, int | None]]:
+async def totals_shown(platform: Platform, workspace_id: UUID) -> list[tuple[int | None, int | None]]:
     rows = await platform.pool.fetch(
         "SELECT convert_from(state, 'UTF8')::jsonb #> '{event,report}' AS report FROM wvs.events "
         "WHERE originator_id = $1 AND topic IN ('snapshot.created.v1', 'current.set.v1') ORDER BY originator_version",

@@ -1,7 +1,7 @@
-"""After a power cut at any moment everything that was committed is there, unaltered, and every dropped tree is gone.
+"""After a power cut at any moment every committed tree exists unaltered, and every dropped tree is gone.
 
-The volume is on a disk that remembers its writes and flushes. A real executor works on it while somebody else keeps the
-filesystem busy; then the disk is rebuilt as a cut would have left it, mounted anew, and compared.
+The volume is on a disk that records its writes and flushes. A real executor works on it while another process keeps the
+file system busy. Then the test rebuilds the disk as a power cut leaves it, mounts it, and compares it.
 
 `make test` tries the moment of each commit and a few others; `make powercut` tries WVS_POWER_CUTS moments.
 """
@@ -52,7 +52,7 @@ def disk(namespace: Namespace, filesystem: str, request: pytest.FixtureRequest) 
 
 
 class Story:
-    """An executor's work on a recorded disk, and what it promised when."""
+    """An executor's work on a recorded disk, and when it promised what."""
 
     def __init__(self, platform: Platform, disk: RecordedDisk) -> None:
         self._platform = platform
@@ -138,7 +138,9 @@ def busy(directory: Path) -> Iterator[None]:
         writer.join()
 
 
-async def told(platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch, filesystem: str) -> Story:
+async def recorded_story(
+    platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch, filesystem: str
+) -> Story:
     platform.volume = disk.point / "volume"
     init_volume(str(platform.volume), UUID(int=1), ENGINE_ON[filesystem])  # type: ignore[arg-type]
     story = Story(platform, disk)
@@ -171,12 +173,12 @@ async def test_a_power_cut_takes_nothing_that_was_committed(
     monkeypatch: pytest.MonkeyPatch,
     record_property: Callable[[str, object], None],
 ) -> None:
-    story = await told(platform, disk, monkeypatch, filesystem)
+    story = await recorded_story(platform, disk, monkeypatch, filesystem)
     number = int(os.environ.get("WVS_POWER_CUTS", "4"))
     seed = os.environ.get("WVS_FAULTS_SEED", "1")
     tried, wrong = await asyncio.to_thread(violations, story, number, seed)
     assert wrong == []
-    record_property("told", f"power cuts on {filesystem}: {tried} of {tried} moments, 0 violations")
+    record_property("summary", f"power cuts on {filesystem}: {tried} of {tried} moments, 0 violations")
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
@@ -185,6 +187,6 @@ async def test_without_the_sync_before_the_commit_a_power_cut_would_show(
 ) -> None:
     """Otherwise the test above would prove nothing."""
     monkeypatch.setattr(Volume, "sync", lambda *_: None)
-    story = await told(platform, disk, monkeypatch, filesystem)
+    story = await recorded_story(platform, disk, monkeypatch, filesystem)
     _, wrong = await asyncio.to_thread(violations, story, 0, "1")
     assert wrong

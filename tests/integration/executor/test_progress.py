@@ -36,8 +36,8 @@ async def test_progress_is_written_while_cloning_at_most_twice_a_second(platform
         failpoints.arm("")
         assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
     rows = await platform.pool.fetch("SELECT at, progress FROM seen_progress ORDER BY at")
-    told = [msgspec.json.decode(progress) for _, progress in rows]
-    cloning = [p for p in told if p["phase"] == "cloning" and p["files_done"]]
+    decoded = [msgspec.json.decode(progress) for _, progress in rows]
+    cloning = [p for p in decoded if p["phase"] == "cloning" and p["files_done"]]
     assert len(cloning) >= 3
     assert [p["files_done"] for p in cloning] == sorted({p["files_done"] for p in cloning})
     assert {p["files_total"] for p in cloning} == {MANY}

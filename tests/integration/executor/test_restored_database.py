@@ -49,7 +49,7 @@ async def grow(platform: Platform, workspace_id: UUID) -> UUID:
     return snapshot_id
 
 
-async def told(platform: Platform, volume: Path) -> bool:
+async def volume_has_last_position(platform: Platform, volume: Path) -> bool:
     seen = open_volume(str(volume)).seen()
     last = await platform.pool.fetchval("SELECT max(notification_id) FROM wvs.events")
     return seen is not None and seen.position == last
@@ -71,7 +71,7 @@ async def test_nothing_is_swept_beside_a_restored_database_until_the_epoch_is_ra
                 (platform.live(workspace_id) / "a").write_text("second")
                 await grow(platform, workspace_id)
             async with platform.running():
-                await eventually(lambda: told(platform, volume))
+                await eventually(lambda: volume_has_last_position(platform, volume))
         async with platform_on(backup, volume) as restored:
             await _guarded(restored, volume)
             await _resumed(restored, volume, workspace_id, first)
@@ -85,7 +85,7 @@ async def _guarded(restored: Platform, volume: Path) -> None:
     metrics = Metrics()
     async with restored.running(metrics):
         await eventually(lambda: stopped(metrics))
-        # The database works on, and soon gives out the positions that the volume has seen once more.
+        # The database keeps working, and soon assigns the positions again that the volume has seen.
         seen = open_volume(str(volume)).seen()
         assert seen is not None
         while await restored.pool.fetchval("SELECT max(notification_id) FROM wvs.events") <= seen.position:
@@ -109,7 +109,7 @@ async def _resumed(restored: Platform, volume: Path, workspace_id: UUID, first: 
     assert newer
     await restored.pool.execute("UPDATE wvs.log_identity SET epoch = epoch + 1")
     async with restored.running():
-        await eventually(lambda: told(restored, volume))
+        await eventually(lambda: volume_has_last_position(restored, volume))
         assert await restored.set_current(workspace_id, first, reset=True) is TaskState.SUCCEEDED
         await restored.until_swept(workspace_id)
     assert (restored.live(workspace_id) / "a").read_text() == "first"

@@ -159,7 +159,7 @@ async def test_a_ready_snapshot_without_its_directory_is_lost_and_can_only_be_dr
     assert (await platform.workspace(workspace_id)).snapshots[snapshot.id].state is SnapshotState.LOST
     assert (await platform.events(workspace_id))[-1] == "snapshot.lost.v1"
     assert swept(bench, "lost") == 1
-    assert await sweep_volume(bench) == [], "told once"
+    assert await sweep_volume(bench) == [], "the sweep reported the loss once"
     async with platform.running():
         assert await platform.drop(workspace_id, snapshot.id) is TaskState.SUCCEEDED
         await platform.until_swept(workspace_id)

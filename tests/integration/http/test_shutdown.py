@@ -1,4 +1,4 @@
-"""A server process that drains, stops or breaks off, and what its log shows."""
+"""A server process that drains, stops or aborts an answer, and its log."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Every query that the program composes of fragments."""
+"""Every query that the program composes from fragments."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Plans as Postgres executed them, and what is wrong with one."""
+"""Plans as Postgres executed them, and the faults of a plan."""
 
 from collections.abc import Iterator
 from typing import Any, Final, cast
@@ -7,13 +7,13 @@ import psycopg
 from msgspec import Struct
 
 EXECUTIONS: Final = 7
-"""A prepared statement is planned for its values five times; then a plan for any values may be taken instead."""
+"""Postgres plans a prepared statement for its values five times; then it may switch to a generic plan."""
 
 
 class Case(Struct, frozen=True):
-    """A query with values; `touched` rows at most may be looked at in any one step, `sorted` at most be sorted.
+    """A query with values. One step may touch at most `touched` rows and sort at most `sorted` rows.
 
-    `query` is the text of one that is composed; the others have their name.
+    `query` is the text of a composed query; without it, `name` is the query's name.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Case(Struct, frozen=True):
 
 
 def faults_of(connection: psycopg.Connection, query: str, case: Case) -> list[str]:
-    """What is wrong with the plans of a query, in words."""
+    """The faults of a query's plans, as sentences."""
     faults: dict[str, None] = {}
     values = ", ".join(_literal(value) for value in case.values)
     _run(connection, f"PREPARE explained AS {query}")
@@ -38,7 +38,7 @@ def faults_of(connection: psycopg.Connection, query: str, case: Case) -> list[st
 
 
 def faults_in(plan: dict[str, Any], case: Case) -> Iterator[str]:
-    """What is wrong with one plan."""
+    """The faults of one plan, as sentences."""
     for node in nodes_of(plan):
         kind, relation = node["Node Type"], node.get("Relation Name", "")
         loops = node["Actual Loops"]
@@ -54,7 +54,7 @@ def faults_in(plan: dict[str, Any], case: Case) -> Iterator[str]:
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A plan's node and all below it."""
+    """A node of a plan, and all nodes below it."""
     yield plan
     for child in cast("list[dict[str, Any]]", plan.get("Plans", [])):
         yield from nodes_of(child)

@@ -1,4 +1,4 @@
-"""Rows by the hundred thousand, made in SQL: one big workspace among a thousand, tasks in every state, a full queue."""
+"""Creates rows by the hundred thousand in SQL: one big workspace of a thousand, tasks in every state, a full queue."""
 
 from typing import Final
 
@@ -8,13 +8,13 @@ from msgspec import Struct
 BIG: Final = "00000000-0000-7000-8000-000000000001"
 LANES: Final = 1000
 
-# Ids that sort by their number, as UUIDv7 do by their time.
+# These ids sort by their number, as UUIDv7 sort by their time.
 _UUID: Final = "(lpad(to_hex({number}), 12, '0') || '-7000-8000-' || lpad(to_hex({number}), 12, '0'))"
 _ID: Final = f"(substr({_UUID}, 1, 8) || '-' || substr({_UUID}, 9))::uuid"
 
 
 class Size(Struct, frozen=True):
-    """How much there is; a big workspace holds half of the tasks, all of the snapshots and half of the events."""
+    """The number of rows. The big workspace has half of the tasks, all snapshots and half of the events."""
 
     tasks: int
     snapshots: int

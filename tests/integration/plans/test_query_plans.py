@@ -1,6 +1,6 @@
-"""Every claim and list query, explained on big tables: an index carries it, whatever the table grows to.
+"""Every claim and list query, explained on big tables: each uses an index, so its cost does not grow with the table.
 
-`make plans` asks for 1,000,000 tasks and 100,000 snapshots in one workspace; `make test` for a twentieth of it.
+`make plans` creates 1,000,000 tasks, and 100,000 snapshots in one workspace; `make test` creates a twentieth of that.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,8 @@ from wvs.projections.listings import (
 
 LIMIT: Final = 51
 PAGE: Final = LIMIT + 1
-# A page from each state is merged; dropped ones lie between the others in one of two indexes that will do.
+# By workspace and kind, one page of each state is read and merged. For kept snapshots the planner may choose one of two
+# indexes; in one of them dropped snapshots are among the others.
 FACTORS: Final = {"tasks_by_workspace_kind": len(TaskState), "snapshots_by_kept": 2}
 
 SOME_STATES: Final = (SnapshotState.READY, SnapshotState.DROPPED, SnapshotState.LOST)
@@ -57,7 +58,7 @@ def populated(
 
 
 def list_cases(size: Size) -> Iterator[Case]:
-    """Every list with every combination of filters, from the beginning and from the middle."""
+    """Every list with every combination of filters, from the first page and from a middle one."""
     for before in (str(NEWEST), uuid_of(size.workspaces // 2)):
         for wanted in (
             WorkspaceFilter(),
@@ -81,7 +82,7 @@ def list_cases(size: Size) -> Iterator[Case]:
 
 
 def by_label(case: Case, wanted: SnapshotFilter, size: Size) -> Case:
-    """One label alone has its index. Whatever is asked beside it is looked at snapshot by snapshot of that label."""
+    """One label has an index. All other filters are checked on each snapshot with that label."""
     if not wanted.labels or (len(wanted.labels) == 1 and wanted.state is None and wanted.include_deleted):
         return case
     return msgspec.structs.replace(case, touched=size.snapshots)
@@ -101,7 +102,7 @@ def listed(query: tuple[Composed, dict[str, Any]], before: str) -> Case:
 
 
 def other_cases(size: Size) -> Iterator[Case]:
-    """The other queries of readers, followers and upkeep that look for few of many rows."""
+    """The other queries of readers, followers and upkeep that need few of many rows."""
     last, task = size.events, uuid_of(size.tasks // 2)
     yield Case("workspace_by_id", [uuid_of(4)], 1)
     yield Case("workspace_by_name", ["w4"], 1)
@@ -123,7 +124,7 @@ def other_cases(size: Size) -> Iterator[Case]:
 
 
 def audit_cases(size: Size) -> Iterator[Case]:
-    """The walks of the audit's filters: common, rare and absent values, from the beginning and from the middle."""
+    """The scans of the audit's filters: common, rare and absent values, from the first page and from a middle one."""
     last, task = size.events, UUID(uuid_of(size.events // 16))
     for after in (0, last // 2):
         for topic in ("task.started.v1", "workspace.initialized.v1", "session.evicted.v1"):
@@ -145,7 +146,7 @@ def walked(wanted: EventFilter, after: int, upto: int, **bounds: int) -> Case:
 
 
 def history_cases(size: Size) -> Iterator[Case]:
-    """A workspace as it was, early and late: a page of each list, and the few events that are about it."""
+    """A workspace as it was, early and late: a page of each list, and the few events of its rows."""
     rows, asked = LIMIT * 8, ["snapshot.requested.v1", "workspace.initialized.v1", "session.evicted.v1"]
     for version in (4, size.events // 4, size.events // 2):
         yield Case("history_place", [BIG, version], 1)
@@ -180,7 +181,7 @@ def test_claims_and_renewals_walk_indexes(populated: tuple[psycopg.Connection, S
     plans = _Plans(connection)
     deadlines = msgspec.json.encode({kind: policy.deadline_s for kind, policy in RETRY.items()}).decode()
     beginning = "'0001-01-01 00:00:00+00'"
-    for _ in range(8):  # past the fifth execution, when a plan for any values is considered
+    for _ in range(8):  # after the fifth execution, Postgres considers a generic plan
         with connection.transaction(force_rollback=True):
             claim = f"SELECT fence, workspace_id, task_id FROM wvs.claim_task('e', 30, '{deadlines}', {beginning})"
             row = connection.execute(claim.encode()).fetchone()
@@ -208,14 +209,14 @@ def summary(faults: list[str]) -> str:
 
 
 class _Plans:
-    """The plans of statements inside functions, as auto_explain tells them to the client."""
+    """The plans of statements inside functions, which auto_explain sends to the client as notices."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._seen: list[tuple[str, dict[str, Any]]] = []
         try:
             connection.execute("LOAD 'auto_explain'")
         except psycopg.Error as error:
-            pytest.skip(f"the server does not let this role see plans inside functions: {error}")
+            pytest.skip(f"the server does not allow this role to see plans inside functions: {error}")
         for setting in (
             "client_min_messages = log",
             "auto_explain.log_min_duration = 0",
@@ -225,13 +226,13 @@ class _Plans:
             "auto_explain.log_format = json",
         ):
             connection.execute(f"SET {setting}".encode())
-        connection.add_notice_handler(self._heard)
+        connection.add_notice_handler(self._on_notice)
 
     def statements(self) -> list[tuple[str, dict[str, Any]]]:
         return self._seen
 
-    def _heard(self, notice: psycopg.errors.Diagnostic) -> None:
+    def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         text = notice.message_primary or ""
         if "plan:" in text:
-            told = msgspec.json.decode(text[text.index("{") :])
-            self._seen.append((told["Query Text"].strip()[:80], told["Plan"]))
+            explained = msgspec.json.decode(text[text.index("{") :])
+            self._seen.append((explained["Query Text"].strip()[:80], explained["Plan"]))

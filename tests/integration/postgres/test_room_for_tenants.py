@@ -1,4 +1,4 @@
-"""The migration that adds a workspace's tenant and volume: old rows, commands of the release before, the way back."""
+"""The migration that adds a workspace's tenant and volume: old rows, commands of the previous release, the rollback."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def before_this_migration(directory: Path) -> Path:
 
 
 def row_of_the_release_before(name: str, state: str = "active") -> dict[str, Any]:
-    """As that release's projector makes it for `wvs.apply_changes`."""
+    """A row as the projector of that release makes it for `wvs.apply_changes`."""
     return {
         "id": str(uuid.uuid4()),
         "name": name,
@@ -74,7 +74,7 @@ async def test_rows_from_before_belong_to_the_default_tenant_and_no_known_volume
         await connection.close()
 
 
-async def test_commands_of_the_release_before_go_on_after_the_migration(database_url: str) -> None:
+async def test_commands_of_the_previous_release_work_after_the_migration(database_url: str) -> None:
     connection = await connect(database_url, application_name="wvs test")
     try:
         row = row_of_the_release_before("a", "initializing")
@@ -102,7 +102,7 @@ async def test_a_name_is_unique_among_the_live_workspaces_of_one_tenant(database
         await connection.close()
 
 
-async def test_the_way_back_leaves_the_schema_as_it_was(empty_database_url: str, tmp_path: Path) -> None:
+async def test_the_rollback_leaves_the_schema_as_it_was(empty_database_url: str, tmp_path: Path) -> None:
     await migrate(empty_database_url, directory=before_this_migration(tmp_path / "before"))
     connection = await connect(empty_database_url, application_name="wvs test")
     try:

@@ -1,4 +1,4 @@
-"""A log with every kind of change in it, written through the write path: a rebuild has to make the same rows of it."""
+"""A log with every kind of change, written through the write path: a rebuild must make the same rows from it."""
 
 import datetime as dt
 import uuid
@@ -33,7 +33,7 @@ def certificate(number: int) -> Certificate:
 
 
 class Past:
-    """One workspace and the commands of its life."""
+    """One workspace, and the commands that change it."""
 
     def __init__(self, path: WritePath, workspace_id: UUID) -> None:
         self.path = path
@@ -76,9 +76,9 @@ class Past:
 
 
 async def lively_past(path: WritePath, name: str) -> Past:
-    """A workspace with every kind of change in its past, and nothing queued.
+    """A workspace with every kind of change in its past, and no queued task.
 
-    An older one of its name was disabled, and in a third one tasks wait.
+    Beside it there are an older, disabled workspace of the same name, and a third workspace with queued tasks.
     """
     older = await activated(path, name)
     await path.execute(older, DisableWorkspace("done"), at=now(), origin=ORIGIN)

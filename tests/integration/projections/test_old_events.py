@@ -1,4 +1,4 @@
-"""Events stored by the first release, beside those of today: the same rows, whoever reads them."""
+"""Every reader makes the same rows from events of the first release and from present ones."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ async def path(pool: Pool) -> AsyncIterator[WritePath]:
     await path.close()
 
 
-async def test_a_workspace_of_the_first_release_is_loaded_and_goes_on(pool: Pool, old: WritePath, path: WritePath):
+async def test_a_workspace_of_the_first_release_is_loaded_and_changed(pool: Pool, old: WritePath, path: WritePath):
     workspace_id = await activated(old, "old")
     assert await pool.fetchval("SELECT topic FROM wvs.events ORDER BY notification_id LIMIT 1") == OLD
     assert await path.load(workspace_id) == await old.load(workspace_id)
@@ -114,7 +114,7 @@ async def test_a_filter_by_type_finds_the_events_that_were_stored_under_an_older
     assert [row[3] for row in one.rows] == [OLD]
 
 
-async def test_every_reader_of_the_log_shows_the_event_of_today(pool: Pool, old: WritePath):
+async def test_every_reader_of_the_log_shows_the_present_version_of_the_event(pool: Pool, old: WritePath):
     await activated(old, "old")
     (row,) = await pool.fetch(
         "SELECT originator_id, originator_version, topic, state FROM wvs.events WHERE topic = $1", OLD

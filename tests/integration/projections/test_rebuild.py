@@ -1,4 +1,4 @@
-"""A rebuild makes the same tables, row for row and index for index, while commands and readers continue."""
+"""A rebuild creates the same tables, row for row and index for index, while commands and readers continue."""
 
 import asyncio
 import signal
@@ -42,10 +42,10 @@ from wvs.eventlog.codec import EventMapper
 from wvs.projections import rebuild
 rebuild.BATCH, rebuild.CLOSE_ENOUGH = 5, 1
 url, phase, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
-told = []
+phases = []
 def progress(name, reached, end):
-    told.append(name)
-    if name == phase and told.count(name) == number:
+    phases.append(name)
+    if name == phase and phases.count(name) == number:
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(rebuild.rebuild(url, EventMapper(), progress))
 """
@@ -104,7 +104,7 @@ async def test_a_rebuild_restores_rows_that_were_tampered_with(pool: Pool, datab
 async def test_commands_and_readers_continue_at_full_load(
     pool: Pool, database_url: str, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On connections whose prepared statements were planned for the old tables."""
+    """The connections have prepared statements whose plans are for the old tables."""
     monkeypatch.setattr("wvs.projections.rebuild.BATCH", 50)
     monkeypatch.setattr("wvs.projections.rebuild.CLOSE_ENOUGH", 40)
     stop = asyncio.Event()
@@ -168,7 +168,7 @@ async def test_a_killed_rebuild_leaves_the_live_tables_and_the_next_one_continue
 
 
 async def again(url: str) -> Any:
-    """The rebuild, once the killed one's connection is known to be gone."""
+    """Runs the rebuild as soon as the server has ended the connection of the killed one."""
     ends = time.monotonic() + 60
     while True:
         try:
@@ -191,8 +191,8 @@ async def test_a_rebuild_that_other_code_began_is_not_continued(
     assert await rows(pool) == before
 
 
-async def test_a_migration_in_between_is_not_undone(pool: Pool, database_url: str, past: Past) -> None:
-    """Tables of an older shape are neither swapped in nor filled further."""
+async def test_a_migration_during_a_rebuild_is_not_undone(pool: Pool, database_url: str, past: Past) -> None:
+    """Fresh tables with older columns are neither filled further nor swapped in."""
 
     def progress(phase: str, _reached: int, _end: int) -> None:
         if phase == "indexes":
@@ -243,7 +243,7 @@ async def test_a_second_rebuild_is_refused(database_url: str, past: Past) -> Non
             started.append(asyncio.ensure_future(second()))
 
     other = await connect(database_url, application_name="holder")
-    async with other.transaction():  # keeps the first from its end until the second has been refused
+    async with other.transaction():  # keeps the first rebuild from ending before the second is refused
         await other.execute("LOCK TABLE wvs.tasks IN ACCESS SHARE MODE")
         first = asyncio.ensure_future(rebuild(database_url, EventMapper(), progress))
         async with asyncio.timeout(60):
@@ -256,7 +256,7 @@ async def test_a_second_rebuild_is_refused(database_url: str, past: Past) -> Non
 async def test_a_swap_that_locks_keep_waiting_gives_up_and_blocks_no_command(
     pool: Pool, database_url: str, past: Past
 ) -> None:
-    """A dump holds its locks for long; commands that queued behind a waiting swap would wait as long."""
+    """A dump holds its locks for a long time; commands behind a waiting swap would wait as long."""
     dump = await connect(database_url, application_name="a dump")
     async with dump.transaction():
         await dump.execute("LOCK TABLE wvs.tasks IN ACCESS SHARE MODE")

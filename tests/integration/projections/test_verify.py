@@ -82,7 +82,7 @@ async def test_a_missing_row_and_a_row_without_events_are_named(pool: Pool, data
     assert strange.key["label"] == "made=up"
 
 
-async def test_all_differing_rows_are_counted_though_only_some_are_named(
+async def test_all_differing_rows_are_counted_although_only_some_are_named(
     pool: Pool, database_url: str, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verification, "MAX_DIFFERENCES", 2)
@@ -93,8 +93,8 @@ async def test_all_differing_rows_are_counted_though_only_some_are_named(
     assert len(found.differences) == 2
 
 
-async def test_commands_may_continue_meanwhile(pool: Pool, database_url: str, past: Past) -> None:
-    """Log and rows are of one moment: what is committed during the work is in neither."""
+async def test_commands_continue_during_a_verification(pool: Pool, database_url: str, past: Past) -> None:
+    """Log and rows are from one database snapshot: neither has what is committed later."""
     asked = asyncio.Event()
 
     async def write() -> None:
@@ -113,19 +113,19 @@ async def test_commands_may_continue_meanwhile(pool: Pool, database_url: str, pa
 async def test_the_program_exits_1_and_names_the_row(pool: Pool, database_url: str, past: Past) -> None:
     assert await program(database_url) == (0, "equal: ")
     await pool.execute("UPDATE wvs.workspaces SET epoch = 9 WHERE id = $1", past.workspace_id)
-    code, told = await program(database_url)
+    code, output = await program(database_url)
     assert code == 1
-    assert told.startswith(f"workspaces {past.workspace_id}: epoch is 9, but 2 in the log")
-    code, told = await program(database_url, "--json")
+    assert output.startswith(f"workspaces {past.workspace_id}: epoch is 9, but 2 in the log")
+    code, output = await program(database_url, "--json")
     assert code == 1
-    document = json.loads(told)
+    document = json.loads(output)
     assert document["equal"] is False
     assert document["differing"] == {**dict.fromkeys(document["rows"], 0), "workspaces": 1}
     assert document["differences"][0]["log"] == {"epoch": 2}
 
 
 async def program(url: str, *options: str) -> tuple[int, str]:
-    """Exit code and output of `wvs projections verify`; of an equal one only the first word."""
+    """Exit code and output of `wvs projections verify`; of the output `equal: …` only the first word."""
     ended = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "wvs.cli.wvs", "projections", "verify", *options],

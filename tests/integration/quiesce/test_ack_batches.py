@@ -142,7 +142,7 @@ async def test_each_acknowledgement_of_a_batch_has_its_own_result(sessions: Sess
 
 
 async def test_an_acknowledgement_that_fails_the_statement_fails_alone(sessions: Sessions, pool: Pool) -> None:
-    """Postgres refuses this one. The API would not let it through."""
+    """Postgres refuses this acknowledgement. The API would refuse it before."""
     one = await workspace(sessions, pool, 4)
     poison = Acknowledgement(AckKind.FROZEN, one.freeze, "t\0", "ok")
     acks = [one.frozen(), one.frozen(), poison, one.frozen()]

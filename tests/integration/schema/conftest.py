@@ -7,6 +7,6 @@ import pytest
 
 @pytest.fixture
 def migrated(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to a migrated database of this test's own."""
+    """A connection to a migrated database for this test only."""
     with psycopg.connect(database_url) as connection:
         yield connection

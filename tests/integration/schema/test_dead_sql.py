@@ -1,4 +1,4 @@
-"""No text of SQL is dead: every query and every function is used, and what is not is listed to be dropped."""
+"""No SQL is dead: every query and every function is used, and unused functions are listed to be dropped."""
 
 import re
 import subprocess
@@ -42,7 +42,7 @@ sys.stdout.write("\\n".join(sorted(found.used)))
 
 @pytest.fixture(scope="module")
 def used_queries() -> set[str]:
-    """The queries that modules of the program take when they are imported."""
+    """The queries that the program's modules look up when they are imported."""
     done = subprocess.run(
         [sys.executable, "-c", USED_AT_IMPORT], check=True, capture_output=True, text=True, timeout=60
     )
@@ -56,12 +56,12 @@ def retired(kind: str) -> set[str]:
 
 
 def names_in(text: str) -> set[str]:
-    """The objects of our schemas that a text of SQL names outside its comments."""
+    """The objects of our schemas that the SQL in `text` names outside its comments."""
     return {one or other for one, other in _NAMES.findall(_COMMENT.sub("", text))}
 
 
 def functions_used(functions: Mapping[str, str], roots: list[str]) -> set[str]:
-    """The functions that the roots name, and those that these name."""
+    """The functions that the roots name, directly or through other functions."""
     used: set[str] = set()
     waiting = set[str]().union(*map(names_in, roots)) & functions.keys()
     while waiting:
@@ -76,7 +76,7 @@ def roots(used_queries: set[str]) -> list[str]:
 
 
 def test_every_query_is_used(used_queries: set[str]):
-    assert len(used_queries) > 50, "the program's modules were not seen to take their queries"
+    assert len(used_queries) > 50, "the test did not record the queries that modules look up"
     assert sorted(queries().keys() - used_queries) == []
 
 
@@ -92,8 +92,8 @@ def test_an_unused_function_is_found_also_if_it_calls_itself_or_is_named_in_a_co
     assert "planted" in functions_used(functions, [*texts, "SELECT wvs.planted()"])
 
 
-async def test_this_release_works_without_what_is_retired(pool: Pool, database_url: str):
-    """What is listed is there, and a whole past can be written, replayed and compared without it."""
+async def test_this_release_works_without_retired_objects(pool: Pool, database_url: str):
+    """Every listed object exists. Without them a whole past can be written, replayed and verified."""
     for name in retired("function"):
         await pool.execute(f"DROP FUNCTION wvs.{name}")
     for table_and_column in retired("column"):
@@ -112,7 +112,7 @@ def _silent(_phase: str, _reached: int, _end: int) -> None:
     pass
 
 
-def test_what_is_retired_says_since_when_and_what_came_instead():
+def test_each_retired_object_has_its_migration_and_its_replacement():
     entries = tomllib.loads((DATABASE_FILES / "retired.toml").read_text())["retired"]
     migrations = {path.name.partition("_")[0] for path in (DATABASE_FILES / "migrations").glob("*.sql")}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Migrations: each can be taken back, and new ones are made out of `db/functions`."""
+"""Each migration can be rolled back, and new ones are made from `db/functions`."""
 
 import asyncio
 import os
@@ -35,14 +35,14 @@ def _rollback(url: str, migrations: Path) -> None:
 
 
 def _dump(url: str) -> str:
-    """Schema and functions without comments inside: one landed migration takes back all of a function but those."""
+    """Schema and functions, without comments: the rollback of one landed migration does not restore a comment."""
     with psycopg.connect(url) as connection:
         text = dump_schema(connection) + "\n".join(routine.definition for routine in routines(connection))
     return re.sub(r"^ *--.*\n", "", text, flags=re.MULTILINE)
 
 
-def test_every_migration_can_be_taken_back(empty_database_url: str, files: Path, tmp_path: Path):
-    """But the first, which makes the schema that dbmate writes its own table to."""
+def test_every_migration_can_be_rolled_back(empty_database_url: str, files: Path, tmp_path: Path):
+    """Except the first, which creates the schema with dbmate's own table."""
     some = tmp_path / "some"
     some.mkdir()
     seen: list[tuple[Path, str]] = []
@@ -63,7 +63,7 @@ def _edit(files: Path, name: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_a_new_migration_carries_todays_functions_and_can_be_taken_back(
+def test_a_new_migration_contains_the_present_functions_and_can_be_rolled_back(
     migrated: psycopg.Connection[Any], database_url: str, files: Path
 ):
     before = _dump(database_url)
@@ -75,7 +75,7 @@ def test_a_new_migration_carries_todays_functions_and_can_be_taken_back(
     path = new_migration(migrated, files, "be_patient", ["claim_task", "planted"], NOW)
     migrated.rollback()
     assert path.name > last
-    assert path.name.startswith(last[:8]), "an early clock must not put it before the last one"
+    assert path.name.startswith(last[:8]), "a slow clock must not number it before the last one"
     assert "functions/" not in path.read_text()
 
     assert asyncio.run(migrate(database_url, directory=files / "migrations")) == [path.name]
@@ -95,7 +95,7 @@ def test_a_new_migration_carries_todays_functions_and_can_be_taken_back(
         ("SELECT", "SELCT", "cannot be loaded"),
     ],
 )
-def test_a_migration_that_would_break_the_release_before_is_refused(
+def test_a_migration_that_would_break_the_previous_release_is_refused(
     migrated: psycopg.Connection[Any], files: Path, old: str, new: str, why: str
 ):
     _edit(files, "read_models", old, new)
@@ -108,7 +108,7 @@ def test_a_migration_that_would_break_the_release_before_is_refused(
 @pytest.mark.parametrize(
     ("name", "function"), [("Planted", "claim_task"), ("a/b", "claim_task"), ("planted", "nosuch")]
 )
-def test_names_that_cannot_be_meant_are_refused(
+def test_invalid_and_unknown_names_are_refused(
     migrated: psycopg.Connection[Any], files: Path, name: str, function: str
 ):
     with pytest.raises(Refusal, match=r"cannot be the name|does not exist"):

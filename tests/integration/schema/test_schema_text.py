@@ -1,4 +1,4 @@
-"""`db/schema.sql` and `db/functions` are what the migrations make, and no difference goes unseen."""
+"""`db/schema.sql` and `db/functions` equal what the migrations create, and the tests find every difference."""
 
 import os
 import re
@@ -69,13 +69,13 @@ def test_the_functions_are_what_the_migrations_make(migrated: psycopg.Connection
 
 
 @pytest.mark.parametrize("statement", PLANTED.values(), ids=PLANTED.keys())
-def test_a_planted_difference_of_the_schema_is_seen(migrated: psycopg.Connection[Any], statement: str):
+def test_a_planted_difference_of_the_schema_is_found(migrated: psycopg.Connection[Any], statement: str):
     migrated.execute(statement.encode())
     assert dump_schema(migrated) != SCHEMA.read_text()
 
 
 @pytest.mark.parametrize("statement", UNKNOWN.values(), ids=UNKNOWN.keys())
-def test_what_the_dump_cannot_write_is_refused(migrated: psycopg.Connection[Any], statement: str):
+def test_an_object_that_the_dump_cannot_write_is_refused(migrated: psycopg.Connection[Any], statement: str):
     migrated.execute(statement.encode())
     with pytest.raises(UnknownObject):
         dump_schema(migrated)
@@ -126,7 +126,7 @@ def _uncommented(texts: dict[str, str]) -> dict[str, str]:
         (_uncommented, "read_models.sql does not begin with a comment"),
     ],
 )
-def test_a_planted_difference_of_a_function_is_seen(
+def test_a_planted_difference_of_a_function_is_found(
     migrated: psycopg.Connection[Any], planted: Callable[[dict[str, str]], dict[str, str]], fault: str
 ):
     faults = faults_of_files(migrated, planted(texts_in_files()))
@@ -134,7 +134,7 @@ def test_a_planted_difference_of_a_function_is_seen(
     assert re.search(fault, faults[0])
 
 
-def test_the_text_makes_the_database_that_the_migrations_make(
+def test_the_text_and_the_migrations_create_the_same_database(
     migrated: psycopg.Connection[Any], database_url: str, empty_database_url: str
 ):
     with psycopg.connect(empty_database_url) as made:
@@ -145,7 +145,7 @@ def test_the_text_makes_the_database_that_the_migrations_make(
     assert _pg_dump(empty_database_url) == _pg_dump(database_url)
 
 
-def test_make_schema_writes_what_is_missing_and_keeps_an_edit(migrated: psycopg.Connection[Any], tmp_path: Path):
+def test_make_schema_writes_missing_files_and_keeps_an_edit(migrated: psycopg.Connection[Any], tmp_path: Path):
     shutil.copytree(DATABASE_FILES, tmp_path, dirs_exist_ok=True)
     functions = tmp_path / "functions"
     edited = texts_in_files(functions)["claim_task"].replace("interval '100 ms'", "interval '101 ms'")
@@ -165,14 +165,14 @@ def test_make_schema_writes_what_is_missing_and_keeps_an_edit(migrated: psycopg.
 
 
 def _expanded(script: Path) -> str:
-    """The script with the files that psql would read."""
+    """The script, with the text of the files that psql would include."""
     return re.sub(
         r"^\\ir (\S+)$", lambda match: (script.parent / match[1]).read_text(), script.read_text(), flags=re.MULTILINE
     )
 
 
 def _pg_dump(url: str) -> str:
-    """What the server's own program says; the lines against restoring as another user hold a random word."""
+    """The output of the server's pg_dump, without the `restrict` lines, which contain a random word."""
     binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
     program = (Path(binaries) if binaries else embedded_binaries()) / "pg_dump"
     command = [str(program), "--schema-only", "--no-owner", url]

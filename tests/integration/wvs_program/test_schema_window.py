@@ -1,4 +1,4 @@
-"""Which schemas a program of this release starts on, and what it says of the others."""
+"""With which schemas a program of this release starts, and its error for the others."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ async def migrate_to(url: str, version: str, directory: Path) -> None:
 
 
 async def mark_newer(url: str, least: str | None) -> None:
-    """A migration that this program does not know, and what it says of the programs that it supports."""
+    """Adds a migration that this program does not know, and sets the oldest program that it supports."""
     connection = await connect(url, application_name="wvs test")
     try:
         await connection.execute("INSERT INTO wvs.schema_migrations VALUES ($1)", NEWER)

@@ -1,4 +1,4 @@
-"""The caller: HTTP as a careful client does it. A request without an answer is repeated under its own key."""
+"""The caller: a careful HTTP client. It repeats a request without an answer under the same key."""
 
 import time
 import uuid
@@ -8,14 +8,14 @@ from typing import Any
 import httpx
 
 PATIENCE_S = 60.0
-"""How long a request is repeated while nobody answers. Faults of the machine last a second or two."""
+"""How long the client repeats a request without an answer. Faults of the machine last a second or two."""
 
 _PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `code` is the problem's code, or None where the request was carried out."""
+    """One answer. `code` is the problem's code, or None if the API accepted the request."""
 
     status: int
     body: Any
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """One write. Whoever sends it again, sends all of it."""
+    """One write. A repetition sends all of it, including its key."""
 
     method: str
     path: str
@@ -51,7 +51,7 @@ class Client:
         self._http.close()
 
     def read(self, path: str, *, wait_s: int | None = None) -> Any:
-        """A resource that has to exist."""
+        """A resource, which must exist."""
         headers = {} if wait_s is None else {"prefer": f"wait={wait_s}"}
         answer = self._until_answered("GET", path, None, headers)
         assert answer.status == 200, (path, answer)
@@ -70,14 +70,14 @@ class Client:
                 return items
 
     def send(self, request: Request) -> Answer:
-        """Sends the request until it is answered."""
+        """Sends the request, and repeats it until it is answered."""
         headers = {"idempotency-key": request.key, "content-type": "application/json"}
         if request.if_match is not None:
             headers["if-match"] = request.if_match
         return self._until_answered(request.method, request.path, request.body, headers)
 
     def ready(self) -> bool:
-        """Whether the API serves."""
+        """Whether the API is ready."""
         try:
             return self._http.get("/readyz").status_code == 200
         except httpx.TransportError:
@@ -87,7 +87,7 @@ class Client:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                # A request id of its own each time: effects of two of them under one key would be two effects.
+                # Each try has a request id of its own, so that `LogAudit` can count the effects under one key.
                 named = {**headers, "x-request-id": uuid.uuid4().hex}
                 content = {} if body is None else {"json": body}
                 response = self._http.request(method, path, headers=named, **content)

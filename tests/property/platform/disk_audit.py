@@ -1,4 +1,4 @@
-"""What must be true of the volume, looked at from outside: by walks of the test's own, and in the engine's journal."""
+"""Checks the volume from outside: with walks of the test's own, and with the journal of the clone engine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ from wvs.domain.states import SnapshotState
 from wvs.engines.base import CloneMark
 
 _NOTICED_NS = 500_000_000
-"""A process's end is noticed up to this late on a busy machine."""
+"""On a busy machine the test may notice the end of a process this much later."""
 
 
 @dataclass
 class Clone:
-    """One clone by the journal; `end_ns` is None where it never told its end."""
+    """One clone according to the journal; `end_ns` is None if the journal has no end of it."""
 
     pid: int
     target: str
@@ -28,7 +28,7 @@ class Clone:
 
 
 class DiskAudit:
-    """Watches one volume. `excused` are snapshots that the test itself has damaged."""
+    """Audits one volume. `excused` are snapshots that the test itself has damaged."""
 
     def __init__(self, volume: Path, journal: Path, processes: Processes) -> None:
         self._volume = volume
@@ -46,7 +46,7 @@ class DiskAudit:
         """The root of a tree."""
         return self.directory(workspace_id) / "trees" / name / "root"
 
-    def pointed(self, workspace_id: UUID) -> str | None:
+    def linked_tree(self, workspace_id: UUID) -> str | None:
         """The name of the tree that the link `current` points to."""
         link = self.directory(workspace_id) / "current"
         if not link.is_symlink():
@@ -56,17 +56,17 @@ class DiskAudit:
         return name
 
     def check_snapshots(self, workspace_id: UUID, look: Look) -> None:
-        """Ready snapshots hold what they held when they became ready; of dropped ones there is nothing left."""
+        """Ready snapshots have the same content as when they became ready; dropped ones have no directory."""
         directory = self.directory(workspace_id)
         for snapshot in look.workspace.snapshots.values():
             if snapshot.tree is None:
                 continue
             if snapshot.state is SnapshotState.DROPPED:
                 left = [p for p in ("trees", "trash") if (directory / p / snapshot.tree).exists()]
-                assert not left, f"{snapshot.tree} is dropped and still in {left}"
+                assert not left, f"{snapshot.tree} is dropped but still in {left}"
             elif snapshot.state is SnapshotState.READY and snapshot.id not in self.excused:
                 found = manifest_of(self.tree(workspace_id, snapshot.tree))
-                assert found is not None, f"{snapshot.tree} is ready and not there"
+                assert found is not None, f"{snapshot.tree} is ready but missing"
                 wrong = difference(self.recorded.setdefault(snapshot.id, found), found)
                 assert not wrong, f"{snapshot.tree} changed since it became ready: {wrong}"
         current = look.workspace.current
@@ -74,7 +74,7 @@ class DiskAudit:
             assert look.workspace.snapshots[current].state is SnapshotState.READY
 
     def check_clones(self) -> None:
-        """No two clones of one workspace overlap, and no tree is made twice."""
+        """No two clones of one workspace overlap, and no tree is cloned twice."""
         if not self._journal.exists():
             return
         with self._journal.open("rb") as file:
@@ -86,7 +86,7 @@ class DiskAudit:
             self._mark(msgspec.json.decode(line, type=CloneMark))
 
     def check_owners(self, workspace_id: UUID, look: Look) -> str:
-        """What lies on the volume and belongs to nobody; to be empty after a sweep."""
+        """Directories on the volume that belong to no tree of the log; empty after a sweep."""
         directory = self.directory(workspace_id)
         if not directory.exists():
             return ""
@@ -107,20 +107,20 @@ class DiskAudit:
             clone.end_ns = mark.at_ns
             return
         for earlier in clones:
-            assert earlier.target != mark.target, f"{mark.target} is made a second time"
-            assert self._over(earlier, mark), f"{mark} begins within {earlier}"
+            assert earlier.target != mark.target, f"{mark.target} is cloned a second time"
+            assert self._ended_before(earlier, mark), f"{mark} begins within {earlier}"
         clones.append(Clone(mark.pid, mark.target, mark.at_ns))
 
-    def _over(self, earlier: Clone, begun: CloneMark) -> bool:
-        """Whether a clone had ended; that of a process that is gone ended with it.
+    def _ended_before(self, earlier: Clone, begun: CloneMark) -> bool:
+        """Whether a clone ended before another began. If its process has ended, the clone ended with it.
 
-        A process that stood still past its lease is the one exception, which no lease can close: it may go on with a
-        clone that has been taken over. Its tree's name and its fence keep it from harm.
+        There is one exception, which no lease can prevent: a process that was stopped until its lease expired may
+        continue a clone that another executor has taken over. The tree's name and the fence make that harmless.
         """
         if earlier.end_ns is not None and earlier.end_ns <= begun.at_ns:
             return True
         maker = self._processes.by_pid(earlier.pid)
-        if maker.stopped or self._processes.by_pid(begun.pid).stopped:
+        if maker.was_stopped or self._processes.by_pid(begun.pid).was_stopped:
             return True
         maker.ended.wait(_NOTICED_NS / 1e9)
         return maker.ended_ns is not None and maker.ended_ns - _NOTICED_NS <= begun.at_ns

@@ -1,4 +1,4 @@
-"""Rules for what breaks: processes that are killed, stopped, drained and started, and directories that go away."""
+"""Rules that inject faults: processes are killed, stopped, drained and started, and directories disappear."""
 
 import shutil
 import signal
@@ -17,24 +17,24 @@ ACTIONS = ("kill", "kill", "stop", "error")
 
 
 class FaultRules(RequestRules):
-    """What breaks."""
+    """The faults."""
 
     @rule(pick=picks, after_ms=st.integers(0, 60), at=picks)
     def kill_an_executor(self, pick: int, after_ms: int, at: int) -> None:
         self.story.disturb()
         self.snapshot_now(at)
-        self.story.tell("kill an executor")
+        self.story.note("kill an executor")
         time.sleep(after_ms / 1000)
         self.harness.working(pick).signal(signal.SIGKILL)
 
     @rule(at=picks, pick=picks, name=st.sampled_from(NAMES), action=st.sampled_from(ACTIONS), everywhere=flags)
     def break_in_the_middle(self, at: int, pick: int, name: str, action: str, everywhere: bool) -> None:
-        """Arms a failpoint in one executor, or in all, and asks for what passes it."""
+        """Arms a failpoint in one executor, or in all, and requests an operation that passes it."""
         model = self.model(at, patient=True)
         self.story.disturb()
-        self.story.tell(f"arm {name}={action} {everywhere}")
+        self.story.note(f"arm {name}={action} {everywhere}")
         if name.endswith(".cloning") and everywhere:
-            action = "sleep:1"  # there the clone takes its time, and everything else goes on
+            action = "sleep:1"  # the clone takes a second, while everything else continues
         for executor in self.harness.processes.executors() if everywhere else [self.harness.working(pick)]:
             self.harness.arm(executor, f"{name}={action}@1")
         match name.partition(".")[0]:
@@ -58,7 +58,7 @@ class FaultRules(RequestRules):
         self.harness.stop_one(pick)
 
     @rule()
-    def let_standing_executors_go_on(self) -> None:
+    def let_stopped_executors_resume(self) -> None:
         self.story.disturb()
         self.harness.continue_all()
 
@@ -76,7 +76,7 @@ class FaultRules(RequestRules):
         snapshot = self.story.snapshot_of(model, pick, "ready")
         whole = snapshot is not None and snapshot not in self.story.damaged
         if really and snapshot is not None and whole and model.snapshots[snapshot]["state"] == "ready":
-            self.story.tell(f"lose {snapshot}")
+            self.story.note(f"lose {snapshot}")
             self.story.disturb()
             self.story.damaged.add(snapshot)
             self.harness.disk.excused.add(parse_id(SNAPSHOT, snapshot))
@@ -88,7 +88,7 @@ class FaultRules(RequestRules):
         look = self.story.look(model)
         ready = [s for s, facts in model.snapshots.items() if facts["state"] == "ready" and s not in self.story.damaged]
         if really and ready and model.live[-1] is not None and look.workspace.live_tree is not None:
-            self.story.tell("lose the live tree")
+            self.story.note("lose the live tree")
             self.story.disturb()
             shutil.rmtree(self.harness.disk.tree(look.workspace.id, look.workspace.live_tree).parent)
             model.wrote(None)

@@ -14,14 +14,14 @@ from tests.property.platform.processes import Process, Processes
 from wvs.engines.volume.opening import init_volume
 
 WAIT_S: Final = 90.0
-"""Everything that is waited for takes a few seconds at most; a machine with other work to do gets more."""
+"""Everything that the test waits for takes a few seconds at most; a busy machine gets more."""
 
-MOST_STANDING: Final = 1
-"""Executors that may stand still at once; an older one is continued."""
+MOST_STOPPED: Final = 1
+"""How many executors may be stopped at once; the harness continues the oldest ones beyond that."""
 
 
 class Harness:
-    """Everything of one test. The machine's examples share it, each with workspaces of its own."""
+    """The platform of one test. All examples share it; each has workspaces of its own."""
 
     def __init__(self, url: str, directory: Path) -> None:
         self.directory = directory
@@ -61,42 +61,42 @@ class Harness:
         self.processes.close()
 
     def tend(self) -> None:
-        """Lets there be as many working executors as are wanted, and no more standing ones than the test can use."""
-        standing = self.processes.find_stopped()
-        for process in standing[: max(0, len(standing) - MOST_STANDING)]:
+        """Starts executors until `wanted` ones work, and continues stopped ones beyond MOST_STOPPED."""
+        stopped = self.processes.find_stopped()
+        for process in stopped[: max(0, len(stopped) - MOST_STOPPED)]:
             process.signal(signal.SIGCONT)
-        working = [p for p in self.processes.executors() if p not in standing]
+        working = [p for p in self.processes.executors() if p not in stopped]
         for _ in range(self.wanted - len(working)):
             self.processes.start("executor")
 
     def arm(self, executor: Process, specification: str) -> None:
-        """Arms a failpoint in an executor, if it takes it."""
+        """Arms a failpoint in an executor that can accept it."""
         if executor.arm(specification):
             self.armed = True
 
     def calm(self) -> bool:
-        """Whether no fault is on its way: nothing is armed, nobody stands still, everybody wanted is there."""
+        """Whether no fault is pending: no failpoint is armed, no process is stopped, and no executor is missing."""
         executors = self.processes.executors()
         return not self.armed and not self.processes.find_stopped() and len(executors) >= self.wanted
 
     def working(self, pick: int) -> Process:
-        """One of the executors that are alive."""
+        """One of the live executors."""
         self.tend()
         executors = self.processes.executors()
         return executors[pick % len(executors)]
 
     def stop_one(self, pick: int) -> None:
-        """Asks an executor to drain, and does not wait for it."""
+        """Asks an executor to drain, without waiting for it."""
         self.wanted = max(1, self.wanted - 1)
         self.working(pick).signal(signal.SIGTERM)
 
     def continue_all(self) -> None:
-        """Lets every executor that stands still go on, late as it is."""
+        """Continues every stopped executor, however late it is."""
         for process in self.processes.find_stopped():
             process.signal(signal.SIGCONT)
 
     def end_faults(self) -> None:
-        """No failpoint is armed any more, and nobody stands still."""
+        """Disarms all failpoints and continues all stopped executors."""
         self.continue_all()
         deadline = time.monotonic() + WAIT_S
         for process in self.processes.executors():
@@ -107,17 +107,17 @@ class Harness:
         self.armed = False
 
     def sweep(self, failpoints: str = "") -> None:
-        """Lets `wvs volume check --repair` go over the whole volume; a failpoint may end it early."""
+        """Runs `wvs volume check --repair` on the whole volume; a failpoint may end it early."""
         sweep = self.processes.start("sweep", WVS_FAILPOINTS=failpoints)
         deadline = time.monotonic() + WAIT_S
         while not sweep.ended.wait(0.05):
-            if sweep.standing:
+            if sweep.is_stopped:
                 sweep.signal(signal.SIGCONT)
             assert time.monotonic() < deadline, "wvs volume check does not end"
         assert failpoints or sweep.code in (0, 1), f"wvs volume check ended with {sweep.code}: see {self.directory}"
 
     def restart_api(self, *, kill: bool) -> None:
-        """Ends the API and starts another one at the same address; returns at once after a kill."""
+        """Ends the API and starts another one at the same address."""
         self.api.signal(signal.SIGKILL if kill else signal.SIGTERM)
         if not self.api.ended.wait(WAIT_S):
             raise TimeoutError("the API did not drain")
@@ -129,7 +129,7 @@ class Harness:
         deadline = time.monotonic() + WAIT_S
         while not self.client.ready():
             if not api.alive or time.monotonic() > deadline:
-                raise TimeoutError(f"the API did not come up: see {self.directory}")
+                raise TimeoutError(f"the API did not start: see {self.directory}")
             time.sleep(0.02)
         return api
 

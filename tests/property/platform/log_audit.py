@@ -1,7 +1,7 @@
-"""What must be true of Postgres after every step, found out from the log alone.
+"""Checks Postgres after every step against the log alone.
 
-The log of each watched workspace is read on, folded and projected here, event by event, and everything else that
-Postgres says is compared with that: read models, lane, queue. All of one look is read in one snapshot.
+The audit reads the new events of each workspace, folds and projects them one by one, and compares the read models, the
+lane and the queue with the result. It reads everything of one look in one database snapshot.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ _LOG = """SELECT originator_version, topic, state, hash FROM wvs.events
 
 @dataclass
 class History:
-    """One workspace as its log tells it."""
+    """One workspace according to its log."""
 
     id: UUID
     workspace: Workspace | None = None
@@ -41,12 +41,12 @@ class History:
     trees: set[str] = field(default_factory=set)
     fence: int = 0
     effects: dict[str, set[str]] = field(default_factory=dict)
-    """For each idempotency key the requests of people that had an effect under it."""
+    """For each idempotency key, the ids of the client requests that had an effect."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One consistent look at a workspace: its state by the log, and the rows that Postgres has."""
+    """One consistent look at a workspace: its state according to the log, and its rows in Postgres."""
 
     workspace: Workspace
     rows: dict[Table, list[Row]]
@@ -54,7 +54,7 @@ class Look:
 
 
 class LogAudit:
-    """Looks at workspaces. Remembers what it saw, so that each look reads only what is new in the log."""
+    """Looks at workspaces. It remembers the events that it read, so that each look reads only the new ones."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
@@ -65,7 +65,7 @@ class LogAudit:
         self._connection.close()
 
     def look(self, workspace_id: UUID) -> Look:
-        """Checks everything that the log decides; raises `AssertionError` for the first thing that is not true."""
+        """Checks everything that follows from the log; raises `AssertionError` at the first difference."""
         history = self._histories.setdefault(workspace_id, History(workspace_id))
         connection = self._connection
         with connection.transaction():
@@ -79,7 +79,7 @@ class LogAudit:
         for event in events:
             _follow(history, event)
         workspace = history.workspace
-        assert workspace is not None, f"workspace {workspace_id} was acknowledged and is not in the log"
+        assert workspace is not None, f"workspace {workspace_id} was acknowledged but is not in the log"
         head = (stream["version"], bytes(stream["hash"]))
         assert head == (workspace.version, history.hash), "the head of the stream is not the end of its log"
         _compare_tables(history, rows)
@@ -107,7 +107,7 @@ class LogAudit:
 
 
 def _follow(history: History, stored: Row) -> None:
-    """One event more: the chain holds, the fold accepts it, nothing that is referenced is dropped."""
+    """Adds one event: the chain holds, the fold accepts it, and no referenced snapshot is dropped."""
     version, topic, state = stored["originator_version"], stored["topic"], bytes(stored["state"])
     event, metadata = decode(topic, state)
     before = history.workspace
@@ -131,7 +131,7 @@ def _follow(history: History, stored: Row) -> None:
         case CurrentSet():
             assert before is not None
             state_then = before.snapshots[event.snapshot_id].state
-            # It may be found missing while it is being cloned; it cannot be on its way out.
+            # The snapshot may be found missing while it is cloned, but no drop of it can have begun.
             assert state_then in (SnapshotState.READY, SnapshotState.LOST), f"a {state_then} snapshot became current"
         case _:
             pass
@@ -148,7 +148,7 @@ def _follow(history: History, stored: Row) -> None:
 
 
 def _row_key(change: Change) -> tuple[Any, ...]:
-    """The table and the primary key of the row that `change` is about."""
+    """The table and the primary key of the changed row."""
     return (change.table, *(change.row[column] for column in KEYS[change.table]))
 
 
@@ -181,7 +181,7 @@ def _differing(wanted: Row, found: Row) -> str:
 
 
 def _compare_states(workspace: Workspace, rows: dict[Table, list[Row]]) -> None:
-    """The aggregate, which decides, and the rows, which are shown, say the same."""
+    """The aggregate, which decides, and the rows, which clients see, agree."""
     (row,) = rows["workspaces"]
     current = None if workspace.current is None else str(workspace.current)
     shown = (row["state"], row["current_snapshot_id"], row["epoch"], row["live_tree"])
@@ -189,7 +189,7 @@ def _compare_states(workspace: Workspace, rows: dict[Table, list[Row]]) -> None:
     states = {UUID(s["id"]): s["state"] for s in rows["snapshots"]}
     assert states == {s.id: s.state for s in workspace.snapshots.values()}
     for task in rows["tasks"]:
-        skipped = task["noop"] and task["started_at"] is None  # never queued, so the aggregate keeps nothing of it
+        skipped = task["noop"] and task["started_at"] is None  # it was never queued, so the aggregate does not have it
         assert task["state"] == workspace.task_state(UUID(task["id"])) or skipped, task
     running = [t["id"] for t in rows["tasks"] if t["state"] == TaskState.RUNNING]
     assert len(running) <= 1, f"{len(running)} tasks run at once"
@@ -205,11 +205,11 @@ def _compare_states(workspace: Workspace, rows: dict[Table, list[Row]]) -> None:
 def _compare_queue(workspace: Workspace, lane: Row, queue: list[Row]) -> None:
     """The queue holds exactly the tasks that wait or run, in the order of acceptance.
 
-    A claim is made in the queue before the log knows of it (`TaskStarted` comes next), so that the queue may say
-    `running` where the log still says `queued`.
+    A claim changes the queue before the log (`TaskStarted` comes next). Therefore a task may be `running` in the queue
+    while it is still `queued` in the log.
     """
     running = [] if workspace.running is None else [workspace.running]
-    assert [row["task_id"] for row in queue] == [*running, *workspace.queued], "the queue is not what the log says"
+    assert [row["task_id"] for row in queue] == [*running, *workspace.queued], "the queue and the log differ"
     claimed = [row["task_id"] for row in queue if row["state"] == "running"]
     assert len(claimed) <= 1
     assert set(running) <= set(claimed)

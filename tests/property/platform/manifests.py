@@ -1,4 +1,4 @@
-"""What a tree holds, found out by a walk of the test's own: it shares no code with the engines that it checks."""
+"""The content of a tree, read by a walk of the test's own: it shares no code with the engines that it checks."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 Manifest = dict[str, tuple[object, ...]]
-"""For each path of the tree (`.` is its root): what it is, and everything that a clone has to keep of it."""
+"""For each path of the tree (`.` is its root): its type, and everything of it that a clone must keep."""
 
 
 def manifest_of(root: Path) -> Manifest | None:

@@ -1,9 +1,9 @@
-"""The program that starts API and executor processes for the machine, each in milliseconds instead of a second.
+"""The program that starts API and executor processes for the state machine, each in milliseconds instead of a second.
 
-It imports everything once and then forks: a child runs what `wvs api`, `wvs executor` or `wvs volume check` runs, as a
-process of its own that can be killed for real. Lines of JSON on stdin say what to start; lines on stdout say what
-ended, and when by CLOCK_MONOTONIC. An executor arms the failpoints that a line on its control socket names. All
-children end with stdin.
+It imports everything once and then forks. A child runs the code of `wvs api`, `wvs executor` or `wvs volume check` as a
+process of its own, which the test can really kill. Each line of JSON on stdin starts a process. Lines on stdout report
+which processes started and ended, and when, on CLOCK_MONOTONIC. An executor arms the failpoints that a line on its
+control socket names. All children end when stdin ends.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def main() -> None:
     while True:
         for key, _ in selector.select():
             if key.data is not None:
-                _tell_end(selector, key.fd, key.data)
+                _report_end(selector, key.fd, key.data)
                 continue
             pending += (chunk := os.read(key.fd, 65536))
             if not chunk:
@@ -52,17 +52,17 @@ def main() -> None:
 def _start(selector: selectors.BaseSelector, order: dict[str, Any]) -> None:
     pid = os.fork()
     if pid == 0:
-        _be(order)
+        _run_child(order)
     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-    _say({"started": pid})
+    _report({"started": pid})
 
 
-def _tell_end(selector: selectors.BaseSelector, descriptor: int, pid: int) -> None:
+def _report_end(selector: selectors.BaseSelector, descriptor: int, pid: int) -> None:
     ended_ns = time.monotonic_ns()
     selector.unregister(descriptor)
     os.close(descriptor)
     _, status = os.waitpid(pid, 0)
-    _say({"ended": pid, "code": os.waitstatus_to_exitcode(status), "at_ns": ended_ns})
+    _report({"ended": pid, "code": os.waitstatus_to_exitcode(status), "at_ns": ended_ns})
 
 
 def _end_all(selector: selectors.BaseSelector) -> None:
@@ -72,11 +72,11 @@ def _end_all(selector: selectors.BaseSelector) -> None:
             os.waitpid(key.data, 0)
 
 
-def _say(words: dict[str, Any]) -> None:
-    os.write(1, json.dumps(words).encode() + b"\n")
+def _report(message: dict[str, Any]) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
 
 
-def _be(order: dict[str, Any]) -> None:
+def _run_child(order: dict[str, Any]) -> None:
     code = 1
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -92,7 +92,7 @@ def _be(order: dict[str, Any]) -> None:
         elif order["program"] == "sweep":
             code = run_check(settings, repair=True)
         else:
-            threading.Thread(target=_obey, args=(order["control"],), daemon=True).start()
+            threading.Thread(target=_serve_failpoints, args=(order["control"],), daemon=True).start()
             code = run_executor(settings)
     except BaseException as error:  # noqa: BLE001 - the parent's frames must not see it
         sys.stderr.write(f"child ended by {error!r}\n")
@@ -101,13 +101,13 @@ def _be(order: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _obey(path: str) -> None:
+def _serve_failpoints(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
         while True:
             connection, _ = listener.accept()
-            # A caller that has lost its patience is gone; the next one is served.
+            # The caller may have given up and closed the connection; the next caller is served.
             with connection, contextlib.suppress(OSError):
                 failpoints.arm(connection.recv(4096).decode())
                 connection.sendall(b"armed")

@@ -1,4 +1,4 @@
-"""What was true at each version that was looked at, and what history says of that version in the end."""
+"""Compares what each workspace was at a version with what `history` shows of that version at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -18,38 +18,41 @@ Past = dict[str, Any]
 
 
 class PastAudit:
-    """Writes down what Postgres shows of each workspace, by version, and compares it with what history says later."""
+    """Keeps the rows of each workspace, by version, and compares them later with the answers of `history`."""
 
     def __init__(self, volume: Path) -> None:
         self._volume = volume
         self._seen: dict[UUID, dict[int, Past]] = {}
 
     def note(self, look: Look) -> None:
-        """One look's rows, which were read in one snapshot together with the version."""
+        """Keeps the rows of a look, which were read in one database snapshot together with the version."""
         seen = self._seen.setdefault(look.workspace.id, {})
         if look.workspace.version not in seen:
             seen[look.workspace.version] = self._shown(look)
 
     def check(self, client: Client) -> int:
-        """Asks for every version that was seen; raises `AssertionError` for the first that comes out otherwise."""
+        """Requests the history of every version seen; raises `AssertionError` at the first that differs.
+
+        Returns the number of versions.
+        """
         compared = 0
         for workspace_id, seen in self._seen.items():
             path = f"/v1/workspaces/{format_id(WORKSPACE, workspace_id)}/history?limit=1000&at_version="
             for version, past in seen.items():
-                told = client.read(f"{path}{version}")
+                answer = client.read(f"{path}{version}")
                 found: Past = {
-                    "workspace": told["workspace"],
-                    "snapshots": {it["id"]: it for it in told["snapshots"]["items"]},
-                    "tasks": {it["id"]: it for it in told["tasks"]["items"]},
+                    "workspace": answer["workspace"],
+                    "snapshots": {it["id"]: it for it in answer["snapshots"]["items"]},
+                    "tasks": {it["id"]: it for it in answer["tasks"]["items"]},
                 }
-                assert told["live_tree"] == past["live_tree"], f"the live tree at version {version}"
+                assert answer["live_tree"] == past["live_tree"], f"the live tree at version {version}"
                 for part, rows in found.items():
                     assert rows == past[part], f"{part} at version {version}: {rows} are not {past[part]}"
                 compared += 1
         return compared
 
     def _shown(self, look: Look) -> Past:
-        """The rows as the API would show them at this moment."""
+        """The rows as the API shows them at this moment."""
         (row,) = look.rows["workspaces"]
         workspace = decode_workspace(msgspec.json.encode(row))
         snapshots = [decode_snapshot(msgspec.json.encode(it)) for it in look.rows["snapshots"]]

@@ -1,4 +1,4 @@
-"""API and executor processes of one test: started, killed, stopped, continued, and when each of them ended."""
+"""The API and executor processes of one test: starts and signals them, and notes when each one ended."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ARM_S = 10.0
 
 @dataclass
 class Process:
-    """One API or executor. `ended_ns` is set when its end was noticed, which is a little after it."""
+    """One API or executor. `ended_ns` is when the test noticed its end, which is a little later than the end."""
 
     number: int
     program: str
@@ -26,9 +26,9 @@ class Process:
     control: Path
     ended_ns: int | None = None
     code: int | None = None
-    stopped: bool = False
-    """A failpoint may have stopped it. Only `Processes.find_stopped` says so, and it stays true: a process that once
-    stood still in the middle of something may go on with it late."""
+    was_stopped: bool = False
+    """A failpoint has stopped it at some time. `Processes.find_stopped` sets it, and it stays true: a process that was
+    once stopped in the middle of an operation may continue that operation late."""
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -36,8 +36,8 @@ class Process:
         return not self.ended.is_set()
 
     @property
-    def standing(self) -> bool:
-        """Stopped at this moment (proc(5): state T)."""
+    def is_stopped(self) -> bool:
+        """Whether the process is stopped now (proc(5): state T)."""
         try:
             return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
         except (FileNotFoundError, ProcessLookupError):
@@ -51,8 +51,8 @@ class Process:
                 return
 
     def arm(self, specification: str) -> bool:
-        """Arms failpoints in the process; False if it did not take them (it is gone, stands still, or begins)."""
-        if not self.alive or self.standing:
+        """Arms failpoints in the process; False if it cannot accept them (it has ended, is stopped, or is starting)."""
+        if not self.alive or self.is_stopped:
             return False
         try:
             with socket.socket(socket.AF_UNIX) as line:
@@ -65,7 +65,7 @@ class Process:
 
 
 class Processes:
-    """Everything that runs for one test; `close` ends all of it."""
+    """All processes of one test; `close` ends them."""
 
     def __init__(self, environment: dict[str, str], directory: Path) -> None:
         self._environment = environment
@@ -84,7 +84,7 @@ class Processes:
         self._reader.start()
 
     def start(self, program: str, **environment: str) -> Process:
-        """Starts a process and returns at once; it takes a moment until it works."""
+        """Starts a process and returns at once, before the process is ready."""
         number = len(self.all)
         control = self._directory / f"control-{number}"
         order = {
@@ -102,14 +102,14 @@ class Processes:
             return self._remember(Process(number, program, self._started.pop(), control))
 
     def find_stopped(self) -> list[Process]:
-        """The processes that stand still now."""
-        standing = [p for p in self.all.values() if p.alive and p.standing]
-        for process in standing:
-            process.stopped = True
-        return standing
+        """The processes that are stopped now."""
+        stopped = [p for p in self.all.values() if p.alive and p.is_stopped]
+        for process in stopped:
+            process.was_stopped = True
+        return stopped
 
     def executors(self) -> list[Process]:
-        """Executors that are alive, standing ones included, oldest first."""
+        """The live executors, including stopped ones, oldest first."""
         return [p for p in self.all.values() if p.program == "executor" and p.alive]
 
     def by_pid(self, pid: int) -> Process:
@@ -117,7 +117,7 @@ class Processes:
         return next(p for p in reversed(self.all.values()) if p.pid == pid)
 
     def close(self) -> None:
-        """Kills whatever is left; nothing of it survives the nursery."""
+        """Kills all processes that are left; no child survives the nursery."""
         assert self._nursery.stdin is not None
         for process in self.executors():
             process.signal(signal.SIGCONT)
@@ -133,14 +133,14 @@ class Processes:
     def _read(self) -> None:
         assert self._nursery.stdout is not None
         for line in self._nursery.stdout:
-            words: dict[str, Any] = json.loads(line)
+            message: dict[str, Any] = json.loads(line)
             with self._lock:
-                if "started" in words:
-                    self._started.append(words["started"])
+                if "started" in message:
+                    self._started.append(message["started"])
                     self._lock.notify_all()
-                    # `start` has to file it before its end can be told.
+                    # `start` must register the process before its end can be processed.
                     self._lock.wait_for(lambda: not self._started, START_S)
                     continue
-                process = self.by_pid(words["ended"])
-                process.ended_ns, process.code = words["at_ns"], words["code"]
+                process = self.by_pid(message["ended"])
+                process.ended_ns, process.code = message["at_ns"], message["code"]
                 process.ended.set()

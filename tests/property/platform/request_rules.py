@@ -1,4 +1,4 @@
-"""Rules for what people ask: everything that the API offers, and every way to repeat it."""
+"""Rules for client requests: every operation of the API, and every way to repeat a request."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +17,7 @@ edits_of_a_tree = st.lists(st.tuples(st.sampled_from(OPERATIONS), picks, st.bina
 
 
 class RequestRules(StoryMachine):
-    """What people ask."""
+    """The requests."""
 
     @rule()
     def create_workspace(self) -> None:
@@ -144,7 +144,7 @@ class RequestRules(StoryMachine):
 
 
 def _other_than(request: Request) -> Request | None:
-    """Another request of the same operation; None for a drop, which is all path."""
+    """Another request of the same operation; None for a drop, whose request has no body."""
     match request.method, request.path.rsplit("/", 1)[-1]:
         case "PUT", _:
             return replace(request, body={**request.body, "reset": not request.body["reset"]})
@@ -155,6 +155,6 @@ def _other_than(request: Request) -> Request | None:
         case "POST", "disable":
             return replace(request, body={"reason": "another"})
         case "POST", _:
-            return replace(request, body={})  # an empty object is not the same as nothing
+            return replace(request, body={})  # an empty object differs from an absent body
         case _:
             return None

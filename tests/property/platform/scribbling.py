@@ -1,4 +1,4 @@
-"""What agents do to a live tree, as steps that each change it at once, so that a clone holds one side of each."""
+"""Changes of a live tree as an agent makes them. Each is atomic, so that a clone has either all of it or nothing."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ OPERATIONS = ("write", "append", "remove", "link", "symlink", "directory", "mode
 
 
 def scribble(live: Path, workshop: Path, operation: str, pick: int, content: bytes) -> None:
-    """Does one thing to the tree at `live`; `workshop` is a directory outside of every tree on the same filesystem."""
+    """Makes one change in the tree at `live`. `workshop` is a directory on the same file system, outside every tree."""
     places = [live, *sorted(p for p in live.iterdir() if p.is_dir() and not p.is_symlink())]
     files = sorted(p for p in live.rglob("*") if p.is_file() and not p.is_symlink())
     place = places[pick % len(places)]

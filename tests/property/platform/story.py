@@ -1,4 +1,4 @@
-"""One example: a few workspaces with their models, and what a step has in common with every other step."""
+"""One example: a few workspaces with their models, and the code that all steps share."""
 
 import time
 from datetime import UTC, datetime
@@ -18,19 +18,19 @@ DROPPABLE = ("ready", "failed", "lost", "drop_failed")
 
 
 class Story:
-    """What happens in one example."""
+    """One example of the state machine."""
 
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.models: list[WorkspaceModel] = []
         self.answered: list[tuple[WorkspaceModel | None, Request, Answer]] = []
-        """Requests that were carried out, with what was answered."""
+        """Requests that the API accepted, with the answers."""
         self.damaged: set[str] = set()
         """Snapshots whose directory the test has removed."""
         self.blocked: dict[str, Path] = {}
-        """Directories that the test has put in the way of a drop, by snapshot."""
+        """Directories with which the test blocks a drop, by snapshot."""
         self.disturbed_at = 0.0
-        """When a fault was last made; what was accepted before it may end in any way."""
+        """When the last fault was injected; a task accepted before it may end in any way."""
         self.pasts = PastAudit(harness.volume)
         self._trail = harness.directory / "trail"
 
@@ -45,11 +45,11 @@ class Story:
         return model
 
     def ask(self, model: WorkspaceModel, request: Request, wanted: tuple[int, str | None]) -> Answer:
-        """Sends a request. While nothing is under way, the answer is exactly the one that the model gives."""
+        """Sends a request. If no task is open, the answer must be exactly the one that the model gives."""
         calm = not model.open
         answer = self.harness.client.send(request)
         given = answer.status, answer.code
-        self.tell(f"{request.method} {request.path} {request.body or ''} -> {given}")
+        self.note(f"{request.method} {request.path} {request.body or ''} -> {given}")
         if calm:
             assert given == wanted, (request, given, answer.body, wanted)
         else:
@@ -63,7 +63,7 @@ class Story:
         self.answered.append((model, request, answer))
 
     def snapshot_of(self, model: WorkspaceModel, pick: int, wanted: str) -> str | None:
-        """One of the workspace's snapshots, three times in four a `ready` one or one that is `free` to be dropped."""
+        """A snapshot of the workspace; in three of four cases a `ready` one, or one that is `free` to be dropped."""
         every = list(model.snapshots)
         fit = {
             "ready": [s for s in every if model.snapshots[s]["state"] == "ready"],
@@ -72,8 +72,8 @@ class Story:
         ids = fit if fit and pick % 4 else every
         return ids[-1 - pick // 4 % len(ids)] if ids else None
 
-    def tell(self, what: str) -> None:
-        """Writes down what happened, for whoever has to find out why a run failed."""
+    def note(self, what: str) -> None:
+        """Appends a line to the trail, which a person reads to find out why a run failed."""
         with self._trail.open("a") as trail:
             trail.write(f"{datetime.now(UTC).time()} {what}\n")
 
@@ -81,7 +81,7 @@ class Story:
         self.disturbed_at = time.monotonic()
 
     def accept(self, model: WorkspaceModel, task: str, kind: str, snapshot: str | None, *, reset: bool = False) -> None:
-        """Tells the model of an accepted task, and notes whether it can succeed at all; None: that is open."""
+        """Adds an accepted task to the model, and notes whether it cannot succeed. None: that is not known."""
         alone = not model.open
         model.accept(task, kind, snapshot, reset=reset)
         impossible = {
@@ -96,16 +96,16 @@ class Story:
         )
 
     def settle(self, model: WorkspaceModel) -> None:
-        """Waits until every accepted task is final, tells the model how each ended, and compares all of it."""
+        """Waits until every accepted task is final, passes their ends to the model, and compares the results."""
         deadline = time.monotonic() + WAIT_S
-        told = {task: self._final(task, deadline) for task in model.open}
+        ends = {task: self._final(task, deadline) for task in model.open}
         snapshots = {s["id"]: s for s in self.snapshots(model)}
         look = self.look(model)
-        for task, end in told.items():
+        for task, end in ends.items():
             facts = model.tasks[task]
             expected = facts.get("accepted_at", 0.0) > self.disturbed_at
             name = facts["snapshot"]
-            self.tell(f"{task} {facts['kind']} ended {end['state']} {(end['error'] or {}).get('code', '')}")
+            self.note(f"{task} {facts['kind']} ended {end['state']} {(end['error'] or {}).get('code', '')}")
             model.end(task, end, snapshots.get(name), self._content(model, look, task))
             if expected:
                 self._undisturbed(facts, end)
@@ -114,16 +114,16 @@ class Story:
     def _final(self, task: str, deadline: float) -> dict[str, Any]:
         while True:
             self.harness.tend()
-            told = self.harness.client.read(f"/v1/tasks/{task}", wait_s=2)
-            if told["state"] in ("succeeded", "failed", "cancelled") and not self._link_pending(told):
-                return told
-            assert time.monotonic() < deadline, f"{task} is not final after {WAIT_S:g} s: {told}"
+            answer = self.harness.client.read(f"/v1/tasks/{task}", wait_s=2)
+            if answer["state"] in ("succeeded", "failed", "cancelled") and not self._link_pending(answer):
+                return answer
+            assert time.monotonic() < deadline, f"{task} is not final after {WAIT_S:g} s: {answer}"
 
-    def _link_pending(self, told: dict[str, Any]) -> bool:
-        return self.look_at(told["workspace_id"]).lane["link_pending"] is not None
+    def _link_pending(self, answer: dict[str, Any]) -> bool:
+        return self.look_at(answer["workspace_id"]).lane["link_pending"] is not None
 
     def _undisturbed(self, facts: dict[str, Any], end: dict[str, Any]) -> None:
-        """Without a fault nothing fails but what cannot be done."""
+        """Without a fault, a task fails only if it cannot succeed."""
         if end["state"] == "cancelled":
             assert facts["asked_to_end"], (facts, end)
         elif facts["impossible"] is not None:
@@ -148,7 +148,7 @@ class Story:
                 known["state"] = "lost"
             assert found == known["state"], (snapshot, found, known["state"])
         live = look.workspace.live_tree
-        assert self.harness.disk.pointed(look.workspace.id) == live, "the link is not what Postgres says"
+        assert self.harness.disk.linked_tree(look.workspace.id) == live, "the link is not what Postgres says"
         if live is not None:
             wrong = difference(model.live[-1], manifest_of(self.harness.disk.tree(look.workspace.id, live)))
             assert not wrong, f"the live tree is not what it was: {wrong}"
@@ -162,17 +162,17 @@ class Story:
     def look_at(self, typed_id: str) -> Look:
         """One look at log and disk, with every invariant that holds at any moment."""
         workspace_id = parse_id(WORKSPACE, typed_id)
-        pointed = self.harness.disk.pointed(workspace_id)
+        linked = self.harness.disk.linked_tree(workspace_id)
         look = self.harness.log.look(workspace_id)
         self.pasts.note(look)
         states = {row["name"]: row["state"] for row in look.rows["trees"]}
         # The link was read first, so that it is no newer than the log.
-        assert pointed is None or states[pointed] in ("live", "retired"), f"the link leads to a tree {states[pointed]}"
+        assert linked is None or states[linked] in ("live", "retired"), f"the link leads to a tree {states[linked]}"
         self.harness.disk.check_snapshots(workspace_id, look)
         return look
 
     def check(self) -> None:
-        """Every invariant that holds at any moment, of every workspace; and no acknowledged task is missing."""
+        """Checks every workspace: the invariants that hold at any moment, and that no acknowledged task is missing."""
         for model in self.models:
             look = self.look(model)
             shown = {row["id"] for row in look.rows["tasks"]}
@@ -187,14 +187,14 @@ class Story:
         self.harness.disk.check_clones()
 
     def _check_link(self, look: Look) -> None:
-        """A mover that stood still may put the link back to its own tree; it then asks again and mends that."""
+        """An executor that was stopped may move the link back to its own tree. It then asks again and repairs it."""
         deadline = time.monotonic() + WAIT_S
-        while self.harness.disk.pointed(look.workspace.id) != look.workspace.live_tree:
+        while self.harness.disk.linked_tree(look.workspace.id) != look.workspace.live_tree:
             assert time.monotonic() < deadline, f"the link of {format_id(WORKSPACE, look.workspace.id)} is wrong"
             time.sleep(0.05)
 
     def check_swept(self, model: WorkspaceModel) -> None:
-        """After a sweep no directory is without an owner; whoever still tidies up is given a moment."""
+        """After a sweep every directory has an owner. The check waits for an executor that is still removing some."""
         deadline = time.monotonic() + WAIT_S
         while strays := self.harness.disk.check_owners(parse_id(WORKSPACE, model.id), self.look(model)):
             assert time.monotonic() < deadline, f"nobody owns {strays}"

@@ -1,4 +1,4 @@
-"""What every rule of the machine has to do with: the story of the example, and the workspaces that it may pick."""
+"""The base of all rules: the story of the example, and the choice of a workspace."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +14,14 @@ from wvs.domain.ids import SNAPSHOT, parse_id
 
 MOST_WORKSPACES = 3
 
-# Every draw is a plain number or word, so that the same seed asks for the same things, whatever time processes take.
+# Every draw is a plain number or string, so that the same seed makes the same requests, however long processes take.
 picks = st.integers(0, 1000)
 flags = st.booleans()
 seldom = st.integers(0, 99).map(lambda n: 40 <= n < 50)
 
 
 class StoryMachine(RuleBasedStateMachine):
-    """One example. `harness` is what all examples of a test run on."""
+    """One example. All examples of a test share the `harness`."""
 
     harness: Harness
 
@@ -30,7 +30,7 @@ class StoryMachine(RuleBasedStateMachine):
         self.story = Story(self.harness)
 
     def snapshot_now(self, at: int) -> None:
-        """Asks for a snapshot, whatever is under way."""
+        """Requests a snapshot, also while tasks are open."""
         model = self.model(at)
         self.created(model, self.ask_for_snapshot(model))
 
@@ -46,7 +46,7 @@ class StoryMachine(RuleBasedStateMachine):
     def model(self, at: int, *, patient: bool = False) -> WorkspaceModel:
         model = self.story.models[at % len(self.story.models)]
         if patient:
-            self.told(lambda: self.story.settle(model))
+            self.with_directory(lambda: self.story.settle(model))
         return model
 
     def tree_of(self, model: WorkspaceModel, snapshot: str) -> Path:
@@ -60,10 +60,10 @@ class StoryMachine(RuleBasedStateMachine):
         if obstacle.exists():
             obstacle.rmdir()
 
-    def told(self, check: Callable[[], None]) -> None:
-        """Does `check`; where it fails, says where to read what happened."""
+    def with_directory(self, check: Callable[[], None]) -> None:
+        """Runs `check`; if it fails, adds to the error where the logs are."""
         try:
             check()
         except BaseException as error:
-            error.add_note(f"what happened, and the logs of all processes: {self.harness.directory}")
+            error.add_note(f"the trail and the logs of all processes are in {self.harness.directory}")
             raise

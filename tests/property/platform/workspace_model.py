@@ -1,7 +1,7 @@
-"""What must be true of one workspace, in plain dicts: the rules of the design, told once more, without any of its code.
+"""A model of one workspace in plain dicts: the rules of the design a second time, without code of `wvs`.
 
-The model predicts every answer while nothing is under way. How a task ends is for faults to decide, so the model is
-told that; what follows from it (states, pointer, epoch, contents), it says itself, task by task in accepted order.
+The model predicts every answer while no task is open. Faults decide how a task ends, so the test passes the end to the
+model. The model derives what follows (states, pointer, epoch, contents), task by task in accepted order.
 """
 
 from typing import Any
@@ -22,11 +22,11 @@ class WorkspaceModel:
         self.snapshots: dict[str, Facts] = {}
         self.tasks: dict[str, Facts] = {}
         self.open: list[str] = []
-        """Tasks that were accepted and whose end the model was not told yet, in accepted order."""
+        """Accepted tasks whose end the model does not know yet, in accepted order."""
         self.live: list[Manifest | None] = [None]
-        """What the live tree held, from its making to now; None means that it is not there."""
+        """The contents that the live tree has had since it was created; None means that it is missing."""
         self.made = 0
-        """How many live trees there were before this one."""
+        """The number of live trees before this one."""
 
     def answer_to_create(self) -> tuple[int, str | None]:
         return self._inactive() or (202, None)
@@ -65,7 +65,7 @@ class WorkspaceModel:
         return (202, None) if self.facts["state"] == "init_failed" else (409, "WORKSPACE_NOT_INIT_FAILED")
 
     def blockers(self, snapshot: str) -> list[Facts]:
-        """What keeps the snapshot from being dropped; a failed drop makes room for a new one."""
+        """The blockers of a drop of the snapshot. A failed drop does not count: a new one takes its place."""
         blockers: list[Facts] = [{"kind": "current"}] if self.facts["current"] == snapshot else []
         for task, facts in self.tasks.items():
             superseded = facts["kind"] == "snapshot_drop" and facts["state"] == "failed"
@@ -74,7 +74,7 @@ class WorkspaceModel:
         return blockers
 
     def accept(self, task: str, kind: str, snapshot: str | None, *, reset: bool = False) -> None:
-        """A task was accepted, or a failed one was queued again."""
+        """Adds an accepted task, or queues a failed one again."""
         known = self.tasks.get(task)
         reset = reset if known is None else known["reset"]
         self.tasks[task] = {"kind": kind, "snapshot": snapshot, "state": "queued", "reset": reset}
@@ -89,18 +89,18 @@ class WorkspaceModel:
             self._drop_begins(task, snapshot, again=known is not None)
 
     def accept_skipped(self, task: str, snapshot: str) -> None:
-        """A no-op: a task that has succeeded before it could be queued."""
+        """Adds a no-op: a task that succeeded at once and was never queued."""
         self.tasks[task] = {"kind": "current_set", "snapshot": snapshot, "state": "succeeded", "reset": False}
 
     def disable(self) -> None:
         self.facts["state"] = "disabled"
 
     def abandon(self, task: str) -> None:
-        """A person gave a failed task up; only its reference goes."""
+        """Abandons a failed task, which only releases its reference."""
         self.tasks[task]["state"] = "cancelled"
 
     def wrote(self, content: Manifest | None) -> None:
-        """The live tree holds something else now; None: it is gone."""
+        """Notes the new content of the live tree; None: it is missing."""
         self.live.append(content)
 
     def _drop_begins(self, task: str, snapshot: str, *, again: bool) -> None:
@@ -113,25 +113,25 @@ class WorkspaceModel:
                 old["state"] = "cancelled"
         facts["state"] = "dropping"
 
-    def end(self, task: str, told: Facts, snapshot: Facts | None, content: Manifest | None) -> None:
-        """The API says that a task is final. `content` is what the tree holds that it made, if it succeeded."""
+    def end(self, task: str, answer: Facts, snapshot: Facts | None, content: Manifest | None) -> None:
+        """Ends a task that is final according to the API's `answer`. `content` is that of the tree that it created."""
         facts = self.tasks[task]
         self.open.remove(task)
-        facts["state"] = told["state"]
-        match facts["kind"], told["state"]:
+        facts["state"] = answer["state"]
+        match facts["kind"], answer["state"]:
             case "workspace_init", state:
                 self._init_ended(state, content)
             case "snapshot_create", state:
                 self._create_ended(facts, state, content)
             case "current_set", "succeeded":
-                self._current_set(facts, noop=told["noop"])
+                self._current_set(facts, noop=answer["noop"])
             case "current_set", "failed":
-                self._maybe_lost(facts["snapshot"], told["error"], snapshot)
+                self._maybe_lost(facts["snapshot"], answer["error"], snapshot)
             case "snapshot_drop", state:
-                self._drop_ended(facts, state, told, snapshot)
+                self._drop_ended(facts, state, answer, snapshot)
             case _:
                 assert facts["kind"] == "current_set"
-                assert told["state"] == "cancelled"
+                assert answer["state"] == "cancelled"
 
     def _init_ended(self, state: str, content: Manifest | None) -> None:
         disabled = self.facts["state"] == "disabled"
@@ -151,7 +151,7 @@ class WorkspaceModel:
         snapshot.update({"state": "ready", "content": content})
         since = facts["since"] if facts["made"] == self.made else 0
         wrong = [difference(wanted, content) for wanted in self.live[since:] if wanted is not None]
-        assert "" in wrong, f"the snapshot holds what the live tree never held: {wrong}"
+        assert "" in wrong, f"the snapshot has a content that the live tree never had: {wrong}"
 
     def _current_set(self, facts: Facts, *, noop: bool) -> None:
         snapshot = facts["snapshot"]
@@ -163,7 +163,7 @@ class WorkspaceModel:
         self.facts.update({"current": snapshot, "epoch": self.facts["epoch"] + 1})
         self._new_live(self.snapshots[snapshot]["content"])
 
-    def _drop_ended(self, facts: Facts, state: str, told: Facts, found: Facts | None) -> None:
+    def _drop_ended(self, facts: Facts, state: str, answer: Facts, found: Facts | None) -> None:
         snapshot = self.snapshots[facts["snapshot"]]
         match state:
             case "succeeded":
@@ -172,7 +172,7 @@ class WorkspaceModel:
                 snapshot["state"] = "drop_failed"
             case _:
                 assert found is not None
-                untouched = told["started_at"] is None and snapshot["before_drop"] == "ready"
+                untouched = answer["started_at"] is None and snapshot["before_drop"] == "ready"
                 touchable = ("ready", "drop_failed") if snapshot["before_drop"] == "ready" else ("drop_failed",)
                 assert found["state"] in (("ready",) if untouched else touchable), found
                 snapshot["state"] = found["state"]

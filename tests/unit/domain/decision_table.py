@@ -1,4 +1,4 @@
-"""The decision tables of `tables/*.txt`: reading them, and carrying out one of their pairs.
+"""Reads the decision tables of `tables/*.txt`, and executes one of their pairs.
 
 A table has a heading `[situation]` for each block and under it one row for each command: its name, then the events it
 causes (`nothing` for a repetition) or the code that refuses it, then every state that changed.
@@ -18,7 +18,7 @@ _TABLES: Final = Path(__file__).with_name("tables")
 
 
 class Table(Struct, frozen=True):
-    """The pairs that a table must hold."""
+    """The pairs that a table must have."""
 
     name: str
     situations: dict[str, Build]
@@ -53,7 +53,7 @@ def written(name: str) -> Rows:
 
 
 def outcome(table: Table, situation: str, order: str) -> str:
-    """What the domain does with this pair, in the notation of the table."""
+    """The domain's result for this pair, in the notation of the table."""
     case = table.situations[situation]()
     before = _states(case)
     try:

@@ -1,4 +1,4 @@
-"""Every situation of the three decision tables, reached by commands. A name begins with the state that it is about."""
+"""Every situation of the three decision tables, reached by commands. Its name begins with the state in question."""
 
 from collections.abc import Callable
 from typing import Final
@@ -13,7 +13,7 @@ from wvs.domain.states import TaskKind
 
 
 class Situation(Struct, frozen=True):
-    """A story so far, and the snapshot and task that the next command is about."""
+    """A story so far, and the snapshot and the task for the next command."""
 
     story: Story
     snapshot: UUID = NOBODY

@@ -79,7 +79,7 @@ class Story:
         return events
 
     def refusal(self, command: Command) -> Refused:
-        """How `decide` refuses; an accepted command is an error of the test."""
+        """The refusal of `decide`; an accepted command is an error of the test."""
         try:
             events = decide(command, self._workspace)
         except Refused as refused:
@@ -137,12 +137,12 @@ class Story:
         return snapshot_id
 
     def start(self, task_id: UUID) -> list[Event]:
-        """A claim under the next fence; the tree's name is made of the task and the fence."""
+        """Starts the task under the next fence; the tree's name consists of the task and the fence."""
         fence = self.workspace.fence + 1
         return self.do(StartTask(task_id, fence, "executor-1", tree_of(task_id, fence), NOW, HOLDER_GONE))
 
     def finish(self, task_id: UUID) -> list[Event]:
-        """The executor's success of the running task."""
+        """Reports the success of the running task, as the executor does."""
         return self.do(finish_of(self.task(task_id).kind, task_id, self.workspace.fence))
 
     def fail(self, task_id: UUID, error: TaskError = FINAL, *, touched: bool = True) -> list[Event]:

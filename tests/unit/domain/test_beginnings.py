@@ -1,4 +1,4 @@
-"""Creating a workspace and a snapshot, and initialising again."""
+"""Creating a workspace and a snapshot, and retrying an initialisation."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_a_finished_snapshot_carries_its_tree_report_and_certificate() -> None:
     assert case.story.snapshot(case.snapshot).tree == tree
 
 
-def test_initialisation_makes_the_live_tree_and_epoch_one() -> None:
+def test_initialisation_creates_the_live_tree_and_epoch_one() -> None:
     story = Story()
     task_id = story.create()
     assert only(story.start(task_id), TaskStarted).fence == 1

@@ -67,7 +67,7 @@ def _drop_failed_by_cancel() -> Situation:
     return situations.cancelled_while_running(situations.drop_queued())
 
 
-# After this situation, this event (about its snapshot and task) fits nowhere.
+# After each situation, this event (about its snapshot and task) is impossible.
 _DAMAGE: dict[str, tuple[Build, Callable[[Situation], Event]]] = {
     "created twice": (situations.active, lambda _: WorkspaceCreated("a", {}, NEW, "default", None)),
     "initialized twice": (

@@ -1,6 +1,6 @@
 """Rules 3 and 4 of the design: what blocks a drop, what a cancelled drop leaves, and what replaces a failed one.
 
-A drop is taken back only where nothing was touched.
+A cancelled drop makes the snapshot ready again only if no attempt touched its directory.
 """
 
 import pytest

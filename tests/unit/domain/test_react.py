@@ -1,4 +1,4 @@
-"""What each event means for the queue."""
+"""The queue steps of each event."""
 
 from typing import get_args
 from uuid import UUID
@@ -70,7 +70,7 @@ _REACTIONS: list[tuple[Event, list[QueueStep]]] = [
 
 
 @pytest.mark.parametrize(("event", "steps"), _REACTIONS, ids=lambda value: type(value).__name__)
-def test_an_event_has_its_meaning_for_the_queue(event: Event, steps: list[QueueStep]) -> None:
+def test_each_event_has_its_queue_steps(event: Event, steps: list[QueueStep]) -> None:
     assert react([event]) == [steps]
 
 

@@ -1,4 +1,4 @@
-"""Rule 2 of the design and what surrounds it: no-op, reset, If-Match, and a source that is gone."""
+"""Rule 2 of the design and related cases: no-op, reset, If-Match, and a missing source."""
 
 from msgspec.structs import replace
 
@@ -93,7 +93,7 @@ def test_a_failed_mover_allows_a_no_op_at_request_but_its_retry_does_not() -> No
     only(case.story.do(SetCurrent(other, case.story.new_id())), CurrentSetRequested)
 
 
-def test_the_pointer_the_live_tree_and_the_epoch_move_together() -> None:
+def test_the_pointer_the_live_tree_and_the_epoch_change_together() -> None:
     case = situations.running(situations.set_queued())
     before, fence = case.story.workspace, case.story.workspace.fence
     events = case.story.finish(case.task)

@@ -75,7 +75,7 @@ def test_a_step_that_is_in_no_table_raises(table) -> None:
 
 
 def test_the_page_is_generated_from_the_tables() -> None:
-    assert (_DOCS / "state-machines.md").read_text() == drawn.page(), "make docs writes it anew"
+    assert (_DOCS / "state-machines.md").read_text() == drawn.page(), "run make docs"
 
 
 def test_a_step_without_a_caption_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

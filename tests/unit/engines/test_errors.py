@@ -7,14 +7,14 @@ from wvs.engines.errors import CODE_OF_ERRNO, HINT_OF_CODE, LASTING_ERRNOS, from
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_no_room_is_a_full_volume(number: int) -> None:
+def test_an_errno_for_lack_of_space_means_a_full_volume(number: int) -> None:
     error = from_os_error(OSError(number, ""), ErrorCode.CLONE_FAILED, "cloning x")
     assert error.code is ErrorCode.VOLUME_FULL
     assert error.retryable
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN])
-def test_a_failing_medium_is_an_unavailable_volume_whatever_was_done(number: int) -> None:
+def test_an_errno_of_a_failing_medium_means_an_unavailable_volume_in_every_operation(number: int) -> None:
     for otherwise in (ErrorCode.CLONE_FAILED, ErrorCode.REMOVE_FAILED):
         error = from_os_error(OSError(number, ""), otherwise, "doing x")
         assert error.code is ErrorCode.VOLUME_UNAVAILABLE
@@ -29,7 +29,7 @@ def test_any_other_errno_has_the_code_of_the_operation_and_is_named() -> None:
 
 
 @pytest.mark.parametrize("number", sorted(LASTING_ERRNOS))
-def test_what_only_a_person_can_change_is_not_retried(number: int) -> None:
+def test_an_error_that_only_a_person_can_remove_is_not_retried(number: int) -> None:
     assert not from_os_error(OSError(number, ""), ErrorCode.CLONE_FAILED, "cloning x").retryable
 
 

@@ -17,7 +17,7 @@ uuids = st.integers(0, 2**128 - 1).map(as_version_7)
 
 
 @given(uuids, st.integers(0, 2**63 - 1))
-def test_every_name_that_is_made_is_recognized(task: uuid.UUID, fence: int) -> None:
+def test_every_generated_name_is_recognized(task: uuid.UUID, fence: int) -> None:
     assert is_tree_name(tree_name(task, fence))
 
 

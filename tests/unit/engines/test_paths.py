@@ -27,7 +27,7 @@ def test_a_link_names_its_tree() -> None:
 
 
 @pytest.mark.parametrize("target", ["", "trees", f"trees/{TREE}", f"/trees/{TREE}/root", f"trash/{TREE}/root", "a/b/c"])
-def test_a_link_of_another_form_names_none(target: str) -> None:
+def test_a_link_of_another_form_names_no_tree(target: str) -> None:
     assert paths.tree_of_link(target) is None
 
 

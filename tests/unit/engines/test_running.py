@@ -13,7 +13,7 @@ from wvs.engines.trees.hardlinks import HardLinks
 from wvs.engines.trees.meter import Meter
 
 
-def test_the_first_reason_to_cancel_stands() -> None:
+def test_the_first_reason_to_cancel_is_kept() -> None:
     cancel = Cancel(deadline_s=0)
     cancel.request("by hand")
     cancel.request("again", ErrorCode.LEASE_LOST)
@@ -31,7 +31,7 @@ def test_a_deadline_ends_work_without_a_cancel() -> None:
     assert raised.value.code is ErrorCode.DEADLINE_EXCEEDED
 
 
-def test_the_meter_reports_the_end_and_little_before() -> None:
+def test_the_meter_reports_the_end_and_rarely_before() -> None:
     reports: list[CloneProgress] = []
     meter = Meter(reports.append, Totals(1000, 5000, 0, 0))
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""The stored bytes of every event are those of its golden file: what was stored once stays readable for ever."""
+"""The stored bytes of every event equal its golden file: an event that was stored once stays readable for ever."""
 
 import re
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_samples_and_golden_files_are_exactly_those_of_the_events() -> None:
 
 
 def test_every_field_of_a_sample_is_filled() -> None:
-    """A field that is null in a golden file would not pin how it is written."""
+    """A null in a golden file would not pin the stored form of the field."""
     empty = [
         f"{TOPICS[type(event)]}: {field}"
         for event in (*SAMPLES, METADATA)
@@ -80,7 +80,7 @@ def test_reserved_metadata_follow_the_others_in_the_stored_bytes_and_are_left_ou
 
 @pytest.mark.parametrize("topic", TOPICS.values())
 def test_metadata_fields_that_a_newer_release_wrote_are_ignored(topic: str) -> None:
-    """This release is the old reader of a rolling upgrade. An unknown type of event stays an error for it."""
+    """In a rolling upgrade this release may be the older reader. An unknown type of event is still an error."""
     stored = golden(topic)
     newer = stored.removesuffix(b"}}") + b',"approved_by":{"name":"eve","at":[1,2]},"ticket":null}}'
     assert decode(topic, newer) == decode(topic, stored)

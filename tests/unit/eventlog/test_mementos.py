@@ -22,7 +22,7 @@ SHAPES = {
         "Task id kind state snapshot_id attempt fence tree reset touched cancel_requested"
     )
 }
-"""What a memento of each schema holds. A change of the state raises SCHEMA_VERSION and adds a line."""
+"""The content of a memento of each schema. A change of the state's fields raises SCHEMA_VERSION and adds a line."""
 
 
 def large(snapshots: int) -> Workspace:
@@ -63,20 +63,20 @@ async def test_a_memento_with_any_byte_changed_or_cut_off_is_refused() -> None:
             await decode_memento(whole[:n])
 
 
-def test_the_schema_version_belongs_to_the_shape() -> None:
+def test_the_schema_version_changes_with_the_fields_of_the_state() -> None:
     shape = ", ".join(" ".join([t.__name__, *t.__struct_fields__]) for t in (Workspace, Snapshot, Task))
     assert SHAPES[SCHEMA_VERSION] == shape
     assert max(SHAPES) == SCHEMA_VERSION
 
 
-async def test_the_event_loop_goes_on_while_a_memento_is_made_and_read() -> None:
+async def test_the_event_loop_keeps_running_while_a_memento_is_encoded_and_decoded() -> None:
     workspace = large(20_000)
     longest = 0.0
 
     async def watch() -> None:
         nonlocal longest
         while True:
-            # CPU time of this process: other processes on the machine do not count
+            # CPU time of this process, so that other processes on the machine do not count
             before = time.process_time()
             await asyncio.sleep(0)
             longest = max(longest, time.process_time() - before)

@@ -42,7 +42,7 @@ def old(topic: str = "workspace.closed.v1") -> bytes:
     return (OLD / f"{topic}.json").read_bytes()
 
 
-def test_the_golden_bytes_of_an_old_event_are_read_as_the_event_of_today() -> None:
+def test_the_golden_bytes_of_an_old_event_are_read_as_the_present_event() -> None:
     assert decode("workspace.closed.v1", old(), EXAMPLE) == (WorkspaceDisabled("Project ended."), METADATA)
 
 
@@ -77,7 +77,7 @@ def test_an_old_name_without_its_upcaster_is_unknown_and_its_place_is_named() ->
         ("workspace.closed.v1", (b"}}", b"}")),
     ],
 )
-def test_bytes_that_are_not_of_the_old_event_are_an_error(topic: str, change: tuple[bytes, bytes]) -> None:
+def test_bytes_that_do_not_fit_the_old_event_are_an_error(topic: str, change: tuple[bytes, bytes]) -> None:
     with pytest.raises(UnknownEventError):
         decode(topic, old().replace(*change), EXAMPLE)
 
@@ -109,7 +109,7 @@ def test_a_stored_workspace_created_v1_with_a_field_that_v1_never_had_is_an_erro
         decode("workspace.created.v1", stored)
 
 
-def test_metadata_that_only_a_newer_release_knows_survive_upcasting_unread() -> None:
+def test_upcasting_ignores_metadata_that_only_a_newer_release_knows() -> None:
     stored = old("workspace.created.v1").removesuffix(b"}}") + b',"approved_by":"eve"}}'
     assert decode("workspace.created.v1", stored)[1] == samples.METADATA
 

@@ -28,7 +28,7 @@ from wvs.postgres.availability import is_unavailable
     ],
     ids=repr,
 )
-def test_what_passes_by_itself_is_unavailable(error: Exception) -> None:
+def test_an_error_that_passes_by_itself_is_unavailable(error: Exception) -> None:
     assert is_unavailable(error)
 
 
@@ -45,12 +45,12 @@ def test_what_passes_by_itself_is_unavailable(error: Exception) -> None:
     ],
     ids=repr,
 )
-def test_a_fault_of_ours_is_not_unavailable(error: Exception) -> None:
+def test_a_defect_of_wvs_is_not_unavailable(error: Exception) -> None:
     assert not is_unavailable(error)
 
 
 @pytest.mark.parametrize("host", ["/nonexistent-directory-of-sockets", "127.0.0.1"])
-async def test_a_database_that_is_not_there_is_unavailable_however_it_is_reached(
+async def test_an_unreachable_database_is_unavailable_however_it_is_addressed(
     host: str, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
     with pytest.raises(OSError) as caught:  # noqa: PT011 - which one depends on the way

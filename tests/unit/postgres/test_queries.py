@@ -107,7 +107,7 @@ def test_values_are_bound_in_the_order_of_the_parameters_and_none_may_be_missing
 
 
 @pytest.mark.usefixtures("fragments")
-def test_a_fragment_is_no_query_and_a_query_is_no_fragment():
+def test_a_fragment_is_not_a_query_and_a_query_is_not_a_fragment():
     with pytest.raises(KeyError, match="before is a fragment"):
         sql("before")
     with pytest.raises(KeyError, match="whole is a whole query"):

@@ -8,7 +8,7 @@ from tests.unit.wvsctl.scripted_server import ScriptedServer, problem, reply
 from wvs.cli.wvsctl.api.client import Client, path_of
 from wvs.cli.wvsctl.api.documents import CurrentDocument
 from wvs.cli.wvsctl.api.exits import Exit
-from wvs.cli.wvsctl.api.failures import ConnectionLost, NotTheApi, Refusal, Unreachable, UsageFailure
+from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, NotTheApi, Refusal, UsageFailure
 from wvs.cli.wvsctl.api.transport import Transport
 
 Start = Callable[..., ScriptedServer]
@@ -79,7 +79,7 @@ def test_a_permanent_refusal_is_not_repeated(scripted: Start, status: int, code:
 
 def test_a_write_that_was_never_sent_is_not_repeated(refused_url: str) -> None:
     calls = Calls(refused_url)
-    with pytest.raises(Unreachable) as failure:
+    with pytest.raises(CannotConnect) as failure:
         calls.write()
     assert refused_url in failure.value.message
     assert "wvs up" in failure.value.help[0]
@@ -97,7 +97,7 @@ def test_a_write_is_repeated_while_an_api_that_stopped_refuses_connections(scrip
             server.close()
 
     calls.client._sleep = sleep
-    with pytest.raises(Unreachable):
+    with pytest.raises(CannotConnect):
         calls.write()
     assert len(calls.slept) == 4
 

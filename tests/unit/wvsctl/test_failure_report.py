@@ -1,7 +1,7 @@
 import msgspec
 
 from wvs.cli.wvsctl.api.documents import ErrorDocument, RefusalDocument, TaskDocument
-from wvs.cli.wvsctl.api.failures import Refusal, TaskFailed, Unreachable, WaitTimedOut, interrupted_waiting
+from wvs.cli.wvsctl.api.failures import CannotConnect, Refusal, TaskFailed, WaitTimedOut, interrupted_waiting
 from wvs.cli.wvsctl.output.failure_report import failure_lines
 
 TASK = msgspec.convert(
@@ -51,7 +51,7 @@ def test_a_cancelled_task_offers_no_retry() -> None:
 
 
 def test_a_refused_connection_names_the_url_and_the_command_that_starts_the_service() -> None:
-    lines = failure_lines(Unreachable("http://127.0.0.1:8787", "Connection refused"))
+    lines = failure_lines(CannotConnect("http://127.0.0.1:8787", "Connection refused"))
     assert lines[0] == "wvsctl: cannot connect to the API at http://127.0.0.1:8787: Connection refused"
     assert lines[1].strip() == "start it with: wvs up"
 

@@ -9,7 +9,7 @@ from tests.unit.wvsctl.scripted_server import Reply, ScriptedServer, problem, re
 from wvs.cli.wvsctl.actions.waiting import Clock, Waiter
 from wvs.cli.wvsctl.api.client import Client
 from wvs.cli.wvsctl.api.documents import TaskDocument
-from wvs.cli.wvsctl.api.failures import Interrupted, Refusal, Unreachable, WaitTimedOut
+from wvs.cli.wvsctl.api.failures import CannotConnect, Interrupted, Refusal, WaitTimedOut
 from wvs.cli.wvsctl.api.transport import Transport
 
 Start = Callable[..., ScriptedServer]
@@ -106,7 +106,7 @@ def test_the_wait_survives_a_restart_of_the_api_and_notes_it_once(scripted: Star
 
 def test_a_long_outage_of_the_api_ends_the_wait(refused_url: str) -> None:
     waiting = Waiting(refused_url)
-    with pytest.raises(Unreachable):
+    with pytest.raises(CannotConnect):
         waiting.waiter.wait(QUEUED)
     assert 60 < waiting.seconds < 65
 

@@ -49,7 +49,7 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_identity(volume: int) -> VolumeIdentity | None:
-    """The identity of the volume at the descriptor; None if there is none. Raises `EngineError` if it is unusable."""
+    """The identity of the volume at the descriptor, or None without one. Raises `EngineError` if it is unusable."""
     try:
         descriptor = os.open(f"{SERVICE_DIRECTORY}/{IDENTITY_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
     except FileNotFoundError:

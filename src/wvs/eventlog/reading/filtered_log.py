@@ -64,7 +64,7 @@ class FilteredPage(Struct, frozen=True):
 
 
 async def read_filtered(connection: Connection, wanted: EventFilter, after: int, limit: int) -> FilteredPage:
-    """Up to `limit` events behind position `after` that pass, in the order of the log.
+    """Up to `limit` events after position `after` that pass, in the order of the log.
 
     Times come from the hosts' clocks. If clocks differ by more than an hour, a filter by time may miss events.
     """

@@ -51,7 +51,7 @@ async def last_position(connection: Connection) -> int:
 
 
 async def read_page(connection: Connection, after: int, limit: int) -> Page:
-    """Up to `limit` stored events behind position `after`, in order."""
+    """Up to `limit` stored events after position `after`, in order."""
     safe = await safe_position(connection)
     if safe <= after:
         return Page([], after)

@@ -39,7 +39,7 @@ async def read_chain(connection: Connection, workspace_id: UUID, after_version: 
 
 
 async def read_stored(connection: Connection, after: int, upto: int, limit: int) -> list[Record]:
-    """Up to `limit` events behind position `after` and not beyond `upto`, in the order of the log."""
+    """Up to `limit` events after position `after` and up to `upto`, in the order of the log."""
     return await connection.fetch(_BETWEEN, after, upto, limit)
 
 

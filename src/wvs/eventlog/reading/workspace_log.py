@@ -14,7 +14,7 @@ _EVENT: Final = sql("workspace_event")
 
 
 async def read_workspace_page(connection: Connection, workspace_id: UUID, after: int, limit: int) -> Page:
-    """Up to `limit` stored events of one workspace behind position `after`, in order.
+    """Up to `limit` stored events of one workspace after position `after`, in order.
 
     The page ends at a position that is safe for the whole log: a reader that continues there with the events of all
     workspaces misses none.

@@ -141,7 +141,7 @@ class Feed:
         return self.draining.is_set() or start.log != self._log or self._epoch not in (0, start.epoch)
 
     async def after(self, start: StreamStart, position: int, workspace_id: UUID | None) -> Batch:
-        """The events after `position`: those of the workspace, possibly with others. Empty if there are none yet."""
+        """The events after `position`: those of the workspace, possibly with others. Empty until an event follows."""
         recent = self._recent
         if recent is not None and (found := recent.after(position, BATCH_BYTES)) is not None:
             return found

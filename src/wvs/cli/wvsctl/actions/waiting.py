@@ -9,10 +9,10 @@ from msgspec import Struct
 from wvs.cli.wvsctl.api.client import Client, path_of
 from wvs.cli.wvsctl.api.documents import TaskDocument
 from wvs.cli.wvsctl.api.failures import (
+    CannotConnect,
     ConnectionLost,
     ConsoleFailure,
     Refusal,
-    Unreachable,
     WaitTimedOut,
     interrupted_waiting,
 )
@@ -126,7 +126,7 @@ def _is_temporary(failure: ConsoleFailure) -> bool:
     match failure:
         case Refusal():
             return failure.problem.code == ErrorCode.UNAVAILABLE
-        case ConnectionLost() | Unreachable():
+        case ConnectionLost() | CannotConnect():
             return True
         case _:
             return False

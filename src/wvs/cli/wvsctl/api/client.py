@@ -10,7 +10,7 @@ import msgspec
 
 import wvs
 from wvs.cli.wvsctl.api.documents import RefusalDocument
-from wvs.cli.wvsctl.api.failures import ConnectionLost, ConsoleFailure, NotTheApi, Refusal, Unreachable, UsageFailure
+from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, ConsoleFailure, NotTheApi, Refusal, UsageFailure
 from wvs.cli.wvsctl.api.transport import Answer, Request, Transport
 from wvs.domain.errors import ErrorCode
 
@@ -154,7 +154,7 @@ def _is_transient(failure: ConsoleFailure, *, sent: bool) -> bool:
             return failure.problem.code in _TRANSIENT
         case ConnectionLost():
             return True
-        case Unreachable():
+        case CannotConnect():
             return sent
         case _:
             return False

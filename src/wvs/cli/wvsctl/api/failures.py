@@ -28,7 +28,7 @@ class Declined(ConsoleFailure):
     """The user did not confirm; the console sent nothing."""
 
 
-class Unreachable(ConsoleFailure):
+class CannotConnect(ConsoleFailure):
     """The console could not connect: the API did not receive the request."""
 
     def __init__(self, url: str, reason: str) -> None:

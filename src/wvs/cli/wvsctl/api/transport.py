@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from wvs.cli.wvsctl.api.failures import ConnectionLost, NotTheApi, Unreachable, UsageFailure
+from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, NotTheApi, UsageFailure
 
 DEFAULT_URL: Final = "http://127.0.0.1:8787"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -55,7 +55,7 @@ class Transport:
     def send(self, request: Request) -> Answer:
         """Sends a request and returns the answer, whatever its status.
 
-        Raises `Unreachable` if it could not connect, `ConnectionLost` if the API may have received the request, and
+        Raises `CannotConnect` if it could not connect, `ConnectionLost` if the API may have received the request, and
         `NotTheApi` for an answer that is not HTTP.
         """
         connection = self._connection or self._connect()
@@ -99,7 +99,7 @@ class Transport:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise Unreachable(self.url, error.strerror or str(error)) from error
+            raise CannotConnect(self.url, error.strerror or str(error)) from error
         self._connection = connection
         return connection
 

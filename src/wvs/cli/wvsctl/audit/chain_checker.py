@@ -52,7 +52,7 @@ class ChainChecker:
         return len(self._chains)
 
     def last_version(self, workspace_id: str) -> int:
-        """The version of the last event checked in a workspace's chain; 0 if there is none."""
+        """The version of the last event checked in a workspace's chain; 0 if no event was checked."""
         chain = self._chains.get(workspace_id)
         return 0 if chain is None else chain.version
 
