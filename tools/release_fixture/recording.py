@@ -63,15 +63,15 @@ def missing_events(service: Service, topics: set[str]) -> set[str]:
     return topics - set(_column(service, "SELECT DISTINCT topic FROM wvs.events"))
 
 
-def foreign_text(directory: Path, words: list[str]) -> list[str]:
-    """Those of `words` that the fixture contains: what belongs to the machine that made it.
+def foreign_text(directory: Path, forbidden_words: list[str]) -> list[str]:
+    """Those of `forbidden_words` that the fixture contains: what belongs to the machine that made it.
 
     The export is left out: it has the events of the dump, whose bytes are read here.
     """
     dump = gzip.decompress((directory / DATABASE).read_bytes())
     contents = [dump, gzip.decompress((directory / VOLUME).read_bytes()), (directory / EXPECTED).read_bytes()]
     contents += [bytes.fromhex(digits.decode()) for digits in _BYTES.findall(dump)]
-    patterns = {word: re.compile(rb"(?<!\w)" + re.escape(word.encode()) + rb"(?!\w)") for word in words}
+    patterns = {word: re.compile(rb"(?<!\w)" + re.escape(word.encode()) + rb"(?!\w)") for word in forbidden_words}
     return [word for word, pattern in patterns.items() if any(pattern.search(content) for content in contents)]
 
 
