@@ -11,6 +11,8 @@ from wvs.postgres.errors import EmbeddedPostgresFailed
 _READY: Final = "ready"
 _STATUS_LINE: Final = 7  # storage of PostgreSQL's pidfile.h: LOCK_FILE_LINE_PM_STATUS is line 8
 
+_TITLE_TIMEOUT_S: Final = 2.0
+
 
 def _lines_of(pgdata: Path) -> list[str]:
     try:
@@ -98,6 +100,18 @@ def _is_backend(pid: int) -> bool:
         return False
 
 
+def _refuse_live_postmaster(pgdata: Path) -> None:
+    """A backend that was just forked looks like a postmaster until it has set its title, therefore the wait."""
+    deadline = time.monotonic() + _TITLE_TIMEOUT_S
+    while servers := [pid for pid in processes_on(pgdata) if not _is_backend(pid)]:
+        if time.monotonic() > deadline:
+            raise EmbeddedPostgresFailed(
+                f"a database server (process {servers[0]}) runs on {pgdata}, but its postmaster.pid names another "
+                f"process; stop it first: kill -INT {servers[0]}"
+            )
+        time.sleep(0.02)
+
+
 def end_survivors(pgdata: Path, timeout_s: float) -> list[int]:
     """Kills the backends of a postmaster that was killed; returns their process ids.
 
@@ -107,12 +121,7 @@ def end_survivors(pgdata: Path, timeout_s: float) -> list[int]:
     Raises `EmbeddedPostgresFailed` if one does not end, or if a postmaster does run there after all: its
     `postmaster.pid` may name a process of another PID namespace.
     """
-    servers = [pid for pid in processes_on(pgdata) if not _is_backend(pid)]
-    if servers:
-        raise EmbeddedPostgresFailed(
-            f"a database server (process {servers[0]}) runs on {pgdata}, but its postmaster.pid names another process; "
-            f"stop it first: kill -INT {servers[0]}"
-        )
+    _refuse_live_postmaster(pgdata)
     ended: set[int] = set()
     deadline = time.monotonic() + timeout_s
     while alive := [pid for pid in processes_on(pgdata) if _is_backend(pid)]:

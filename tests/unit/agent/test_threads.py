@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from wvs.agent import threads as agent_threads
 from wvs.agent.threads import in_daemon_thread
 
 
@@ -29,8 +30,12 @@ async def test_an_idle_thread_is_reused_and_a_hanging_one_is_not() -> None:
 
     async def used() -> int:
         ident = await in_daemon_thread(threading.get_ident)
-        await asyncio.sleep(0.05)  # until it waits for work again
+        async with asyncio.timeout(10):
+            while not agent_threads._idle:  # until the thread waits for work again
+                await asyncio.sleep(0.001)
         return ident
+
+    agent_threads._idle.clear()  # threads of other tests stay out of this one
 
     first = await used()
     assert await used() == first
