@@ -28,7 +28,7 @@ from wvs.executor.volume_sweep import sweep_periodically
 from wvs.executor.workbench import Workbench
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.compatibility import check_schema
-from wvs.postgres.pool import Pool, acquire, connect, create_pool
+from wvs.postgres.pool import Pool, acquire, close, connect, create_pool
 from wvs.postgres.queries import sql
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.quiesce import freezes
@@ -39,7 +39,6 @@ from wvs.telemetry.metrics import Metrics
 
 _REAP_EVERY_S: Final = 0.7
 _HAND_BACK_S: Final = 3.0
-_CLOSE_S: Final = 5.0
 _SYSTEM_ID: Final = sql("system_identifier")
 
 log = structlog.get_logger(__name__)
@@ -90,7 +89,7 @@ class Executor:
                 await self._work(bench)
                 await bench.path.close()
         finally:
-            await _close(pool)
+            await close(pool)
         log.info("executor_stopped", executor_id=self.executor_id)
 
     async def _work(self, bench: Workbench) -> None:
@@ -201,11 +200,3 @@ class Executor:
     def _committed(self, _workspace_id: UUID, _events: list[Event]) -> None:
         """Hints events only: a task that this commit makes ready is claimable when its slot releases the lane."""
         self._hinter.touch(hints.EVENTS)
-
-
-async def _close(pool: Pool) -> None:
-    """Closes the pool, but waits at most `_CLOSE_S`: a database that is gone does not answer."""
-    try:
-        await asyncio.wait_for(pool.close(), _CLOSE_S)
-    except TimeoutError:
-        pool.terminate()

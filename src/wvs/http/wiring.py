@@ -38,7 +38,7 @@ from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.compatibility import check_schema
-from wvs.postgres.pool import Pool, acquire, create_pool
+from wvs.postgres.pool import Pool, acquire, close, create_pool
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
@@ -72,10 +72,7 @@ async def open_api(
         yield build_api(settings, pool, write_path, hinter, database_url, draining=draining)
     finally:
         # All requests have ended. Whatever still holds a connection hangs in the database: do not wait for it.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                await pool.close()
-        pool.terminate()
+        await close(pool)
 
 
 def hints_through(hinter: Hinter) -> Callable[[UUID, list[Event]], None]:

@@ -12,7 +12,7 @@ import asyncpg
 
 from wvs.postgres.errors import SchemaTooNew, SchemaTooOld
 from wvs.postgres.migrate import applied_migrations, migration_files
-from wvs.postgres.pool import Connection, connect
+from wvs.postgres.pool import Connection, close, connect
 from wvs.postgres.queries import sql
 
 LEAST_MIGRATION: Final = "20261129000100"
@@ -45,7 +45,7 @@ async def check_schema_at(url: str) -> None:
     try:
         await check_schema(connection)
     finally:
-        await connection.close(timeout=5)
+        await close(connection)
 
 
 async def _check_newer(connection: Connection, *, newest_known: str, newest_applied: str) -> None:

@@ -18,7 +18,7 @@ import asyncpg
 
 from wvs.postgres.errors import InvalidDatabaseUrl, MigrationFailed
 from wvs.postgres.locks import MIGRATION
-from wvs.postgres.pool import Connection, check_url, connect
+from wvs.postgres.pool import Connection, check_url, close, connect
 from wvs.postgres.sources import database_files
 
 TABLE_LOCK_TIMEOUT_MS: Final = 2_000
@@ -73,7 +73,7 @@ async def migrate(url: str, *, directory: Path | None = None, lock_timeout_s: fl
             await _apply(url, directory)
         return todo
     finally:
-        await connection.close(timeout=5)
+        await close(connection)
 
 
 async def _lock(connection: Connection, timeout_s: float) -> None:

@@ -8,6 +8,7 @@ advisory locks, and never LISTEN. Code that needs a session (holder locks, LISTE
 `jsonb` values are the bytes of a JSON text: `msgspec.json` encodes and decodes them. uuid is `uuid.UUID`.
 """
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.errors import InvalidDatabaseUrl
 
 Record: TypeAlias = asyncpg.Record
@@ -24,6 +26,7 @@ Connection: TypeAlias = "OwnConnection | asyncpg.pool.PoolConnectionProxy[asyncp
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 CONNECT_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 10.0
 IDLE_IN_TRANSACTION_S: Final = 10.0
@@ -55,7 +58,7 @@ async def create_pool(
     try:
         settings = _server_settings(application_name, _transaction_timeout(probe, transaction_timeout_s))
     finally:
-        await probe.close(timeout=CONNECT_TIMEOUT_S)
+        await close(probe)
     pool: Pool = asyncpg.create_pool(
         url,
         min_size=min_size,
@@ -104,6 +107,18 @@ async def connect(
         connection.terminate()
         raise
     return connection
+
+
+async def close(opened: "Pool | OwnConnection") -> None:
+    """Closes a pool or a connection, whatever has become of the server. Raises nothing, and takes at most 5 s.
+
+    A server that is gone breaks the goodbye, too: without this, that error would hide the result of the work.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await opened.close()
+    except CONNECTION_LOST:
+        opened.terminate()
 
 
 def check_url(url: str) -> None:

@@ -21,7 +21,7 @@ from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import Page, read_page, safe_position
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.locks import REBUILD
-from wvs.postgres.pool import Connection, connect
+from wvs.postgres.pool import Connection, close, connect
 from wvs.postgres.queries import sql
 from wvs.projections.replaying import BATCH, Tables, apply, changes_of, tables_of
 
@@ -87,8 +87,8 @@ async def rebuild(url: str, mapper: EventMapper, progress: ReportProgress, *, sw
             raise RebuildRunsError("Another rebuild is running on this database. Wait until it ends, or stop it.")
         return await _Rebuild(reader, writer, mapper, progress).run(swap_patience_s)
     finally:
-        await writer.close(timeout=5)
-        await reader.close(timeout=5)
+        await close(writer)
+        await close(reader)
 
 
 class _Rebuild:

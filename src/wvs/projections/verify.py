@@ -14,7 +14,7 @@ from msgspec import Struct
 from wvs.background import stop
 from wvs.eventlog.codec import EventMapper
 from wvs.postgres.compatibility import check_schema
-from wvs.postgres.pool import Connection, connect
+from wvs.postgres.pool import Connection, close, connect
 from wvs.postgres.queries import sql
 from wvs.projections.rebuild import ReportProgress
 from wvs.projections.replaying import BATCH, Row, apply, changes_of, tables_of
@@ -68,8 +68,8 @@ async def verify(url: str, mapper: EventMapper, progress: ReportProgress) -> Ver
             await connection.execute("SET idle_in_transaction_session_timeout = '10min'")
         return await _Verification(reader, writer, mapper, progress).run()
     finally:
-        await writer.close(timeout=5)
-        await reader.close(timeout=5)
+        await close(writer)
+        await close(reader)
 
 
 class _Verification:

@@ -18,7 +18,7 @@ from wvs.eventlog.recorder import CommandWrite, CommitResult
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.migrate import migrate
-from wvs.postgres.pool import Pool, connect, create_pool
+from wvs.postgres.pool import Pool, close, connect, create_pool
 
 WRITERS = 8
 COMMANDS = 40
@@ -77,7 +77,7 @@ async def until_it_answers(server: EmbeddedPostgres) -> None:
         except CONNECTION_LOST:
             await asyncio.sleep(0.1)
         else:
-            await connection.close()
+            await close(connection)
             return
 
 

@@ -1,8 +1,10 @@
+import socket
+
 import asyncpg
 import pytest
 
 from wvs.postgres.migrate import pending
-from wvs.postgres.pool import Pool, connect
+from wvs.postgres.pool import Pool, close, connect
 
 
 async def test_the_test_database_is_migrated_and_private(pool: Pool):
@@ -46,3 +48,13 @@ async def test_a_direct_connection_may_have_a_transaction_timeout(database_url: 
         assert await connection.fetchval("show timezone") == "UTC"
     finally:
         await connection.close()
+
+
+async def test_closing_a_connection_whose_server_has_gone_hides_no_result(database_url: str, pool: Pool):
+    connection = await connect(database_url, application_name="wvs x")
+    transport = connection._transport  # closed below the client, as a reset by the network closes it
+    transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+    await close(connection)
+
+    assert connection.is_closed()

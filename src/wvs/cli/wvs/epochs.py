@@ -6,7 +6,7 @@ import sys
 from wvs.cli.wvs.environment import database_url
 from wvs.eventlog.epoch import FENCE_LEAP, Raised, raise_epoch
 from wvs.postgres.compatibility import check_schema
-from wvs.postgres.pool import connect
+from wvs.postgres.pool import close, connect
 from wvs.settings import Settings
 
 
@@ -27,4 +27,4 @@ async def _raise(url: str) -> Raised:
         await check_schema(connection)
         return await raise_epoch(connection)
     finally:
-        await connection.close()
+        await close(connection)

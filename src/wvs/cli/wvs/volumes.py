@@ -16,7 +16,7 @@ from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import Action, Finding
 from wvs.postgres.compatibility import check_schema
-from wvs.postgres.pool import acquire, create_pool
+from wvs.postgres.pool import acquire, close, create_pool
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
 
@@ -66,4 +66,4 @@ async def _check(settings: Settings, *, repair: bool) -> list[Finding]:
             bench = Workbench("volume-check", volume, path, threads, settings, metrics)
             return await sweep_volume(bench, repair=repair)
     finally:
-        await pool.close()
+        await close(pool)
