@@ -18,6 +18,7 @@ from wvs.eventlog.reading.follower import check_sequence
 from wvs.http.app import Api, Lifespan, create_app
 from wvs.http.edge.limits import Limits
 from wvs.http.live.directives import DirectiveWaiter
+from wvs.http.live.executors import ExecutorWatch
 from wvs.http.live.feed import Feed, FeedLimits
 from wvs.http.live.tasks import TaskWaiter
 from wvs.http.openapi.examples import Examples
@@ -105,6 +106,7 @@ def build_api(
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
     upkeep = Upkeep(pool, metrics)
+    executors = ExecutorWatch(pool, settings.lease_s, metrics)
     service = Service(
         write_path=write_path,
         readers=readers,
@@ -116,6 +118,7 @@ def build_api(
         directive_waiter=directive_waiter,
         on_acknowledged=lambda: hinter.touch(FREEZES),
         feed=feed,
+        executors=executors,
     )
 
     def on_events() -> None:
@@ -124,15 +127,17 @@ def build_api(
 
     callbacks = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
     listener = Listener(database_url, callbacks, metrics.ignored_failures.labels("hint_listener").inc)
+    parts = (hinter, listener, task_waiter, directive_waiter, upkeep, feed, executors)
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
-        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, feed))],
+        lifespan=[_lifespan(pool, write_path, parts)],
         dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
+        executors=executors,
         limits=limits,
         examples=EXAMPLES,
     )

@@ -70,6 +70,7 @@ class Metrics:
             "outcome",
         )
         self.task_attempts = self._counter("wvs_task_attempts_total", "Attempts that ended.", "kind", "outcome")
+        self.executors = self._gauge("wvs_executors", "Executors that can run tasks; without any, tasks wait.")
         self.fence_rejections = self._counter(
             "wvs_fence_rejections_total", "Renewals, progress reports and results refused because a newer claim exists."
         )

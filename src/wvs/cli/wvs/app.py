@@ -9,12 +9,9 @@ from msgspec.structs import replace
 
 from wvs import __version__
 from wvs.cli.extras import MissingExtra, needs, require_module
+from wvs.cli.wvs.exits import EXIT_INTERRUPTED, EXIT_USAGE
 from wvs.engines.choice import ENGINES
 from wvs.settings import InvalidSetting, Settings, describe_settings, load_settings, unknown_variables
-
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 if TYPE_CHECKING:
     EngineOption: TypeAlias = str
@@ -148,7 +145,7 @@ def api(
 def executor() -> int:
     """Run an executor on the volume. Any number of executors may run, on any number of hosts."""
     with needs("wvs executor", "server"):
-        from wvs.cli.wvs.serving import run_executor  # noqa: PLC0415
+        from wvs.cli.wvs.executing import run_executor  # noqa: PLC0415
 
     return run_executor(settings_of_environment())
 
