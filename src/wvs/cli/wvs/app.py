@@ -1,6 +1,5 @@
 """The commands of `wvs`. Settings come from `WVS_*` variables; a command's options override them."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -8,10 +7,11 @@ from cyclopts import App, CycloptsError, Parameter
 from msgspec.structs import replace
 
 from wvs import __version__
-from wvs.cli.extras import MissingExtra, needs, require_module
-from wvs.cli.wvs.exits import EXIT_INTERRUPTED, EXIT_USAGE
+from wvs.cli.extras import needs, require_module
+from wvs.cli.wvs.exits import EXIT_USAGE
+from wvs.cli.wvs.program import run_reporting, settings_of_environment, start_api, start_executor
 from wvs.engines.choice import ENGINES
-from wvs.settings import InvalidSetting, Settings, describe_settings, load_settings, unknown_variables
+from wvs.settings import describe_settings
 
 if TYPE_CHECKING:
     EngineOption: TypeAlias = str
@@ -44,39 +44,14 @@ def run(arguments: list[str]) -> int:
 
     It prints one sentence on stderr for a known failure.
     """
-    try:
-        code = app(arguments, exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return EXIT_USAGE  # cyclopts has printed it
-    except MissingExtra as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - an unknown failure is raised again
-        # Imported late: it knows the errors of packages that only the server extra installs.
-        from wvs.cli.wvs.failures import report  # noqa: PLC0415
 
-        return report(error)
-    return code if isinstance(code, int) else 0
-
-
-def settings_of_environment() -> Settings:
-    """Loads the settings, configures logging with them, and warns about unknown `WVS_*` variables."""
-    from wvs.telemetry.logs import configure_logging  # noqa: PLC0415 - structlog comes with the server extra
-
-    settings = load_settings()
-    configure_logging(settings.log_format, settings.log_level)
-    for name, similar in unknown_variables():
-        sys.stderr.write(f"wvs: {name} is not a setting" + (f"; did you mean {similar}?\n" if similar else "\n"))
-    if settings.failpoints:
-        from wvs import failpoints  # noqa: PLC0415
-
+    def work() -> object:
         try:
-            failpoints.arm(settings.failpoints)
-        except ValueError as error:
-            raise InvalidSetting(f"WVS_FAILPOINTS: {error}") from error
-    return settings
+            return app(arguments, exit_on_error=False, print_error=True)
+        except CycloptsError:
+            return EXIT_USAGE  # cyclopts has printed it
+
+    return run_reporting(work)
 
 
 @app.command
@@ -134,20 +109,13 @@ def api(
         Allow WVS_HOST to be an address that other machines can reach. The API does not authenticate anybody.
 
     """
-    with needs("wvs api", "server"):
-        from wvs.cli.wvs.serving import run_api  # noqa: PLC0415
-
-    settings = settings_of_environment()
-    return run_api(replace(settings, port=settings.port if port is None else port), allow_remote=insecure_allow_remote)
+    return start_api(port, allow_remote=insecure_allow_remote)
 
 
 @app.command
 def executor() -> int:
     """Run an executor on the volume. Any number of executors may run, on any number of hosts."""
-    with needs("wvs executor", "server"):
-        from wvs.cli.wvs.executing import run_executor  # noqa: PLC0415
-
-    return run_executor(settings_of_environment())
+    return start_executor()
 
 
 @app.command

@@ -11,7 +11,6 @@ from wvs.engines.errors import EngineError
 from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.reading.follower import SequenceBehindError
 from wvs.executor.volume_sweep import RestoredDatabaseError
-from wvs.http.server import RemoteAddressError
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError
@@ -44,7 +43,7 @@ def report(failure: Exception) -> int:
     match failure:
         case ExceptionGroup():
             return report(failure.exceptions[0])
-        case InvalidSetting() | RemoteAddressError():
+        case InvalidSetting():
             announce_refusal(str(failure))
             return _report(str(failure), "", EXIT_USAGE)
         case EngineError() | Refused():
