@@ -45,7 +45,7 @@ from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
 from wvs.settings import Settings
 from wvs.signals.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
-from wvs.telemetry.metrics import Metrics
+from wvs.telemetry.metrics import Metrics, Program
 
 _RESOURCES: Final = (workspaces, snapshots, current, tasks, events, history, stream, chains, sessions, directives)
 
@@ -63,7 +63,7 @@ async def open_api(
 
     Raises the errors of `create_pool` if the database is unreachable, `SchemaTooOld` and `SchemaTooNew`.
     """
-    metrics = metrics or Metrics()
+    metrics = metrics or Metrics(Program.API)
     pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
     try:
         async with acquire(pool) as connection:

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-_HEAVY = {"litestar", "uvicorn", "cyclopts", "attr", "rich.console", "pygments", "psycopg", "httpx", "textual", "wvs.http"}
+_HEAVY = {
+    "litestar",
+    "uvicorn",
+    "cyclopts",
+    "attr",
+    "rich.console",
+    "pygments",
+    "psycopg",
+    "httpx",
+    "textual",
+    "wvs.http",
+}
 
 
 @pytest.mark.timeout(120)

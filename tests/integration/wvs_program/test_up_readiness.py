@@ -35,6 +35,11 @@ def started(data_dir: Path, *options: str, **settings: str) -> Iterator[subproce
         process.wait(_TIMEOUT_S)
 
 
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read().decode()
+
+
 def wvsctl(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "wvs.cli.wvsctl", "--url", url, *arguments],
@@ -47,14 +52,18 @@ def wvsctl(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(180)
 def test_a_taken_metrics_port_is_replaced_and_told_and_tasks_run(tmp_path: Path) -> None:
-    with taken_port() as port, started(tmp_path, WVS_EXECUTOR_METRICS_PORT=str(port)) as process:
+    with taken_port() as port, started(tmp_path, WVS_EXECUTOR_METRICS_PORT=str(port), WVS_POTR="1") as process:
         up = Up(process, tmp_path)
         assert process.stdout is not None
         moved = process.stdout.readline().removeprefix("executor metrics ").strip()
-        with urllib.request.urlopen(moved, timeout=5) as metrics:
-            assert b"wvs_volume_free_bytes" in metrics.read()
+        of_executor, of_api = fetched(moved), fetched(f"{up.url}/metrics")
+        assert "wvs_volume_free_bytes" in of_executor
+        assert "wvs_http_requests" not in of_executor
+        assert "wvs_volume_free_bytes" not in of_api
+        assert "\nwvs_executors 1.0\n" in of_api
         warning = next(line for line in (tmp_path / "err").read_text().splitlines() if "metrics_port_taken" in line)
         assert str(port) in warning
+        assert (tmp_path / "err").read_text().count("WVS_POTR is not a setting; did you mean WVS_PORT?") == 1
         assert moved in warning
         made = wvsctl(up.url, "workspace", "create", "first")
         assert made.returncode == 0, made.stderr

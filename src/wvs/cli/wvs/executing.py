@@ -20,7 +20,7 @@ from wvs.cli.wvs.child_process import announce_ready, end_with_parent
 from wvs.cli.wvs.environment import database_url
 from wvs.executor.worker import Executor
 from wvs.settings import InvalidSetting, Settings
-from wvs.telemetry.metrics import Metrics
+from wvs.telemetry.metrics import Metrics, Program
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ def run_executor(settings: Settings) -> int:
     Reports that tasks run on stdout, or to `wvs up` if that started this process.
     """
     end_with_parent()
-    metrics = Metrics()
+    metrics = Metrics(Program.EXECUTOR)
     executor = Executor(settings, database_url(settings), metrics)
     with _metrics_server(settings, metrics) as metrics_url:
         uvloop.run(_execute(executor, ("executor", str(settings.volume_path), metrics_url or "")))

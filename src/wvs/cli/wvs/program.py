@@ -2,12 +2,14 @@
 command line.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
 from wvs.cli.extras import MissingExtra, needs
+from wvs.cli.wvs.child_process import PARENT_PID
 from wvs.cli.wvs.exits import EXIT_INTERRUPTED, EXIT_USAGE
 from wvs.settings import InvalidSetting, Settings, load_settings, unknown_variables
 
@@ -35,7 +37,8 @@ def settings_of_environment() -> Settings:
 
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
-    for name, similar in unknown_variables():
+    # A child of `wvs up` has the environment that `wvs up` has already complained about.
+    for name, similar in () if PARENT_PID in os.environ else unknown_variables():
         sys.stderr.write(f"wvs: {name} is not a setting" + (f"; did you mean {similar}?\n" if similar else "\n"))
     if settings.failpoints:
         from wvs import failpoints  # noqa: PLC0415
