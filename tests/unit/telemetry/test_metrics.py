@@ -26,6 +26,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_clone_duration_seconds": ("engine", "kind"),
     "wvs_clone_bytes_total": (),
     "wvs_clone_files_total": (),
+    "wvs_executors": (),
     "wvs_fence_rejections_total": (),
     "wvs_lease_lost_total": (),
     "wvs_event_append_total": (),
