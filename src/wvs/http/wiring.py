@@ -37,6 +37,7 @@ from wvs.http.resources import (
 )
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
+from wvs.http.watermark_watch import WatermarkWatch
 from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, create_pool
@@ -105,7 +106,7 @@ def build_api(
     task_waiter = TaskWaiter(readers, metrics)
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
-    upkeep = Upkeep(pool, metrics)
+    upkeep, watch = Upkeep(pool, metrics), WatermarkWatch(pool, metrics)
     executors = ExecutorWatch(pool, settings.lease_s, metrics)
     service = Service(
         write_path=write_path,
@@ -127,7 +128,7 @@ def build_api(
 
     callbacks = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
     listener = Listener(database_url, callbacks, metrics.ignored_failures.labels("hint_listener").inc)
-    parts = (hinter, listener, task_waiter, directive_waiter, upkeep, feed, executors)
+    parts = (hinter, listener, task_waiter, directive_waiter, upkeep, watch, feed, executors)
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
