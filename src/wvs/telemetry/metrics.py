@@ -116,6 +116,9 @@ class Metrics:
         )
 
     def _describe_resources(self) -> None:
+        self.volume_brake = self._gauge(
+            "wvs_volume_brake", "1 while so many trees are lost or unknown that a person has to decide; else 0."
+        )
         self.volume_free_bytes = self._gauge("wvs_volume_free_bytes", "Free bytes on the volume.")
         self.pg_pool_in_use = self._gauge("wvs_pg_pool_in_use", "Pooled database connections in use.")
         self.ignored_failures = self._counter(

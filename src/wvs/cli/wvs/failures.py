@@ -8,6 +8,7 @@ from wvs.domain.errors import Refused
 from wvs.engines.errors import EngineError
 from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.reading.follower import SequenceBehindError
+from wvs.executor.volume_binding import ExecutorsConnectedError, WrongVolumeError
 from wvs.executor.volume_sweep import RestoredDatabaseError
 from wvs.http.server import RemoteAddressError
 from wvs.postgres.availability import CONNECTION_LOST
@@ -21,6 +22,7 @@ EXIT_USAGE = 2
 
 _SELF_EXPLANATORY = (
     DatabaseSetupError,
+    ExecutorsConnectedError,
     RebuildRunsError,
     RestoredDatabaseError,
     SchemaChangedError,
@@ -45,7 +47,7 @@ def report(failure: Exception) -> int:
     match failure:
         case ExceptionGroup():
             return report(failure.exceptions[0])
-        case InvalidSetting() | RemoteAddressError():
+        case InvalidSetting() | RemoteAddressError() | WrongVolumeError():
             return _report(str(failure), "", EXIT_USAGE)
         case EngineError() | Refused():
             return _report(f"{failure.code}: {failure.detail}", failure.hint, EXIT_FAILURE)
