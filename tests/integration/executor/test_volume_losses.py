@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
 from tests.integration.engines.conftest import Sites
 from tests.integration.executor.campaign import BTRFS, WITHOUT_MOUNT
@@ -109,6 +110,22 @@ async def test_a_log_of_an_older_release_names_the_volume_that_has_its_trees(
     assert tuple(row) == (volume_id(platform.volume), os.path.realpath(platform.volume))
 
 
+async def test_a_new_workspace_carries_the_volume_that_the_log_names(platform: Platform, tmp_path: Path) -> None:
+    async with platform.running():
+        await platform.create()
+    api = ApiProcess(platform.url, tmp_path / "api.log")
+    api.start()
+    try:
+        headers = {"idempotency-key": "new"}
+        async with httpx.AsyncClient(base_url=api.url, headers=headers, timeout=30) as client:
+            answer = await client.post("/v1/workspaces", json={"name": "new"})
+    finally:
+        api.close()
+    assert answer.status_code == 202
+    row = await platform.pool.fetchval("SELECT volume_id FROM wvs.workspaces WHERE name = 'new'")
+    assert row == volume_id(platform.volume)
+
+
 async def test_a_volume_that_was_made_again_takes_the_place_of_the_former_one(
     platform: Platform, executors: Executors, tmp_path: Path
 ) -> None:
@@ -187,11 +204,9 @@ async def held(metrics: Metrics, wanted: float) -> bool:
 
 
 def readiness(api: ApiProcess) -> str:
-    with socket.create_connection(("127.0.0.1", api.port), timeout=30) as connection:
-        connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-    assert answer.startswith("HTTP/1.1 200"), "the service can serve while the brake holds"
-    return answer
+    answer = httpx.get(f"{api.url}/readyz", timeout=30)
+    assert answer.status_code == 200, "the service can serve while the brake holds"
+    return answer.text
 
 
 async def test_more_unknown_directories_than_the_brake_allows_stay_where_they_are(
