@@ -16,7 +16,7 @@ CREATE TABLE wvs.volume_brake (
 );
 
 -- A program that does not know snapshot.found.v1 cannot read the log of this release.
-CREATE OR REPLACE FUNCTION wvs.least_program_migration() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '20261129000120' $$;
+CREATE OR REPLACE FUNCTION wvs.least_program_migration() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '20261129000300' $$;
 
 -- migrate:down
 CREATE OR REPLACE FUNCTION wvs.least_program_migration() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '20261129000100' $$;
