@@ -24,12 +24,12 @@ from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
 from wvs.executor.links import move_pending_links
 from wvs.executor.slot import Slot
+from wvs.executor.volume_binding import bind
 from wvs.executor.volume_sweep import sweep_periodically
 from wvs.executor.workbench import Workbench
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, connect, create_pool
-from wvs.postgres.queries import sql
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.queue.living import REAPER
 from wvs.quiesce import freezes
@@ -40,7 +40,6 @@ from wvs.telemetry.metrics import Metrics
 
 _REAP_EVERY_S: Final = 0.7
 _HAND_BACK_S: Final = 3.0
-_SYSTEM_ID: Final = sql("system_identifier")
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +81,11 @@ class Executor:
         self._wake()
 
     async def run(self) -> None:
-        """Works until stopped; raises `EngineError` if the volume cannot be used, `SchemaTooOld`, `SchemaTooNew`."""
+        """Works until stopped.
+
+        Raises `EngineError` if the volume cannot be used, `WrongVolumeError` if it is not that of the log,
+        `SchemaTooOld`, `SchemaTooNew`.
+        """
         pool = await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
         try:
             async with acquire(pool) as connection:
@@ -168,7 +171,7 @@ class Executor:
     @contextlib.asynccontextmanager
     async def _bench(self, pool: Pool) -> AsyncGenerator[Workbench]:
         volume = await asyncio.to_thread(self._open_volume)
-        await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
+        await bind(pool, volume)
         path = WritePath(pool, EventMapper(), self._metrics, self._committed)
         threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
         try:

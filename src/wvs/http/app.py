@@ -49,6 +49,7 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     dependencies: Mapping[str, Provide] | None = None,
     refresh_metrics: Refresh | None = None,
     executors: ExecutorWatch | None = None,
+    warnings: Readiness | None = None,
     limits: Limits | None = None,
     examples: Mapping[str, Examples] | None = None,
 ) -> Api:
@@ -61,7 +62,10 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     Raises `ValueError` if `hosts` contains a malformed host, and Litestar's `ImproperlyConfiguredException` if the
     routes conflict.
     """
-    handlers = [probe_router(Probes(readiness, draining, metrics, refresh_metrics, executors)), *route_handlers]
+    handlers = [
+        probe_router(Probes(readiness, draining, metrics, refresh_metrics, executors, warnings)),
+        *route_handlers,
+    ]
     provided = {**_own_dependencies(draining), **(dependencies or {})}
 
     @cache

@@ -133,6 +133,7 @@ def build_api(
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
+        warnings=upkeep.warnings,
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,

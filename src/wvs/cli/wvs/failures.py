@@ -10,6 +10,7 @@ from wvs.domain.errors import Refused
 from wvs.engines.errors import EngineError
 from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.reading.follower import SequenceBehindError
+from wvs.executor.volume_binding import ExecutorsConnectedError, WrongVolumeError
 from wvs.executor.volume_sweep import RestoredDatabaseError
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.errors import DatabaseSetupError
@@ -19,6 +20,7 @@ from wvs.settings import InvalidSetting
 
 _SELF_EXPLANATORY = (
     DatabaseSetupError,
+    ExecutorsConnectedError,
     RebuildRunsError,
     RestoredDatabaseError,
     SchemaChangedError,
@@ -43,7 +45,7 @@ def report(failure: Exception) -> int:
     match failure:
         case ExceptionGroup():
             return report(failure.exceptions[0])
-        case InvalidSetting():
+        case InvalidSetting() | WrongVolumeError():
             announce_refusal(str(failure))
             return _report(str(failure), "", EXIT_USAGE)
         case EngineError() | Refused():
