@@ -283,8 +283,9 @@ class Volume:
             raise EngineError(
                 ErrorCode.VOLUME_UNAVAILABLE,
                 f"the volume {self.path} belongs to the database cluster {identity.system_id}, not {system_id}",
-                "set WVS_DATABASE_URL to the volume's own database; after a restore into a new cluster stop all "
-                "executors and run `wvs volume rebind`",
+                "set WVS_DATABASE_URL to the volume's own database; if that moved to a new cluster (pg_upgrade, a "
+                "restored dump), stop the old cluster and all executors and run `wvs volume rebind`. "
+                "Read: wvs runbook new-cluster",
                 retryable=False,
             )
         return identity.system_id is not None
