@@ -61,9 +61,9 @@ class TcpServer:
                 connection.execute(statement.encode())
 
     def allow(self, *rules: str) -> None:
-        """Appends rules to pg_hba.conf."""
-        with (self.server.pgdata / "pg_hba.conf").open("a") as file:
-            file.writelines(f"{rule}\n" for rule in rules)
+        """Puts rules in front of those in pg_hba.conf."""
+        file = self.server.pgdata / "pg_hba.conf"
+        file.write_text("\n".join([*rules, file.read_text()]))
         self.execute("select pg_reload_conf()")
 
 
