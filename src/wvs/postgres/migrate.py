@@ -22,6 +22,7 @@ from wvs.postgres.database_url import DatabaseUrl, dbmate_url, parse_url
 from wvs.postgres.errors import MigrationFailed
 from wvs.postgres.locks import MIGRATION
 from wvs.postgres.pool import Connection, OwnConnection, close, connect, limits_of
+from wvs.postgres.queries import sql
 from wvs.postgres.sources import database_files
 
 TABLE_LOCK_TIMEOUT_MS: Final = 2_000
@@ -30,6 +31,7 @@ APPLY_ATTEMPTS: Final = 5
 _APPLY_PAUSE_S: Final = 1.0
 _LOCK_NOT_AVAILABLE: Final = "55P03"  # dbmate prints the SQLSTATE; the text beside it depends on the server's language
 
+_SERVER_PROCESS: Final = sql("server_process")
 MIGRATIONS_TABLE: Final = "wvs.schema_migrations"
 LOCK_POLL_S: Final = 0.1
 _FILE: Final = re.compile(r"(\d+)_.+\.sql")
@@ -97,7 +99,7 @@ async def _apply(connection: OwnConnection, url: DatabaseUrl, directory: Path) -
             await _run_dbmate(_environment(connection, url), directory)
         except MigrationFailed as error:
             if _LOCK_NOT_AVAILABLE not in str(error):
-                raise
+                raise await _with_pooler(connection, error) from None
             if attempt == APPLY_ATTEMPTS:
                 raise MigrationFailed(
                     f"{error}. Another session held a lock on the table in each of {APPLY_ATTEMPTS} attempts of "
@@ -107,6 +109,13 @@ async def _apply(connection: OwnConnection, url: DatabaseUrl, directory: Path) -
             await asyncio.sleep(_APPLY_PAUSE_S)
         else:
             return
+
+
+async def _with_pooler(connection: OwnConnection, error: MigrationFailed) -> MigrationFailed:
+    """The error, with the way out if a pooler may be its cause: PgBouncer refuses the startup parameters of dbmate."""
+    if await connection.fetchval(_SERVER_PROCESS) == connection.get_server_pid():
+        return error
+    return MigrationFailed(f"{error}. A pooler is in between: set WVS_DATABASE_URL of wvs migrate to PostgreSQL itself")
 
 
 async def _run_dbmate(environment: dict[str, str], directory: Path) -> None:

@@ -16,7 +16,8 @@ from uuid_utils.compat import uuid7
 
 from wvs.engines.volume.opening import init_volume
 from wvs.postgres.access import POOLED_PROBES, check_access
-from wvs.postgres.errors import UnfitDatabase
+from wvs.postgres.errors import MigrationFailed, UnfitDatabase
+from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import connect
 
 WITHOUT_SESSIONS = {
@@ -119,6 +120,16 @@ def test_each_program_refuses_a_transaction_pooler_and_says_what_to_set(tcp_serv
             assert "DATABASE_POOLER" in ended.stderr
             assert "Set WVS_DATABASE_URL of executors" in ended.stderr
     tcp_server.execute("do $$ begin assert not exists (select from pg_locks where locktype = 'advisory'); end $$")
+
+
+async def test_a_migration_through_a_pooler_with_sessions_says_that_it_needs_a_direct_url(
+    tcp_server: TcpServer, tmp_path: Path
+):
+    (tmp_path / "1_one.sql").write_text("-- migrate:up\nselect 1;\n-- migrate:down\n")
+    tcp_server.execute("create database fresh template template0 encoding 'UTF8'")
+    with pgbouncer(tcp_server.server, tmp_path / "pool", pool_mode="session") as url:
+        with pytest.raises(MigrationFailed, match="set WVS_DATABASE_URL of wvs migrate to PostgreSQL itself"):
+            await migrate(url.replace("/wvs", "/fresh"), directory=tmp_path)
 
 
 def test_the_api_serves_through_a_pooler_with_sessions(tcp_server: TcpServer, tmp_path: Path):
