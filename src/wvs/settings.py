@@ -40,6 +40,7 @@ class LiveOwner(msgspec.Struct, frozen=True):
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1024)]
 
 
@@ -82,6 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[
         Count, Meta(description="largest number of database connections in the pool of one process")
     ] = 10
+    database_wait_s: Annotated[
+        SecondsOrNone,
+        Meta(description="seconds that a starting program waits for a database that is away; 0 does not wait"),
+    ] = 300.0
     event_streams: Annotated[
         Count, Meta(description="largest number of live event streams that one API process serves")
     ] = 500
@@ -241,7 +246,8 @@ def _allowed_by_type(field: msgspec.structs.FieldInfo) -> str:
     if kind is int:
         return f"a whole number from {low} to {high}"
     if kind is float:
-        return f"a number of seconds greater than {above} and at most {high}"
+        least = f"greater than {above}" if low is None else f"of at least {low}"
+        return f"a number of seconds {least} and at most {high}"
     return " or ".join(str(value) for value in get_args(kind)) or "text"
 
 

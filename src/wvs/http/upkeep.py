@@ -10,6 +10,7 @@ import structlog
 
 from wvs.background import background, stop
 from wvs.domain.states import TaskKind, TaskState
+from wvs.postgres.access import why_read_only
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.errors import SchemaTooNew, SchemaTooOld
 from wvs.postgres.pool import Pool, acquire
@@ -83,11 +84,12 @@ class Upkeep:
         try:
             async with acquire(self._pool) as connection:
                 await check_schema(connection)
+                read_only = await why_read_only(connection)
         except (SchemaTooOld, SchemaTooNew) as error:
             return [str(error)]
         except Exception as error:  # noqa: BLE001 - any failure is a reason not to be ready
             return [f"the database is unreachable ({type(error).__name__})"]
-        return []
+        return [] if read_only is None else [read_only]
 
     async def _warnings(self) -> Sequence[str]:
         async with acquire(self._pool) as connection:

@@ -10,6 +10,7 @@ import uvloop
 from wvs.cli.wvs.child_process import announce_ready, end_with_parent
 from wvs.cli.wvs.environment import database_url
 from wvs.http.server import listen, serve
+from wvs.http.starting import database_reached
 from wvs.http.wiring import document, open_api
 from wvs.settings import InvalidSetting, Settings
 
@@ -36,5 +37,7 @@ def print_openapi() -> int:
 
 async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
     with listener:
+        if not await database_reached(settings, url, listener):
+            return
         async with open_api(settings, url) as api:
             await serve(api, listener, on_listening=partial(announce_ready, "api"))

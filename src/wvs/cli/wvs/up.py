@@ -44,7 +44,7 @@ def run_up(settings: Settings, engine: EngineName | None) -> int:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with _embedded_database(settings) as server:
         url = settings.database_url if server is None else server.url()
-        asyncio.run(migrate(url or ""))
+        asyncio.run(migrate(url or "", database_wait_s=settings.database_wait_s))
         asyncio.run(check_schema_at(url or ""))
         _ensure_volume(settings.volume_path, engine)
         return asyncio.run(_ProcessTree(replace(settings, database_url=url), server).run())
