@@ -23,7 +23,7 @@ MALFORMED_BODIES = [
     (b"[" * 60_000, "", "object"),
     (b'{"name":', "", "JSON"),
     (b'{"name":"a"} trailing', "", "JSON"),
-    (b"\xef\xbb\xbf{}", "", "JSON"),
+    (b"\xef\xbb\xbf{}", "", "byte order mark"),
     (b'{"name":"\xff"}', "", "JSON"),
     (b'{"name":"\\udc00"}', "", "JSON"),
     (b'{"name":"a\x00"}', "", "JSON"),
@@ -61,10 +61,40 @@ async def test_an_escaped_backslash_before_u0000_is_not_a_nul(client: httpx.Asyn
     assert response.json()["name"] == r"\u0000"
 
 
-@pytest.mark.parametrize(("body", "reason"), [(b"", "none"), (b"null", "none"), (b'{"reason":"r"}', "r")])
+@pytest.mark.parametrize(("body", "reason"), [(b"", "none"), (b'{"reason":"r"}', "r")])
 async def test_an_optional_body_may_be_left_out(client: httpx.AsyncClient, body: bytes, reason: str) -> None:
     response = await client.post("/v1/things/t/disable", content=body, headers=JSON)
     assert response.json() == {"id": "t", "reason": reason}
+
+
+async def test_an_optional_body_is_not_null(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/things/t/disable", content=b"null", headers=JSON)
+    assert response.status_code == 400
+    assert response.json()["errors"] == [{"in": "body", "field": "", "problem": "Expected `object`, got `null`"}]
+
+
+@pytest.mark.parametrize("path", ["/v1/things/t/disable", "/v1/things"])
+@pytest.mark.parametrize("origin", [{}, {"origin": "http://localhost:8787"}, {"origin": "HTTP://LOCALHOST:8787"}])
+async def test_a_write_without_a_body_needs_no_media_type(
+    client: httpx.AsyncClient, path: str, origin: dict[str, str]
+) -> None:
+    response = await client.post(path, headers=origin)
+    if path == "/v1/things":
+        assert response.status_code == 400
+        assert response.json()["detail"] == "body: a JSON body is required"
+    else:
+        assert response.json() == {"id": "t", "reason": "none"}
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost", "localhost:8787", ""])
+async def test_a_web_page_of_another_origin_cannot_write_without_a_media_type(
+    client: httpx.AsyncClient, origin: str
+) -> None:
+    """`fetch(url, {method: "POST", mode: "no-cors"})` needs no permission of the service."""
+    response = await client.post("/v1/things/t/disable", headers={"origin": origin})
+    assert response.status_code == 415
+    assert f"the web page {origin!r} sent it" in response.json()["detail"]
+    assert (await client.post("/v1/things/t/disable", headers={"origin": origin, **JSON})).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -79,7 +109,6 @@ async def test_json_in_utf8_is_the_one_media_type(client: httpx.AsyncClient, con
 @pytest.mark.parametrize(
     "content_type",
     [
-        None,
         "",
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -92,10 +121,15 @@ async def test_json_in_utf8_is_the_one_media_type(client: httpx.AsyncClient, con
 )
 @pytest.mark.parametrize("body", [b'{"name":"a"}', b""])
 async def test_a_write_of_any_other_media_type_is_refused(
-    client: httpx.AsyncClient, content_type: str | None, body: bytes
+    client: httpx.AsyncClient, content_type: str, body: bytes
 ) -> None:
-    headers = {} if content_type is None else {"content-type": content_type}
-    response = await client.post("/v1/things", content=body, headers=headers)
+    response = await client.post("/v1/things", content=body, headers={"content-type": content_type})
+    assert response.status_code == 415
+    assert response.json()["code"] == "UNSUPPORTED_MEDIA_TYPE"
+
+
+async def test_a_body_without_a_media_type_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/things", content=b'{"name":"a"}')
     assert response.status_code == 415
     assert response.json()["code"] == "UNSUPPORTED_MEDIA_TYPE"
 
