@@ -20,9 +20,15 @@ PREFIX: Final = "WVS_"
 # Other WVS programs (wvsctl, the agent wrapper, the tests) read these variables, so they are not typing errors.
 _FOREIGN: Final = re.compile(r"WVS_(URL|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
 
+HOST_PATTERN: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
+"""A host as a Host header names it, in lower case."""
+
 
 class InvalidSetting(ValueError):
     """A variable has a value that is not allowed. The message names the variable, the value and the allowed values."""
+
+
+_MAX_ID: Final = 2**32 - 2  # the next number means "no change" to chown(2)
 
 
 class LiveOwner(msgspec.Struct, frozen=True):
@@ -174,13 +180,17 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
                 return _owner(text)
             case "allowed_hosts":
                 return _hosts(text)
+            case "host":
+                return _listening_host(text)
             case "database_url":
                 return _database_url(text)
-            case "data_dir" | "volume" | "clone_journal":
+            case "clone_journal":
+                return _file(text)
+            case "data_dir" | "volume":
                 return Path(text).expanduser().absolute()
             case _:
                 return msgspec.convert(text, field.type, strict=False)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RuntimeError) as error:  # RuntimeError: ~USER of an unknown user
         shown = "(hidden)" if field.name == "database_url" else repr(text)
         raise InvalidSetting(f"{_variable(field)}={shown} is not allowed: it must be {_allowed(field)}") from error
 
@@ -193,9 +203,21 @@ def _database_url(text: str) -> str:
 
 def _hosts(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().lower() for name in text.split(","))
-    if not all(names):
-        raise ValueError("empty name")
+    if not all(map(HOST_PATTERN.fullmatch, names)):
+        raise ValueError("host")
     return names
+
+
+def _listening_host(text: str) -> str:
+    text.encode("idna")  # raises UnicodeError, a ValueError, where getaddrinfo would
+    return text
+
+
+def _file(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError("file")
+    return path
 
 
 def _owner(text: str) -> LiveOwner:
@@ -207,6 +229,8 @@ def _owner(text: str) -> LiveOwner:
         uid, gid = pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid
     if group:
         gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    if max(uid, gid) > _MAX_ID:
+        raise ValueError("id")
     return LiveOwner(uid=uid, gid=gid)
 
 
@@ -217,13 +241,18 @@ def _allowed(field: msgspec.structs.FieldInfo) -> str:
         case "live_owner":
             return "USER or USER:GROUP, names or numbers that exist on this host"
         case "allowed_hosts":
-            return "host names separated by commas"
+            return (
+                "host names or addresses separated by commas, such as wvs.example or 10.1.2.3:8787; there is no wildcard "
+                "and no network. Probes (/livez, /readyz, /metrics) are answered whatever their Host is"
+            )
+        case "host":
+            return "an address or a host name"
         case "database_url":
             return "a URL postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         case "data_dir" | "volume":
             return "a directory"
         case "clone_journal":
-            return "a file"
+            return "a file in a directory that exists"
         case _:
             return _allowed_by_type(field)
 

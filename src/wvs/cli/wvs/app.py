@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from msgspec.structs import replace
 
 from wvs import __version__
@@ -26,6 +27,8 @@ def _settings_text() -> str:
     lines = [f"`{doc.variable}`: {doc.description} (default: {doc.default or 'none'})\n" for doc in describe_settings()]
     return "Settings are read from environment variables:\n\n" + "\n".join(f"- {line}" for line in lines)
 
+
+PortOption: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535))]
 
 app = App(
     name="wvs",
@@ -87,7 +90,7 @@ def up(
     *,
     data_dir: Path | None = None,
     volume: Path | None = None,
-    port: int | None = None,
+    port: PortOption = None,
     engine: EngineOption | None = None,
 ) -> int:
     """Run everything in one process tree: database, migrations, API and one executor.
@@ -124,7 +127,7 @@ def up(
 @app.command
 def api(
     *,
-    port: int | None = None,
+    port: PortOption = None,
     insecure_allow_remote: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve the HTTP API.

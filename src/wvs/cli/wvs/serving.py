@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -29,8 +30,9 @@ def run_api(settings: Settings, *, allow_remote: bool) -> int:
     try:
         listener = listen(settings.host, settings.port, allow_remote=allow_remote)
     except OSError as error:
+        other = "host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "port"
         raise InvalidSetting(
-            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; choose another port"
+            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; choose another {other}"
         ) from error
     uvloop.run(_serve(settings, url, listener))
     return 0

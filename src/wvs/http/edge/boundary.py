@@ -13,7 +13,7 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.http.edge.bodies import ClientGone, body_too_large, discard, read_body, replay
 from wvs.http.edge.hosts import HostRule
 from wvs.http.edge.limits import Limits
-from wvs.http.edge.traffic import UNROUTED, Traffic
+from wvs.http.edge.traffic import PROBE_PATHS, UNROUTED, Traffic
 from wvs.http.problems import problem as problems
 from wvs.http.wire.asgi import ASGIApp, Headers, Message, Receive, Scope, Send
 from wvs.http.wire.context import RequestContext, attach, read_actor, read_context, select_headers
@@ -78,8 +78,8 @@ class Boundary:
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host")
-        if host is None or not self._hosts.accepts(host):
-            raise _refuse_header("Host", "not a host that this service is configured for")
+        if scope["path"] not in PROBE_PATHS and (host is None or not self._hosts.accepts(host)):
+            raise _refuse_header("Host", "not a host that this service is configured for (WVS_ALLOWED_HOSTS)")
         if b"%00" in scope.get("query_string", b"") or "\x00" in scope["path"]:
             raise problems.refuse_fields(problems.FieldError("address", "", "contains the character U+0000"))
 
