@@ -60,6 +60,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="host names that the API accepts in a request's Host header, separated by commas"),
     ] = ("127.0.0.1", "localhost", "[::1]")
+    max_wait_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="longest time in seconds that the API holds an answer back (Prefer: wait and the wait of agents); "
+            "less than the time-out of a proxy in front of it, which is often 60",
+        ),
+    ] = 50
     live_owner: Annotated[
         LiveOwner | None,
         Meta(description="USER[:GROUP] (names or numbers) that owns a new live tree; unset: the service's user"),

@@ -111,6 +111,7 @@ def build_api(
         listings=Listings(pool),
         task_waiter=task_waiter,
         volume=settings.volume_path,
+        max_wait_s=settings.max_wait_s,
         draining=draining,
         sessions=registry,
         directive_waiter=directive_waiter,

@@ -115,7 +115,9 @@ def workspaces(call: Call, write: Call, models: Any) -> None:
     assert write("cancelTask", task=made.task.id).state == "cancelled"
     assert call("getWorkspace", workspace="generated").state == "init_failed"
     assert write("retryInit", workspace="generated").workspace.state == "initializing"
-    assert "generated" in [row.name for row in call("listWorkspaces", state=models.WorkspaceState("initializing")).items]
+    assert "generated" in [
+        row.name for row in call("listWorkspaces", state=models.WorkspaceState("initializing")).items
+    ]
     # No key, no body, no media type.
     assert call("disableWorkspace", workspace="generated").state == "disabled"
 
@@ -123,7 +125,9 @@ def workspaces(call: Call, write: Call, models: Any) -> None:
 def snapshots_and_tasks(call: Call, write: Call, models: Any) -> None:
     kept, used = (row.id for row in call("listSnapshots", workspace="one", state=models.SnapshotState("ready")).items)
     assert write("createSnapshot", workspace="one").snapshot.state == "creating"
-    described = write("createSnapshot", workspace="one", body=models.NewSnapshot(message="with a body"), prefer="wait=0")
+    described = write(
+        "createSnapshot", workspace="one", body=models.NewSnapshot(message="with a body"), prefer="wait=0"
+    )
     assert described.snapshot.message == "with a body"
     assert call("getSnapshot", workspace="one", snapshot=kept).certificate.engine == "copy"
     assert call("getCurrent", workspace="one").epoch == 1

@@ -8,7 +8,6 @@ import msgspec
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.http.problems.problem import FieldError, refuse_fields
 
-MAX_WAIT_S: Final = 60
 # For the OpenAPI document only: `parse_idempotency_key` validates the header.
 KEY_PATTERN: Final = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 
@@ -47,8 +46,8 @@ def parse_idempotency_key(header: str | None) -> str:
     return key
 
 
-def parse_wait(prefer: str | None) -> int | None:
-    """The seconds of `Prefer: wait=N`, at most 60. None if the preference is absent or malformed.
+def parse_wait(prefer: str | None, longest_s: int) -> int | None:
+    """The seconds of `Prefer: wait=N`, at most `longest_s`. None if the preference is absent or malformed.
 
     Ignores preferences that it does not understand, and all but the first preference of a name (RFC 7240 §2).
     """
@@ -59,7 +58,7 @@ def parse_wait(prefer: str | None) -> int | None:
             return None
         if preference["name"].lower() == "wait":
             seconds = _SECONDS.fullmatch(preference["value"] or "")
-            return None if seconds is None else min(int(seconds[1]), MAX_WAIT_S)
+            return None if seconds is None else min(int(seconds[1]), longest_s)
         position = preference.end() + 1
     return None
 

@@ -58,6 +58,18 @@ class NotTheApi(ConsoleFailure):
         )
 
 
+class GatewayFailure(ConsoleFailure):
+    """A proxy answered in place of the API, which may or may not have handled the request."""
+
+    def __init__(self, url: str, status: int, retry_after_s: float | None, request_id: str) -> None:
+        super().__init__(
+            f"the proxy at {url} answers {status}: it gets no answer from the API",
+            "check that the API runs and that the proxy reaches it",
+            request_id=request_id,
+        )
+        self.retry_after_s = retry_after_s
+
+
 class Refusal(ConsoleFailure):
     """The API refused the request with a problem document; `retry_after_s` is its Retry-After, if any."""
 
