@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -22,6 +23,8 @@ _FOREIGN: Final = re.compile(r"WVS_(URL|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)
 
 HOST_PATTERN: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 """A host as a Host header names it, in lower case."""
+PREFIX_PATTERN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+"""A path that needs no quoting, without a slash at its end; empty for none."""
 
 
 class InvalidSetting(ValueError):
@@ -60,6 +63,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="host names that the API accepts in a request's Host header, separated by commas"),
     ] = ("127.0.0.1", "localhost", "[::1]")
+    public_url: Annotated[
+        str | None,
+        Meta(
+            description="URL of the API for clients behind a proxy that serves it under a path and removes that path; "
+            "links in answers begin with it"
+        ),
+    ] = None
+    keep_alive_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="seconds after which the API closes an idle connection; more than a proxy in front of it keeps one",
+        ),
+    ] = 75
     max_wait_s: Annotated[
         int,
         Meta(
@@ -111,6 +129,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None, Meta(description="file that records the start and the end of each clone; unset: no file")
     ] = None
     failpoints: Annotated[str, Meta(description="faults to inject, for tests only; empty: no faults")] = ""
+
+    @property
+    def public_prefix(self) -> str:
+        """The path of `public_url` without a slash at its end; empty if there is none."""
+        return urlsplit(self.public_url or "").path.rstrip("/")
 
     @property
     def volume_path(self) -> Path:
@@ -193,6 +216,8 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
                 return _listening_host(text)
             case "database_url":
                 return _database_url(text)
+            case "public_url":
+                return _public_url(text)
             case "clone_journal":
                 return _file(text)
             case "data_dir" | "volume":
@@ -215,6 +240,15 @@ def _hosts(text: str) -> tuple[str, ...]:
     if not all(map(HOST_PATTERN.fullmatch, names)):
         raise ValueError("host")
     return names
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("origin")
+    if parts.query or parts.fragment or not PREFIX_PATTERN.fullmatch(parts.path.rstrip("/")):
+        raise ValueError("path")
+    return text
 
 
 def _listening_host(text: str) -> str:
@@ -256,6 +290,8 @@ def _allowed(field: msgspec.structs.FieldInfo) -> str:
             )
         case "host":
             return "an address or a host name"
+        case "public_url":
+            return "a URL http(s)://HOST[:PORT][/PATH], such as https://example.com/wvs"
         case "database_url":
             return "a URL postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         case "data_dir" | "volume":

@@ -131,10 +131,11 @@ def build_api(
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
+        prefix=settings.public_prefix,
         lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, feed))],
         dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
-        limits=limits,
+        limits=limits or Limits(keep_alive_s=settings.keep_alive_s),
         examples=EXAMPLES,
     )
 

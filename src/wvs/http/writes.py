@@ -102,7 +102,7 @@ class WriteRequest:
         headers: dict[str, str] = {}
         task = answered.rows.task
         if answered.status == 202 and task is not None:
-            headers["location"] = f"/v1/tasks/{format_id(TASK, task.id)}"
+            headers["location"] = f"{self._context.prefix}/v1/tasks/{format_id(TASK, task.id)}"
             headers["retry-after"] = str(RETRY_AFTER_S)
         if answered.replayed:
             headers["idempotent-replayed"] = "true"

@@ -170,6 +170,27 @@ def test_endless_trailers_abort_the_connection(server: ServerProcess) -> None:
     assert server.peak_memory_bytes() - before < 128 * 1024 * 1024
 
 
+def test_an_idle_connection_stays_open_for_longer_than_headers_may_take(start_server: StartServer) -> None:
+    server = start_server({"header_deadline_s": 0.4, "keep_alive_s": 4})
+    get = b"GET /livez HTTP/1.1\r\n" + HOST
+    with server.connect() as connection:
+        for pause_s in (1.2, 1.2, 0):
+            connection.sendall(get + b"\r\n")
+            read_until(connection, b"alive")
+            time.sleep(pause_s)
+        connection.sendall(get)  # the deadline starts with the first byte, also of empty lines before a request
+        assert b"headers did not arrive within 0.4 s" in read_all(connection)
+    with server.connect() as connection:
+        connection.sendall(get + b"\r\n" + get)  # the next request begins together with the one before it
+        assert b"headers did not arrive within 0.4 s" in read_all(connection)
+    with server.connect() as connection:
+        connection.sendall(get + b"\r\n")
+        read_until(connection, b"alive")
+        began = time.monotonic()
+        assert read_all(connection) == b""
+        assert 3 < time.monotonic() - began < 10
+
+
 @pytest.mark.parametrize("path", [b"/livez", b"/readyz", b"/metrics"])
 @pytest.mark.parametrize(
     "head",

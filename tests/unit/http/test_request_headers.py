@@ -100,13 +100,21 @@ def test_the_applied_preference_contains_the_capped_wait() -> None:
         ('"7"', {'"7"'}),
         ('"6", "7"', {'"6"', '"7"'}),
         ('"6","7"', {'"6"', '"7"'}),
-        ('W/"7"', set()),
         ('W/"7", "7"', {'"7"'}),
         ('"a,b"', {'"a,b"'}),
     ],
 )
 def test_if_match_has_the_strong_tags_of_the_header(header: str, tags: set[str]) -> None:
     assert parse_if_match(header) == IfMatch(any_tag=False, tags=frozenset(tags))
+
+
+@pytest.mark.parametrize("header", ['W/"7"', 'W/"6", W/"7"'])
+def test_if_match_with_weak_tags_alone_is_refused_with_the_cause_and_the_cure(header: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_if_match(header)
+    assert refused.value.code == "INVALID_REQUEST"
+    for part in (header, "a weak tag never matches", "a proxy that compresses", "without W/", "turn compression off"):
+        assert part in refused.value.detail
 
 
 @pytest.mark.parametrize("header", ["*", " * "])

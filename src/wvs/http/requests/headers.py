@@ -23,6 +23,10 @@ _PREFERENCE: Final = re.compile(
 _SECONDS: Final = re.compile(r'"?([0-9]{1,9})"?')
 
 _ENTITY_TAG: Final = re.compile(r'[ \t]*(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")[ \t]*')
+_ONLY_WEAK: Final = (
+    "{} has weak tags only, and a weak tag never matches (RFC 9110 §13.1.1). This API sends strong tags; a proxy that "
+    'compresses answers makes them weak. Send the tag without W/, such as "7", or turn compression off in that proxy'
+)
 
 
 def parse_idempotency_key(header: str | None) -> str:
@@ -79,7 +83,8 @@ def parse_if_match(header: str | None) -> IfMatch | None:
     """The condition of the header `If-Match`; None without the header.
 
     Weak tags never match, because If-Match compares strongly (RFC 9110 §13.1.1): they are left out. Refuses
-    `INVALID_REQUEST` if the header is malformed: ignoring the condition would do what the caller wanted to prevent.
+    `INVALID_REQUEST` if only weak tags are there, because the reason is no change of the resource, and if the header is
+    malformed: ignoring the condition would do what the caller wanted to prevent.
     """
     if header is None:
         return None
@@ -94,4 +99,6 @@ def parse_if_match(header: str | None) -> IfMatch | None:
         if not entity_tag["weak"]:
             tags.add(entity_tag["tag"])
         position = entity_tag.end() + 1
+    if not tags:
+        raise refuse_fields(FieldError("header", "If-Match", _ONLY_WEAK.format(header.strip()[:80])))
     return IfMatch(any_tag=False, tags=frozenset(tags))
