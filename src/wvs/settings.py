@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta
 PREFIX: Final = "WVS_"
 
 # Other WVS programs (wvsctl, the agent wrapper, the tests) read these variables, so they are not typing errors.
-_FOREIGN: Final = re.compile(r"WVS_(URL|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
+_FOREIGN: Final = re.compile(r"WVS_(URL|HEADERS|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
 
 HOST_PATTERN: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 """A host as a Host header names it, in lower case."""
@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=3600,
-            description="seconds after which the API closes an idle connection; more than a proxy in front of it keeps one",
+            description="seconds after which the API closes an idle connection; more than a proxy in front of it does",
         ),
     ] = 75
     max_wait_s: Annotated[
@@ -83,8 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=3600,
-            description="longest time in seconds that the API holds an answer back (Prefer: wait and the wait of agents); "
-            "less than the time-out of a proxy in front of it, which is often 60",
+            description="longest time in seconds that the API holds an answer back (Prefer: wait and the wait of "
+            "agents); choose less than the time-out of a proxy in front of it, which is often 60",
         ),
     ] = 50
     live_owner: Annotated[
@@ -285,8 +285,8 @@ def _allowed(field: msgspec.structs.FieldInfo) -> str:
             return "USER or USER:GROUP, names or numbers that exist on this host"
         case "allowed_hosts":
             return (
-                "host names or addresses separated by commas, such as wvs.example or 10.1.2.3:8787; there is no wildcard "
-                "and no network. Probes (/livez, /readyz, /metrics) are answered whatever their Host is"
+                "host names or addresses separated by commas, such as wvs.example or 10.1.2.3:8787; there is no "
+                "wildcard and no network. Probes (/livez, /readyz, /metrics) are answered whatever their Host is"
             )
         case "host":
             return "an address or a host name"

@@ -41,8 +41,8 @@ PreferHeader: TypeAlias = Annotated[
         name="Prefer",
         required=False,
         max_length=255,
-        description="`wait=N`: answer when the task is final or after N seconds (at most `WVS_MAX_WAIT_S`, by default 50), "
-        "whichever comes first.",
+        description="`wait=N`: answer when the task is final or after N seconds, whichever comes first; at most "
+        "`WVS_MAX_WAIT_S`, by default 50.",
     ),
 ]
 _KeyHeader: TypeAlias = Annotated[

@@ -166,4 +166,5 @@ def sessions(call: Call, models: Any) -> None:
 if __name__ == "__main__":
     generator, directory, url = sys.argv[1:]
     sys.path.insert(0, directory)
-    print("\n".join(story({"openapi-python-client": PythonClient, "openapi-generator": Generator}[generator](url))))
+    client = {"openapi-python-client": PythonClient, "openapi-generator": Generator}[generator](url)
+    sys.stdout.write("\n".join(story(client)))

@@ -19,6 +19,7 @@ def wvs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
 
 

@@ -16,7 +16,8 @@ class ReverseProxy:
     """Serves `target` under `prefix`, and nothing else.
 
     Answers 502 with a page if the target does not answer, and 401 with a page unless a request has the headers
-    `required`. Sends the headers `added` to the target. `received` has the headers of each request. Closes a connection that is idle for `idle_s` seconds.
+    `required`. Sends the headers `added` to the target. `received` has the headers of each request. Closes a connection
+    that is idle for `idle_s` seconds.
     """
 
     def __init__(

@@ -32,7 +32,8 @@ def run_api(settings: Settings, *, allow_remote: bool) -> int:
     except OSError as error:
         other = "host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "port"
         raise InvalidSetting(
-            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; choose another {other}"
+            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; "
+            f"choose another {other}"
         ) from error
     uvloop.run(_serve(settings, url, listener))
     return 0

@@ -9,8 +9,8 @@ from wvs.settings import PREFIX_PATTERN
 def forwarded_prefix(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
     """The path in `X-Forwarded-Prefix` of a proxy on this host; empty if there is none.
 
-    A proxy elsewhere is not believed: `WVS_PUBLIC_URL` names the path instead. A value with another character than those
-    of a plain path is ignored, because the value becomes a part of the page /schema.
+    A proxy elsewhere is not believed: `WVS_PUBLIC_URL` names the path instead. Only a plain path is accepted, because
+    it becomes a part of the page /schema.
     """
     sent = headers.get(b"x-forwarded-prefix")
     if sent is None or client is None or not ipaddress.ip_address(client[0]).is_loopback:

@@ -19,8 +19,8 @@ class HeadersTooLargeError(ValueError):
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection, with a problem, if the headers of its next request arrive too late or are too large.
 
-    The deadline starts when the connection is accepted, or with the first byte after an answer. Between the two uvicorn's
-    keep-alive timer bounds the idle time; any first byte stops that timer.
+    The deadline starts when the connection is accepted, or with the first byte after an answer. Between the two
+    uvicorn's keep-alive timer bounds the idle time; any first byte stops that timer.
     """
 
     def __init__(self, boundary: Boundary, *args: Any, **kwargs: Any) -> None:

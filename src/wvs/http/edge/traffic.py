@@ -12,8 +12,8 @@ from wvs.telemetry.metrics import Metrics
 UNROUTED: Final = "unrouted"
 # The parser understood no request line, so there is no method to count under.
 UNPARSED: Final = "unparsed"
-# A kubelet, HAProxy and Prometheus name a pod's address in Host, or send HTTP/1.0 without one. Their answers have no ids,
-# names or paths, so a page that reads them by DNS rebinding learns nothing of a workspace.
+# A kubelet, HAProxy and Prometheus name a pod's address in Host, or send HTTP/1.0 without one. The answers have no ids,
+# names or paths, so a web page that reads them by DNS rebinding learns nothing of a workspace.
 PROBE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 _MAX_LOGGED_KEY: Final = 255

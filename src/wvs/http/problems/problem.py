@@ -70,7 +70,7 @@ class Problem(msgspec.Struct, frozen=True):
         return STATUS[self.code]
 
     def headers(self) -> dict[str, str]:
-        """`Retry-After` if the request may be repeated, `Allow` for a wrong method, `Accept-Encoding` for a wrong coding."""
+        """`Retry-After` if the request may be repeated, `Allow` for a wrong method, `Accept-Encoding` for a coding."""
         found: dict[str, str] = {}
         if self.code in RETRY_AFTER_S:
             found["retry-after"] = str(self.fields.get("retry_after_s", RETRY_AFTER_S[self.code]))
@@ -81,7 +81,10 @@ class Problem(msgspec.Struct, frozen=True):
         return found
 
     def body(self, request_id: str, prefix: str = "") -> bytes:
-        """The JSON document; `prefix` is the path under which a proxy serves the API. The fields of the refusal never replace the members of RFC 9457."""
+        """The JSON document; `prefix` is the path under which a proxy serves the API.
+
+        The fields of the refusal never replace the members of RFC 9457.
+        """
         explanation = EXPLANATIONS[self.code]
         return msgspec.json.encode(
             {

@@ -4,7 +4,6 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, reduce
-from operator import or_
 from types import NoneType
 from typing import Any, Final, cast, get_args
 
@@ -37,11 +36,16 @@ class StrictRequest(Request[Any, Any, Any]):
 
 
 def body_type(field: FieldDefinition) -> Any:
-    """The type of a body that is there. `X | None` in a handler means that the body may be left out, not that it may be
-    the JSON value null: generated clients send null for a body that their caller left out if the document allows it.
+    """The type of a body that is there.
+
+    `X | None` in a handler means that the body may be left out, not that it may be the JSON value null: a generated
+    client cannot tell the two apart.
     """
-    members = [member for member in get_args(field.annotation) if member is not NoneType]
-    return reduce(or_, members) if NoneType in get_args(field.annotation) else field.annotation
+    annotation: Any = field.annotation
+    if NoneType not in get_args(annotation):
+        return annotation
+    first, *others = (member for member in get_args(annotation) if member is not NoneType)
+    return reduce(lambda union, member: union | member, others, first)
 
 
 def decode_strictly(body: bytes, wanted: Any) -> Any:

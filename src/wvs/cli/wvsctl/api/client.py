@@ -14,6 +14,7 @@ from wvs.cli.wvsctl.api.failures import (
     CannotConnect,
     ConnectionLost,
     ConsoleFailure,
+    CredentialsWanted,
     GatewayFailure,
     NotTheApi,
     Refusal,
@@ -32,6 +33,7 @@ LONGEST_RETRY_AFTER_S: Final = 30.0
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 _TRANSIENT: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.IDEMPOTENCY_IN_FLIGHT})
 # RFC 9110 §15.6: what a proxy answers when the API does not. The API itself sends only 503, with a problem document.
+_CREDENTIALS_STATUSES: Final = frozenset({401, 403, 407})
 _GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 
 
@@ -79,7 +81,8 @@ class Client:
         """Sends a write under the idempotency key `key`.
 
         It repeats the write with the same key after a lost connection and while the API, or a proxy in front of it,
-        answers that the API is unavailable. It notifies the user each time. Raises the last failure after the last repetition.
+        answers that the API is unavailable. It notifies the user each time. Raises the last failure after the last
+        repetition.
         """
         extra = {"Idempotency-Key": key, **(headers or {})}
         request = self._request(method, path, (), body=body, wait_s=wait_s, extra=extra)
@@ -139,6 +142,8 @@ class Client:
         if answer.media_type != PROBLEM_MEDIA_TYPE:
             if answer.status in _GATEWAY_STATUSES:
                 return GatewayFailure(self.url, answer.status, retry_after_s, request_id)
+            if answer.status in _CREDENTIALS_STATUSES:
+                return CredentialsWanted(self.url, answer.status)
             return NotTheApi(self.url, f"{answer.status} {answer.media_type or 'without a media type'}")
         problem = self.decode(answer, RefusalDocument)
         return Refusal(answer.status, problem, answer.body, retry_after_s)
