@@ -132,7 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def public_prefix(self) -> str:
-        """The path of `public_url` without a slash at its end; empty if there is none."""
+        """The path of `public_url` without a slash at its end; empty without a path."""
         return urlsplit(self.public_url or "").path.rstrip("/")
 
     @property

@@ -7,7 +7,7 @@ from wvs.settings import PREFIX_PATTERN
 
 
 def forwarded_prefix(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
-    """The path in `X-Forwarded-Prefix` of a proxy on this host; empty if there is none.
+    """The path in `X-Forwarded-Prefix` of a proxy on this host; empty without one.
 
     A proxy elsewhere is not believed: `WVS_PUBLIC_URL` names the path instead. Only a plain path is accepted, because
     it becomes a part of the page /schema.

@@ -88,7 +88,7 @@ class Waiter:
             self._watcher.close()
 
     def read(self, path: str, task: TaskDocument, *, wait_s: int = 0) -> Answer:
-        """Reads `path`, which tells of `task`. Waits for an API that does not answer, for at most `OUTAGE_LIMIT_S`."""
+        """Reads `path`, which is of `task`. Waits for an API that does not answer, for at most `OUTAGE_LIMIT_S`."""
         outage_began: float | None = None
         while True:
             try:
