@@ -203,6 +203,8 @@ class Engine(ABC):
             result = self._clone(source, target, call)
         except OSError as error:
             raise from_os_error(error, ErrorCode.CLONE_FAILED, f"cloning {source.root_path}") from error
+        except EngineError as error:
+            raise error.inside(source.root_path) from error
         finally:
             self._mark("end", call)
         return msgspec.structs.replace(result, seconds=result.seconds or time.monotonic() - started)

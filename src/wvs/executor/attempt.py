@@ -116,7 +116,8 @@ async def discard(job: Job, tree: str) -> None:
         failpoint("discard.purged")
     except EngineError as error:
         if bench.tidying.reason() is None:
-            survived(bench.metrics, "discard", error, "tree_not_discarded", tree=tree, code=str(error.code))
+            code = str(error.code)
+            survived(bench.metrics, "discard", error, "tree_not_discarded", tree=tree, code=code, hint=error.hint)
         else:
             log.warning("tree_not_discarded", tree=tree, code=str(error.code), error=f"{type(error).__name__}: {error}")
 

@@ -161,7 +161,8 @@ async def _sweep_alone(bench: Workbench, url: str) -> bool:
                 log.warning("hanging_sweeper_cut_off")
             return False
         async with background(_keep_alive(connection, bench.settings.lease_renew_s)):
-            await sweep_volume(bench)
+            found = await sweep_volume(bench)
+            bench.metrics.volume_stuck_trees.set(sum(finding.action is Action.STUCK for finding in found))
     finally:
         connection.terminate()
     return True

@@ -14,7 +14,9 @@ from msgspec import Struct
 
 from wvs.application.write_path import Origin
 from wvs.domain.commands import ReportLost
+from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
+from wvs.engines.errors import EngineError
 from wvs.engines.paths import CURRENT
 from wvs.engines.volume.names import is_tree_name
 from wvs.executor.links import move_link
@@ -41,6 +43,7 @@ class Action(StrEnum):
     LOST = "lost"
     LIVE_MISSING = "live_missing"
     LINKED = "linked"
+    STUCK = "stuck"
     UNREADABLE = "unreadable"
 
 
@@ -96,11 +99,28 @@ class _Sweep:
         """Removes what lies in the trash, as far as the log knows it to be obsolete or about to be dropped."""
         for name in filter(is_tree_name, await self._bench.run(self._bench.volume.trash, self.workspace)):
             state = (await self._states([name])).get(name)
-            if state in OBSOLETE:
+            reason = await self._bench.run(self._bench.volume.why_it_stays, self.workspace, name)
+            if state in OBSOLETE and self._repair:
+                await self._purge(name, reason)
+            elif reason:
+                self._record(Action.STUCK, name, reason)
+            elif state in OBSOLETE:
                 self._record(Action.PURGED, name)
-                if self._repair:
-                    await self._bench.run(self._bench.volume.purge, self.workspace, name, self._bench.tidying)
-                    failpoint("sweep.purged")
+
+    async def _purge(self, name: str, known_reason: str) -> None:
+        """Removes a tree from the trash. One that resists does not end the sweep; a person has to see why it stays."""
+        try:
+            await self._bench.run(self._bench.volume.purge, self.workspace, name, self._bench.tidying)
+        except EngineError as error:
+            if error.code is not ErrorCode.REMOVE_FAILED:
+                raise
+            reason = f"{error.detail}. {error.hint}"
+            self._record(Action.STUCK, name, reason)
+            if reason != known_reason:
+                log.warning("tree_stays_in_trash", workspace_id=self.workspace, tree=name, reason=reason)
+        else:
+            self._record(Action.PURGED, name)
+            failpoint("sweep.purged")
 
     async def missing(self, *, no_directory: bool = False) -> None:
         """Marks ready snapshots without a directory lost; reports a missing live tree, which a reset can recreate."""

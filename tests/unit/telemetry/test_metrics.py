@@ -28,6 +28,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_event_stream_ends_total": ("reason",),
     "wvs_sessions": ("state",),
     "wvs_volume_free_bytes": (),
+    "wvs_volume_stuck_trees": (),
     "wvs_sweeper_trees_total": ("action",),
     "wvs_pg_pool_in_use": (),
     "wvs_ignored_failures_total": ("where",),

@@ -27,6 +27,7 @@ _FINDINGS = {
     Action.LOST: "the snapshot's directory is missing",
     Action.LIVE_MISSING: "the live tree is missing",
     Action.LINKED: "the link does not point to the live tree",
+    Action.STUCK: "a tree in the trash cannot be removed",
     Action.UNREADABLE: "the workspace cannot be swept",
 }
 

@@ -12,6 +12,7 @@ from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_FILE, open_beneath
 from wvs.engines.trees.fidelity import copy_attributes
 from wvs.engines.trees.filling import FILLINGS, Fill, Filling, Pulse
+from wvs.engines.trees.forcing import forced
 from wvs.engines.trees.specials import make_special
 
 PULSE: Final = "pulse"
@@ -147,28 +148,11 @@ def unlink_batch(directory: int, names: list[str]) -> BatchResult:
     """Unlinks entries; it leaves those that changed meanwhile to the next pass."""
     for name in names:
         try:
-            try:
-                os.unlink(name, dir_fd=directory)
-            except PermissionError:
-                seize(directory)
-                os.unlink(name, dir_fd=directory)
+            forced(os.unlink, directory, name)
         except OSError as error:
             if error.errno not in RACED:
                 return BatchResult(failure=BatchFailure(name, "removing", error.errno or errno.EIO))
     return BatchResult(files=len(names))
-
-
-def seize(directory: int) -> None:
-    """Makes a directory writable for the service alone, if the service has the rights to do so."""
-    status = os.fstat(directory)
-    try:
-        if status.st_uid != os.geteuid():
-            os.chown(directory, os.geteuid(), -1)
-        if stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
-            os.chmod(directory, stat.S_IRWXU)
-    except PermissionError:
-        # The service does not own it, or it is immutable: the removal that follows raises the error that says which.
-        return
 
 
 def clone_batch(filling: Filling, source: int, target: int, payload: Batch, pulse: Pulse) -> BatchResult:

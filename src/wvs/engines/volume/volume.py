@@ -167,8 +167,14 @@ class Volume:
         with self._workspace(workspace, "purging a tree", ErrorCode.REMOVE_FAILED) as here:
             with here.trashed(name) as tree:
                 if tree is not None:
-                    self.engine.remove(tree, cancel or Cancel())
+                    with layout.reason_left(tree):
+                        self.engine.remove(tree, cancel or Cancel())
             here.drop(TRASH, name)
+
+    def why_it_stays(self, workspace: str, name: str) -> str:
+        """Why the last purge of a tree in the trash failed, and the command that helps; empty if none has failed."""
+        with self._workspace(workspace, "reading the trash") as here, here.trashed(name) as tree:
+            return "" if tree is None else layout.read_reason(tree)
 
     def quarantine(self, workspace: str, name: str) -> str:
         """Moves a directory that no task intended out of `trees/`, whatever its name; returns its new path. Durable."""
