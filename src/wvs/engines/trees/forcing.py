@@ -6,9 +6,9 @@ flags of `chattr`, read-only subvolumes. A flag outlives the removal on an inode
 
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import Final, Protocol
+from typing import Final
 
 from wvs.engines.kernel import (
     FS_APPEND_FL,
@@ -22,14 +22,8 @@ FIXED: Final = FS_IMMUTABLE_FL | FS_APPEND_FL
 _ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Remove(Protocol):
-    """`os.unlink` or `os.rmdir`."""
-
-    def __call__(self, path: str, *, dir_fd: int) -> None: ...
-
-
-def forced(remove: Remove, directory: int, name: str) -> None:
-    """Removes an entry; if the kernel refuses, takes off the protections of directory and entry and tries again."""
+def forced(remove: Callable[..., None], directory: int, name: str) -> None:
+    """Calls `os.unlink` or `os.rmdir`; if the kernel refuses, takes off the protections and calls it again."""
     try:
         remove(name, dir_fd=directory)
     except PermissionError:

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_FILE, open_beneath
-from wvs.engines.trees.fidelity import copy_attributes
+from wvs.engines.trees.fidelity import copy_attributes, keep_encryption
 from wvs.engines.trees.filling import FILLINGS, Fill, Filling, Pulse
 from wvs.engines.trees.forcing import forced
 from wvs.engines.trees.specials import make_special
@@ -38,6 +38,7 @@ class BatchFailure(NamedTuple):
     code: str = ""
     detail: str = ""
     retryable: bool = False
+    hint: str = ""
 
 
 class BatchResult(NamedTuple):
@@ -77,7 +78,7 @@ class CloneBatch:
         except OSError as error:
             failure = BatchFailure(self._name, self._doing, error.errno or errno.EIO)
         except EngineError as error:
-            failure = BatchFailure(self._name, self._doing, 0, error.code, error.detail, error.retryable)
+            failure = BatchFailure(self._name, self._doing, 0, error.code, error.detail, error.retryable, error.hint)
         return BatchResult(self._files, self._bytes, self._sockets, tuple(self._linked), tuple(self._notes), failure)
 
     def _clone_file(self, name: str, inode: int) -> None:
@@ -101,9 +102,10 @@ class CloneBatch:
         mode = stat.S_IMODE(status.st_mode) & 0o777
         target = os.open(name, _NEW_FILE, mode, dir_fd=self._directories[1])
         try:
+            flags = keep_encryption(source, target)
             if status.st_size:
                 self._bytes += self._fill(source, target, status, self._pulse)
-            copy_attributes(source, target, status, self._note)
+            copy_attributes(source, target, status, flags, self._note)
         finally:
             os.close(target)
         self._files += 1
@@ -126,6 +128,7 @@ class CloneBatch:
         status = os.stat(name, dir_fd=self._directories[0], follow_symlinks=False)
         if stat.S_ISSOCK(status.st_mode):
             self._sockets += 1
+            self._note("socket")
         elif status.st_nlink > 1 and not self._with_linked:
             self._linked.append(name)
         else:
