@@ -252,8 +252,11 @@ class Engine(ABC):
         """Empties the `TreeDir`, whatever it contains. Re-entrant."""
 
     @abstractmethod
-    def space_needed(self, totals: Totals | None) -> int:
-        """The most bytes that a clone of a tree of this size can take; checked before the clone starts."""
+    def space_needed(self, totals: Totals | None) -> int | None:
+        """The most bytes that a clone of a tree of this size can take; checked before the clone starts.
+
+        None: free space says nothing about a clone, and the kernel alone decides.
+        """
 
     def inodes_needed(self, totals: Totals | None) -> int:
         """The least number of inodes that a clone of a tree of this size takes."""

@@ -102,9 +102,8 @@ class BtrfsEngine(Engine):
             _destroy_root(tree)
         remove_content(tree, self.workers, cancel)
 
-    def space_needed(self, totals: Totals | None) -> int:
-        """0: a snapshot takes a few blocks."""
-        return 0
+    def space_needed(self, totals: Totals | None) -> None:
+        """None: a snapshot takes a few blocks of metadata, which btrfs keeps apart from its free space."""
 
     def inodes_needed(self, totals: Totals | None) -> int:
         """0: a snapshot shares the inodes of its source."""

@@ -34,6 +34,7 @@ from wvs.engines.volume.names import is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_tree
 
 _SPACE_KEPT_FREE: Final = 1024 * 1024
+"""Bytes that no clone may take: without room for a new name nothing can be moved, sealed or linked any more."""
 
 
 class Space(msgspec.Struct, frozen=True):
@@ -110,9 +111,9 @@ class Volume:
             try:
                 return self.engine.clone(source_tree, target_tree, call)
             except EngineError as error:
-                if error.code is ErrorCode.CLONE_FAILED:
+                if error.code is ErrorCode.CLONE_FAILED and error.retryable:
                     # Not every layer below reports a full filesystem by its errno.
-                    self._require_space(here, 0, 1)
+                    self._require_space(here, self.engine.space_needed(None), 1)
                 raise
 
     def flush(self, workspace: str, name: str) -> None:
@@ -292,11 +293,15 @@ class Volume:
         with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
             yield here
 
-    def _require_space(self, here: WorkspaceDir, needed: int, inodes: int) -> None:
+    def _require_space(self, here: WorkspaceDir, needed: int | None, inodes: int) -> None:
+        if needed is None:
+            return
         space = _space(here.descriptor)
         if space.free < needed + _SPACE_KEPT_FREE:
             raise EngineError(
-                ErrorCode.VOLUME_FULL, f"{self.path} has {space.free} bytes free, the clone needs up to {needed}"
+                ErrorCode.VOLUME_FULL,
+                f"{self.path} has {space.free} bytes free; the clone needs up to {needed}, and WVS keeps another "
+                f"{_SPACE_KEPT_FREE} bytes (1 MiB) free",
             )
         if space.free_inodes is not None and space.free_inodes < inodes:
             detail = f"{self.path} has {space.free_inodes} inodes free, the clone needs at least {inodes}"
