@@ -174,6 +174,8 @@ class Engine(ABC):
     """Volumes and events store it: it never changes."""
     counts_files: ClassVar[bool] = True
     """Whether a stamp or a clone includes the size of its tree. If not, only a walk finds it (`Volume.measure`)."""
+    needs_space: ClassVar[bool] = True
+    """Whether a clone takes free space. If not, a full volume can be set back to a snapshot."""
     freeze_budget_s: ClassVar[float] = 0.0
     """The least number of seconds that agents get to freeze and flush; `WVS_FREEZE_BUDGET_S` may give them more."""
     root_entries: ClassVar[frozenset[str]] = frozenset()
@@ -252,11 +254,8 @@ class Engine(ABC):
         """Empties the `TreeDir`, whatever it contains. Re-entrant."""
 
     @abstractmethod
-    def space_needed(self, totals: Totals | None) -> int | None:
-        """The most bytes that a clone of a tree of this size can take; checked before the clone starts.
-
-        None: free space says nothing about a clone, and the kernel alone decides.
-        """
+    def space_needed(self, totals: Totals | None) -> int:
+        """The most bytes that a clone of a tree of this size can take; checked before the clone starts."""
 
     def inodes_needed(self, totals: Totals | None) -> int:
         """The least number of inodes that a clone of a tree of this size takes."""

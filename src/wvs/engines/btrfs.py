@@ -32,6 +32,7 @@ class BtrfsEngine(Engine):
 
     name = "btrfs"
     counts_files = False
+    needs_space = False
 
     def probe(self, directory: TreeDir) -> Probe:
         """Makes a subvolume and a snapshot and removes both: without root, removal may be forbidden."""
@@ -102,8 +103,9 @@ class BtrfsEngine(Engine):
             _destroy_root(tree)
         remove_content(tree, self.workers, cancel)
 
-    def space_needed(self, totals: Totals | None) -> None:
-        """None: a snapshot takes a few blocks of metadata, which btrfs keeps apart from its free space."""
+    def space_needed(self, totals: Totals | None) -> int:
+        """0: a snapshot takes a few blocks of metadata, which btrfs keeps apart from its free space."""
+        return 0
 
     def inodes_needed(self, totals: Totals | None) -> int:
         """0: a snapshot shares the inodes of its source."""

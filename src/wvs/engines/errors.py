@@ -143,8 +143,8 @@ class EngineError(Exception):
         self.retryable = code in _RETRYABLE if retryable is None else retryable
 
     def inside(self, path: str) -> "EngineError":
-        """The same error, with the path of the tree that its detail is about."""
-        if path in self.detail:
+        """The same error, with the path of the tree that its detail is about; a cancel is about no path."""
+        if path in self.detail or self.code not in _RETRYABLE:
             return self
         return EngineError(self.code, f"{self.detail} (in {path})", self.hint, retryable=self.retryable)
 

@@ -158,7 +158,7 @@ def set_inode_flags(descriptor: int, flags: int) -> None:
 
 
 def project_and_extents(descriptor: int) -> tuple[int, int, int]:
-    """The project id and the hints for the size of extents (ioctl_xfs_fsgetxattr(2)); zeros where the filesystem has no such fields."""
+    """The project id and the hints for the size of extents (ioctl_xfs_fsgetxattr(2)); 0 without such fields."""
     try:
         answer = fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
     except OSError as error:

@@ -15,7 +15,7 @@ _SHOWN: Final = 3
 async def hint_on_full_volume(job: Job, workspace: Workspace, error: EngineError) -> str:
     """Which snapshots of the workspace can be dropped, what else frees space, and the error's own hint."""
     parts = [_droppable(job.workspace, workspace)]
-    if job.bench.volume.engine.space_needed(None) is None and workspace.current is not None:
+    if not job.bench.volume.engine.needs_space and workspace.current is not None:
         parts.append(
             "setting the live tree back needs no room here and frees what was written since: "
             f"wvsctl current set {job.workspace} SNAPSHOT --reset"

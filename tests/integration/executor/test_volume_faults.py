@@ -169,10 +169,18 @@ async def test_a_full_btrfs_can_be_set_back_and_says_what_else_frees_space(
         snapshot_id = await platform.ready_snapshot(workspace_id)
         fill_to_the_last_byte(platform.live(workspace_id) / "spoiled")
         assert volume.space().free < 1 << 20
-        full = await platform.ready_snapshot(workspace_id)
         assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
+        fill_to_the_last_byte(platform.live(workspace_id) / "spoiled")
+        spoiled, task_id = await platform.ask_for_snapshot(workspace_id)
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert error.code is ErrorCode.VOLUME_FULL
+        assert "keeps another 1048576 bytes (1 MiB) free" in error.detail
+        assert f"wvsctl current set {platform.home(workspace_id).name} SNAPSHOT --reset" in error.hint
+        assert await platform.set_current(workspace_id, snapshot_id, reset=True) is TaskState.SUCCEEDED
         assert [path.name for path in platform.live(workspace_id).iterdir()] == ["base"]
-        assert await platform.drop(workspace_id, full) is TaskState.SUCCEEDED
+        await platform.cancel(workspace_id, task_id)
+        assert await platform.drop(workspace_id, spoiled) is TaskState.SUCCEEDED
         await platform.until_swept(workspace_id)
 
         async def free_again() -> bool:

@@ -61,3 +61,5 @@ def test_the_path_of_the_tree_is_named_once() -> None:
     assert once.detail == "reading a/b (in /v/trees/t/root)"
     assert (once.hint, once.retryable) == ("do this", False)
     assert once.inside("/v/trees/t/root").detail == once.detail
+    cancelled = EngineError(ErrorCode.CANCELLED, "cancelled on request")
+    assert cancelled.inside("/v/trees/t/root").detail == cancelled.detail

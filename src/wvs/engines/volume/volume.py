@@ -95,10 +95,13 @@ class Volume:
         cancel: Cancel | None = None,
         on_progress: OnProgress | None = None,
         totals: Totals | None = None,
+        makes_room: bool = False,
     ) -> CloneResult:
         """Clones the root of `source` into the intended `target`, which stays closed to agents.
 
         With `totals` (from the source's stamp) progress includes totals, and the check for space precedes the clone.
+        `makes_room`: the clone replaces a tree that is removed afterwards, so an engine without `needs_space` may make
+        it on a full volume. Any other clone there would only pin what fills it.
         After an error the target stays as it is: the caller retires and purges it.
         """
         call = CloneCall(cancel or Cancel(), on_progress, totals, workspace, source, target)
@@ -107,13 +110,14 @@ class Volume:
             here.tree(source) as source_tree,
             here.tree(target) as target_tree,
         ):
-            self._require_space(here, self.engine.space_needed(totals), self.engine.inodes_needed(totals))
+            if self.engine.needs_space or not makes_room:
+                self._require_space(here, self.engine.space_needed(totals), self.engine.inodes_needed(totals))
             try:
                 return self.engine.clone(source_tree, target_tree, call)
             except EngineError as error:
-                if error.code is ErrorCode.CLONE_FAILED and error.retryable:
+                if error.code is ErrorCode.CLONE_FAILED and error.retryable and self.engine.needs_space:
                     # Not every layer below reports a full filesystem by its errno.
-                    self._require_space(here, self.engine.space_needed(None), 1)
+                    self._require_space(here, 0, 1)
                 raise
 
     def flush(self, workspace: str, name: str) -> None:
@@ -293,9 +297,7 @@ class Volume:
         with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
             yield here
 
-    def _require_space(self, here: WorkspaceDir, needed: int | None, inodes: int) -> None:
-        if needed is None:
-            return
+    def _require_space(self, here: WorkspaceDir, needed: int, inodes: int) -> None:
         space = _space(here.descriptor)
         if space.free < needed + _SPACE_KEPT_FREE:
             raise EngineError(
