@@ -5,7 +5,7 @@ from typing import Final
 
 from wvs.domain.ids import SNAPSHOT, format_id
 from wvs.domain.states import SnapshotState
-from wvs.domain.workspace import Workspace
+from wvs.domain.workspace import Snapshot, Workspace
 from wvs.engines.errors import EngineError
 from wvs.executor.workbench import Job
 
@@ -14,8 +14,9 @@ _SHOWN: Final = 3
 
 async def hint_on_full_volume(job: Job, workspace: Workspace, error: EngineError) -> str:
     """Which snapshots of the workspace can be dropped, what else frees space, and the error's own hint."""
-    parts = [_droppable(job.workspace, workspace)]
-    if not job.bench.volume.engine.needs_space and workspace.current is not None:
+    ready = [each for each in workspace.snapshots.values() if each.state is SnapshotState.READY]
+    parts = [_droppable(job.workspace, workspace, ready)]
+    if ready and not job.bench.volume.engine.needs_space:
         parts.append(
             "setting the live tree back needs no room here and frees what was written since: "
             f"wvsctl current set {job.workspace} SNAPSHOT --reset"
@@ -27,14 +28,8 @@ async def hint_on_full_volume(job: Job, workspace: Workspace, error: EngineError
     return ". ".join(parts)
 
 
-def _droppable(name: str, workspace: Workspace) -> str:
-    free = [
-        snapshot.id
-        for snapshot in workspace.snapshots.values()
-        if snapshot.state is SnapshotState.READY
-        and snapshot.id != workspace.current
-        and not workspace.blockers(snapshot.id)
-    ]
+def _droppable(name: str, workspace: Workspace, ready: list[Snapshot]) -> str:
+    free = [each.id for each in ready if each.id != workspace.current and not workspace.blockers(each.id)]
     if not free:
         return f"no snapshot of {name} can be dropped now: look at those of other workspaces"
     oldest = [format_id(SNAPSHOT, snapshot_id) for snapshot_id in heapq.nsmallest(_SHOWN, free)]

@@ -144,7 +144,8 @@ async def _sweep_one(bench: Workbench, workspace_id: UUID, *, repair: bool) -> l
     except Exception as error:  # noqa: BLE001 - one damaged workspace does not stop the sweep of the others
         name = format_id(WORKSPACE, workspace_id)
         survived(bench.metrics, "sweep", error, "workspace_not_swept", crashed=True, workspace_id=name)
-        return [Finding(Action.UNREADABLE, name, "", str(error))]
+        detail = f"{error}. {error.hint}" if isinstance(error, EngineError) else str(error)
+        return [Finding(Action.UNREADABLE, name, "", detail)]
 
 
 async def _sweep_alone(bench: Workbench, url: str) -> bool:

@@ -105,6 +105,15 @@ def test_sockets_and_hard_links_that_lead_out_of_the_tree_are_noted(
     assert (bench.path(target) / "linked").stat().st_nlink == 3
 
 
+@on("reflink-on-btrfs")
+def test_a_subvolume_that_becomes_a_plain_directory_is_noted(bench: Bench) -> None:
+    source = bench.live()
+    (bench.path(source) / "dir").mkdir()
+    subprocess.run(["btrfs", "-q", "subvolume", "create", bench.path(source) / "dir" / "home"], check=True)
+    (bench.path(source) / "dir" / "home" / "below").mkdir()
+    assert notes_of(bench, source)[1] == [("btrfs subvolume", 1, "dir/home")]
+
+
 class Vault:
     """A directory that fscrypt encrypts, on a volume of its own."""
 

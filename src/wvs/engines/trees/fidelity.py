@@ -65,7 +65,7 @@ def keep_encryption(source: int, target: int) -> int:
 def note_lost(source: int, target: int, flags: int, note: RecordNote) -> None:
     """Notes flags of the original, its project id and its extent sizes where the clone has others.
 
-    They are not set: an immutable clone could not be removed, and a project's quota is for the live tree.
+    They are not set: an immutable file would stand in an agent's way, and a project's quota is for the live tree.
     """
     flags &= _EVERY_FLAG
     if flags:

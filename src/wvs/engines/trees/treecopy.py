@@ -104,7 +104,11 @@ class TreeCopy:
         except BaseException:
             os.close(source)
             raise
-        return _CloneLevel(TreePath(parent.place, name), source, target, self._notes)
+        level = _CloneLevel(TreePath(parent.place, name), source, target, self._notes)
+        if level.status.st_dev != parent.status.st_dev:
+            # No mount point: to open one fails. The clone has a plain directory in the place of a subvolume of btrfs.
+            self._notes.add("btrfs subvolume", level.place, "")
+        return level
 
     def _visit(self, level: _CloneLevel) -> None:
         level.keep_encryption()
