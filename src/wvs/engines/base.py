@@ -174,6 +174,8 @@ class Engine(ABC):
     """Volumes and events store it: it never changes."""
     counts_files: ClassVar[bool] = True
     """Whether a stamp or a clone includes the size of its tree. If not, only a walk finds it (`Volume.measure`)."""
+    needs_space: ClassVar[bool] = True
+    """Whether a clone takes free space. If not, a full volume can be set back to a snapshot."""
     freeze_budget_s: ClassVar[float] = 0.0
     """The least number of seconds that agents get to freeze and flush; `WVS_FREEZE_BUDGET_S` may give them more."""
     root_entries: ClassVar[frozenset[str]] = frozenset()
@@ -203,6 +205,8 @@ class Engine(ABC):
             result = self._clone(source, target, call)
         except OSError as error:
             raise from_os_error(error, ErrorCode.CLONE_FAILED, f"cloning {source.root_path}") from error
+        except EngineError as error:
+            raise error.inside(source.root_path) from error
         finally:
             self._mark("end", call)
         return msgspec.structs.replace(result, seconds=result.seconds or time.monotonic() - started)

@@ -23,6 +23,7 @@ from wvs.engines.subvolumes import (
     set_read_only,
     subvolume_info,
 )
+from wvs.engines.swaps import swap_file_in
 from wvs.engines.trees.removal import remove_content
 
 
@@ -31,6 +32,7 @@ class BtrfsEngine(Engine):
 
     name = "btrfs"
     counts_files = False
+    needs_space = False
 
     def probe(self, directory: TreeDir) -> Probe:
         """Makes a subvolume and a snapshot and removes both: without root, removal may be forbidden."""
@@ -56,7 +58,10 @@ class BtrfsEngine(Engine):
     def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
         with _root(source) as subvolume:
             _refuse_nested(source, subvolume)
-            create_snapshot(subvolume, target.descriptor, ROOT)
+            try:
+                create_snapshot(subvolume, target.descriptor, ROOT)
+            except OSError as error:
+                raise _refused_snapshot(error, source) from error
         with _root(target) as snapshot:
             info = subvolume_info(snapshot)
         # The snapshot is from a later transaction, but the latest change to its content is from one of the source.
@@ -108,7 +113,7 @@ class BtrfsEngine(Engine):
         remove_content(tree, self.workers, cancel)
 
     def space_needed(self, totals: Totals | None) -> int:
-        """0: a snapshot takes a few blocks."""
+        """0: a snapshot takes a few blocks of metadata, which btrfs keeps apart from its free space."""
         return 0
 
     def inodes_needed(self, totals: Totals | None) -> int:
@@ -144,6 +149,13 @@ def _refuse_nested(source: TreeDir, subvolume: int) -> None:
             "replace it with a directory (cp -a --reflink, then btrfs subvolume delete)",
             retryable=False,
         )
+
+
+def _refused_snapshot(error: OSError, source: TreeDir) -> EngineError:
+    # The ioctl names no file; only a swap file makes the kernel say "text file busy" here.
+    swap_file = swap_file_in(source.root_path) if error.errno == errno.ETXTBSY else None
+    what = source.root_path if swap_file is None else f"{swap_file!a} in {source.root_path}"
+    return from_os_error(error, ErrorCode.CLONE_FAILED, f"cloning {what}")
 
 
 def _destroy_root(tree: TreeDir) -> None:

@@ -29,7 +29,7 @@ from wvs.engines.base import (
     TreeDir,
     TreeOwner,
 )
-from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
+from wvs.engines.errors import CAUSES, CODE_OF_ERRNO, EngineError, from_os_error
 from wvs.engines.files import create_directory_root, scratch_file, sync_tree
 from wvs.engines.kernel import exists
 from wvs.engines.mounts import mount_of
@@ -88,7 +88,7 @@ class JuicefsEngine(Engine):
         meter = Meter(call.on_progress, call.totals)
         failure = _run(["clone", "--preserve", source.root_path, target.root_path], call.cancel, meter.report)
         if failure:
-            raise EngineError(ErrorCode.CLONE_FAILED, f"juicefs clone of {source.root_path}: {failure}")
+            raise _refused(failure, source)
         notes = Notes()
         if call.totals is None or call.totals.linked:
             relink(source, target, notes, call.cancel)
@@ -138,6 +138,15 @@ class JuicefsEngine(Engine):
     def inodes_needed(self, totals: Totals | None) -> int:
         """One for each name: `juicefs clone` makes a file of each hard link until `relink` links them again."""
         return totals.files + totals.directories if totals is not None else 1
+
+
+def _refused(failure: str, source: TreeDir) -> EngineError:
+    # The program gives no errno, but Go's text for it, which is that of the C library in lower case.
+    doing = f"juicefs clone of {source.root_path}: {failure}"
+    for number in CAUSES:
+        if os.strerror(number).lower() in failure.lower():
+            return from_os_error(OSError(number, failure), ErrorCode.CLONE_FAILED, doing)
+    return EngineError(ErrorCode.CLONE_FAILED, doing)
 
 
 def _attribute_cache_s(tree: TreeDir) -> float:

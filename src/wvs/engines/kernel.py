@@ -27,7 +27,14 @@ FS_IOC_GETFLAGS: Final = 0x80086601
 FS_IOC_SETFLAGS: Final = 0x40086602
 FS_APPEND_FL: Final = 0x20
 FS_IMMUTABLE_FL: Final = 0x10
+FS_ENCRYPT_FL: Final = 0x00000800
 FS_NOCOW_FL: Final = 0x00800000
+_FS_IOC_FSGETXATTR: Final = 0x801C581F
+_FSXATTR: Final = struct.Struct("<IIIII8x")
+_FS_IOC_GET_ENCRYPTION_POLICY_EX: Final = 0xC0096616
+_FS_IOC_SET_ENCRYPTION_POLICY: Final = 0x800C6613
+_POLICY_SIZE: Final = 24
+_NO_SUCH_IOCTL: Final = (errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that was put in a file's place must not block the open.
@@ -139,7 +146,7 @@ def inode_flags(descriptor: int) -> int:
     try:
         answer = fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(8))
     except OSError as error:
-        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        if error.errno in _NO_SUCH_IOCTL:
             return 0
         raise
     return int(struct.unpack_from("I", answer)[0])
@@ -148,6 +155,25 @@ def inode_flags(descriptor: int) -> int:
 def set_inode_flags(descriptor: int, flags: int) -> None:
     """Sets the `chattr` flags to exactly `flags`."""
     fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("Ixxxx", flags))
+
+
+def project_and_extents(descriptor: int) -> tuple[int, int, int]:
+    """The project id and the hints for the size of extents (ioctl_xfs_fsgetxattr(2)); 0 without such fields."""
+    try:
+        answer = fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
+    except OSError as error:
+        if error.errno in _NO_SUCH_IOCTL:
+            return 0, 0, 0
+        raise
+    _, extent, _, project, shared_extent = _FSXATTR.unpack(answer)
+    return project, extent, shared_extent
+
+
+def copy_encryption_policy(source: int, target: int) -> None:
+    """Encrypts the empty directory `target` as `source` is encrypted (linux/fscrypt.h)."""
+    answer = bytearray(struct.pack("<Q", _POLICY_SIZE) + bytes(_POLICY_SIZE))
+    fcntl.ioctl(source, _FS_IOC_GET_ENCRYPTION_POLICY_EX, answer)
+    fcntl.ioctl(target, _FS_IOC_SET_ENCRYPTION_POLICY, bytes(answer[8:]))
 
 
 def kernel_version() -> tuple[int, int]:

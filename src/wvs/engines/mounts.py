@@ -44,11 +44,11 @@ def mounts() -> Iterator[Mount]:
             fields, rest = head.split(" "), tail.split(" ")
             yield Mount(
                 id=int(fields[0]),
-                root=_plain(fields[3]),
-                point=_plain(fields[4]),
+                root=plain_path(fields[3]),
+                point=plain_path(fields[4]),
                 options=fields[5],
                 filesystem=rest[0],
-                source=_plain(rest[1]),
+                source=plain_path(rest[1]),
                 super_options=rest[2] if len(rest) > 2 else "",
             )
 
@@ -62,5 +62,6 @@ def mount_of(descriptor: int) -> Mount:
     raise OSError(errno.ENODEV, "the filesystem is not mounted any more")
 
 
-def _plain(field: str) -> str:
+def plain_path(field: str) -> str:
+    """A path as a table of the kernel shows it, where a space is an octal number."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -16,6 +16,8 @@ NEW_LINK: Final = ".current.new"
 """The link before the rename that makes it `CURRENT`."""
 SERVICE_DIRECTORY: Final = ".wvs"
 QUARANTINE: Final = "quarantine"
+REASON: Final = "why-it-stays"
+"""Beside the root of a tree in the trash: why it could not be removed, and the command that helps."""
 IDENTITY_FILE: Final = "volume.json"
 LOCK_FILE: Final = "volume.lock"
 

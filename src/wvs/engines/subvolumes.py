@@ -68,7 +68,27 @@ def destroy_subvolume(directory: int, name: str) -> None:
 
 def is_subvolume(directory: int, name: str) -> bool:
     """Whether the entry, on btrfs, is the root of a subvolume. Raises FileNotFoundError if the entry is absent."""
-    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return _has_root_inode(os.stat(name, dir_fd=directory, follow_symlinks=False))
+
+
+def unlock(directory: int) -> None:
+    """Makes the subvolume writable of which `directory` is the root; does nothing for any other directory.
+
+    Raises EROFS without the right.
+    """
+    if not _has_root_inode(os.fstat(directory)):
+        return
+    try:
+        set_read_only(directory, read_only=False)
+    except PermissionError as error:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from error
+    except OSError as error:
+        # Another filesystem may give that inode number to any directory.
+        if error.errno not in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+def _has_root_inode(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_ino == _ROOT_INODE
 
 

@@ -15,6 +15,7 @@ from wvs.domain.ids import TASK, format_id
 from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
+from wvs.executor.full_volume import hint_on_full_volume
 from wvs.executor.links import try_to_move_link
 from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.reports import execute
@@ -60,7 +61,9 @@ async def attempt(job: Job) -> Leftover | None:
     try:
         leftover = await OPERATIONS[task.kind](job, Started(committed.workspace, task))
     except EngineError as error:
-        await _failed(job, TaskError(error.code, error.detail, error.hint, error.retryable))
+        full = error.code is ErrorCode.VOLUME_FULL
+        hint = await hint_on_full_volume(job, committed.workspace, error) if full else error.hint
+        await _failed(job, TaskError(error.code, error.detail, hint, error.retryable))
         return None
     except InjectedFault as error:
         await _failed(job, _unexpected(error, job.claim.kind))
@@ -116,7 +119,8 @@ async def discard(job: Job, tree: str) -> None:
         failpoint("discard.purged")
     except EngineError as error:
         if bench.tidying.reason() is None:
-            survived(bench.metrics, "discard", error, "tree_not_discarded", tree=tree, code=str(error.code))
+            code = str(error.code)
+            survived(bench.metrics, "discard", error, "tree_not_discarded", tree=tree, code=code, hint=error.hint)
         else:
             log.warning("tree_not_discarded", tree=tree, code=str(error.code), error=f"{type(error).__name__}: {error}")
 

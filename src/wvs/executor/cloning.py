@@ -6,6 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
+from wvs.domain.states import TaskKind
 from wvs.domain.values import CloneReport
 from wvs.engines.base import Cancel, CloneProgress, CloneResult, OnProgress, Stamp, Totals
 from wvs.engines.errors import EngineError
@@ -40,6 +41,7 @@ async def clone_proven(job: Job, source: str, point: str) -> ProvenClone:
         cancel=job.cancel,
         on_progress=_in_progress(job, f"{point}.cloning"),
         totals=before.totals,
+        makes_room=job.claim.kind is TaskKind.CURRENT_SET,
     )
     failpoint(f"{point}.cloned")
     after = await job.bench.run(volume.stamp, job.workspace, source, job.cancel)

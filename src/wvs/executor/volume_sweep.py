@@ -213,7 +213,8 @@ async def _guarded(bench: Workbench, workspace_id: UUID, work: Coroutine[Any, An
 
 
 def _unreadable(workspace_id: UUID, error: Exception) -> Finding:
-    return Finding(Action.UNREADABLE, format_id(WORKSPACE, workspace_id), "", str(error))
+    detail = f"{error}. {error.hint}" if isinstance(error, EngineError) else str(error)
+    return Finding(Action.UNREADABLE, format_id(WORKSPACE, workspace_id), "", detail)
 
 
 async def _sweep_alone(bench: Workbench, url: str) -> bool:
@@ -230,7 +231,8 @@ async def _sweep_alone(bench: Workbench, url: str) -> bool:
                 log.warning("hanging_sweeper_cut_off")
             return False
         async with background(_keep_alive(connection, bench.settings.lease_renew_s)):
-            await sweep_volume(bench)
+            found = await sweep_volume(bench)
+            bench.metrics.volume_stuck_trees.set(sum(finding.action is Action.STUCK for finding in found))
     finally:
         connection.terminate()
     return True

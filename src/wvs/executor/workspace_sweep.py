@@ -17,8 +17,10 @@ from msgspec import Struct
 
 from wvs.application.write_path import Origin
 from wvs.domain.commands import ReportFound, ReportLost
+from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.values import Certificate, CloneReport
+from wvs.engines.errors import EngineError
 from wvs.engines.paths import CURRENT
 from wvs.engines.volume.names import is_tree_name
 from wvs.engines.volume.volume import Made
@@ -49,6 +51,7 @@ class Action(StrEnum):
     CHANGED = "changed"
     LIVE_MISSING = "live_missing"
     LINKED = "linked"
+    STUCK = "stuck"
     UNREADABLE = "unreadable"
 
 
@@ -70,6 +73,7 @@ DIFFERENCES: Final = {
     Action.CHANGED: "the directory of a lost snapshot is there again with another content",
     Action.LIVE_MISSING: "the live tree is missing",
     Action.LINKED: "the link does not point to the live tree",
+    Action.STUCK: "a tree in the trash cannot be removed",
     Action.UNREADABLE: "the workspace cannot be swept",
 }
 """What differs between volume and log where the sweeper takes an action."""
@@ -99,10 +103,11 @@ class _Expected(Struct, frozen=True):
 
 
 class _Disk(Struct, frozen=True):
-    """What lies in a workspace's directory; all of it is empty without one."""
+    """What lies in a workspace's directory; all of it is empty without one. `stuck`: why a tree stays in the trash."""
 
     trees: list[str] = []
     trash: list[str] = []
+    stuck: dict[str, str] = {}
     whole: set[str] = set()
     linked: str | None = None
     exists: bool = False
@@ -135,7 +140,7 @@ async def tidy_workspace(bench: Workbench, workspace_id: UUID) -> None:
     The caller checks first that the volume belongs to this log: see `volume_sweep.check_log`.
     """
     for finding in await look(bench, workspace_id):
-        if finding.action in (Action.RETIRED, Action.PURGED, Action.LINKED):
+        if finding.action in (Action.RETIRED, Action.PURGED, Action.STUCK, Action.LINKED):
             await settle(bench, workspace_id, finding)
 
 
@@ -164,10 +169,8 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
             failpoint("sweep.retired")
             purged = Finding(Action.PURGED, workspace, name)
             return [finding, *await settle(bench, workspace_id, purged)]
-        case Action.PURGED:
-            _record(bench, finding)
-            await bench.run(volume.purge, workspace, name, bench.tidying)
-            failpoint("sweep.purged")
+        case Action.PURGED | Action.STUCK:
+            return [await _purged(bench, workspace_id, finding)]
         case Action.QUARANTINED:
             place = await bench.run(volume.quarantine, workspace, name)
             failpoint("sweep.quarantined")
@@ -190,11 +193,33 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
     return [finding]
 
 
+async def _purged(bench: Workbench, workspace_id: UUID, finding: Finding) -> Finding:
+    """Removes a tree from the trash. One that resists does not end the sweep; a person has to see why it stays."""
+    name = finding.name
+    if finding.action is Action.STUCK and (await _states(bench, workspace_id, [name])).get(name) not in OBSOLETE:
+        _record(bench, finding)  # the task that drops it repeats the removal
+        return finding
+    done = Finding(Action.PURGED, finding.workspace, name)
+    try:
+        await bench.run(bench.volume.purge, finding.workspace, name, bench.tidying)
+    except EngineError as error:
+        if error.code is not ErrorCode.REMOVE_FAILED:
+            raise
+        done = Finding(Action.STUCK, finding.workspace, name, f"{error.detail}. {error.hint}")
+        if done.detail != finding.detail:
+            log.warning("tree_stays_in_trash", workspace_id=done.workspace, tree=name, reason=done.detail)
+    _record(bench, done)
+    failpoint("sweep.purged")
+    return done
+
+
 def _present(disk: _Disk, states: dict[str, TreeState]) -> list[tuple[Action, str, str]]:
     """Directories that should not be there. In the trash lies only what the log knows, so strangers there are left."""
     unknown = [(Action.QUARANTINED, name, "") for name in disk.trees if name not in states]
     obsolete = [(Action.RETIRED, n, str(states[n])) for n in disk.trees if states.get(n) in OBSOLETE]
-    return [*unknown, *obsolete, *((Action.PURGED, n, "") for n in disk.trash if states.get(n) in OBSOLETE)]
+    stuck = [(Action.STUCK, name, reason) for name, reason in disk.stuck.items()]
+    purged = [(Action.PURGED, n, "") for n in disk.trash if states.get(n) in OBSOLETE and n not in disk.stuck]
+    return [*unknown, *obsolete, *stuck, *purged]
 
 
 def _is_missing(name: str, tree: _Expected, disk: _Disk) -> bool:
@@ -231,9 +256,12 @@ async def _on_disk(bench: Workbench, workspace: str) -> _Disk:
     volume = bench.volume
     if not await bench.run(volume.has_workspace, workspace):
         return _Disk()
+    trash = await bench.run(volume.trash, workspace)
+    reasons = {name: await bench.run(volume.why_it_stays, workspace, name) for name in filter(is_tree_name, trash)}
     return _Disk(
         await bench.run(volume.trees, workspace),
-        await bench.run(volume.trash, workspace),
+        trash,
+        {name: reason for name, reason in reasons.items() if reason},
         await bench.run(volume.whole_trees, workspace),
         await bench.run(volume.linked_tree, workspace),
         exists=True,

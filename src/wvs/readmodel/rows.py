@@ -29,6 +29,12 @@ class WorkspaceRow(Struct, frozen=True, kw_only=True):
     disabled_at: datetime | None = None
 
 
+class ReportRow(Struct, frozen=True):
+    """The part of a snapshot's clone report that is shown."""
+
+    notes: tuple[str, ...] = ()
+
+
 class SnapshotRow(Struct, frozen=True, kw_only=True):
     """A row of `wvs.snapshots`."""
 
@@ -41,6 +47,7 @@ class SnapshotRow(Struct, frozen=True, kw_only=True):
     engine: str | None = None
     files: int | None = None
     bytes: int | None = None
+    report: ReportRow | None = None
     certificate: Certificate | None = None
     error: TaskError | None = None
     ready_at: datetime | None = None

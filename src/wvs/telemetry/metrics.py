@@ -176,6 +176,12 @@ class Metrics:
         )
         self.volume_free_bytes = self._gauge(_EXECUTOR, "wvs_volume_free_bytes", "Free bytes on the volume.")
         self.volume_free_bytes.set(_UNKNOWN)
+        self.volume_stuck_trees = self._gauge(
+            _EXECUTOR,
+            "wvs_volume_stuck_trees",
+            "Trees in the trash that could not be removed; `wvs volume check` says why.",
+        )
+        self.volume_stuck_trees.set(_UNKNOWN)
         self.pg_pool_in_use = self._gauge(_API, "wvs_pg_pool_in_use", "Pooled database connections in use.")
         self.ignored_failures = self._counter(
             _BOTH,

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.integration.engines.conftest import KINDS, Bench, attempt, on
+from tests.integration.engines.conftest import Bench, attempt, on
 from tests.integration.engines.filesystems import Namespace
 from tests.integration.engines.trees import account, build_everything
 from tests.skips import need_root
@@ -269,40 +269,6 @@ def test_a_lease_on_a_file_does_not_hold_up_the_clone(bench: Bench) -> None:
         assert error.retryable
 
 
-def changed_flags(path: Path, flags: str) -> bool:
-    done = subprocess.run(["chattr", flags, path], check=False, capture_output=True)
-    return done.returncode == 0
-
-
-@on(*(kind for kind in KINDS if kind != "juicefs-on-juicefs"))
-@pytest.mark.parametrize("flag", ["i", "a"])
-@pytest.mark.parametrize("place", [".", "dir", "dir/file"])
-def test_immutable_content_is_cloned_and_its_removal_refused_by_name(bench: Bench, flag: str, place: str) -> None:
-    """JuiceFS has no such flags."""
-    need_root("making a file immutable")
-    source = bench.live()
-    (bench.path(source) / "dir").mkdir()
-    (bench.path(source) / "dir" / "file").write_bytes(b"x")
-    if not changed_flags(bench.path(source) / place, f"+{flag}"):
-        pytest.skip("the temporary directory is on a filesystem without the flags of chattr")
-    target = bench.clone(source)
-    assert account(bench.path(target)).keys() == account(bench.path(source)).keys()
-
-    bench.volume.retire(bench.workspace, source)
-    trashed = Path(bench.volume.path) / bench.workspace / "trash" / source / "root"
-    error = attempt(lambda: bench.volume.purge(bench.workspace, source))
-    if error is None:
-        assert bench.volume.engine.name == "btrfs", "only a subvolume goes as a whole"
-    else:
-        assert error.code is ErrorCode.REMOVE_FAILED
-        assert "immutable or append-only" in error.detail
-        assert "chattr" in error.hint
-        assert not error.retryable
-        changed_flags(trashed / place, f"-{flag}")
-        bench.volume.purge(bench.workspace, source)
-    assert bench.volume.trash(bench.workspace) == []
-
-
 WRITER = """
 import os, sys
 os.chdir(sys.argv[1])
@@ -368,7 +334,7 @@ def test_a_nested_subvolume_is_refused_or_cloned_and_removed(bench: Bench) -> No
 def test_a_file_without_copy_on_write_is_cloned(bench: Bench) -> None:
     source = bench.live()
     (bench.path(source) / "file").touch()
-    assert changed_flags(bench.path(source) / "file", "+C")
+    subprocess.run(["chattr", "+C", bench.path(source) / "file"], check=True)
     (bench.path(source) / "file").write_bytes(os.urandom(100_000))
     target = bench.clone(source)
     assert account(bench.path(target)) == account(bench.path(source))

@@ -145,6 +145,7 @@ def test_space_is_checked_before_anything_is_cloned(small: SmallSite) -> None:
     assert error is not None
     assert error.code is ErrorCode.VOLUME_FULL
     assert not bench.volume.has_tree(bench.workspace, target)
+    assert "keeps another 1048576 bytes (1 MiB) free" in error.detail
 
 
 def test_a_read_only_volume_is_unavailable_and_works_again_when_it_can_be_written(small: SmallSite) -> None:

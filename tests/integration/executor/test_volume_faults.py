@@ -1,5 +1,6 @@
 """Tasks on a volume that fails: the code, the hint, the freed space, and the recovery."""
 
+import os
 import shutil
 from pathlib import Path
 from uuid import UUID
@@ -7,13 +8,14 @@ from uuid import UUID
 import pytest
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
-from tests.integration.executor.platform import Platform, make_volume, value
+from tests.integration.executor.platform import Platform, eventually, make_volume, value
 
 from wvs import failpoints
 from wvs.domain.commands import RetryInit, RetryTask
 from wvs.domain.errors import ErrorCode
+from wvs.domain.ids import SNAPSHOT, format_id
 from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
-from wvs.engines.volume.opening import open_volume
+from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.telemetry.metrics import Metrics
 
 
@@ -149,3 +151,73 @@ async def test_a_tree_written_to_while_it_is_cloned_makes_no_snapshot(platform: 
         workspace_id,
     )
     assert failed == ErrorCode.TORN_CLONE
+
+
+async def test_a_full_btrfs_can_be_set_back_and_says_what_else_frees_space(
+    platform: Platform, namespace: Namespace
+) -> None:
+    try:
+        point = filesystems.btrfs(namespace, name="full-btrfs", size_mb=400)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    platform.volume = point / "volume"
+    init_volume(str(platform.volume), UUID(int=1), "btrfs")
+    volume = open_volume(str(platform.volume))
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "base").write_text("before")
+        snapshot_id = await platform.ready_snapshot(workspace_id)
+        fill_to_the_last_byte(platform.live(workspace_id) / "spoiled")
+        assert volume.space().free < 1 << 20
+        assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
+        fill_to_the_last_byte(platform.live(workspace_id) / "spoiled")
+        spoiled, task_id = await platform.ask_for_snapshot(workspace_id)
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert error.code is ErrorCode.VOLUME_FULL
+        assert "keeps another 1048576 bytes (1 MiB) free" in error.detail
+        assert f"wvsctl current set {platform.home(workspace_id).name} SNAPSHOT --reset" in error.hint
+        assert await platform.set_current(workspace_id, snapshot_id, reset=True) is TaskState.SUCCEEDED
+        assert [path.name for path in platform.live(workspace_id).iterdir()] == ["base"]
+        await platform.cancel(workspace_id, task_id)
+        assert await platform.drop(workspace_id, spoiled) is TaskState.SUCCEEDED
+        await platform.until_swept(workspace_id)
+
+        async def free_again() -> bool:
+            return volume.space().free > 100 << 20
+
+        await eventually(free_again, 60)  # the kernel frees removed subvolumes in the background
+
+
+def fill_to_the_last_byte(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        size = 1 << 20
+        while size >= 4096:
+            try:
+                file.write(os.urandom(size))
+                os.fsync(file.fileno())
+            except OSError:
+                size //= 2
+
+
+async def test_a_full_volume_names_the_snapshots_that_can_be_dropped(platform: Platform, small: Path) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        snapshots = [await platform.ready_snapshot(workspace_id) for _ in range(5)]
+        assert await platform.set_current(workspace_id, snapshots[0]) is TaskState.SUCCEEDED
+        (platform.live(workspace_id) / "big").write_bytes(bytes(range(256)) * (36 << 12))
+        _, task_id = await platform.ask_for_snapshot(workspace_id)
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        hint = (await platform.error(task_id)).hint
+        oldest = ", ".join(format_id(SNAPSHOT, snapshot) for snapshot in sorted(snapshots[1:])[:3])
+        assert f"can be dropped, the oldest first: {oldest} and 1 more" in hint
+        assert format_id(SNAPSHOT, snapshots[0]) not in hint, "it is current"
+        assert "wvsctl snapshot drop" in hint
+        assert "--reset" not in hint, "a copy needs room"
+
+        (platform.live(workspace_id) / "big").unlink()
+        only = await platform.create()
+        (platform.live(only) / "big").write_bytes(bytes(range(256)) * (36 << 12))
+        _, task_id = await platform.ask_for_snapshot(only)
+        assert await platform.wait(only, task_id) is TaskState.FAILED
+        assert "can be dropped now: look at those of other workspaces" in (await platform.error(task_id)).hint

@@ -10,8 +10,8 @@ WORKSPACE_FIELDS = {
     "id", "name", "state", "labels", "current_snapshot_id", "path", "epoch", "error", "created_at", "disabled_at",
 }  # fmt: skip
 SNAPSHOT_FIELDS = {
-    "id", "workspace_id", "state", "message", "labels", "engine", "files", "bytes", "certificate", "error",
-    "created_at", "ready_at", "deleted_at",
+    "id", "workspace_id", "state", "message", "labels", "engine", "files", "bytes", "notes", "certificate",
+    "error", "created_at", "ready_at", "deleted_at",
 }  # fmt: skip
 TASK_FIELDS = {
     "id", "workspace_id", "snapshot_id", "kind", "state", "noop", "attempt", "max_attempts", "progress", "error",
@@ -48,7 +48,7 @@ async def test_a_snapshot_is_accepted_and_shows_its_proof(
     accepted = response.json()
     assert response.status_code == 202
     assert set(accepted["snapshot"]) == SNAPSHOT_FIELDS
-    assert accepted["snapshot"]["state"] == "creating"
+    assert (accepted["snapshot"]["state"], accepted["snapshot"]["notes"]) == ("creating", [])
     assert accepted["task"]["snapshot_id"] == accepted["snapshot"]["id"]
 
     await executor.run()
@@ -56,6 +56,7 @@ async def test_a_snapshot_is_accepted_and_shows_its_proof(
     assert snapshot["state"] == "ready"
     assert (snapshot["message"], snapshot["labels"]) == (body["message"], body["labels"])
     assert (snapshot["engine"], snapshot["files"], snapshot["bytes"]) == ("copy", 3, 4096)
+    assert snapshot["notes"] == []
     assert snapshot["certificate"]["members"][0]["session_id"].startswith("sess_")
     assert snapshot["certificate"]["stamp_before"] == snapshot["certificate"]["stamp_after"]
 

@@ -1,6 +1,8 @@
 import shutil
+import socket
 from pathlib import Path
 
+import pytest
 from tests.integration.wvsctl.consoles import Wvsctl
 
 
@@ -12,6 +14,22 @@ def test_create_explains_the_proof(wvsctl: Wvsctl, workspace: str, live: Path) -
     assert "proof      freeze 1: no agent was registered, so the stamps alone are the proof" in out
     assert "no process wrote during the clone: the stamps before and after are equal" in out
     assert "engine copy; frozen at 20" in out
+
+
+def test_what_a_snapshot_could_not_keep_is_shown_when_it_is_made_and_afterwards(
+    wvsctl: Wvsctl, workspace: str, live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(live)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("agent.sock")
+    assert "not kept   socket: 1, first agent.sock" in wvsctl.ok("snapshot", "create", workspace).out
+    made = wvsctl.json("snapshot", "list", workspace)["items"][0]
+    assert made["notes"] == ["socket: 1, first agent.sock"]
+    assert "not kept   socket: 1, first agent.sock" in wvsctl.ok("snapshot", "get", workspace, made["id"]).out
+    (heading, row) = wvsctl.ok("snapshot", "list", workspace).out.splitlines()
+    assert row[heading.index("NOTES") :].split()[0] == "1"
+    (live / "agent.sock").unlink()
+    assert wvsctl.json("snapshot", "create", workspace)["snapshot"]["notes"] == []
 
 
 def test_get_prints_the_apis_json_byte_for_byte(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:

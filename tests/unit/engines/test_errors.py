@@ -1,9 +1,10 @@
 import errno
+import os
 
 import pytest
 
 from wvs.domain.errors import ErrorCode
-from wvs.engines.errors import CODE_OF_ERRNO, HINT_OF_CODE, LASTING_ERRNOS, from_os_error
+from wvs.engines.errors import CAUSES, HINT_OF_CODE, EngineError, from_os_error
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -28,10 +29,37 @@ def test_any_other_errno_has_the_code_of_the_operation_and_is_named() -> None:
     assert error.retryable
 
 
-@pytest.mark.parametrize("number", sorted(LASTING_ERRNOS))
-def test_an_error_that_only_a_person_can_remove_is_not_retried(number: int) -> None:
-    assert not from_os_error(OSError(number, ""), ErrorCode.CLONE_FAILED, "cloning x").retryable
+# What a person at the machine has to change first, and what may go away by itself.
+_LASTING = {
+    *(errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP, errno.EMLINK, errno.EFBIG, errno.EXDEV),
+    *(errno.ETXTBSY, errno.ENOKEY, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL, errno.EOVERFLOW),
+}
 
 
-def test_every_code_of_the_table_has_a_hint() -> None:
-    assert set(CODE_OF_ERRNO.values()) == set(HINT_OF_CODE)
+@pytest.mark.parametrize("number", sorted(CAUSES), ids=errno.errorcode.get)
+def test_an_errno_has_cause_and_cure_and_is_repeated_only_if_that_can_help(number: int) -> None:
+    error = from_os_error(OSError(number, ""), ErrorCode.CLONE_FAILED, "cloning x")
+    assert error.retryable is (number not in _LASTING)
+    assert error.detail.startswith(f"cloning x: {errno.errorcode[number]}, ")
+    assert CAUSES[number].why in error.detail
+    assert error.hint == CAUSES[number].hint
+
+
+def test_an_error_says_which_user_lacks_the_right() -> None:
+    error = from_os_error(OSError(errno.EACCES, ""), ErrorCode.CLONE_FAILED, "reading x")
+    assert f"uid {os.geteuid()}" in error.detail
+
+
+@pytest.mark.parametrize("code", sorted({*HINT_OF_CODE, ErrorCode.CLONE_FAILED, ErrorCode.REMOVE_FAILED}))
+def test_an_error_without_a_hint_of_its_own_has_that_of_its_code(code: ErrorCode) -> None:
+    assert EngineError(code, "x").hint == HINT_OF_CODE[code]
+
+
+def test_the_path_of_the_tree_is_named_once() -> None:
+    error = EngineError(ErrorCode.CLONE_FAILED, "reading a/b", "do this", retryable=False)
+    once = error.inside("/v/trees/t/root")
+    assert once.detail == "reading a/b (in /v/trees/t/root)"
+    assert (once.hint, once.retryable) == ("do this", False)
+    assert once.inside("/v/trees/t/root").detail == once.detail
+    cancelled = EngineError(ErrorCode.CANCELLED, "cancelled on request")
+    assert cancelled.inside("/v/trees/t/root").detail == cancelled.detail

@@ -39,6 +39,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_sessions": ("state",),
     "wvs_volume_brake": (),
     "wvs_volume_free_bytes": (),
+    "wvs_volume_stuck_trees": (),
     "wvs_sweeper_trees_total": ("action",),
     "wvs_pg_pool_in_use": (),
     "wvs_ignored_failures_total": ("where",),

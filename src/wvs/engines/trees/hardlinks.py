@@ -5,6 +5,7 @@ from typing import Final
 
 from wvs.engines.kernel import OPEN_DIRECTORY
 from wvs.engines.trees.descent import TreePath
+from wvs.engines.trees.notes import Notes
 
 _PATH_LIMIT: Final = 4000
 
@@ -49,6 +50,11 @@ class HardLinks:
     def record(self, status: os.stat_result, place: TreePath, name: str) -> None:
         """Records the first name of the inode's copy."""
         self._copies[status.st_dev, status.st_ino] = _Copy(place, name, status.st_nlink - 1)
+
+    def note_outside(self, notes: Notes) -> None:
+        """Notes each inode that has further names outside the tree: its copy is a file of its own."""
+        for copy in self._copies.values():
+            notes.add("hard link to a name outside the tree", copy.place, copy.name)
 
     def _link_deep(self, names: list[str], first: str, directory: int, name: str) -> None:
         holder = os.open(".", OPEN_DIRECTORY, dir_fd=self._root)

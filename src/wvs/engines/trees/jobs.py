@@ -10,8 +10,9 @@ from typing import Final, Literal, NamedTuple
 
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_FILE, open_beneath
-from wvs.engines.trees.fidelity import copy_attributes
+from wvs.engines.trees.fidelity import copy_attributes, keep_encryption
 from wvs.engines.trees.filling import FILLINGS, Fill, Filling, Pulse
+from wvs.engines.trees.forcing import forced
 from wvs.engines.trees.specials import make_special
 
 PULSE: Final = "pulse"
@@ -37,6 +38,7 @@ class BatchFailure(NamedTuple):
     code: str = ""
     detail: str = ""
     retryable: bool = False
+    hint: str = ""
 
 
 class BatchResult(NamedTuple):
@@ -76,7 +78,7 @@ class CloneBatch:
         except OSError as error:
             failure = BatchFailure(self._name, self._doing, error.errno or errno.EIO)
         except EngineError as error:
-            failure = BatchFailure(self._name, self._doing, 0, error.code, error.detail, error.retryable)
+            failure = BatchFailure(self._name, self._doing, 0, error.code, error.detail, error.retryable, error.hint)
         return BatchResult(self._files, self._bytes, self._sockets, tuple(self._linked), tuple(self._notes), failure)
 
     def _clone_file(self, name: str, inode: int) -> None:
@@ -100,9 +102,10 @@ class CloneBatch:
         mode = stat.S_IMODE(status.st_mode) & 0o777
         target = os.open(name, _NEW_FILE, mode, dir_fd=self._directories[1])
         try:
+            flags = keep_encryption(source, target)
             if status.st_size:
                 self._bytes += self._fill(source, target, status, self._pulse)
-            copy_attributes(source, target, status, self._note)
+            copy_attributes(source, target, status, flags, self._note)
         finally:
             os.close(target)
         self._files += 1
@@ -125,6 +128,7 @@ class CloneBatch:
         status = os.stat(name, dir_fd=self._directories[0], follow_symlinks=False)
         if stat.S_ISSOCK(status.st_mode):
             self._sockets += 1
+            self._note("socket")
         elif status.st_nlink > 1 and not self._with_linked:
             self._linked.append(name)
         else:
@@ -147,28 +151,11 @@ def unlink_batch(directory: int, names: list[str]) -> BatchResult:
     """Unlinks entries; it leaves those that changed meanwhile to the next pass."""
     for name in names:
         try:
-            try:
-                os.unlink(name, dir_fd=directory)
-            except PermissionError:
-                seize(directory)
-                os.unlink(name, dir_fd=directory)
+            forced(os.unlink, directory, name)
         except OSError as error:
             if error.errno not in RACED:
                 return BatchResult(failure=BatchFailure(name, "removing", error.errno or errno.EIO))
     return BatchResult(files=len(names))
-
-
-def seize(directory: int) -> None:
-    """Makes a directory writable for the service alone, if the service has the rights to do so."""
-    status = os.fstat(directory)
-    try:
-        if status.st_uid != os.geteuid():
-            os.chown(directory, os.geteuid(), -1)
-        if stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
-            os.chmod(directory, stat.S_IRWXU)
-    except PermissionError:
-        # The service does not own it, or it is immutable: the removal that follows raises the error that says which.
-        return
 
 
 def clone_batch(filling: Filling, source: int, target: int, payload: Batch, pulse: Pulse) -> BatchResult:

@@ -46,6 +46,7 @@ class _Relinking:
             descriptors = [open_unseen(source.descriptor, ROOT, OPEN_DIRECTORY)]
             descriptors.append(os.open(ROOT, OPEN_DIRECTORY, dir_fd=target.descriptor))
             descend(_Pair(TreePath(None, ""), descriptors), self._enter, self._visit, cancel)
+            self._links.note_outside(self._notes)
         finally:
             os.close(self._root)
 

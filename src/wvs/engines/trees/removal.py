@@ -6,6 +6,7 @@ From the second pass on it first seizes the remaining directories, so that an un
 
 import errno
 import os
+import shlex
 import stat
 import time
 from typing import Final
@@ -13,17 +14,13 @@ from typing import Final
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, TreeDir
 from wvs.engines.errors import EngineError, from_os_error
-from wvs.engines.kernel import (
-    FS_APPEND_FL,
-    FS_IMMUTABLE_FL,
-    OPEN_DIRECTORY,
-    OPEN_FILE,
-    inode_flags,
-    open_beneath,
-    rename_noreplace,
-)
+from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
+from wvs.engines.mounts import mount_of
+from wvs.engines.subvolumes import unlock
+from wvs.engines.swaps import is_swap_file
 from wvs.engines.trees.descent import TreePath
-from wvs.engines.trees.jobs import RACED, BatchFailure, BatchResult, seize, unlink_batch
+from wvs.engines.trees.forcing import forced, is_fixed, seize
+from wvs.engines.trees.jobs import RACED, BatchFailure, BatchResult, unlink_batch
 from wvs.engines.trees.worker_pool import WorkerPool
 
 _BATCH: Final = 64
@@ -36,8 +33,10 @@ _NOT_EMPTY: Final = (errno.ENOTEMPTY, errno.EEXIST)
 class _Doomed:
     """A directory that is being removed. Its holders: the walk, each batch of its entries, each directory below it."""
 
-    def __init__(self, above: "_Doomed | None", descriptor: int, name: str) -> None:
+    def __init__(self, above: "_Doomed | None", descriptor: int, name: str, tree: str = "") -> None:
+        """`tree`: the path of the directory that is to be emptied; for the first one, which has no directory above."""
         self.above = above
+        self.tree: str = above.tree if above else tree
         self.place = TreePath(above.place if above else None, name)
         self.depth: int = above.depth + 1 if above else 0
         self.descriptor = descriptor
@@ -66,7 +65,10 @@ class _Doomed:
 
 
 def remove_content(tree: TreeDir, workers: int, cancel: Cancel) -> None:
-    """Empties the directory of `tree`. Re-entrant. Raises CANCELLED, or REMOVE_FAILED with the entry that resists."""
+    """Empties the directory of `tree`. Re-entrant. Raises CANCELLED, or REMOVE_FAILED with the entry that resists.
+
+    Protections of the content do not stop it if the service has the right to take them off.
+    """
     removal = _Removal(tree, workers, cancel)
     try:
         for attempt in range(_PASSES):
@@ -93,7 +95,7 @@ class _Removal:
     def run(self, *, seizing: bool) -> bool:
         """Runs one pass; True if the tree is empty now."""
         self._seizing = seizing
-        self._top = _Doomed(None, self._tree.descriptor, "")
+        self._top = _Doomed(None, self._tree.descriptor, "", self._tree.path)
         with WorkerPool(self._workers, self._cancel, lambda _: None) as self._pool:
             try:
                 self._walk()
@@ -148,8 +150,15 @@ class _Removal:
             if error.errno in RACED:
                 return None
             raise _resists(error, above, name) from error
-        if self._seizing:
-            seize(descriptor)
+        try:
+            unlock(descriptor)
+            if self._seizing:
+                seize(descriptor)
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, OSError):
+                raise _resists(error, above, name) from error
+            raise
         return _Doomed(above, descriptor, name)
 
     def _move_up(self, above: _Doomed, name: str) -> None:
@@ -196,11 +205,7 @@ def _failed(failure: BatchFailure, directory: _Doomed) -> EngineError:
 
 def _remove_directory(above: _Doomed, name: str) -> None:
     try:
-        try:
-            os.rmdir(name, dir_fd=above.descriptor)
-        except PermissionError:
-            seize(above.descriptor)
-            os.rmdir(name, dir_fd=above.descriptor)
+        forced(os.rmdir, above.descriptor, name)
     except OSError as error:
         if error.errno not in RACED and error.errno not in _NOT_EMPTY:
             raise _resists(error, above, name) from error
@@ -234,35 +239,27 @@ def _rename_up(above: int, name: str, top: int, new_name: str) -> None:
 
 
 def _resists(error: OSError, directory: _Doomed, name: str) -> EngineError:
+    """The error for an entry that cannot be removed: why, and the command that helps."""
     shown = directory.place.shown(name)
-    match error.errno:
-        case errno.EXDEV | errno.EBUSY:
-            return EngineError(
-                ErrorCode.REMOVE_FAILED,
-                f"{shown} is a mount point or in use by the kernel",
-                "unmount it, then retry the task",
-                retryable=False,
-            )
-        case errno.EPERM | errno.EACCES if _is_immutable(directory.descriptor, name):
-            return EngineError(
-                ErrorCode.REMOVE_FAILED,
-                f"{shown} or its directory is immutable or append-only",
-                "clear the flags (chattr -R -i -a on the tree), then retry the task",
-                retryable=False,
-            )
-        case _:
-            return from_os_error(error, ErrorCode.REMOVE_FAILED, f"removing {shown}")
+    if error.errno in (errno.EXDEV, errno.EBUSY):
+        return _lasting(directory, f"{shown} is a mount point or in use by the kernel", "unmount it")
+    if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS) or mount_of(directory.descriptor).read_only:
+        return from_os_error(error, ErrorCode.REMOVE_FAILED, f"removing {shown}").inside(directory.tree)
+    if is_swap_file(directory.descriptor, name):
+        return _lasting(directory, f"{shown} is an active swap file", "swapoff it (swapon --show lists its path)")
+    me = f"the service runs as uid {os.geteuid()}"
+    if error.errno == errno.EROFS:
+        why = f"{shown} is a read-only btrfs subvolume that the service may not change: {me}"
+        place = shlex.quote(f"{directory.tree}/{shown}")
+        return _lasting(directory, why, f"as root: btrfs property set -f -ts {place} ro false")
+    if is_fixed(directory.descriptor, name):
+        why = f"{shown} or its directory is immutable or append-only, and the service may not change that: {me}"
+    else:
+        why = f"{shown} is in a directory of uid {os.fstat(directory.descriptor).st_uid}, and {me}"
+    path = shlex.quote(directory.tree)
+    return _lasting(directory, why, f"as root: chattr -R -f -i -a {path}; rm -rf --one-file-system {path}")
 
 
-def _is_immutable(directory: int, name: str) -> bool:
-    fixed = FS_IMMUTABLE_FL | FS_APPEND_FL
-    if inode_flags(directory) & fixed:
-        return True
-    try:
-        entry = open_beneath(directory, name, OPEN_FILE)
-    except OSError:
-        return False
-    try:
-        return bool(inode_flags(entry) & fixed)
-    finally:
-        os.close(entry)
+def _lasting(directory: _Doomed, why: str, cure: str) -> EngineError:
+    hint = f"{cure}; then retry the task if one failed. The sweeper tries again about every minute"
+    return EngineError(ErrorCode.REMOVE_FAILED, f"{why} (in {directory.tree})", hint, retryable=False)

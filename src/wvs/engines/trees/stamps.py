@@ -63,6 +63,8 @@ class Manifest:
             self._walk(tree)
         except OSError as error:
             raise from_os_error(error, ErrorCode.CLONE_FAILED, f"reading {tree.root_path}") from error
+        except EngineError as error:
+            raise error.inside(tree.root_path) from error
 
     @property
     def totals(self) -> Totals:

@@ -7,6 +7,7 @@ does them itself. A directory gets its attributes when everything in it is made.
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from wvs.domain.errors import ErrorCode
@@ -15,7 +16,7 @@ from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
 from wvs.engines.paths import ROOT
 from wvs.engines.trees.descent import Level, TreePath, descend, open_subdirectory, unreadable
-from wvs.engines.trees.fidelity import copy_attributes, drop_inherited_acls
+from wvs.engines.trees.fidelity import copy_attributes, drop_inherited_acls, keep_encryption
 from wvs.engines.trees.filling import FILLINGS, Filling
 from wvs.engines.trees.hardlinks import HardLinks
 from wvs.engines.trees.jobs import Batch, BatchFailure, BatchResult, CloneBatch, clone_batch
@@ -32,13 +33,23 @@ class _CloneLevel(Level):
     def __init__(self, place: TreePath, source: int, target: int, notes: Notes) -> None:
         super().__init__(place, [source, target])
         self._notes = notes
+        self._flags = 0
 
     @property
     def target(self) -> int:
         return self.descriptors[1]
 
     def complete(self) -> None:
-        copy_attributes(self.source, self.target, self.status, lambda what: self._notes.add(what, self.place, ""))
+        note = partial(self._notes.add, place=self.place, name="")
+        copy_attributes(self.source, self.target, self.status, self._flags, note)
+
+    def keep_encryption(self) -> None:
+        """Encrypts the new directory if the original is encrypted; the walk calls it before it fills the directory."""
+        try:
+            self._flags = keep_encryption(self.source, self.target)
+        except EngineError as error:
+            detail = f"cloning {self.place.shown()}: {error.detail}"
+            raise EngineError(error.code, detail, error.hint, retryable=error.retryable) from error
 
 
 class TreeCopy:
@@ -66,6 +77,7 @@ class TreeCopy:
                         level.abandon()
         finally:
             os.close(kept)
+        self._links.note_outside(self._notes)
         self._meter.report()
         meter = self._meter
         return CloneResult(meter.files, meter.bytes, meter.sockets, 0.0, self._notes.all())
@@ -92,9 +104,14 @@ class TreeCopy:
         except BaseException:
             os.close(source)
             raise
-        return _CloneLevel(TreePath(parent.place, name), source, target, self._notes)
+        level = _CloneLevel(TreePath(parent.place, name), source, target, self._notes)
+        if level.status.st_dev != parent.status.st_dev:
+            # No mount point: to open one fails. The clone has a plain directory in the place of a subvolume of btrfs.
+            self._notes.add("btrfs subvolume", level.place, "")
+        return level
 
     def _visit(self, level: _CloneLevel) -> None:
+        level.keep_encryption()
         try:
             for batch in self._batches(level):
                 self._cancel.check()
@@ -172,7 +189,7 @@ class TreeCopy:
 def _error(failure: BatchFailure, place: TreePath) -> EngineError:
     if failure.code:
         detail = f"{failure.doing} {place.shown(failure.name)}: {failure.detail}"
-        return EngineError(ErrorCode(failure.code), detail, retryable=failure.retryable)
+        return EngineError(ErrorCode(failure.code), detail, failure.hint, retryable=failure.retryable)
     error = OSError(failure.error_number, os.strerror(failure.error_number))
     if failure.doing == "reading":
         return unreadable(error, place, failure.name)

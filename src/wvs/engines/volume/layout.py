@@ -15,10 +15,11 @@ from typing import Final
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import TreeDir
 from wvs.engines.errors import EngineError
-from wvs.engines.kernel import OPEN_DIRECTORY, exists, open_beneath, rename_noreplace
+from wvs.engines.kernel import OPEN_DIRECTORY, OPEN_FILE, exists, open_beneath, rename_noreplace
 from wvs.engines.paths import (
     CURRENT,
     NEW_LINK,
+    REASON,
     ROOT,
     TRASH,
     TREES,
@@ -162,6 +163,35 @@ class WorkspaceDir:
             yield directory
         finally:
             os.close(directory)
+
+
+@contextmanager
+def reason_left(tree: TreeDir) -> Generator[None]:
+    """Leaves the reason beside the root of a tree that could not be removed: nobody may be waiting for the error."""
+    try:
+        yield
+    except EngineError as error:
+        if error.code is ErrorCode.REMOVE_FAILED:
+            # On a full filesystem there may be no room for it; the error itself is raised in any case.
+            with suppress(OSError):
+                _write_reason(tree, f"{error.detail}. {error.hint}")
+        raise
+
+
+def read_reason(tree: TreeDir) -> str:
+    """What `reason_left` wrote; empty if it wrote nothing."""
+    try:
+        reason = os.open(REASON, OPEN_FILE, dir_fd=tree.descriptor)
+    except FileNotFoundError:
+        return ""
+    with open(reason, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _write_reason(tree: TreeDir, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(REASON, flags, 0o600, dir_fd=tree.descriptor), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def make_workspace(volume: int, workspace: str) -> None:

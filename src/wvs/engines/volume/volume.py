@@ -34,6 +34,7 @@ from wvs.engines.volume.names import checked_workspace, is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_tree
 
 _SPACE_KEPT_FREE: Final = 1024 * 1024
+"""Bytes that no clone may take: without room for a new name nothing can be moved, sealed or linked any more."""
 
 
 class Space(msgspec.Struct, frozen=True):
@@ -103,10 +104,13 @@ class Volume:
         cancel: Cancel | None = None,
         on_progress: OnProgress | None = None,
         totals: Totals | None = None,
+        makes_room: bool = False,
     ) -> CloneResult:
         """Clones the root of `source` into the intended `target`, which stays closed to agents.
 
         With `totals` (from the source's stamp) progress includes totals, and the check for space precedes the clone.
+        `makes_room`: the clone replaces a tree that is removed afterwards, so an engine without `needs_space` may make
+        it on a full volume. Any other clone there would only pin what fills it.
         After an error the target stays as it is: the caller retires and purges it.
         """
         call = CloneCall(cancel or Cancel(), on_progress, totals, workspace, source, target)
@@ -115,11 +119,12 @@ class Volume:
             here.tree(source) as source_tree,
             here.tree(target) as target_tree,
         ):
-            self._require_space(here, self.engine.space_needed(totals), self.engine.inodes_needed(totals))
+            if self.engine.needs_space or not makes_room:
+                self._require_space(here, self.engine.space_needed(totals), self.engine.inodes_needed(totals))
             try:
                 return self.engine.clone(source_tree, target_tree, call)
             except EngineError as error:
-                if error.code is ErrorCode.CLONE_FAILED:
+                if error.code is ErrorCode.CLONE_FAILED and error.retryable and self.engine.needs_space:
                     # Not every layer below reports a full filesystem by its errno.
                     self._require_space(here, 0, 1)
                 raise
@@ -181,8 +186,14 @@ class Volume:
         with self._workspace(workspace, "purging a tree", ErrorCode.REMOVE_FAILED) as here:
             with here.trashed(name) as tree:
                 if tree is not None:
-                    self.engine.remove(tree, cancel or Cancel())
+                    with layout.reason_left(tree):
+                        self.engine.remove(tree, cancel or Cancel())
             here.drop(TRASH, name)
+
+    def why_it_stays(self, workspace: str, name: str) -> str:
+        """Why the last purge of a tree in the trash failed, and the command that helps; empty if none has failed."""
+        with self._workspace(workspace, "reading the trash") as here, here.trashed(name) as tree:
+            return "" if tree is None else layout.read_reason(tree)
 
     def quarantine(self, workspace: str, name: str) -> str:
         """Moves a directory that no task intended out of `trees/`, whatever its name; returns its new path. Durable."""
@@ -344,7 +355,9 @@ class Volume:
         space = _space(here.descriptor)
         if space.free < needed + _SPACE_KEPT_FREE:
             raise EngineError(
-                ErrorCode.VOLUME_FULL, f"{self.path} has {space.free} bytes free, the clone needs up to {needed}"
+                ErrorCode.VOLUME_FULL,
+                f"{self.path} has {space.free} bytes free; the clone needs up to {needed}, and WVS keeps another "
+                f"{_SPACE_KEPT_FREE} bytes (1 MiB) free",
             )
         if space.free_inodes is not None and space.free_inodes < inodes:
             detail = f"{self.path} has {space.free_inodes} inodes free, the clone needs at least {inodes}"

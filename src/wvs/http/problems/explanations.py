@@ -204,13 +204,16 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ),
     ErrorCode.CLONE_FAILED: Explanation(
         "The clone failed",
-        "The volume's clone engine reported an error. The incomplete tree was discarded.",
-        "Read the detail of the error and the executor's log, and correct the cause. Then retry the task.",
+        "The tree holds something that cannot be cloned, such as a file that the service may not read or an active "
+        "swap file, or the volume's clone engine reported another error. The incomplete tree was discarded.",
+        "The detail of the error names the path and the cause, its hint what to do. Then retry the task.",
     ),
     ErrorCode.VOLUME_FULL: Explanation(
         "The volume is full",
-        "The volume does not have enough free space or inodes for the tree.",
-        "Drop snapshots that you do not need, or enlarge the volume. Then retry the task.",
+        "The volume does not have enough free space or inodes for the tree and the 1 MiB that is kept free, or a quota "
+        "is used up.",
+        "The hint of the error names snapshots that can be dropped. Drop some, or enlarge the volume. Then retry the "
+        "task.",
     ),
     ErrorCode.VOLUME_UNAVAILABLE: Explanation(
         "The volume is unavailable",
@@ -228,8 +231,9 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ),
     ErrorCode.REMOVE_FAILED: Explanation(
         "The removal of the snapshot failed",
-        "The executor removed only a part of the snapshot's directory. The snapshot can never become current again.",
-        "Correct the cause in the detail of the error. Then retry the task, or drop the snapshot again.",
+        "Something in the snapshot's directory resists its removal. The snapshot can never become current again.",
+        "The detail of the error names the entry, its hint the command that helps. Run it, then retry the task, or "
+        "drop the snapshot again.",
     ),
     ErrorCode.LEASE_LOST: Explanation(
         "The executor lost its lease",

@@ -88,7 +88,10 @@ class CertificateView(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotView(Struct, frozen=True, kw_only=True):
-    """A snapshot. `files` and `bytes` are null if the engine clones without reading single files."""
+    """A snapshot. `files` and `bytes` are null if the engine clones without reading single files.
+
+    `notes` says what the engine could not keep: what, how often, and the first path.
+    """
 
     id: SnapshotId
     workspace_id: WorkspaceId
@@ -98,6 +101,7 @@ class SnapshotView(Struct, frozen=True, kw_only=True):
     engine: str | None
     files: int | None
     bytes: int | None
+    notes: list[str]
     certificate: CertificateView | None
     error: TaskError | None
     created_at: datetime
@@ -233,6 +237,7 @@ def snapshot_view(row: SnapshotRow) -> SnapshotView:
         engine=row.engine,
         files=row.files,
         bytes=row.bytes,
+        notes=[] if row.report is None else list(row.report.notes),
         certificate=None if row.certificate is None else _certificate(row.certificate),
         error=row.error,
         created_at=row.created_at,
@@ -275,6 +280,7 @@ EXAMPLE_SNAPSHOT: Final = SnapshotView(
     engine="reflink",
     files=1204,
     bytes=18874368,
+    notes=["socket: 1, first run/agent.sock"],
     certificate=_EXAMPLE_CERTIFICATE,
     error=None,
     created_at=at(2, 0),
@@ -282,7 +288,14 @@ EXAMPLE_SNAPSHOT: Final = SnapshotView(
     deleted_at=None,
 )
 EXAMPLE_NEW_SNAPSHOT: Final = replace(
-    EXAMPLE_SNAPSHOT, state=SnapshotState.CREATING, engine=None, files=None, bytes=None, certificate=None, ready_at=None
+    EXAMPLE_SNAPSHOT,
+    state=SnapshotState.CREATING,
+    engine=None,
+    files=None,
+    bytes=None,
+    notes=[],
+    certificate=None,
+    ready_at=None,
 )
 _EXAMPLE_DROP: Final = queued_task_example(DROP_TASK_ID, TaskKind.SNAPSHOT_DROP, at(8, 0))
 

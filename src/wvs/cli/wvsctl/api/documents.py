@@ -112,6 +112,7 @@ class SnapshotDocument(Struct, frozen=True):
     engine: str | None = None
     files: int | None = None
     bytes: int | None = None
+    notes: tuple[str, ...] = ()
     certificate: CertificateDocument | None = None
     error: ErrorDocument | None = None
     ready_at: datetime | None = None

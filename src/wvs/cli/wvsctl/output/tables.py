@@ -55,6 +55,7 @@ SNAPSHOTS: Sequence[Column[SnapshotDocument]] = (
     Column("ENGINE", lambda it: it.engine or NOTHING),
     Column("FILES", lambda it: number(it.files), right=True),
     Column("SIZE", lambda it: size(it.bytes), right=True),
+    Column("NOTES", lambda it: number(len(it.notes) or None), right=True),
     Column("CREATED", lambda it: moment(it.created_at)),
     Column("LABELS", lambda it: pairs(it.labels), free=True),
     Column("MESSAGE", lambda it: it.message or NOTHING, free=True),

@@ -42,6 +42,7 @@ def snapshot_rows(snapshot: SnapshotDocument) -> Rows:
         ("message", snapshot.message or NOTHING),
         ("labels", pairs(snapshot.labels)),
         ("content", f"{counted(snapshot.files, 'file')}, {size(snapshot.bytes)}"),
+        *(("not kept" if index == 0 else "", note) for index, note in enumerate(snapshot.notes)),
         ("created", moment(snapshot.created_at)),
         ("ready", moment(snapshot.ready_at)),
         *_if_any("deleted", moment(snapshot.deleted_at)),
