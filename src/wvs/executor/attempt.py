@@ -17,6 +17,7 @@ from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
 from wvs.executor.links import try_to_move_link
 from wvs.executor.operations import OPERATIONS, Leftover, Started
+from wvs.executor.outages import why_volume_is_away
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import InjectedFault, failpoint
@@ -60,7 +61,10 @@ async def attempt(job: Job) -> Leftover | None:
     try:
         leftover = await OPERATIONS[task.kind](job, Started(committed.workspace, task))
     except EngineError as error:
-        await _failed(job, TaskError(error.code, error.detail, error.hint, error.retryable))
+        away = await why_volume_is_away(job.bench, error)
+        job.watch.volume_away = away is not None
+        reason = away or error
+        await _failed(job, TaskError(reason.code, reason.detail, reason.hint, reason.retryable))
         return None
     except InjectedFault as error:
         await _failed(job, _unexpected(error, job.claim.kind))
@@ -97,12 +101,14 @@ async def _failed(job: Job, error: TaskError) -> None:
         command = HandBack(job.claim.task_id, job.claim.fence, now, job.watch.touched)
     else:
         jitter = random.uniform(-1, 1)  # noqa: S311 - spreads retries, protects nothing
-        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.watch.touched)
+        command = FailAttempt(
+            job.claim.task_id, job.claim.fence, error, now, jitter, job.watch.touched, job.watch.volume_away
+        )
     committed = await execute(job, command)
     failpoint("fail.recorded")
     outcome = _count_ended(job, committed.events)
     log.warning("task_attempt_ended", outcome=outcome, code=str(error.code), detail=error.detail)
-    if job.claim.kind is not TaskKind.SNAPSHOT_DROP:
+    if job.claim.kind is not TaskKind.SNAPSHOT_DROP and not job.watch.volume_away:
         await discard(job, job.tree)
 
 
@@ -134,7 +140,7 @@ def _count_ended(job: Job, events: list[Event]) -> str:
             case TaskStarted() | SnapshotLost():
                 continue
             case TaskAttemptFailed():
-                outcome = "retried" if event.counted else "handed_back"
+                outcome = "retried" if event.counted else "waiting" if job.watch.volume_away else "handed_back"
                 _count(job, outcome)
             case TaskCancelled():
                 outcome = "cancelled"

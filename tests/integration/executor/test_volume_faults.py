@@ -7,12 +7,13 @@ from uuid import UUID
 import pytest
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
-from tests.integration.executor.platform import Platform, make_volume, value
+from tests.integration.executor.platform import Platform, eventually, make_volume, value
 
 from wvs import failpoints
-from wvs.domain.commands import RetryInit, RetryTask
+from wvs.domain.commands import RetryTask
 from wvs.domain.errors import ErrorCode
-from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
+from wvs.domain.policy import RETRY
+from wvs.domain.states import SnapshotState, TaskKind, TaskState
 from wvs.engines.volume.opening import open_volume
 from wvs.telemetry.metrics import Metrics
 
@@ -37,26 +38,31 @@ async def snapshot_state(platform: Platform, workspace_id: UUID, snapshot_id: UU
     return (await platform.workspace(workspace_id)).snapshots[snapshot_id].state
 
 
-async def test_a_volume_read_only_at_init_fails_it_and_a_retry_succeeds(platform: Platform, small: Path) -> None:
+async def test_an_init_waits_for_a_volume_that_is_read_only(platform: Platform, small: Path) -> None:
     metrics = Metrics()
     async with platform.running(metrics):
         await platform.create()
         remount(small, "ro")
         workspace_id, task_id = await platform.ask_for_workspace()
-        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+
+        async def attempts() -> int:
+            return (await platform.events(workspace_id)).count("task.attempt_failed.v1")
+
+        async def more_than_the_kind_has() -> bool:
+            return await attempts() > RETRY[TaskKind.WORKSPACE_INIT].max_attempts
+
+        await eventually(more_than_the_kind_has)
         error = await platform.error(task_id)
         assert error.code is ErrorCode.VOLUME_UNAVAILABLE
         assert "EROFS" in error.detail
         assert error.hint
-        assert (await platform.workspace(workspace_id)).state is WorkspaceState.INIT_FAILED
-
         remount(small, "rw")
-        await platform.execute(workspace_id, RetryInit(task_id))
         assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
         (platform.live(workspace_id) / "x").write_text("x")
         await platform.ready_snapshot(workspace_id)
         await platform.until_swept(workspace_id)
-    assert value(metrics, "wvs_task_attempts_total", kind="workspace_init", outcome="failed") == 1
+    waited = value(metrics, "wvs_task_attempts_total", kind="workspace_init", outcome="waiting")
+    assert waited == await attempts()
 
 
 async def test_a_full_volume_fails_the_snapshot_frees_its_space_and_works_again(

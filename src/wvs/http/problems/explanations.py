@@ -215,9 +215,9 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ErrorCode.VOLUME_UNAVAILABLE: Explanation(
         "The volume is unavailable",
         "The executor cannot reach the volume or cannot write to it, or the mounted volume is not the one that the "
-        "executor expects.",
-        "Check the mount with wvs volume check and correct it. Then retry the task, or run wvsctl workspace retry-"
-        "init.",
+        "executor expects. A queued task with this error waits for the volume; a failed one has waited too long.",
+        "Check the mount with wvs volume check and correct it. A queued task continues by itself. Retry a failed one "
+        "with wvsctl task retry or wvsctl workspace retry-init.",
     ),
     ErrorCode.TREE_MISSING: Explanation(
         "A tree is missing on the volume",
