@@ -30,6 +30,7 @@ from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, connect, create_pool
 from wvs.postgres.queries import sql
+from wvs.postgres.reserve import DiskReserve
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.quiesce import freezes
 from wvs.settings import Settings
@@ -161,7 +162,8 @@ class Executor:
     async def _bench(self, pool: Pool) -> AsyncGenerator[Workbench]:
         volume = await asyncio.to_thread(self._open_volume)
         await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
-        path = WritePath(pool, EventMapper(), self._metrics, self._committed)
+        reserve = DiskReserve(self._settings.data_dir)
+        path = WritePath(pool, EventMapper(), self._metrics, self._committed, reserve=reserve)
         threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
         try:
             yield Workbench(

@@ -117,6 +117,9 @@ class Metrics:
 
     def _describe_resources(self) -> None:
         self.volume_free_bytes = self._gauge("wvs_volume_free_bytes", "Free bytes on the volume.")
+        self.disk_used_ratio = self._gauge(
+            "wvs_disk_used_ratio", "Used share of a disk: of the volume, and of an embedded PostgreSQL.", "disk"
+        )
         self.pg_pool_in_use = self._gauge("wvs_pg_pool_in_use", "Pooled database connections in use.")
         self.ignored_failures = self._counter(
             "wvs_ignored_failures_total", "Failures that were logged and survived, by the place in the code.", "where"

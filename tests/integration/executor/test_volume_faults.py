@@ -1,10 +1,13 @@
 """Tasks on a volume that fails: the code, the hint, the freed space, and the recovery."""
 
+import asyncio
+import os
 import shutil
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import structlog
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 from tests.integration.executor.platform import Platform, eventually, make_volume, value
@@ -15,6 +18,8 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.policy import RETRY
 from wvs.domain.states import SnapshotState, TaskKind, TaskState
 from wvs.engines.volume.opening import open_volume
+from wvs.executor import volume_sweep
+from wvs.postgres.reserve import disk_of
 from wvs.telemetry.metrics import Metrics
 
 
@@ -155,3 +160,32 @@ async def test_a_tree_written_to_while_it_is_cloned_makes_no_snapshot(platform: 
         workspace_id,
     )
     assert failed == ErrorCode.TORN_CLONE
+
+
+async def test_a_volume_that_is_nearly_full_is_warned_of_once_and_counted(
+    platform: Platform, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_sweep, "LOOK_EVERY_S", 0.1)
+    metrics = Metrics()
+    ballast = small / "ballast"
+
+    async def used(least: float, most: float) -> None:
+        async def is_seen() -> bool:
+            return least <= value(metrics, "wvs_disk_used_ratio", disk="volume") < most
+
+        await eventually(is_seen)
+
+    with structlog.testing.capture_logs() as lines:
+        async with platform.running(metrics):
+            await used(0.01, 0.5)
+            with ballast.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, int(disk_of(small).free * 0.95))
+            await used(0.9, 1.01)
+            await asyncio.sleep(0.5)
+            ballast.unlink()
+            await used(0.01, 0.5)
+    said = [(line["event"], line["disk"], line["path"]) for line in lines if line["event"].startswith("disk_")]
+    assert said == [
+        ("disk_nearly_full", "volume", str(platform.volume)),
+        ("disk_has_room_again", "volume", str(platform.volume)),
+    ]

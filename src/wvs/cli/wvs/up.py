@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
 from wvs.cli.wvs.child_process import PARENT_PID, READY_FD
+from wvs.cli.wvs.disk_guard import DiskGuard
 from wvs.cli.wvs.environment import child_environment
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume
@@ -83,9 +84,10 @@ class _ProcessTree:
             api = asyncio.create_task(self._supervise("api", {READY_FD: str(writing)}, (writing,)))
             executor = asyncio.create_task(self._supervise("executor", {}, ()))
             database = asyncio.create_task(self._supervise_database())
+            guard = asyncio.create_task(self._guard_disk())
             ready = await self._announce_ready(reading)
             await self._ending.wait()
-            await asyncio.gather(api, executor, database)
+            await asyncio.gather(api, executor, database, guard)
         finally:
             os.close(reading)
             os.close(writing)
@@ -131,6 +133,10 @@ class _ProcessTree:
                 await asyncio.wait_for(self._ending.wait(), _DATABASE_POLL_S)
             if self._server.pid is None and not self._ending.is_set():
                 await self._restart_database(self._server)
+
+    async def _guard_disk(self) -> None:
+        if self._server is not None:
+            await DiskGuard(self._server).run(self._ending)
 
     async def _restart_database(self, server: EmbeddedPostgres) -> None:
         log.error("database_ended", log_file=str(server.log_file))

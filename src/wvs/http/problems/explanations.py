@@ -171,6 +171,13 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "Repeat the request after Retry-After seconds. Repeat a write with the same Idempotency-Key, and the service "
         "will do it only once.",
     ),
+    ErrorCode.DISK_FULL: Explanation(
+        "The disk of the database is full",
+        "PostgreSQL found no room to write (SQLSTATE 53100), so the command had no effect. `detail` names the disk. "
+        "Under wvs up, drops and cancels still work for a while, from a reserve.",
+        "Drop snapshots if the volume is on the same disk: wvsctl snapshot drop. Else free space on the disk of the "
+        "database. Read: wvs runbook disk-full.",
+    ),
     ErrorCode.INTERNAL: Explanation(
         "The service failed unexpectedly",
         "The service met an error that its code does not handle. The service's log has the details under this "

@@ -20,7 +20,7 @@ _PAGE: Final = 1000
 
 
 class Retried(Struct, frozen=True):
-    """The outcome for one task, as `--json` prints it: the task, or the problem with which the API refused the retry."""
+    """The outcome for one task, as `--json` prints it: the task, or the problem of a refused retry."""
 
     task_id: str
     task: Raw | None = None
