@@ -32,6 +32,7 @@ from wvs.postgres.pool import Pool, acquire, close, connect, create_pool
 from wvs.postgres.queries import sql
 from wvs.postgres.reserve import DiskReserve
 from wvs.queue.lanes import DEADLINES_S, reap
+from wvs.queue.living import REAPER
 from wvs.quiesce import freezes
 from wvs.settings import Settings
 from wvs.signals import hints
@@ -72,6 +73,8 @@ class Executor:
         self._slots: list[Slot] = []
         self.stuck = False
         """True if `run` returned although a thread still hangs on the volume: such a thread cannot be ended."""
+        self.serving = asyncio.Event()
+        """Set once a slot has looked for work: from then on tasks run."""
         self.executor_id = new_executor_id()
 
     def stop(self) -> None:
@@ -95,7 +98,8 @@ class Executor:
 
     async def _work(self, bench: Workbench) -> None:
         self._slots = [
-            Slot(bench, self._url, self._stopping, self._deadlines_s) for _ in range(self._settings.executor_slots)
+            Slot(bench, self._url, self._stopping, self.serving.set, self._deadlines_s)
+            for _ in range(self._settings.executor_slots)
         ]
         async with asyncio.TaskGroup() as group:
             slots = [group.create_task(slot.run()) for slot in self._slots]
@@ -126,7 +130,11 @@ class Executor:
             log.warning("drain_gave_up", slots=len(stuck))
 
     async def _reap(self, bench: Workbench) -> None:
-        """Makes the lanes of dead and hanging executors claimable, about once a second."""
+        """Makes the lanes of dead and hanging executors claimable, about once a second.
+
+        Its connection shows that this executor lives (`living_executors`), so it begins when tasks can run.
+        """
+        await self.serving.wait()
         while not self._stopping.is_set():
             try:
                 await self._reap_on_one_connection(bench)
@@ -138,7 +146,7 @@ class Executor:
                 await asyncio.sleep(_REAP_EVERY_S)
 
     async def _reap_on_one_connection(self, bench: Workbench) -> None:
-        connection = await connect(self._url, application_name="wvs-reaper")
+        connection = await connect(self._url, application_name=REAPER)
         try:
             while not self._stopping.is_set():
                 for lane in await reap(connection):

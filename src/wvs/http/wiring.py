@@ -18,6 +18,7 @@ from wvs.eventlog.reading.follower import check_sequence
 from wvs.http.app import Api, Lifespan, create_app
 from wvs.http.edge.limits import Limits
 from wvs.http.live.directives import DirectiveWaiter
+from wvs.http.live.executors import ExecutorWatch
 from wvs.http.live.feed import Feed, FeedLimits
 from wvs.http.live.tasks import TaskWaiter
 from wvs.http.openapi.examples import Examples
@@ -36,6 +37,7 @@ from wvs.http.resources import (
 )
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
+from wvs.http.watermark_watch import WatermarkWatch
 from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, create_pool
@@ -45,7 +47,7 @@ from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
 from wvs.settings import Settings
 from wvs.signals.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
-from wvs.telemetry.metrics import Metrics
+from wvs.telemetry.metrics import Metrics, Program
 
 _RESOURCES: Final = (workspaces, snapshots, current, tasks, events, history, stream, chains, sessions, directives)
 
@@ -63,7 +65,7 @@ async def open_api(
 
     Raises the errors of `create_pool` if the database is unreachable, `SchemaTooOld` and `SchemaTooNew`.
     """
-    metrics = metrics or Metrics()
+    metrics = metrics or Metrics(Program.API)
     pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
     try:
         async with acquire(pool) as connection:
@@ -107,6 +109,8 @@ def build_api(
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
     upkeep = Upkeep(pool, metrics)
+    executors = ExecutorWatch(pool, settings.lease_s, metrics)
+    watch = WatermarkWatch(pool, metrics)
     service = Service(
         write_path=write_path,
         readers=readers,
@@ -118,6 +122,7 @@ def build_api(
         directive_waiter=directive_waiter,
         on_acknowledged=lambda: hinter.touch(FREEZES),
         feed=feed,
+        executors=executors,
     )
 
     def on_events() -> None:
@@ -126,15 +131,17 @@ def build_api(
 
     callbacks = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
     listener = Listener(database_url, callbacks, metrics.ignored_failures.labels("hint_listener").inc)
+    parts = (hinter, listener, task_waiter, directive_waiter, upkeep, watch, feed, executors)
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
-        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, feed))],
+        lifespan=[_lifespan(pool, write_path, parts)],
         dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
+        executors=executors,
         limits=limits,
         examples=EXAMPLES,
     )

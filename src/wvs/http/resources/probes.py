@@ -15,6 +15,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.params import FromPath
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
+from wvs.http.live.executors import ExecutorWatch, WaitingFor
 from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.explanations import EXPLANATIONS
@@ -37,7 +38,10 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
+    """The service answers requests. `waiting_for` says why accepted tasks do not run; null if they do."""
+
     status: Literal["ready"] = "ready"
+    waiting_for: WaitingFor | None = None
 
 
 class ExplainedCode(msgspec.Struct, frozen=True):
@@ -57,6 +61,7 @@ class Probes(msgspec.Struct, frozen=True):
     draining: asyncio.Event
     metrics: Metrics
     refresh: Refresh | None = None
+    executors: ExecutorWatch | None = None
 
     async def reasons(self) -> Sequence[str]:
         """The reasons why the service is not ready. A check that fails or hangs is itself a reason."""
@@ -93,11 +98,14 @@ def probe_router(probes: Probes) -> Router:
 
     @get("/readyz", operation_id="getReadiness", responses=problem_responses())
     async def readyz() -> Ready:
-        """Answers 200 if the database is reachable and migrated and the service is not draining; otherwise 503."""
+        """Answers 200 if the database is reachable and migrated and the service is not draining; otherwise 503.
+
+        An API without executors is ready, because it accepts and shows tasks. Then `waiting_for` says that they wait.
+        """
         reasons = await probes.reasons()
         if reasons:
             raise Refused(ErrorCode.UNAVAILABLE, "not ready: " + "; ".join(reasons), reasons=list(reasons))
-        return Ready()
+        return Ready(waiting_for=probes.executors and probes.executors.waiting_for())
 
     @get("/metrics", operation_id="getMetrics", media_type=MediaType.TEXT, responses=problem_responses())
     async def prometheus() -> Response[str]:
