@@ -12,13 +12,13 @@ from typing import Final
 
 from msgspec import Struct
 
-RESERVE_BYTES: Final = 64 << 20
+RESERVE_BYTES: Final = 64 * 1024 * 1024
 RESERVE_SHARE: Final = 0.0625
 """The largest share of a disk that the reserve takes."""
-PART_BYTES: Final = 2 << 20
-ROOM_BYTES: Final = 4 << 20
+PART_BYTES: Final = 2 * 1024 * 1024
+ROOM_BYTES: Final = 4 * 1024 * 1024
 """Room for the blocks by which PostgreSQL extends its files for some commands."""
-START_BYTES: Final = 20 << 20
+START_BYTES: Final = 20 * 1024 * 1024
 """Room that a PostgreSQL server needs to start after a crash: a segment of its log and some small files."""
 
 

@@ -38,6 +38,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_event_stream_ends_total": ("reason",),
     "wvs_sessions": ("state",),
     "wvs_volume_free_bytes": (),
+    "wvs_disk_used_ratio": ("disk",),
     "wvs_sweeper_trees_total": ("action",),
     "wvs_pg_pool_in_use": (),
     "wvs_ignored_failures_total": ("where",),
