@@ -205,7 +205,8 @@ class EmbeddedPostgres:
         have, wanted = self._version(), int(version.split()[2].split(".")[0])
         if have != wanted:
             raise EmbeddedPostgresFailed(
-                f"PostgreSQL {have} created {self.pgdata}, but the installed server is {wanted}; use pg_upgrade"
+                f"PostgreSQL {have} created {self.pgdata}, but the installed server is {wanted}; use pg_upgrade. "
+                "Read: wvs runbook new-cluster"
             )
 
     def _version(self) -> int:
