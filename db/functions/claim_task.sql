@@ -4,8 +4,8 @@
 -- visible, and ends with the connection. If the lock of a lane is held, the function postpones the lane a little and tries the
 -- next one. If the holder keeps the lock beyond its lease, the function terminates that connection, and a later call can claim
 -- the lane. `p_after` bounds the index scan from below, to skip the dead entries of claimed lanes. `took_over`: the task was
--- running under an older fence. `overdue`: it was past its deadline. `link_pending`: the link has yet to follow an earlier
--- task.
+-- running under an older fence. `overdue`: its holder was alive at its deadline and did not end. `link_pending`: the link has
+-- yet to follow an earlier task.
 CREATE OR REPLACE FUNCTION wvs.claim_task(
     p_executor text, p_lease_s double precision, p_deadlines_s jsonb, p_after timestamptz
 ) RETURNS TABLE (
@@ -42,13 +42,13 @@ BEGIN
     END LOOP;
     UPDATE wvs.queue q SET state = 'running', progress = NULL WHERE q.task_id = v_head.task_id;
     UPDATE wvs.lanes l SET
-        task_id = v_head.task_id, fence = l.fence + 1, ready_at = NULL, executor = p_executor,
+        task_id = v_head.task_id, fence = l.fence + 1, ready_at = NULL, executor = p_executor, overdue = false,
         lease_until = now() + make_interval(secs => p_lease_s),
         deadline_at = now() + make_interval(secs => (p_deadlines_s ->> v_head.kind)::float8)
     WHERE l.workspace_id = v_lane.workspace_id;
     RETURN QUERY SELECT
         v_lane.workspace_id, v_lane.lane_no, v_lane.fence + 1, v_head.task_id, v_head.kind,
-        v_lane.task_id IS NOT NULL, coalesce(v_lane.task_id IS NOT NULL AND v_lane.deadline_at < now(), false),
+        v_lane.task_id IS NOT NULL, v_lane.task_id IS NOT NULL AND v_lane.overdue,
         v_lane.link_pending IS NOT NULL, v_head.request_id, v_head.traceparent, v_head.idempotency_key,
         extract(epoch FROM now() - v_head.queued_at)::float8, v_lane.ready_at;
 END $$;

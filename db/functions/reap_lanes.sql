@@ -1,4 +1,5 @@
 -- Makes lanes claimable again whose holder is gone (its advisory lock is released) or hangs (its lease has expired).
+-- A holder that still has its connection at its deadline hangs: its task is overdue.
 --
 -- The claims are read first, and the locks in a later statement: a claim takes its lock before it is visible, and ends before
 -- it releases the lock. Therefore a claim has no holder if the first statement saw it, the later one found no lock, and the
@@ -20,6 +21,7 @@ BEGIN
         WHERE l.ready_at IS NULL AND (k.pid IS NULL OR l.lease_until < now())
         FOR UPDATE OF l SKIP LOCKED
     )
-    UPDATE wvs.lanes l SET ready_at = now() FROM gone g WHERE l.workspace_id = g.workspace_id
+    UPDATE wvs.lanes l SET ready_at = now(), overdue = l.overdue OR (g.reason = 'lease_over' AND l.deadline_at < now())
+    FROM gone g WHERE l.workspace_id = g.workspace_id
     RETURNING l.workspace_id, l.task_id, l.fence, l.executor, g.reason;
 END $$;

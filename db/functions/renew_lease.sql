@@ -1,6 +1,7 @@
 -- Renews the lease and stores progress, both only if the fence holds. Returns what the holder has to do: 'go_on', 'cancel'
 -- (end at the next safe point), 'deadline' (its time is over; no lease is renewed beyond it), 'ended' (its task has ended, and
--- nobody has claimed the lane since) or 'stale' (stop at once).
+-- nobody has claimed the lane since) or 'stale' (stop at once). A holder that gets 'deadline' is marked overdue: if the task
+-- is taken over later, its holder was alive at the deadline and hung; it did not vanish in an outage before it.
 CREATE OR REPLACE FUNCTION wvs.renew_lease(
     p_workspace uuid, p_fence bigint, p_task uuid, p_lease_s double precision, p_progress jsonb
 ) RETURNS text LANGUAGE plpgsql AS $$
@@ -14,6 +15,7 @@ BEGIN
         RETURN 'stale';
     END IF;
     IF v_lane.deadline_at < now() THEN
+        UPDATE wvs.lanes l SET overdue = true WHERE l.workspace_id = p_workspace AND NOT l.overdue;
         RETURN 'deadline';
     END IF;
     IF p_lease_s IS NOT NULL THEN

@@ -7,6 +7,7 @@ refused one. The write path therefore first loads newer events and looks up the 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -16,7 +17,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from wvs.domain.commands import Command
+from wvs.domain.commands import CancelTask, Command, DropSnapshot, FinishDrop, StartTask
 from wvs.domain.decide import decide
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.events import Event
@@ -40,8 +41,9 @@ from wvs.eventlog.recorder import (
     record,
     settled,
 )
-from wvs.postgres.availability import CONNECTION_LOST, ROLLED_BACK
+from wvs.postgres.availability import CONNECTION_LOST, DISK_FULL_HINT, ROLLED_BACK, disk_full_detail
 from wvs.postgres.pool import Pool, acquire
+from wvs.postgres.reserve import DiskReserve
 from wvs.readmodel.changes import merged
 from wvs.readmodel.projector import project
 from wvs.telemetry.failures import survived
@@ -49,6 +51,7 @@ from wvs.telemetry.metrics import Metrics
 
 MAX_CONFLICTS: Final = 50
 _RETRY_SETTLE_S: Final = 0.2
+_KEPT_FOR_DROPS: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +90,8 @@ class Committed(Struct, frozen=True):
 class WritePath:
     """Executes commands. One per process; safe to use from many tasks of one event loop.
 
-    `on_commit` is called with the events of each commit, after it, and must not block: it sends the hints.
+    `on_commit` is called with the events of each commit, after it, and must not block: it sends the hints. `reserve` is
+    the disk space that commands which end work or free space may use on a full disk.
     """
 
     def __init__(
@@ -97,12 +101,14 @@ class WritePath:
         metrics: Metrics,
         on_commit: Callable[[UUID, list[Event]], None] = lambda _workspace_id, _events: None,
         settle_s: float = 5.0,
+        reserve: DiskReserve | None = None,
     ) -> None:
         self.pool = pool
         self.mapper = mapper
         self.metrics = metrics
         self._on_commit = on_commit
         self._settle_s = settle_s
+        self.reserve = reserve
         self.aggregates = Aggregates(mapper)
         self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._background: set[asyncio.Task[None]] = set()
@@ -244,11 +250,30 @@ class _Attempt:
                 recorded = await record(connection, write)
             except ROLLED_BACK:
                 return None
+            except asyncpg.DiskFullError as error:
+                await self._use_reserve(error)
+                return None
             except CONNECTION_LOST:
                 recorded = None
         if recorded is None:
             recorded = await self._path.settle(write)
         return None if recorded is None else self._concluded(recorded, write, events, after)
+
+    async def _use_reserve(self, error: asyncpg.DiskFullError) -> None:
+        """Makes room on the full disk so that the command can be repeated; raises if it may not use the reserve.
+
+        Half of it is for drops and cancels alone. Other reports of executors may use the rest: a lane moves on to its
+        drops only if the tasks before them end.
+        """
+        reserve, reported = self._path.reserve, self._hold is not None
+        keep = 0.0 if _frees_space(self._command) else _KEPT_FOR_DROPS
+        admitted = reported or _frees_space(self._command)
+        if reserve is not None and admitted and await asyncio.to_thread(partial(reserve.make_room, keep=keep)):
+            return
+        if reported:
+            raise error
+        data_dir = reserve.data_dir if reserve is not None and reserve.exists else None
+        raise Refused(ErrorCode.DISK_FULL, disk_full_detail(error, data_dir), DISK_FULL_HINT) from error
 
     def _concluded(
         self, recorded: CommitResult, write: CommandWrite, events: list[Event], after: Workspace
@@ -312,6 +337,15 @@ class _Attempt:
             show=show,
             hold=self._hold,
         )
+
+
+def _frees_space(command: Command) -> bool:
+    """Whether it is part of a drop, or can release what blocks one. A drop is the only task that makes no tree."""
+    match command:
+        case DropSnapshot() | CancelTask() | FinishDrop() | StartTask(tree=None):
+            return True
+        case _:
+            return False
 
 
 def _queue_steps(events: list[Event], before: int) -> list[dict[str, Any]]:

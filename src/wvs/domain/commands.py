@@ -132,7 +132,10 @@ class FinishDrop(Struct, frozen=True):
 
 
 class FailAttempt(Struct, frozen=True):
-    """An attempt failed. `touched` says whether a drop had begun; `jitter` in [-1, 1] spreads the retries."""
+    """An attempt failed. `touched` says whether a drop had begun; `jitter` in [-1, 1] spreads the retries.
+
+    `volume_away` says that the attempt failed because the executor cannot use the volume at all.
+    """
 
     task_id: UUID
     fence: int
@@ -140,6 +143,7 @@ class FailAttempt(Struct, frozen=True):
     now: datetime
     jitter: float
     touched: bool = True
+    volume_away: bool = False
 
 
 class HandBack(Struct, frozen=True):

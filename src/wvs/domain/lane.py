@@ -5,10 +5,12 @@ pass: `failed -> queued` and `running -> queued` are both in it, but only a pers
 the second.
 """
 
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from msgspec.structs import replace
 
+from wvs.domain.errors import ErrorCode
 from wvs.domain.events import TaskAttemptFailed, TaskStarted
 from wvs.domain.states import TASK_STEPS, IllegalStepError, TaskKind, TaskState, step
 from wvs.domain.workspace import Snapshot, Task, Workspace
@@ -26,7 +28,7 @@ def retried(workspace: Workspace, task_id: UUID) -> Workspace:
     """A failed task is queued again, behind the tasks accepted since; its attempts start from zero."""
     before = _task_in(workspace, task_id, TaskState.FAILED)
     state = step(TASK_STEPS, before.state, TaskState.QUEUED)
-    return _enqueued(workspace, replace(before, state=state, attempt=0, tree=None))
+    return _enqueued(workspace, replace(before, state=state, attempt=0, tree=None, volume_away_since=None))
 
 
 def started(workspace: Workspace, event: TaskStarted) -> Workspace:
@@ -50,8 +52,18 @@ def attempt_failed(workspace: Workspace, event: TaskAttemptFailed) -> Workspace:
         attempt=event.attempt if event.counted else event.attempt - 1,
         tree=None,
         touched=event.touched,
+        volume_away_since=_volume_away_since(before, event),
     )
     return _with_task(replace(workspace, running=None, queued=(task.id, *workspace.queued)), task)
+
+
+def _volume_away_since(before: Task, event: TaskAttemptFailed) -> datetime | None:
+    """When the outage of the volume began that the task waits for; a counted attempt has found the volume there."""
+    if event.counted:
+        return None
+    if event.error.code is not ErrorCode.VOLUME_UNAVAILABLE:  # handed back
+        return before.volume_away_since
+    return before.volume_away_since or event.next_attempt_at - timedelta(seconds=event.delay_s)
 
 
 def cancel_requested(workspace: Workspace, task_id: UUID) -> Workspace:

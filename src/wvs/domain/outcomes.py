@@ -3,7 +3,7 @@
 A stale fence is refused with `LEASE_LOST` and changes nothing: the executor has to stop the attempt (design §6).
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias, assert_never
 from uuid import UUID
 
@@ -38,7 +38,7 @@ from wvs.domain.events import (
     WorkspaceInitFailed,
     WorkspaceInitialized,
 )
-from wvs.domain.policy import RETRY
+from wvs.domain.policy import RETRY, volume_away_delay_s
 from wvs.domain.states import IllegalStepError, SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.values import TaskError
 from wvs.domain.workspace import Task, Workspace
@@ -153,9 +153,35 @@ def target(task: Task) -> UUID:
 
 def fail_attempt(command: FailAttempt, workspace: Workspace) -> list[Event]:
     """The task waits for its next attempt, fails, or is cancelled if a client requested that."""
-    task = _held(command.task_id, command.fence, workspace)
+    task = _with_touched(_held(command.task_id, command.fence, workspace), touched=command.touched)
+    if command.volume_away:
+        return _wait_for_volume(command, workspace, task)
     delay_s = RETRY[task.kind].delay_s(task.attempt, command.jitter)
-    return _attempt_failed(workspace, _with_touched(task, touched=command.touched), command.error, command.now, delay_s)
+    return _attempt_failed(workspace, task, command.error, command.now, delay_s)
+
+
+def _wait_for_volume(command: FailAttempt, workspace: Workspace, task: Task) -> list[Event]:
+    """The task waits for the volume for as long as an attempt at it may take, and spends no attempt meanwhile."""
+    if task.cancel_requested:
+        return [cancelled(workspace, task, "cancelled on request")]
+    since = task.volume_away_since or command.now
+    until = since + timedelta(seconds=RETRY[task.kind].deadline_s)
+    error = command.error
+    if command.now >= until:
+        detail = f"The volume was away for more than {RETRY[task.kind].deadline_s:g} s: {error.detail}"
+        return [_failed(task, replace(error, detail=detail))]
+    waiting = TaskError(
+        error.code,
+        f"waiting for the volume since {_utc(since)}: {error.detail}",
+        f"{error.hint}; WVS tries again by itself until {_utc(until)}",
+        retryable=True,
+    )
+    delay_s = volume_away_delay_s((command.now - since).total_seconds(), command.jitter)
+    return [_next_attempt(task, waiting, command.now, delay_s, counted=False)]
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def hand_back(command: HandBack, workspace: Workspace) -> list[Event]:

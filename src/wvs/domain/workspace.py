@@ -5,6 +5,7 @@ task that ended only its state is kept: a command that names the task is answere
 The order in which a map is iterated is random (its hash is seeded): no rule may depend on it.
 """
 
+from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
@@ -12,12 +13,15 @@ from rpds import HashTrieMap
 
 from wvs.domain.states import RETRYABLE_STATES, SnapshotState, TaskKind, TaskState, WorkspaceState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The version of the memento's layout. A memento of another version is discarded and the log is replayed instead."""
 
 
 class Task(Struct, frozen=True, gc=False, array_like=True):
-    """A task that can still have an effect: queued, running or failed. `attempt` counts those started."""
+    """A task that can still have an effect: queued, running or failed. `attempt` counts those started.
+
+    `volume_away_since` is set while the task waits for a volume that no attempt could use.
+    """
 
     id: UUID
     kind: TaskKind
@@ -29,6 +33,7 @@ class Task(Struct, frozen=True, gc=False, array_like=True):
     reset: bool = False
     touched: bool = False
     cancel_requested: bool = False
+    volume_away_since: datetime | None = None
 
 
 class Snapshot(Struct, frozen=True, gc=False, array_like=True):

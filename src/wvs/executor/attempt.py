@@ -18,6 +18,7 @@ from wvs.engines.errors import EngineError
 from wvs.executor.full_volume import hint_on_full_volume
 from wvs.executor.links import try_to_move_link
 from wvs.executor.operations import OPERATIONS, Leftover, Started
+from wvs.executor.outages import why_volume_is_away
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import InjectedFault, failpoint
@@ -61,9 +62,12 @@ async def attempt(job: Job) -> Leftover | None:
     try:
         leftover = await OPERATIONS[task.kind](job, Started(committed.workspace, task))
     except EngineError as error:
-        full = error.code is ErrorCode.VOLUME_FULL
-        hint = await hint_on_full_volume(job, committed.workspace, error) if full else error.hint
-        await _failed(job, TaskError(error.code, error.detail, hint, error.retryable))
+        away = await why_volume_is_away(job.bench, error)
+        job.watch.volume_away = away is not None
+        reason = away or error
+        full = reason.code is ErrorCode.VOLUME_FULL
+        hint = await hint_on_full_volume(job, committed.workspace, reason) if full else reason.hint
+        await _failed(job, TaskError(reason.code, reason.detail, hint, reason.retryable))
         return None
     except InjectedFault as error:
         await _failed(job, _unexpected(error, job.claim.kind))
@@ -100,12 +104,14 @@ async def _failed(job: Job, error: TaskError) -> None:
         command = HandBack(job.claim.task_id, job.claim.fence, now, job.watch.touched)
     else:
         jitter = random.uniform(-1, 1)  # noqa: S311 - spreads retries, protects nothing
-        command = FailAttempt(job.claim.task_id, job.claim.fence, error, now, jitter, job.watch.touched)
+        command = FailAttempt(
+            job.claim.task_id, job.claim.fence, error, now, jitter, job.watch.touched, job.watch.volume_away
+        )
     committed = await execute(job, command)
     failpoint("fail.recorded")
     outcome = _count_ended(job, committed.events)
     log.warning("task_attempt_ended", outcome=outcome, code=str(error.code), detail=error.detail)
-    if job.claim.kind is not TaskKind.SNAPSHOT_DROP:
+    if job.claim.kind is not TaskKind.SNAPSHOT_DROP and not job.watch.volume_away:
         await discard(job, job.tree)
 
 
@@ -140,7 +146,7 @@ def _count_ended(job: Job, events: list[Event]) -> str:
             case SnapshotLost():
                 log.error("snapshot_lost", tree=event.tree, detail=event.detail)
             case TaskAttemptFailed():
-                outcome = "retried" if event.counted else "handed_back"
+                outcome = "retried" if event.counted else "waiting" if job.watch.volume_away else "handed_back"
                 _count(job, outcome)
             case TaskCancelled():
                 outcome = "cancelled"

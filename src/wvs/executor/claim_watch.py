@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 class ClaimWatch:
     """Watches one claim. The work in threads checks `cancel` at its safe points.
 
-    `touched` is true once a drop has begun: from then on its snapshot cannot become ready again.
+    `touched` is true once a drop has begun: from then on its snapshot cannot become ready again. `volume_away` is true
+    once the attempt failed because the executor cannot use the volume.
     """
 
     def __init__(self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics) -> None:
@@ -40,6 +41,7 @@ class ClaimWatch:
         self.lost = False
         self.draining = False
         self.touched = False
+        self.volume_away = False
 
     def set_phase(self, name: str) -> None:
         """Sets the phase that progress shows; the counts stay."""

@@ -16,6 +16,7 @@ from wvs.domain.states import TaskKind
 from wvs.executor.attempt import attempt, bind_context, discard
 from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.operations import Leftover
+from wvs.executor.outages import AWAY_PAUSE_S
 from wvs.executor.volume_sweep import sweep_after_lost_claim
 from wvs.executor.workbench import Job, Workbench
 from wvs.postgres.availability import CONNECTION_LOST
@@ -118,6 +119,8 @@ class Slot:
         finally:
             self.watch = None
         await self._release(connection, job, leftover)
+        if watch.volume_away:
+            await self._until_stopped(AWAY_PAUSE_S)
         structlog.contextvars.clear_contextvars()
 
     async def _release(self, connection: Connection, job: Job, leftover: Leftover | None) -> None:

@@ -19,6 +19,7 @@ from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.identity import LogPosition
 from wvs.eventlog.reading.follower import complete_until, log_epoch
+from wvs.executor.disks import DiskWatch
 from wvs.executor.volume_binding import WrongVolumeError, check_volume
 from wvs.executor.volume_brake import brake_for, is_brake_held, keep_brake
 from wvs.executor.workbench import Workbench
@@ -133,13 +134,14 @@ async def sweep_after_lost_claim(bench: Workbench, workspace_id: UUID) -> None:
 
 
 async def sweep_periodically(bench: Workbench, url: str, stopping: asyncio.Event) -> None:
-    """Sweeps at the start and about every minute, and compares volume and log in between, until `stopping` is set."""
+    """Sweeps at the start and about every minute, and looks at volume, log and disks in between, until `stopping`."""
     loop = asyncio.get_running_loop()
     due = loop.time()
+    disks = DiskWatch(bench)
     while not stopping.is_set():
+        await disks.look()
         try:
             await record_seen(bench)
-            bench.metrics.volume_free_bytes.set((await bench.run(bench.volume.space)).free)
             if loop.time() >= due and await _sweep_alone(bench, url):
                 due = loop.time() + _spread(SWEEP_EVERY_S)
             bench.metrics.volume_brake.set(await is_brake_held(bench.path.pool))

@@ -32,6 +32,7 @@ from wvs.postgres.access import check_access, when_reachable
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, connect, create_pool
+from wvs.postgres.reserve import DiskReserve
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.queue.living import REAPER
 from wvs.quiesce import freezes
@@ -188,7 +189,8 @@ class Executor:
     async def _bench(self, pool: Pool) -> AsyncGenerator[Workbench]:
         volume = await asyncio.to_thread(self._open_volume)
         await bind(pool, volume)
-        path = WritePath(pool, EventMapper(), self._metrics, self._committed)
+        reserve = DiskReserve(self._settings.data_dir)
+        path = WritePath(pool, EventMapper(), self._metrics, self._committed, reserve=reserve)
         threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
         try:
             yield Workbench(

@@ -43,6 +43,7 @@ from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.access import when_reachable
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, create_pool
+from wvs.postgres.reserve import DiskReserve
 from wvs.projections.listings import Listings
 from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
@@ -74,7 +75,8 @@ async def open_api(
         async with acquire(pool) as connection:
             await check_schema(connection)
         hinter = Hinter(database_url, metrics.ignored_failures.labels("hint_sender").inc)
-        write_path = WritePath(pool, EventMapper(), metrics, on_commit=hints_through(hinter))
+        reserve = DiskReserve(settings.data_dir)
+        write_path = WritePath(pool, EventMapper(), metrics, on_commit=hints_through(hinter), reserve=reserve)
         yield build_api(settings, pool, write_path, hinter, database_url, draining=draining)
     finally:
         # All requests have ended. Whatever still holds a connection hangs in the database: do not wait for it.

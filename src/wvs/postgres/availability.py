@@ -4,6 +4,7 @@ By class, never by message: the texts of PostgreSQL and asyncpg change with rele
 """
 
 import socket
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -58,3 +59,15 @@ def _came_out_of_asyncpg(traceback: TracebackType | None) -> bool:
             return True
         traceback = traceback.tb_next
     return False
+
+
+DISK_FULL_HINT: Final = (
+    "Free space on the disk of the database. If the volume is on the same disk, drop snapshots (wvsctl snapshot drop): "
+    "under wvs up a reserve is kept for drops. Read: wvs runbook disk-full"
+)
+
+
+def disk_full_detail(error: asyncpg.DiskFullError, data_dir: Path | None) -> str:
+    """What happened, and to which disk: that of the embedded server's `data_dir`, or of a server elsewhere (None)."""
+    disk = "PostgreSQL" if data_dir is None else f"{data_dir} (PostgreSQL's data)"
+    return f"The disk of {disk} is full, and nothing was changed: {error}"

@@ -6,6 +6,7 @@ parent directory to everyone and trusts each local connection (docs/adr/0002-emb
     <data_dir>/lock            flock of the one process that may start a server here
     <data_dir>/postgres/       the cluster (PGDATA)
     <data_dir>/postgres.log    the server's log
+    <data_dir>/reserve         space for a full disk (`reserve`)
     <data_dir>/run/            its socket; if that path is too long for a socket, a new directory in /tmp
 """
 
@@ -27,6 +28,7 @@ from urllib.parse import quote
 
 from wvs.postgres.errors import DataDirInUse, EmbeddedPostgresFailed
 from wvs.postgres.leftover import clear_leftover, end_survivors, is_ready
+from wvs.postgres.reserve import START_BYTES, DiskReserve
 from wvs.postgres.server_user import ServerUser, server_user
 
 DATABASE: Final = "wvs"
@@ -47,6 +49,9 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "log_line_prefix": "%m [%p] %a ",
     "logging_collector": "off",
 }
+_NO_ORIGINS: Final[Mapping[str, str]] = {"max_active_replication_origins": "0"}
+"""A checkpoint writes a new file for them, and the server ends if the disk has no room for it. WVS uses none."""
+_ORIGINS_SINCE: Final = 18
 _NOT_DURABLE: Final[Mapping[str, str]] = {"fsync": "off"}
 
 
@@ -87,6 +92,7 @@ class EmbeddedPostgres:
         self.data_dir = data_dir.absolute()
         self.pgdata = self.data_dir / "postgres"
         self.log_file = self.data_dir / "postgres.log"
+        self.reserve = DiskReserve(self.data_dir)
         self._durable = durable
         self._settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **(settings or {})}
         self._binaries = binaries or embedded_binaries()
@@ -120,9 +126,10 @@ class EmbeddedPostgres:
         """Locks the data directory, creates the cluster if none exists, and starts the server.
 
         Raises `DataDirInUse` if another process holds the directory, `EmbeddedPostgresFailed` for any other failure.
-        It first stops a server that a killed process left running.
+        It first stops a server that a killed process left running. On a full disk it uses the reserve.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.reserve.make_room(START_BYTES)
         self._lock = _lock(self.data_dir)
         try:
             self._start_locked()
@@ -188,7 +195,6 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresFailed(f"{program} failed: {done.stdout.decode(errors='replace').strip()}")
 
     def _check_version(self) -> None:
-        have = (self.pgdata / "PG_VERSION").read_text().strip()
         version = subprocess.run(
             [str(self._binaries / "postgres"), "--version"],
             capture_output=True,
@@ -196,15 +202,19 @@ class EmbeddedPostgres:
             check=True,
             env=_environment(),
         ).stdout
-        wanted = version.split()[2].split(".")[0]
+        have, wanted = self._version(), int(version.split()[2].split(".")[0])
         if have != wanted:
             raise EmbeddedPostgresFailed(
                 f"PostgreSQL {have} created {self.pgdata}, but the installed server is {wanted}; use pg_upgrade. "
                 "Read: wvs runbook new-cluster"
             )
 
+    def _version(self) -> int:
+        return int((self.pgdata / "PG_VERSION").read_text())
+
     def _launch(self, user: ServerUser, socket_dir: Path) -> subprocess.Popen[bytes]:
-        settings = {**self._settings, "unix_socket_directories": f'"{socket_dir}"'}
+        no_origins = _NO_ORIGINS if self._version() >= _ORIGINS_SINCE else {}
+        settings = {**no_origins, **self._settings, "unix_socket_directories": f'"{socket_dir}"'}
         arguments = [str(self._binaries / "postgres"), "-D", str(self.pgdata)]
         for name, value in settings.items():
             arguments += ["-c", f"{name}={value}"]

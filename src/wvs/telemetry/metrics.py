@@ -182,6 +182,12 @@ class Metrics:
             "Trees in the trash that could not be removed; `wvs volume check` says why.",
         )
         self.volume_stuck_trees.set(_UNKNOWN)
+        self.disk_used_ratio = self._gauge(
+            _EXECUTOR,
+            "wvs_disk_used_ratio",
+            "Used share of a disk: of the volume, and of an embedded PostgreSQL.",
+            "disk",
+        )
         self.pg_pool_in_use = self._gauge(_API, "wvs_pg_pool_in_use", "Pooled database connections in use.")
         self.ignored_failures = self._counter(
             _BOTH,

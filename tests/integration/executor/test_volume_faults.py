@@ -1,21 +1,26 @@
 """Tasks on a volume that fails: the code, the hint, the freed space, and the recovery."""
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import structlog
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 from tests.integration.executor.platform import Platform, eventually, make_volume, value
 
 from wvs import failpoints
-from wvs.domain.commands import RetryInit, RetryTask
+from wvs.domain.commands import RetryTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SNAPSHOT, format_id
-from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
+from wvs.domain.policy import RETRY
+from wvs.domain.states import SnapshotState, TaskKind, TaskState
 from wvs.engines.volume.opening import init_volume, open_volume
+from wvs.executor import volume_sweep
+from wvs.postgres.reserve import disk_of
 from wvs.telemetry.metrics import Metrics
 
 
@@ -39,26 +44,31 @@ async def snapshot_state(platform: Platform, workspace_id: UUID, snapshot_id: UU
     return (await platform.workspace(workspace_id)).snapshots[snapshot_id].state
 
 
-async def test_a_volume_read_only_at_init_fails_it_and_a_retry_succeeds(platform: Platform, small: Path) -> None:
+async def test_an_init_waits_for_a_volume_that_is_read_only(platform: Platform, small: Path) -> None:
     metrics = Metrics()
     async with platform.running(metrics):
         await platform.create()
         remount(small, "ro")
         workspace_id, task_id = await platform.ask_for_workspace()
-        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+
+        async def attempts() -> int:
+            return (await platform.events(workspace_id)).count("task.attempt_failed.v1")
+
+        async def more_than_the_kind_has() -> bool:
+            return await attempts() > RETRY[TaskKind.WORKSPACE_INIT].max_attempts
+
+        await eventually(more_than_the_kind_has)
         error = await platform.error(task_id)
         assert error.code is ErrorCode.VOLUME_UNAVAILABLE
         assert "EROFS" in error.detail
         assert error.hint
-        assert (await platform.workspace(workspace_id)).state is WorkspaceState.INIT_FAILED
-
         remount(small, "rw")
-        await platform.execute(workspace_id, RetryInit(task_id))
         assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
         (platform.live(workspace_id) / "x").write_text("x")
         await platform.ready_snapshot(workspace_id)
         await platform.until_swept(workspace_id)
-    assert value(metrics, "wvs_task_attempts_total", kind="workspace_init", outcome="failed") == 1
+    waited = value(metrics, "wvs_task_attempts_total", kind="workspace_init", outcome="waiting")
+    assert waited == await attempts()
 
 
 async def test_a_full_volume_fails_the_snapshot_frees_its_space_and_works_again(
@@ -221,3 +231,32 @@ async def test_a_full_volume_names_the_snapshots_that_can_be_dropped(platform: P
         _, task_id = await platform.ask_for_snapshot(only)
         assert await platform.wait(only, task_id) is TaskState.FAILED
         assert "can be dropped now: look at those of other workspaces" in (await platform.error(task_id)).hint
+
+
+async def test_a_volume_that_is_nearly_full_is_warned_of_once_and_counted(
+    platform: Platform, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_sweep, "LOOK_EVERY_S", 0.1)
+    metrics = Metrics()
+    ballast = small / "ballast"
+
+    async def used(least: float, most: float) -> None:
+        async def is_seen() -> bool:
+            return least <= value(metrics, "wvs_disk_used_ratio", disk="volume") < most
+
+        await eventually(is_seen)
+
+    with structlog.testing.capture_logs() as lines:
+        async with platform.running(metrics):
+            await used(0.01, 0.5)
+            with ballast.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, int(disk_of(small).free * 0.95))
+            await used(0.9, 1.01)
+            await asyncio.sleep(0.5)
+            ballast.unlink()
+            await used(0.01, 0.5)
+    said = [(line["event"], line["disk"], line["path"]) for line in lines if line["event"].startswith("disk_")]
+    assert said == [
+        ("disk_nearly_full", "volume", str(platform.volume)),
+        ("disk_has_room_again", "volume", str(platform.volume)),
+    ]

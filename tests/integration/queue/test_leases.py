@@ -112,14 +112,35 @@ async def test_a_renewal_reports_a_cancel_and_the_deadline(lanes: Lanes, new_hol
     assert await lanes.column(workspace_id, "lease_until") == before, "the lease must not extend beyond the deadline"
 
 
-async def test_a_task_taken_over_past_its_deadline_is_overdue(lanes: Lanes, new_holder: NewHolder) -> None:
+async def test_a_task_is_overdue_if_its_holder_was_alive_at_the_deadline(lanes: Lanes, new_holder: NewHolder) -> None:
+    workspace_id, _ = await lanes.workspace(queued=1)
+    first, second, third = await new_holder("one"), await new_holder("two"), await new_holder("three")
+    held = await first.claimed(deadlines_s={TaskKind.SNAPSHOT_CREATE: 0.05})
+    await first.start(held)
+    await asyncio.sleep(0.1)
+    assert await renew(first.connection, held, 30) is Order.DEADLINE
+    first.connection.terminate()
+    await reap(second.connection)
+    taken = await second.claimed()
+    assert taken.overdue
+    assert not await lanes.column(workspace_id, "overdue"), "the next holder has its own time"
+    await second.start(taken)
+    second.connection.terminate()
+    await reap(third.connection)
+    assert not (await third.claimed()).overdue
+
+
+async def test_a_task_whose_holder_vanished_before_the_deadline_is_not_overdue_however_late_it_is_taken_over(
+    lanes: Lanes, new_holder: NewHolder
+) -> None:
     await lanes.workspace(queued=1)
     first, second = await new_holder("one"), await new_holder("two")
     await first.start(await first.claimed(deadlines_s={TaskKind.SNAPSHOT_CREATE: 0.05}))
     first.connection.terminate()
     await asyncio.sleep(0.1)
     await reap(second.connection)
-    assert (await second.claimed()).overdue
+    taken = await second.claimed()
+    assert (taken.took_over, taken.overdue) == (True, False)
 
 
 async def test_a_renewal_after_the_end_of_the_task_is_no_lost_lease(lanes: Lanes, new_holder: NewHolder) -> None:

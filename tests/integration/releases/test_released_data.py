@@ -171,11 +171,8 @@ class _Work:
         assert ended["state"] == "succeeded", ended
 
     def finish_what_was_begun(self) -> None:
-        """Queued tasks run; the one whose executor died is taken over as overdue, and runs once a person retries it."""
+        """Queued tasks run; the one whose executor died is repeated, although its deadline is long past."""
         begun = [asked.answer["task"]["id"] for asked in self._served.loaded.expected.replays]
-        (overdue,) = [task for task in map(self._ended, begun) if task["state"] == "failed"]
-        assert overdue["error"]["code"] == "DEADLINE_EXCEEDED"
-        self.run("POST", f"/v1/tasks/{overdue['id']}/retry")
         for task in begun:
             self.finish(task)
 

@@ -6,9 +6,10 @@ from msgspec.structs import replace
 
 from tests.unit.domain import orders, situations
 from tests.unit.domain.story import CERTIFICATE, FINAL, HOLDER_GONE, NOW, REPORT, RETRYABLE, only, tree_of
-from wvs.domain.commands import FailAttempt, FinishSnapshot, HandBack, RetryTask, StartTask
+from wvs.domain.commands import CancelTask, FailAttempt, FinishSnapshot, HandBack, RetryTask, StartTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.events import (
+    Event,
     SnapshotCreated,
     SnapshotFailed,
     TaskAttemptFailed,
@@ -18,7 +19,9 @@ from wvs.domain.events import (
 )
 from wvs.domain.policy import QUEUE_LIMIT, RETRY
 from wvs.domain.states import SnapshotState, TaskKind, TaskState
+from wvs.domain.values import TaskError
 
+AWAY = TaskError(ErrorCode.VOLUME_UNAVAILABLE, "ENOTCONN", "mount it", retryable=True)
 MAX_ATTEMPTS = RETRY[TaskKind.SNAPSHOT_CREATE].max_attempts
 
 
@@ -210,3 +213,57 @@ def test_a_retry_by_a_person_is_refused_while_the_queue_is_full() -> None:
     for _ in range(QUEUE_LIMIT):
         case.story.request_snapshot()
     assert case.story.refusal(RetryTask(case.task)).code is ErrorCode.WORKSPACE_QUEUE_FULL
+
+
+def away(case: situations.Situation, minutes: float = 0, *, jitter: float = 0.0) -> list[Event]:
+    """An attempt starts and finds the volume away, `minutes` after noon."""
+    case.story.start(case.task)
+    now = NOW + timedelta(minutes=minutes)
+    fence = case.story.workspace.fence
+    return case.story.do(FailAttempt(case.task, fence, AWAY, now, jitter, touched=True, volume_away=True))
+
+
+def test_attempts_that_find_the_volume_away_do_not_count_and_say_how_long_the_task_waits() -> None:
+    case = situations.create_queued()
+    delays: list[float] = []
+    for minutes in (0, 0.05, 0.1, 1, 59.9):
+        waiting = only(away(case, minutes), TaskAttemptFailed)
+        assert (waiting.attempt, waiting.counted, waiting.error.retryable) == (1, False, True)
+        assert waiting.error.code is ErrorCode.VOLUME_UNAVAILABLE
+        assert waiting.error.detail == "waiting for the volume since 2026-01-01 12:00:00 UTC: ENOTCONN"
+        assert waiting.error.hint == "mount it; WVS tries again by itself until 2026-01-01 13:00:00 UTC"
+        delays.append(waiting.delay_s)
+    assert delays == [0.5, 1.5, 3.0, 10.0, 10.0]
+    assert case.story.workspace.tasks[case.task].attempt == 0
+
+
+def test_the_pauses_of_tasks_that_wait_for_the_volume_are_spread() -> None:
+    assert only(away(situations.create_queued(), jitter=1.0), TaskAttemptFailed).delay_s == 0.625
+
+
+def test_a_task_fails_when_the_volume_was_away_for_as_long_as_an_attempt_may_take() -> None:
+    case = situations.create_queued()
+    away(case)
+    failed = only(away(case, minutes=60), SnapshotFailed)
+    assert failed.error == replace(AWAY, detail="The volume was away for more than 3600 s: ENOTCONN")
+    case.story.do(RetryTask(case.task))
+    waiting = only(away(case, minutes=61), TaskAttemptFailed)
+    assert "since 2026-01-01 13:01:00 UTC" in waiting.error.detail
+
+
+def test_an_attempt_that_found_the_volume_there_ends_the_wait_and_one_handed_back_does_not() -> None:
+    case = situations.create_queued()
+    away(case)
+    case.story.start(case.task)
+    case.story.do(HandBack(case.task, case.story.workspace.fence, NOW))
+    assert "since 2026-01-01 12:00:00" in only(away(case, minutes=5), TaskAttemptFailed).error.detail
+    case.story.start(case.task)
+    case.story.fail(case.task, RETRYABLE)
+    assert "since 2026-01-01 12:10:00" in only(away(case, minutes=10), TaskAttemptFailed).error.detail
+
+
+def test_a_task_that_waits_for_the_volume_can_be_cancelled_while_an_attempt_runs() -> None:
+    case = situations.create_running()
+    case.story.do(CancelTask(case.task))
+    fence = case.story.workspace.fence
+    only(case.story.do(FailAttempt(case.task, fence, AWAY, NOW, 0.0, volume_away=True)), TaskCancelled)

@@ -92,6 +92,7 @@ def test_every_code_has_the_status_of_the_design() -> None:
         429: {"WORKSPACE_QUEUE_FULL"},
         500: {"INTERNAL"},
         503: {"UNAVAILABLE"},
+        507: {"DISK_FULL"},
     }
     assert set(ErrorCode) - set(STATUS) == {
         "QUIESCE_TIMEOUT",

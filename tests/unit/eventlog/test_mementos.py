@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rpds import HashTrieMap
 
-from tests.unit.domain.story import Story
+from tests.unit.domain.story import NOW, Story
 from wvs.domain.commands import CreateWorkspace
 from wvs.domain.states import SnapshotState, TaskState, WorkspaceState
 from wvs.domain.workspace import SCHEMA_VERSION, Snapshot, Task, Workspace
@@ -20,7 +20,13 @@ SHAPES = {
         "snapshots tasks ended, "
         "Snapshot id state tree before_drop tasks, "
         "Task id kind state snapshot_id attempt fence tree reset touched cancel_requested"
-    )
+    ),
+    2: (
+        "Workspace id version state current epoch live_tree fence init_task queued running movers "
+        "snapshots tasks ended, "
+        "Snapshot id state tree before_drop tasks, "
+        "Task id kind state snapshot_id attempt fence tree reset touched cancel_requested volume_away_since"
+    ),
 }
 """The content of a memento of each schema. A change of the state's fields raises SCHEMA_VERSION and adds a line."""
 
@@ -39,7 +45,9 @@ def busy() -> Workspace:
     story.do(CreateWorkspace("one", {}, story.new_id()))
     return msgspec.structs.replace(
         large(3),
-        tasks=story.workspace.tasks,
+        tasks=HashTrieMap(
+            (key, msgspec.structs.replace(task, volume_away_since=NOW)) for key, task in story.workspace.tasks.items()
+        ),
         queued=story.workspace.queued,
         movers=(uuid.uuid4(), uuid.uuid4()),
         current=uuid.uuid4(),

@@ -140,7 +140,7 @@ def test_a_lost_database_is_unavailable_and_the_request_may_be_repeated() -> Non
 
 def test_declared_responses_group_codes_by_status_with_an_example_of_each() -> None:
     responses = problem_responses(ErrorCode.SNAPSHOT_IN_USE, ErrorCode.WORKSPACE_DISABLED)
-    assert set(responses) == {400, 404, 409, 413, 415, 500, 503}
+    assert set(responses) == {400, 404, 409, 413, 415, 500, 503, 507}
     examples = {example.id: example.value for example in responses[409].examples or ()}
     assert set(examples) == {"SNAPSHOT_IN_USE", "WORKSPACE_DISABLED"}
     for status, response in responses.items():
@@ -153,3 +153,10 @@ def test_declared_responses_group_codes_by_status_with_an_example_of_each() -> N
 
 def test_every_status_of_the_table_is_an_http_status() -> None:
     assert all(HTTPStatus(status) for status in STATUS.values())
+
+
+def test_a_full_disk_of_a_database_elsewhere_is_told_with_its_cure() -> None:
+    problem = problem_of(asyncpg.DiskFullError('could not extend file "base/5/16394": No space left on device'))
+    assert (problem.code, problem.status, problem.headers()) == (ErrorCode.DISK_FULL, 507, {})
+    assert 'The disk of PostgreSQL is full, and nothing was changed: could not extend file "base' in problem.detail
+    assert "wvs runbook disk-full" in problem.hint

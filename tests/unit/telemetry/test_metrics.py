@@ -40,6 +40,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_volume_brake": (),
     "wvs_volume_free_bytes": (),
     "wvs_volume_stuck_trees": (),
+    "wvs_disk_used_ratio": ("disk",),
     "wvs_sweeper_trees_total": ("action",),
     "wvs_pg_pool_in_use": (),
     "wvs_ignored_failures_total": ("where",),

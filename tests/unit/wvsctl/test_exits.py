@@ -34,6 +34,7 @@ EXPECTED = {
     ErrorCode.WORKSPACE_QUEUE_FULL: Exit.FAILURE,
     ErrorCode.INTERNAL: Exit.FAILURE,
     ErrorCode.UNAVAILABLE: Exit.FAILURE,
+    ErrorCode.DISK_FULL: Exit.FAILURE,
 }
 
 

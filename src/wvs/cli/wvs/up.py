@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
 from wvs.cli.wvs.child_process import PARENT_PID, READY_FD, Announcements
+from wvs.cli.wvs.disk_guard import DiskGuard
 from wvs.cli.wvs.environment import child_environment
 from wvs.cli.wvs.exits import EXIT_FAILURE, EXIT_USAGE
 from wvs.engines.base import EngineName
@@ -92,9 +93,10 @@ class _ProcessTree:
         with announcements.received():
             parts = [asyncio.create_task(self._supervise(command, descriptor)) for command in _CHILDREN]
             database = asyncio.create_task(self._supervise_database())
+            guard = asyncio.create_task(self._guard_disk())
             await self._announce_ready(announcements)
             await self._ending.wait()
-            await asyncio.gather(*parts, database)
+            await asyncio.gather(*parts, database, guard)
             if self._why is not None:
                 # After the last lines of the children: the reason is not to be searched for in the log.
                 reason = announcements.refusal or "its messages are above"
@@ -157,6 +159,10 @@ class _ProcessTree:
                 await asyncio.wait_for(self._ending.wait(), _DATABASE_POLL_S)
             if self._server.pid is None and not self._ending.is_set():
                 await self._restart_database(self._server)
+
+    async def _guard_disk(self) -> None:
+        if self._server is not None:
+            await DiskGuard(self._server).run(self._ending)
 
     async def _restart_database(self, server: EmbeddedPostgres) -> None:
         log.error("database_ended", log_file=str(server.log_file))

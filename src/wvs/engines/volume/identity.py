@@ -117,6 +117,17 @@ def identity_lock(volume: int) -> Generator[bool]:
             os.close(descriptor)
 
 
+def touch_lock(volume: int) -> None:
+    """Writes a byte to the lock file, durably. The content of the file has no meaning."""
+    with _service_directory(volume) as directory:
+        descriptor = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        try:
+            os.pwrite(descriptor, b"\n", 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _lock_in_time(descriptor: int) -> bool:
     until = time.monotonic() + _LOCK_WAIT_S
     while True:

@@ -28,7 +28,14 @@ from wvs.engines.kernel import OPEN_DIRECTORY
 from wvs.engines.paths import ROOT, TRASH, TREES, lock_path, tree_root_path
 from wvs.engines.trees.stamps import Manifest
 from wvs.engines.volume import layout
-from wvs.engines.volume.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
+from wvs.engines.volume.identity import (
+    LogPosition,
+    VolumeIdentity,
+    identity_lock,
+    read_identity,
+    touch_lock,
+    write_identity,
+)
 from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace, open_workspace
 from wvs.engines.volume.names import checked_workspace, is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_tree
@@ -262,6 +269,14 @@ class Volume:
         """Room on the volume."""
         with self._open("measuring space") as volume:
             return _space(volume)
+
+    def require_working(self) -> None:
+        """Raises `EngineError` with VOLUME_UNAVAILABLE if no operation on the volume can succeed now.
+
+        It writes and syncs a byte: a mount whose storage is gone may still answer reads from its cache.
+        """
+        with self._open("checking", ErrorCode.VOLUME_UNAVAILABLE) as volume:
+            touch_lock(volume)
 
     def bind(self, system_id: str) -> None:
         """Binds the volume to the Postgres cluster of its log. Raises `EngineError` if it belongs to another one."""

@@ -171,6 +171,13 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "Repeat the request after Retry-After seconds. Repeat a write with the same Idempotency-Key, and the service "
         "will do it only once.",
     ),
+    ErrorCode.DISK_FULL: Explanation(
+        "The disk of the database is full",
+        "PostgreSQL found no room to write (SQLSTATE 53100), so the command had no effect. `detail` names the disk. "
+        "Under wvs up, drops and cancels still work for a while, from a reserve.",
+        "Drop snapshots if the volume is on the same disk: wvsctl snapshot drop. Else free space on the disk of the "
+        "database. Read: wvs runbook disk-full.",
+    ),
     ErrorCode.INTERNAL: Explanation(
         "The service failed unexpectedly",
         "The service met an error that its code does not handle. The service's log has the details under this "
@@ -218,9 +225,9 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ErrorCode.VOLUME_UNAVAILABLE: Explanation(
         "The volume is unavailable",
         "The executor cannot reach the volume or cannot write to it, or the mounted volume is not the one that the "
-        "executor expects.",
-        "Check the mount with wvs volume check and correct it. Then retry the task, or run wvsctl workspace retry-"
-        "init.",
+        "executor expects. A queued task with this error waits for the volume; a failed one has waited too long.",
+        "Check the mount with wvs volume check and correct it. A queued task continues by itself. Retry a failed one "
+        "with wvsctl task retry or wvsctl workspace retry-init.",
     ),
     ErrorCode.TREE_MISSING: Explanation(
         "A tree is missing on the volume",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
+import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
@@ -18,7 +19,7 @@ from wvs.domain.errors import STATUS, ErrorCode, Refused
 from wvs.http.problems.explanations import EXPLANATIONS
 from wvs.http.problems.patterns import explain_mismatch
 from wvs.http.wire.context import context_of
-from wvs.postgres.availability import is_unavailable
+from wvs.postgres.availability import DISK_FULL_HINT, disk_full_detail, is_unavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "/problems/"
@@ -111,6 +112,8 @@ def problem_of(error: Exception) -> Problem:
             return _method_not_allowed(error)
         case HTTPException() if error.status_code < 500:
             return _client_error(error)
+        case asyncpg.DiskFullError():
+            return Problem(ErrorCode.DISK_FULL, disk_full_detail(error, None), DISK_FULL_HINT)
         case _ if is_unavailable(error):
             return Problem(ErrorCode.UNAVAILABLE, "the database is unreachable or overloaded")
         case _:
@@ -140,6 +143,8 @@ def record_problem(error: Exception, state: dict[str, Any]) -> Problem:
     state[REFUSAL_KEY] = problem.code
     if problem.code is ErrorCode.INTERNAL:
         _log.error("http.crashed", exc_info=error)
+    elif problem.code is ErrorCode.DISK_FULL:
+        _log.error("http.database_disk_full", error=problem.detail)
     elif problem.code is ErrorCode.UNAVAILABLE and not isinstance(error, Refused):
         _log.warning("http.database_unavailable", error=f"{type(error).__name__}: {error}")
     return problem

@@ -32,6 +32,7 @@ _BY_STATUS: Final[Mapping[int, Exit]] = {
     429: Exit.FAILURE,
     500: Exit.FAILURE,
     503: Exit.FAILURE,
+    507: Exit.FAILURE,
 }
 
 

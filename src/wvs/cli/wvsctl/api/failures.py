@@ -115,6 +115,17 @@ class TaskFailed(ConsoleFailure):
         self.task = task
 
 
+class NotAllSucceeded(ConsoleFailure):
+    """Some of several tasks were not retried or did not succeed; each was reported."""
+
+    def __init__(self, succeeded: int, tasks: int, code: Exit) -> None:
+        super().__init__(
+            f"{succeeded} of {tasks} failed tasks were retried with success",
+            "the lines above give the reason for each of the others; wvsctl task get TASK shows what to do",
+        )
+        self.exit = code
+
+
 class CancelCameTooLate(ConsoleFailure):
     """The API accepted the cancel, but the task succeeded before it reached a safe point."""
 

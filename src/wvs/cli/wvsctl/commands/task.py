@@ -4,11 +4,12 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from wvs.cli.wvsctl.actions.arguments import Task, TaskKindChoice, TaskStateChoice
-from wvs.cli.wvsctl.actions.completing import workspace_names
+from wvs.cli.wvsctl.actions.arguments import Flag, Task, TaskKindChoice, TaskStateChoice
+from wvs.cli.wvsctl.actions.completing import task_ids, workspace_names
 from wvs.cli.wvsctl.actions.invocation import Run
 from wvs.cli.wvsctl.actions.listing import Paging, show_list
 from wvs.cli.wvsctl.actions.operations import act_on_task, raise_unless_succeeded, waiter_of
+from wvs.cli.wvsctl.actions.retrying import retry_failed
 from wvs.cli.wvsctl.actions.showing import show_task
 from wvs.cli.wvsctl.api.client import path_of
 from wvs.cli.wvsctl.api.documents import TaskDocument
@@ -66,9 +67,34 @@ def wait(task: Task, /, *, run: Run) -> None:
 
 
 @app.command
-def retry(task: Task, /, *, run: Run) -> None:
-    """Queue a failed task again and wait for it."""
-    act_on_task(run, task, "retry")
+def retry(
+    task: Annotated[str | None, Parameter(help="Id (task_…) of the task.", completer=task_ids)] = None,
+    /,
+    *,
+    failed: Flag = False,
+    code: str | None = None,
+    workspace: Annotated[str | None, Parameter(completer=workspace_names)] = None,
+    run: Run,
+) -> None:
+    """Queue a failed task again and wait for it; with --failed all failed tasks, after asking for confirmation.
+
+    Parameters
+    ----------
+    failed
+        Retry all failed tasks instead of one.
+    code
+        With --failed: only tasks that failed with this code, for example VOLUME_UNAVAILABLE.
+    workspace
+        With --failed: only tasks of this workspace (name or id).
+    """
+    if (task is None) is not failed:
+        raise UsageFailure("give either the id of a task or --failed", "to see them: wvsctl task list --state failed")
+    if task is not None:
+        if code is not None or workspace is not None:
+            raise UsageFailure("--code and --workspace go with --failed, not with the id of a task")
+        act_on_task(run, task, "retry")
+    else:
+        retry_failed(run, code=code, workspace=workspace)
 
 
 @app.command
