@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from wvs.application.write_path import WritePath
+from wvs.background import background
 from wvs.domain.events import Event
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Journal
@@ -24,12 +25,13 @@ from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
 from wvs.executor.links import move_pending_links
 from wvs.executor.slot import Slot
+from wvs.executor.volume_binding import bind
 from wvs.executor.volume_sweep import sweep_periodically
 from wvs.executor.workbench import Workbench
+from wvs.postgres.access import check_access, when_reachable
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, connect, create_pool
-from wvs.postgres.queries import sql
 from wvs.queue.lanes import DEADLINES_S, reap
 from wvs.queue.living import REAPER
 from wvs.quiesce import freezes
@@ -40,7 +42,6 @@ from wvs.telemetry.metrics import Metrics
 
 _REAP_EVERY_S: Final = 0.7
 _HAND_BACK_S: Final = 3.0
-_SYSTEM_ID: Final = sql("system_identifier")
 
 log = structlog.get_logger(__name__)
 
@@ -82,8 +83,14 @@ class Executor:
         self._wake()
 
     async def run(self) -> None:
-        """Works until stopped; raises `EngineError` if the volume cannot be used, `SchemaTooOld`, `SchemaTooNew`."""
-        pool = await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
+        """Works until stopped; waits first while the database is away, for `WVS_DATABASE_WAIT_S` at most.
+
+        Raises `EngineError` if the volume cannot be used, `WrongVolumeError` if it is not that of the log,
+        `SchemaTooOld`, `SchemaTooNew`, or as `check_access` does.
+        """
+        pool = await self._reached()
+        if pool is None:
+            return
         try:
             async with acquire(pool) as connection:
                 await check_schema(connection)
@@ -94,6 +101,18 @@ class Executor:
         finally:
             await close(pool)
         log.info("executor_stopped", executor_id=self.executor_id)
+
+    async def _reached(self) -> "Pool | None":
+        """The pool, as soon as the database is there; None if this executor is stopped before that."""
+
+        async def reach() -> Pool:
+            await check_access(self._url, for_writes=True)
+            return await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
+
+        async with background(when_reachable(reach, self._settings.database_wait_s), self._stopping.wait()) as tasks:
+            reaching = tasks[0]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return await reaching if reaching.done() else None
 
     async def _work(self, bench: Workbench) -> None:
         self._slots = [
@@ -168,7 +187,7 @@ class Executor:
     @contextlib.asynccontextmanager
     async def _bench(self, pool: Pool) -> AsyncGenerator[Workbench]:
         volume = await asyncio.to_thread(self._open_volume)
-        await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
+        await bind(pool, volume)
         path = WritePath(pool, EventMapper(), self._metrics, self._committed)
         threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
         try:

@@ -169,6 +169,11 @@ class Metrics:
         )
 
     def _describe_resources(self) -> None:
+        self.volume_brake = self._gauge(
+            _BOTH,
+            "wvs_volume_brake",
+            "1 while so many trees are lost or unknown that a person has to decide; else 0.",
+        )
         self.volume_free_bytes = self._gauge(_EXECUTOR, "wvs_volume_free_bytes", "Free bytes on the volume.")
         self.volume_free_bytes.set(_UNKNOWN)
         self.pg_pool_in_use = self._gauge(_API, "wvs_pg_pool_in_use", "Pooled database connections in use.")

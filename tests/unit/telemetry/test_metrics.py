@@ -37,6 +37,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_event_streams": (),
     "wvs_event_stream_ends_total": ("reason",),
     "wvs_sessions": ("state",),
+    "wvs_volume_brake": (),
     "wvs_volume_free_bytes": (),
     "wvs_sweeper_trees_total": ("action",),
     "wvs_pg_pool_in_use": (),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from msgspec.structs import replace
 
 from wvs import __version__
@@ -32,6 +33,8 @@ def _settings(*names: str) -> str:
     which = "Settings that matter here" if names else "Settings"
     return "\n".join([f"{which}, read from environment variables:\n", *lines, *([_ALL] if names else [])])
 
+
+PortOption: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535))]
 
 app = App(
     name="wvs",
@@ -70,7 +73,7 @@ def up(
     *,
     data_dir: Path | None = None,
     volume: Path | None = None,
-    port: int | None = None,
+    port: PortOption = None,
     engine: EngineOption | None = None,
 ) -> int:
     """Run everything in one process tree: database, migrations, API and one executor.
@@ -107,7 +110,7 @@ def up(
 @app.command(help_epilogue=_settings(*_VOLUME, "host", "port", "allowed_hosts"))
 def api(
     *,
-    port: int | None = None,
+    port: PortOption = None,
     insecure_allow_remote: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve the HTTP API.
@@ -181,20 +184,41 @@ def init(path: Path, *, engine: EngineOption | None = None) -> int:
 
 
 @volume.command(help_epilogue=_settings(*_VOLUME))
-def check(*, repair: Annotated[bool, Parameter(negative="")] = False) -> int:
+def check(
+    *,
+    repair: Annotated[bool, Parameter(negative="")] = False,
+    accept_losses: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
     """Compare the volume with the log and print every difference; exit with 1 if there is one.
 
     Parameters
     ----------
     repair
         Also do the work of the sweeper: remove obsolete trees, move unknown directories into quarantine, mark
-        snapshots as lost if their directory is missing, and correct links.
+        snapshots as lost if their directory is missing, mark lost snapshots as ready if their directory is there
+        again, and correct links.
+    accept_losses
+        As --repair, and do it even if unusually many trees are missing or unknown, where the sweeper stops and waits
+        for a person. First read: wvs runbook volume-losses.
 
     """
     with needs("wvs volume check", "server"):
         from wvs.cli.wvs.volumes import run_check  # noqa: PLC0415
 
-    return run_check(settings_of_environment(), repair=repair)
+    return run_check(settings_of_environment(), repair=repair, accept_losses=accept_losses)
+
+
+@volume.command
+def rebind() -> int:
+    """Make the database and the volume of WVS_VOLUME belong to each other, in place of what they named before.
+
+    Executors refuse a volume that the database does not name. Run this, with all executors stopped, only if the volume
+    takes the place of the former one: it was restored, or made again. First read: wvs runbook volume-losses.
+    """
+    with needs("wvs volume rebind", "server"):
+        from wvs.cli.wvs.volumes import run_rebind  # noqa: PLC0415
+
+    return run_rebind(settings_of_environment())
 
 
 @projections.command(help_epilogue=_settings(*_DATABASE))

@@ -1,5 +1,6 @@
 """`wvs api` and `wvs openapi`: builds the API from the settings and runs it."""
 
+import errno
 import socket
 import sys
 from functools import partial
@@ -10,6 +11,7 @@ import uvloop
 from wvs.cli.wvs.child_process import announce_ready, end_with_parent
 from wvs.cli.wvs.environment import database_url
 from wvs.http.server import listen, serve
+from wvs.http.starting import database_reached
 from wvs.http.wiring import document, open_api
 from wvs.settings import InvalidSetting, Settings
 
@@ -21,8 +23,10 @@ def run_api(settings: Settings, *, allow_remote: bool) -> int:
     try:
         listener = listen(settings.host, settings.port, allow_remote=allow_remote)
     except OSError as error:
+        other = "host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "port"
         raise InvalidSetting(
-            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; choose another port"
+            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; "
+            f"choose another {other}"
         ) from error
     uvloop.run(_serve(settings, url, listener))
     return 0
@@ -36,5 +40,7 @@ def print_openapi() -> int:
 
 async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
     with listener:
+        if not await database_reached(settings, url, listener):
+            return
         async with open_api(settings, url) as api:
             await serve(api, listener, on_listening=partial(announce_ready, "api"))

@@ -94,7 +94,7 @@ async def create_workspace(
     workspace_id, task_id = new_id(), new_id()
     answered = await write.execute(
         workspace_id,
-        CreateWorkspace(data.name, data.labels, task_id),
+        CreateWorkspace(data.name, data.labels, task_id, volume_id=await write.service.readers.volume_id()),
         data,
         accepted(workspace=workspace_id, task=task_id),
     )
