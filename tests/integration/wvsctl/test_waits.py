@@ -53,9 +53,11 @@ def test_answers_console_probe_and_metric_say_whether_an_executor_lives(
             assert b"\nwvs_executors 1.0\n" in api.raw("/metrics")
             assert api.json("snapshot", "create", given, "--no-wait")["task"]["waiting_for"] is None
             os.kill(executor, signal.SIGSTOP)
-            _until(waits, "the executor hangs, and its connection with it")
-            assert api.json("snapshot", "create", given, "--no-wait")["task"]["waiting_for"] is not None
-            os.kill(executor, signal.SIGCONT)
+            try:
+                _until(waits, "the executor hangs, and its connection with it")
+                assert api.json("snapshot", "create", given, "--no-wait")["task"]["waiting_for"] is not None
+            finally:
+                os.kill(executor, signal.SIGCONT)
             _until(lambda: not waits(), "the executor works again")
             os.kill(executor, signal.SIGKILL)
             _until(waits, "the executor is gone")
