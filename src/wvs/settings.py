@@ -18,8 +18,14 @@ from msgspec import UNSET, Meta
 
 PREFIX: Final = "WVS_"
 
-# Other WVS programs (wvsctl, the agent wrapper, the tests) read these variables, so they are not typing errors.
-_FOREIGN: Final = re.compile(r"WVS_(URL|HEADERS|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
+CONSOLE_VARIABLES: Final = ("WVS_URL", "WVS_ACTOR", "WVS_HEADERS")
+"""What the console reads."""
+
+AGENT_VARIABLES: Final = ("WVS_WORKSPACE", "WVS_SESSION", "WVS_LIVE")
+"""What `wvsctl agent run` tells its command, beside `WVS_URL`; the command may run any program of WVS."""
+
+# The programs of WVS and its tests set these for their children.
+_INTERNAL: Final = re.compile(r"WVS_(AGENT|TEST)_.*")
 
 HOST_PATTERN: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 """A host as a Host header names it, in lower case."""
@@ -43,6 +49,7 @@ class LiveOwner(msgspec.Struct, frozen=True):
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1024)]
 
 
@@ -109,6 +116,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[
         Count, Meta(description="largest number of database connections in the pool of one process")
     ] = 10
+    database_wait_s: Annotated[
+        SecondsOrNone,
+        Meta(description="seconds that a starting program waits for a database that is away; 0 does not wait"),
+    ] = 300.0
     event_streams: Annotated[
         Count, Meta(description="largest number of live event streams that one API process serves")
     ] = 500
@@ -182,9 +193,10 @@ def describe_settings() -> Iterator[SettingDoc]:
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str | None]]:
     """Variables `WVS_*` that no WVS program reads, each with the most similar known name: probably typing errors."""
     source = os.environ if environ is None else environ
-    known = [_variable(field) for field in msgspec.structs.fields(Settings)]
+    settings = [_variable(field) for field in msgspec.structs.fields(Settings)]
+    known = [*settings, *CONSOLE_VARIABLES, *AGENT_VARIABLES]
     unknown = sorted(
-        name for name in source if name.startswith(PREFIX) and name not in known and not _FOREIGN.fullmatch(name)
+        name for name in source if name.startswith(PREFIX) and name not in known and not _INTERNAL.fullmatch(name)
     )
     return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in unknown]
 
@@ -308,7 +320,8 @@ def _allowed_by_type(field: msgspec.structs.FieldInfo) -> str:
     if kind is int:
         return f"a whole number from {low} to {high}"
     if kind is float:
-        return f"a number of seconds greater than {above} and at most {high}"
+        least = f"greater than {above}" if low is None else f"of at least {low}"
+        return f"a number of seconds {least} and at most {high}"
     return " or ".join(str(value) for value in get_args(kind)) or "text"
 
 
