@@ -52,14 +52,14 @@ def test_a_write_is_repeated_with_the_same_key_when_a_proxy_answers_for_the_api(
 
 
 def test_a_proxy_without_an_api_ends_a_read_at_once_and_a_write_after_its_repetitions(scripted: Start) -> None:
-    server = scripted(*[reply(502)] * 6)
+    server = scripted(*[reply(502)] * 8)
     with pytest.raises(GatewayFailure, match="it gets no answer from the API"):
         Calls(server.url).client.get("/v1/tasks")
     calls = Calls(server.url)
     with pytest.raises(GatewayFailure) as failure:
         calls.write()
     assert failure.value.exit is Exit.FAILURE
-    assert calls.slept == [0.5, 1.0, 2.0, 4.0]
+    assert calls.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
 
 
 def test_a_long_retry_after_is_shortened(scripted: Start) -> None:
@@ -82,11 +82,11 @@ def test_a_write_is_repeated_while_the_first_one_is_in_flight(scripted: Start) -
 
 
 def test_the_last_failure_is_raised_when_all_repetitions_fail(scripted: Start) -> None:
-    server = scripted(*[problem(503, "UNAVAILABLE")] * 5)
+    server = scripted(*[problem(503, "UNAVAILABLE")] * 7)
     with pytest.raises(Refusal) as refusal:
         Calls(server.url).write()
     assert refusal.value.exit is Exit.FAILURE
-    assert len(server.received) == 5
+    assert len(server.received) == 7
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_write_is_repeated_while_an_api_that_stopped_refuses_connections(scrip
     calls.client._sleep = sleep
     with pytest.raises(CannotConnect):
         calls.write()
-    assert len(calls.slept) == 4
+    assert len(calls.slept) == 6
 
 
 def test_a_read_is_repeated_once_on_a_new_connection(scripted: Start) -> None:

@@ -26,8 +26,8 @@ from wvs.domain.errors import ErrorCode
 Query = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
-WRITE_DELAYS_S: Final = (0.5, 1.0, 2.0, 4.0)
-"""Pauses before each repetition of a write; a longer Retry-After takes precedence."""
+WRITE_DELAYS_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
+"""Pauses before each repetition of a write: a restart of the API fits in. A longer Retry-After takes precedence."""
 LONGEST_RETRY_AFTER_S: Final = 30.0
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
