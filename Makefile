@@ -142,7 +142,7 @@ storage: setup ## Clone, stamp and remove trees of 100,000 files with every clon
 bench-storage: setup ## Compare each clone engine with a rival program on the same tree; print the table (needs root)
 	$(BIN)/python -m benchmarks.storage
 
-BENCHMARKS := commands claim positions snapshot aggregate history console_help http_boundary projections stream freeze
+BENCHMARKS := cold_start commands claim positions snapshot aggregate history console_help http_boundary projections stream freeze
 
 .PHONY: bench $(addprefix bench-,$(BENCHMARKS))
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure the figures of docs/benchmarks.md, one after the other (bench-NAME for one)

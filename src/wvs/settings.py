@@ -17,8 +17,14 @@ from msgspec import UNSET, Meta
 
 PREFIX: Final = "WVS_"
 
-# Other WVS programs (wvsctl, the agent wrapper, the tests) read these variables, so they are not typing errors.
-_FOREIGN: Final = re.compile(r"WVS_(URL|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
+CONSOLE_VARIABLES: Final = ("WVS_URL", "WVS_ACTOR")
+"""What the console reads."""
+
+AGENT_VARIABLES: Final = ("WVS_WORKSPACE", "WVS_SESSION", "WVS_LIVE")
+"""What `wvsctl agent run` tells its command, beside `WVS_URL`; the command may run any program of WVS."""
+
+# The programs of WVS and its tests set these for their children.
+_INTERNAL: Final = re.compile(r"WVS_(AGENT|TEST)_.*")
 
 
 class InvalidSetting(ValueError):
@@ -149,9 +155,10 @@ def describe_settings() -> Iterator[SettingDoc]:
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str | None]]:
     """Variables `WVS_*` that no WVS program reads, each with the most similar known name: probably typing errors."""
     source = os.environ if environ is None else environ
-    known = [_variable(field) for field in msgspec.structs.fields(Settings)]
+    settings = [_variable(field) for field in msgspec.structs.fields(Settings)]
+    known = [*settings, *CONSOLE_VARIABLES, *AGENT_VARIABLES]
     unknown = sorted(
-        name for name in source if name.startswith(PREFIX) and name not in known and not _FOREIGN.fullmatch(name)
+        name for name in source if name.startswith(PREFIX) and name not in known and not _INTERNAL.fullmatch(name)
     )
     return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in unknown]
 

@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
+import wvs
 from wvs.settings import InvalidSetting, LiveOwner, Settings, describe_settings, load_settings, unknown_variables
 
 
@@ -98,3 +100,16 @@ def test_every_documented_default_is_read_back_as_the_default():
     relative = {"WVS_DATA_DIR"}  # made absolute when read
     written = {doc.variable: doc.default for doc in docs if doc.variable not in relative}
     assert load_settings(written) == Settings()
+
+
+def test_variables_of_the_other_programs_are_known():
+    """Each that the console or an agent reads or sets, and none of them can hide a typing error beside it."""
+    sources = [path for room in ("agent", "cli/wvsctl") for path in (Path(wvs.__file__).parent / room).rglob("*.py")]
+    named = {name for path in sources for name in re.findall(r'"(WVS_[A-Z_]+)"', path.read_text())}
+    assert {"WVS_URL", "WVS_ACTOR", "WVS_WORKSPACE", "WVS_SESSION", "WVS_LIVE"} <= named
+    assert unknown_variables(dict.fromkeys(named, "x")) == []
+    assert unknown_variables({"WVS_URLL": "", "WVS_SESSION_ID": "", "WVS_WORKSPACES": ""}) == [
+        ("WVS_SESSION_ID", "WVS_SESSION"),
+        ("WVS_URLL", "WVS_URL"),
+        ("WVS_WORKSPACES", "WVS_WORKSPACE"),
+    ]

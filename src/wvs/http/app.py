@@ -15,6 +15,7 @@ from wvs.http.edge.boundary import Boundary
 from wvs.http.edge.hosts import LOOPBACK_HOSTS, HostRule
 from wvs.http.edge.limits import Limits
 from wvs.http.edge.traffic import Traffic
+from wvs.http.live.executors import ExecutorWatch
 from wvs.http.openapi.document import describe, query_parameters_of
 from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.pages import schema_router
@@ -47,6 +48,8 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     lifespan: Sequence[Lifespan] = (),
     dependencies: Mapping[str, Provide] | None = None,
     refresh_metrics: Refresh | None = None,
+    executors: ExecutorWatch | None = None,
+    warnings: Readiness | None = None,
     limits: Limits | None = None,
     examples: Mapping[str, Examples] | None = None,
 ) -> Api:
@@ -59,7 +62,10 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     Raises `ValueError` if `hosts` contains a malformed host, and Litestar's `ImproperlyConfiguredException` if the
     routes conflict.
     """
-    handlers = [probe_router(Probes(readiness, draining, metrics, refresh_metrics)), *route_handlers]
+    handlers = [
+        probe_router(Probes(readiness, draining, metrics, refresh_metrics, executors, warnings)),
+        *route_handlers,
+    ]
     provided = {**_own_dependencies(draining), **(dependencies or {})}
 
     @cache

@@ -19,6 +19,7 @@ from wvs.eventlog.reading.follower import check_sequence
 from wvs.http.app import Api, Lifespan, create_app
 from wvs.http.edge.limits import Limits
 from wvs.http.live.directives import DirectiveWaiter
+from wvs.http.live.executors import ExecutorWatch
 from wvs.http.live.feed import Feed, FeedLimits
 from wvs.http.live.tasks import TaskWaiter
 from wvs.http.openapi.examples import Examples
@@ -47,7 +48,7 @@ from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
 from wvs.settings import Settings
 from wvs.signals.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
-from wvs.telemetry.metrics import Metrics
+from wvs.telemetry.metrics import Metrics, Program
 
 _RESOURCES: Final = (workspaces, snapshots, current, tasks, events, history, stream, chains, sessions, directives)
 
@@ -66,7 +67,7 @@ async def open_api(
     Raises the errors of `create_pool` if the database is unreachable for `WVS_DATABASE_WAIT_S`, `SchemaTooOld` and
     `SchemaTooNew`.
     """
-    metrics = metrics or Metrics()
+    metrics = metrics or Metrics(Program.API)
     open_pool = partial(create_pool, database_url, application_name="wvs-api", size=settings.pool_size)
     pool = await when_reachable(open_pool, settings.database_wait_s)
     try:
@@ -109,7 +110,9 @@ def build_api(
     task_waiter = TaskWaiter(readers, metrics)
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
-    upkeep, watch = Upkeep(pool, metrics), WatermarkWatch(pool, metrics)
+    upkeep = Upkeep(pool, metrics)
+    executors = ExecutorWatch(pool, settings.lease_s, metrics)
+    watch = WatermarkWatch(pool, metrics)
     service = Service(
         write_path=write_path,
         readers=readers,
@@ -121,6 +124,7 @@ def build_api(
         directive_waiter=directive_waiter,
         on_acknowledged=lambda: hinter.touch(FREEZES),
         feed=feed,
+        executors=executors,
     )
 
     def on_events() -> None:
@@ -129,15 +133,18 @@ def build_api(
 
     callbacks = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
     listener = Listener(database_url, callbacks, metrics.ignored_failures.labels("hint_listener").inc)
+    parts = (hinter, listener, task_waiter, directive_waiter, upkeep, watch, feed, executors)
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
+        warnings=upkeep.warnings,
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
-        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, watch, feed))],
+        lifespan=[_lifespan(pool, write_path, parts)],
         dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
+        executors=executors,
         limits=limits,
         examples=EXAMPLES,
     )
@@ -207,7 +214,7 @@ def starting_api(settings: Settings, reason: Callable[[], str], draining: asynci
         route_handlers=ROUTES,
         readiness=not_ready,
         draining=draining,
-        metrics=Metrics(),
+        metrics=Metrics(Program.API),
         hosts=settings.allowed_hosts,
         dependencies=_dependencies(unavailable),
     )

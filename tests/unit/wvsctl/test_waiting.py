@@ -123,10 +123,17 @@ def test_a_refusal_ends_the_wait(scripted: Start) -> None:
     assert waiting.watcher.closed
 
 
-def test_a_task_that_stays_queued_is_noted_once(scripted: Start) -> None:
-    waiting = Waiting(scripted(*[task_reply("queued")] * 60, task_reply("succeeded")).url)
+def test_what_a_task_waits_for_is_noted_once(scripted: Start) -> None:
+    stuck = task_reply("queued", waiting_for={"reason": "no_executor", "detail": "no executor is running"})
+    waiting = Waiting(scripted(*[stuck] * 6, task_reply("succeeded")).url)
     waiting.waiter.wait(QUEUED)
-    assert waiting.watcher.notes == ["still queued after 10 s: is an executor running? (wvs up, wvs executor)"]
+    assert waiting.watcher.notes == ["the task waits: no executor is running"]
+
+
+def test_a_wait_that_times_out_says_what_the_task_waits_for(scripted: Start) -> None:
+    stuck = task_reply("queued", waiting_for={"reason": "no_executor", "detail": "no executor is running"})
+    with pytest.raises(WaitTimedOut, match=r"still queued after 5 s \(no executor is running"):
+        Waiting(scripted(*[stuck] * 60).url, timeout_s=5).waiter.wait(QUEUED)
 
 
 def test_a_task_that_waits_for_its_next_attempt_is_not_noted_as_stuck(scripted: Start) -> None:

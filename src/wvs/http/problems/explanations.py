@@ -223,7 +223,8 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "A tree is missing on the volume",
         "The database names a directory that is not on the volume. Somebody removed it. The service does not replace "
         "it.",
-        "Run wvs volume check. Use another snapshot: a lost snapshot can only be dropped.",
+        "Run wvs volume check. Use another snapshot, or bring the directory back: the snapshot is then ready again. "
+        "Read: wvs runbook volume-losses.",
     ),
     ErrorCode.REMOVE_FAILED: Explanation(
         "The removal of the snapshot failed",

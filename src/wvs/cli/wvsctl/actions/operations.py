@@ -152,5 +152,7 @@ def _notify_task_state(run: Invocation, task: TaskDocument) -> None:
         run.screen.notify(f"{task.kind}: nothing to do (task {task.id})")
     elif not task.is_final:
         run.screen.notify(f"{task.kind} accepted as task {task.id}; to wait for it: wvsctl task wait {task.id}")
+        if task.waiting_for is not None:
+            run.screen.notify(f"the task waits: {task.waiting_for.detail}")
     else:
         run.screen.notify(f"{task.kind} {task.state} (task {task.id})")

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from wvs.cli.wvsctl.api.client import Client, path_of
-from wvs.cli.wvsctl.api.documents import TaskDocument
+from wvs.cli.wvsctl.api.documents import TaskDocument, WaitingDocument
 from wvs.cli.wvsctl.api.failures import (
     CannotConnect,
     ConnectionLost,
@@ -26,8 +26,6 @@ STEP_WITH_BAR_S: Final = 1
 STEP_S: Final = 10
 OUTAGE_LIMIT_S: Final = 60.0
 """How long to wait for an API that does not answer."""
-QUEUED_NOTE_S: Final = 10.0
-"""How long a task may stay queued before the user gets a hint."""
 _POLL_PAUSE_S: Final = 0.25
 
 
@@ -57,7 +55,7 @@ class Waiter:
         self._step_s = step_s
         self._clock = clock or Clock()
         self._began = self._clock.now()
-        self._queued_note_due = True
+        self._noted: WaitingDocument | None = None
 
     def first_wait_s(self) -> int:
         """Seconds that the API should hold its answer to the request that creates the task."""
@@ -72,7 +70,7 @@ class Waiter:
         try:
             while True:
                 self._watcher.show(latest)
-                self._note_if_stuck_in_queue(latest)
+                self._note_what_it_waits_for(latest)
                 asked = self._clock.now()
                 answer = self._poll(latest)
                 latest = self._client.decode(answer, TaskDocument)
@@ -115,11 +113,10 @@ class Waiter:
         if self._timeout_s is not None and self._remaining_s() <= 0:
             raise WaitTimedOut(task, self._timeout_s)
 
-    def _note_if_stuck_in_queue(self, task: TaskDocument) -> None:
-        waited_s = self._clock.now() - self._began
-        if self._queued_note_due and task.state == "queued" and task.error is None and waited_s > QUEUED_NOTE_S:
-            self._queued_note_due = False
-            self._watcher.note(f"still queued after {waited_s:.0f} s: is an executor running? (wvs up, wvs executor)")
+    def _note_what_it_waits_for(self, task: TaskDocument) -> None:
+        if task.waiting_for is not None and task.waiting_for != self._noted:
+            self._watcher.note(f"the task waits: {task.waiting_for.detail}")
+        self._noted = task.waiting_for
 
 
 def _is_temporary(failure: ConsoleFailure) -> bool:

@@ -101,8 +101,9 @@ class WaitTimedOut(ConsoleFailure):
     exit = Exit.WAIT_TIMED_OUT
 
     def __init__(self, task: TaskDocument, seconds: float) -> None:
+        waits = f" ({task.waiting_for.detail})" if task.waiting_for else ""
         super().__init__(
-            f"{task.kind} is still {task.state} after {seconds:g} s; it continues without this console",
+            f"{task.kind} is still {task.state} after {seconds:g} s{waits}; it continues without this console",
             *_follow_up(task.id),
         )
 
