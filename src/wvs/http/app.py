@@ -45,6 +45,7 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     draining: asyncio.Event,
     metrics: Metrics,
     hosts: Iterable[str] = LOOPBACK_HOSTS,
+    prefix: str = "",
     lifespan: Sequence[Lifespan] = (),
     dependencies: Mapping[str, Provide] | None = None,
     refresh_metrics: Refresh | None = None,
@@ -57,7 +58,8 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
 
     Handlers can declare `context: RequestContext`, `draining: asyncio.Event` and the names in `dependencies`.
     `examples` are the examples of the OpenAPI document, by operation id. The context managers of `lifespan` are
-    entered in order before the first request and left in reverse order after the last one.
+    entered in order before the first request and left in reverse order after the last one. `prefix` is the path under
+    which a proxy serves the API.
 
     Raises `ValueError` if `hosts` contains a malformed host, and Litestar's `ImproperlyConfiguredException` if the
     routes conflict.
@@ -91,6 +93,7 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     asgi = Boundary(
         litestar,  # pyright: ignore[reportArgumentType] - Litestar declares the same ASGI types differently
         hosts=HostRule(hosts),
+        prefix=prefix,
         limits=limits or Limits(),
         traffic=Traffic(metrics),
     )

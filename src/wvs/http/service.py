@@ -31,7 +31,8 @@ _NAME: Final = re.compile(NAME_PATTERN)
 class Service(Struct, frozen=True):
     """The write path, the readers, the waiters, the event feed and the watch of executors of one process.
 
-    `volume` is the volume's directory on the hosts of the agents. `on_acknowledged` notifies the executors that a
+    `volume` is the volume's directory on the hosts of the agents. No answer is held back for more than `max_wait_s`
+    seconds. `on_acknowledged` notifies the executors that a
     session has acknowledged, left or been evicted.
     """
 
@@ -40,6 +41,7 @@ class Service(Struct, frozen=True):
     listings: Listings
     task_waiter: TaskWaiter
     volume: Path
+    max_wait_s: int
     draining: asyncio.Event
     sessions: Sessions
     directive_waiter: DirectiveWaiter

@@ -119,6 +119,7 @@ def build_api(
         listings=Listings(pool),
         task_waiter=task_waiter,
         volume=settings.volume_path,
+        max_wait_s=settings.max_wait_s,
         draining=draining,
         sessions=registry,
         directive_waiter=directive_waiter,
@@ -141,11 +142,12 @@ def build_api(
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
+        prefix=settings.public_prefix,
         lifespan=[_lifespan(pool, write_path, parts)],
         dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
         executors=executors,
-        limits=limits,
+        limits=limits or Limits(keep_alive_s=settings.keep_alive_s),
         examples=EXAMPLES,
     )
 

@@ -104,6 +104,21 @@ def test_the_wait_survives_a_restart_of_the_api_and_notes_it_once(scripted: Star
     assert "the task continues" in waiting.watcher.notes[0]
 
 
+def test_a_proxy_that_answers_for_the_api_does_not_end_the_wait(scripted: Start) -> None:
+    pages = [reply(status, b"<h1>no</h1>", Content_Type="text/html") for status in (502, 503, 504)]
+    waiting = Waiting(scripted(*pages, task_reply("succeeded")).url)
+    assert waiting.waiter.wait(QUEUED).task.state == "succeeded"
+    [note] = waiting.watcher.notes
+    assert "answers 502: it gets no answer from the API; the task continues; retrying" in note
+
+
+def test_what_a_final_task_made_is_read_across_an_outage(scripted: Start) -> None:
+    waiting = Waiting(scripted(reply(502), reply(200, b"{}", Content_Type="application/json")).url)
+    final = msgspec.json.decode(task("succeeded"), type=TaskDocument)
+    assert waiting.waiter.read("/v1/workspaces/ws_1", final).body == b"{}"
+    assert "the task has succeeded; retrying" in waiting.watcher.notes[0]
+
+
 def test_a_long_outage_of_the_api_ends_the_wait(refused_url: str) -> None:
     waiting = Waiting(refused_url)
     with pytest.raises(CannotConnect):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from msgspec.structs import replace
 
 from wvs import __version__
@@ -32,6 +33,8 @@ def _settings(*names: str) -> str:
     which = "Settings that matter here" if names else "Settings"
     return "\n".join([f"{which}, read from environment variables:\n", *lines, *([_ALL] if names else [])])
 
+
+PortOption: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535))]
 
 app = App(
     name="wvs",
@@ -70,7 +73,7 @@ def up(
     *,
     data_dir: Path | None = None,
     volume: Path | None = None,
-    port: int | None = None,
+    port: PortOption = None,
     engine: EngineOption | None = None,
 ) -> int:
     """Run everything in one process tree: database, migrations, API and one executor.
@@ -107,7 +110,7 @@ def up(
 @app.command(help_epilogue=_settings(*_VOLUME, "host", "port", "allowed_hosts"))
 def api(
     *,
-    port: int | None = None,
+    port: PortOption = None,
     insecure_allow_remote: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve the HTTP API.

@@ -1,5 +1,6 @@
 """`wvs api` and `wvs openapi`: builds the API from the settings and runs it."""
 
+import errno
 import socket
 import sys
 from functools import partial
@@ -22,8 +23,10 @@ def run_api(settings: Settings, *, allow_remote: bool) -> int:
     try:
         listener = listen(settings.host, settings.port, allow_remote=allow_remote)
     except OSError as error:
+        other = "host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "port"
         raise InvalidSetting(
-            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; choose another port"
+            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; "
+            f"choose another {other}"
         ) from error
     uvloop.run(_serve(settings, url, listener))
     return 0

@@ -27,7 +27,7 @@ from wvs.postgres.compatibility import check_schema_at
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.postgres.migrate import migrate
-from wvs.settings import Settings
+from wvs.settings import InvalidSetting, Settings
 
 _CHILDREN: Final = ("api", "executor")
 _BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -41,7 +41,12 @@ log = structlog.get_logger(__name__)
 
 def run_up(settings: Settings, engine: EngineName | None) -> int:
     """Runs the process tree until a signal stops it; returns its exit code."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSetting(
+            f"WVS_DATA_DIR={settings.data_dir} is no directory and cannot become one: {error.strerror}"
+        ) from error
     with _embedded_database(settings) as server:
         url = settings.database_url if server is None else server.url()
         asyncio.run(migrate(url or "", database_wait_s=settings.database_wait_s))

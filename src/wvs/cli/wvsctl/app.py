@@ -38,6 +38,7 @@ completion.register(app)
 def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     url: Annotated[str, Parameter(env_var="WVS_URL")] = DEFAULT_URL,
+    header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     json: Flag = False,
     actor: Annotated[str | None, Parameter(env_var="WVS_ACTOR")] = None,
     no_wait: Flag = False,
@@ -51,6 +52,8 @@ def launch(
     ----------
     url
         URL of the API.
+    header
+        Header NAME: VALUE for a proxy in front of the API; repeatable. Put secrets into WVS_HEADERS, one header a line.
     json
         Print the JSON of the API instead of text.
     actor
@@ -66,6 +69,7 @@ def launch(
     """
     options = Options(
         url=url,
+        headers=header,
         as_json=json,
         actor=actor,
         no_wait=no_wait,

@@ -113,7 +113,7 @@ async def get_task(
     """Shows one task. With `Prefer: wait=N`, answers when the task is final or after N seconds."""
     task_id = task_id_of(task)
     row = await _task(service, task_id)
-    wait_s = wait_asked_for(request) if prefer else None
+    wait_s = wait_asked_for(request, service.max_wait_s) if prefer else None
     if wait_s is None:
         return Response(task_view(row, service.executors))
     await service.wait_for(row, wait_s)

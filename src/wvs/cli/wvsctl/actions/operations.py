@@ -43,7 +43,7 @@ def run_operation(run: Invocation, request: OperationRequest, part: Part) -> Non
     if not task.is_final and not run.options.no_wait:
         waited = waiter.wait(task)
         task = waited.task
-        shown = run.client.get(path_of_part(part, task))
+        shown = waiter.read(path_of_part(part, task), task)
         parts = {part: Raw(shown.body), TASK: Raw(waited.raw)}
     if run.screen.as_json:
         run.screen.show_json(msgspec.json.encode(parts))

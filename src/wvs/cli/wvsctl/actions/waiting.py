@@ -12,6 +12,7 @@ from wvs.cli.wvsctl.api.failures import (
     CannotConnect,
     ConnectionLost,
     ConsoleFailure,
+    GatewayFailure,
     Refusal,
     WaitTimedOut,
     interrupted_waiting,
@@ -72,7 +73,7 @@ class Waiter:
                 self._watcher.show(latest)
                 self._note_what_it_waits_for(latest)
                 asked = self._clock.now()
-                answer = self._poll(latest)
+                answer = self.read(path_of("tasks", latest.id), latest, wait_s=self._step(self._step_s))
                 latest = self._client.decode(answer, TaskDocument)
                 if latest.is_final:
                     return Waited(latest, answer.body)
@@ -84,18 +85,20 @@ class Waiter:
         finally:
             self._watcher.close()
 
-    def _poll(self, task: TaskDocument) -> Answer:
+    def read(self, path: str, task: TaskDocument, *, wait_s: int = 0) -> Answer:
+        """Reads `path`, which is of `task`. Waits for an API that does not answer, for at most `OUTAGE_LIMIT_S`."""
         outage_began: float | None = None
         while True:
             try:
-                return self._client.get(path_of("tasks", task.id), wait_s=self._step(self._step_s))
+                return self._client.get(path, wait_s=wait_s)
             except ConsoleFailure as failure:
                 if not _is_temporary(failure):
                     raise
                 now = self._clock.now()
                 if outage_began is None:
                     outage_began = now
-                    self._watcher.note(f"{failure.message}; the task continues; retrying")
+                    so_far = f"the task has {task.state}" if task.is_final else "the task continues"
+                    self._watcher.note(f"{failure.message}; {so_far}; retrying")
                 self._raise_if_timed_out(task)
                 if now - outage_began > OUTAGE_LIMIT_S:
                     raise
@@ -123,7 +126,7 @@ def _is_temporary(failure: ConsoleFailure) -> bool:
     match failure:
         case Refusal():
             return failure.problem.code == ErrorCode.UNAVAILABLE
-        case ConnectionLost() | CannotConnect():
+        case ConnectionLost() | CannotConnect() | GatewayFailure():
             return True
         case _:
             return False
