@@ -218,7 +218,7 @@ def starting_api(settings: Settings, reason: Callable[[], str], draining: asynci
         route_handlers=ROUTES,
         readiness=not_ready,
         draining=draining,
-        metrics=Metrics(),
+        metrics=Metrics(Program.API),
         hosts=settings.allowed_hosts,
         dependencies=_dependencies(unavailable),
     )

@@ -239,10 +239,10 @@ def test_the_wait_is_bounded_by_its_setting(tmp_path: Path, command: str):
 
 @pytest.mark.parametrize("command", ["api", "executor"])
 def test_a_signal_ends_the_wait_at_once(tmp_path: Path, command: str):
-    url, log = f"postgresql://wvs@127.0.0.1:{free_port()}/wvs", tmp_path / "log"
-    with program(command, url, log, WVS_VOLUME=volume(tmp_path)) as process:
+    url, log, port = f"postgresql://wvs@127.0.0.1:{free_port()}/wvs", tmp_path / "log", free_port()
+    with program(command, url, log, WVS_VOLUME=volume(tmp_path), WVS_PORT=str(port)) as process:
         until(lambda: log_lines(log, WAIT_LINE))
-        time.sleep(1.5)
+        until(lambda: command != "api" or get(f"http://127.0.0.1:{port}/livez")[0] == 200)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
 

@@ -155,7 +155,12 @@ def test_children_of_a_killed_parent_end_and_the_next_start_takes_over(tmp_path:
         (["api"], {}, 2, "WVS_DATABASE_URL is not set"),
         (["api"], {"WVS_PORT": "abc"}, 2, "WVS_PORT='abc' is not allowed"),
         (["api"], {"WVS_HOST": "0.0.0.0", "WVS_DATABASE_URL": "postgresql://u@127.0.0.1:1/d"}, 2, "other machines"),
-        (["migrate"], {"WVS_DATABASE_URL": "postgresql://u@127.0.0.1:1/d"}, 1, "WVS_DATABASE_URL"),
+        (
+            ["migrate"],
+            {"WVS_DATABASE_URL": "postgresql://u@127.0.0.1:1/d", "WVS_DATABASE_WAIT_S": "0"},
+            1,
+            "WVS_DATABASE_URL",
+        ),
         (["executor"], {"WVS_DATABASE_URL": "nonsense"}, 2, "must be a URL"),
         (
             ["executor"],

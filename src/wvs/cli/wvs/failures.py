@@ -48,11 +48,11 @@ def report(failure: Exception) -> int:
         case InvalidSetting() | WrongVolumeError() | InvalidDatabaseUrl():
             announce_refusal(str(failure))
             return _report(str(failure), "", EXIT_USAGE)
+        case ReadOnlyDatabase():
+            return _report(f"{failure.code}: {failure.detail}.", failure.hint, EXIT_FAILURE)
         case UnfitDatabase():
-            code = EXIT_FAILURE if isinstance(failure, ReadOnlyDatabase) else EXIT_USAGE
-            if code == EXIT_USAGE:
-                announce_refusal(f"{failure.code}: {failure.detail}. {failure.hint}")
-            return _report(f"{failure.code}: {failure.detail}.", failure.hint, code)
+            announce_refusal(str(failure))
+            return _report(f"{failure.code}: {failure.detail}.", failure.hint, EXIT_USAGE)
         case EngineError() | Refused():
             return _report(f"{failure.code}: {failure.detail}", failure.hint, EXIT_FAILURE)
         case PoisonedEventError():

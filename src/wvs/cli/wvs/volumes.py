@@ -18,6 +18,7 @@ from wvs.executor.volume_binding import rebind
 from wvs.executor.volume_sweep import missing_trees, sweep_volume
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import DIFFERENCES, Finding
+from wvs.postgres.access import check_access
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import acquire, close, create_pool
 from wvs.settings import Settings
@@ -83,7 +84,9 @@ async def _rebind(settings: Settings) -> str:
 @contextlib.asynccontextmanager
 async def _workbench(settings: Settings, name: str) -> AsyncGenerator[Workbench]:
     metrics = Metrics()
-    pool = await create_pool(database_url(settings), application_name=name, size=2)
+    url = database_url(settings)
+    await check_access(url, for_writes=False)
+    pool = await create_pool(url, application_name=name, size=2)
     try:
         async with acquire(pool) as connection:
             await check_schema(connection)
