@@ -121,6 +121,7 @@ CREATE TABLE wvs.sessions (
     reason text,
     registered_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
+    secret_hash bytea,
     CONSTRAINT sessions_pkey PRIMARY KEY (id),
     CONSTRAINT sessions_state_check CHECK ((state = ANY (ARRAY['active'::text, 'ended'::text, 'evicted'::text])))
 ) WITH (fillfactor=70, autovacuum_vacuum_scale_factor=0.02);
@@ -255,6 +256,7 @@ SET check_function_bodies = off;
 \ir functions/read_models.sql
 \ir functions/reap_lanes.sql
 \ir functions/register_session.sql
+\ir functions/register_session_v2.sql
 \ir functions/release_lane.sql
 \ir functions/renew_lease.sql
 \ir functions/require_freeze.sql

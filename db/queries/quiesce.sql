@@ -42,7 +42,11 @@ UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspac
 
 -- name: register_session
 -- Registers a session. Returns the workspace's state; nothing is written unless that is 'active'.
-SELECT wvs.register_session($1, $2, $3, $4, $5, $6)
+SELECT wvs.register_session_v2($1, $2, $3, $4, $5, $6, $7)
+
+-- name: session_secret_hash
+-- The hash of a session's secret; null if an API registered it that knew no secrets. No row if there is no such session.
+SELECT secret_hash FROM wvs.sessions WHERE id = $1
 
 -- name: session_by_id
 -- One session.

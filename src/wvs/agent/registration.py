@@ -38,7 +38,8 @@ async def register(
     one at a time.
 
     Raises `Rejected` if the workspace does not exist or is disabled. Raises `Unreachable` if no answer came: then the
-    session may or may not exist, and `wvsctl session list` shows which.
+    session may or may not exist. `wvsctl session list` shows which; only `wvsctl session evict` ends one whose answer,
+    and with it its secret, was lost.
     """
     hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch, on_end=on_end)
     return await open_session(url, workspace, agent, hooks, lease_s)
@@ -56,6 +57,8 @@ async def open_session(url: str, workspace: str, agent: str, hooks: Hooks, lease
                 answer = await transport.call("POST", path, RegistrationDocument, body)
         except TimeoutError:
             raise Unreachable(f"the service did not answer within {_TIMEOUT_S:g} s") from None
+        if answer.secret is not None:
+            transport.authenticate(answer.secret)
         session = Session(transport, answer, hooks, lease_s)
         undo.pop_all()
     return session

@@ -41,6 +41,10 @@ class AgentTransport:
         self._headers = f" HTTP/1.1\r\nHost: {name}\r\nAccept: application/json\r\nUser-Agent: wvs-agent\r\n"
         self._connection: _Connection | None = None
 
+    def authenticate(self, secret: str) -> None:
+        """Sends the session's secret with every later request."""
+        self._headers += f"X-Session-Secret: {secret}\r\n"
+
     async def call(self, method: str, path: str, answer: type[T], body: Any = None) -> T:
         """Sends a request and returns the body of the answer, decoded as `answer`.
 

@@ -58,6 +58,14 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "List the workspace's sessions: wvsctl session list. An agent registers a new one with POST "
         "/v1/workspaces/{id}/sessions.",
     ),
+    ErrorCode.SESSION_SECRET_INVALID: Explanation(
+        "The session secret is missing or wrong",
+        "Only the agent that registered a session may read its directives, acknowledge for it and end it. It shows "
+        "that with the secret from the answer to its registration. This request has no secret, or that of another "
+        "session. Nothing was changed.",
+        "Send the header X-Session-Secret with the `secret` from the answer to the registration. If the secret is "
+        "lost, make sure that the agent has ended, then run wvsctl session evict.",
+    ),
     ErrorCode.VERSION_NOT_FOUND: Explanation(
         "The workspace has no such version",
         "The workspace has fewer events than this version, or it did not exist at this time, or this time is in the "
