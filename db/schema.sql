@@ -43,6 +43,7 @@ CREATE TABLE wvs.freezes (
     holds_until timestamp with time zone NOT NULL,
     over_at timestamp with time zone,
     resumes boolean DEFAULT false NOT NULL,
+    budget_s double precision,
     CONSTRAINT freezes_pkey PRIMARY KEY (workspace_id, number),
     CONSTRAINT freezes_phase_check CHECK ((phase = ANY (ARRAY['freezing'::text, 'confirming'::text, 'over'::text])))
 );

@@ -24,7 +24,7 @@ WHERE workspace_id = $1 AND fence = $2 AND task_id IS NOT NULL AND ready_at IS N
 -- name: queue_gauges
 -- Open tasks by kind and state, and the age in seconds of the oldest queued one of each kind.
 SELECT kind, state, count(*) AS tasks,
-       coalesce(extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 'queued')), 0)::float8 AS oldest_s
+       greatest(extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 'queued')), 0)::float8 AS oldest_s
 FROM wvs.queue GROUP BY kind, state
 
 -- name: failed_tasks
