@@ -42,7 +42,7 @@ NOT_IMPORTED = {
 
 
 WALL_CLOCK_SPANS = {
-    "src/wvs/engines/volume/identity.py": "the age of a file that another process left, which only the wall clock dates",
+    "src/wvs/engines/volume/identity.py": "the age of a file of another process: only the wall clock dates it",
     "src/wvs/cli/wvsctl/output/certificate.py": "the service gives both times of a span from one clock",
 }
 """Files that may subtract times of the wall clock, and why."""

@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 class ClaimWatch:
     """Watches one claim. The work in threads checks `cancel` at its safe points.
 
-    `since_claim` is the clock of the attempt, which dates its events. `touched` is true once a drop has begun: from then
-    on its snapshot cannot become ready again.
+    `since_claim` is the clock of the attempt, which dates its events. `touched` is true once a drop has begun: from
+    then on its snapshot cannot become ready again.
     """
 
     def __init__(self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics) -> None:

@@ -76,7 +76,7 @@ async def record_seen(bench: Workbench) -> None:
         await bench.run(bench.volume.record_seen, LogPosition(epoch, row["notification_id"]), row["hash"])
 
 
-async def sweep_volume(bench: Workbench, *, repair: bool = True) -> list[Finding]:
+async def sweep_volume(bench: Workbench, *, repair: bool = True, clear_paths: bool = False) -> list[Finding]:
     """Sweeps every workspace that has a directory or should have one; one that fails does not stop the others.
 
     Raises `RestoredDatabaseError`, `EngineError` if the volume cannot be listed, and the errors of the connection.
@@ -85,10 +85,10 @@ async def sweep_volume(bench: Workbench, *, repair: bool = True) -> list[Finding
     on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
     findings: list[Finding] = []
     for workspace_id in sorted(on_volume):
-        findings += await _sweep_one(bench, workspace_id, repair=repair)
+        findings += await _sweep_one(bench, workspace_id, repair=repair, clear_path=clear_paths)
     async for workspace_id in _with_trees_in_log(bench):
         if workspace_id not in on_volume:
-            findings += await _sweep_one(bench, workspace_id, repair=repair)
+            findings += await _sweep_one(bench, workspace_id, repair=repair, clear_path=clear_paths)
     return findings
 
 
@@ -136,9 +136,9 @@ async def _with_trees_in_log(bench: Workbench) -> AsyncGenerator[UUID]:
         after = rows[-1]["id"]
 
 
-async def _sweep_one(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
+async def _sweep_one(bench: Workbench, workspace_id: UUID, *, repair: bool, clear_path: bool) -> list[Finding]:
     try:
-        return await sweep_workspace(bench, workspace_id, repair=repair)
+        return await sweep_workspace(bench, workspace_id, repair=repair, clear_path=clear_path)
     except CONNECTION_LOST:
         raise
     except Exception as error:  # noqa: BLE001 - one damaged workspace does not stop the sweep of the others

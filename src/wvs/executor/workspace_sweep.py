@@ -16,8 +16,9 @@ from wvs.application.write_path import Origin
 from wvs.domain.commands import ReportLost
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.paths import CURRENT
+from wvs.engines.volume.layout import Stranger
 from wvs.engines.volume.names import is_tree_name
-from wvs.executor.links import move_link
+from wvs.executor.links import move_link, set_link
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
@@ -41,6 +42,7 @@ class Action(StrEnum):
     LOST = "lost"
     LIVE_MISSING = "live_missing"
     LINKED = "linked"
+    PATH_REPLACED = "path_replaced"
     UNREADABLE = "unreadable"
 
 
@@ -53,12 +55,17 @@ class Finding(Struct, frozen=True):
     detail: str = ""
 
 
-async def sweep_workspace(bench: Workbench, workspace_id: UUID, *, repair: bool = True) -> list[Finding]:
+async def sweep_workspace(
+    bench: Workbench, workspace_id: UUID, *, repair: bool = True, clear_path: bool = False
+) -> list[Finding]:
     """Sweeps one workspace; with `repair=False` it only reports what it would do. Raises `EngineError`.
+
+    With `clear_path` it also moves to quarantine what stands at the workspace's path instead of the link. Agents may
+    work in it, so that only a person decides that.
 
     The caller checks first that the volume belongs to this log: see `volume_sweep.check_not_restored`.
     """
-    sweep = _Sweep(bench, workspace_id, repair=repair)
+    sweep = _Sweep(bench, workspace_id, repair=repair, clear_path=clear_path)
     if sweep.workspace not in await bench.run(bench.volume.workspaces):
         await sweep.missing(no_directory=True)
         return sweep.findings
@@ -70,11 +77,12 @@ async def sweep_workspace(bench: Workbench, workspace_id: UUID, *, repair: bool 
 
 
 class _Sweep:
-    def __init__(self, bench: Workbench, workspace_id: UUID, *, repair: bool) -> None:
+    def __init__(self, bench: Workbench, workspace_id: UUID, *, repair: bool, clear_path: bool) -> None:
         self._bench = bench
         self._workspace_id = workspace_id
         self.workspace = format_id(WORKSPACE, workspace_id)
         self._repair = repair
+        self._clear_path = repair and clear_path
         self.findings: list[Finding] = []
 
     async def trees(self) -> None:
@@ -119,6 +127,10 @@ class _Sweep:
 
     async def link(self) -> None:
         """Makes the link point to the live tree that Postgres names."""
+        standing = await self._bench.run(self._bench.volume.standing, self.workspace)
+        if isinstance(standing, Stranger):
+            await self._path_replaced(standing)
+            return
         if not self._repair:
             workspace = await self._bench.path.load(self._workspace_id)
             wanted = None if workspace is None else workspace.live_tree
@@ -127,6 +139,15 @@ class _Sweep:
         elif await move_link(self._bench, self._workspace_id):
             self._record(Action.LINKED, CURRENT)
             failpoint("sweep.linked")
+
+    async def _path_replaced(self, stranger: Stranger) -> None:
+        workspace = await self._bench.path.load(self._workspace_id)
+        if not self._clear_path or workspace is None or workspace.live_tree is None:
+            self._record(Action.PATH_REPLACED, CURRENT, stranger.kind)
+            return
+        place = await set_link(self._bench, self.workspace, workspace.live_tree)
+        self._record(Action.QUARANTINED, CURRENT, place or "")
+        await move_link(self._bench, self._workspace_id)
 
     async def _states(self, names: list[str]) -> dict[str, TreeState]:
         async with self._bench.path.pool.acquire() as connection:

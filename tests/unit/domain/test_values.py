@@ -103,6 +103,7 @@ def test_every_code_has_the_status_of_the_design() -> None:
         "VOLUME_FULL",
         "VOLUME_UNAVAILABLE",
         "TREE_MISSING",
+        "PATH_REPLACED",
         "REMOVE_FAILED",
         "LEASE_LOST",
         "DEADLINE_EXCEEDED",

@@ -27,6 +27,7 @@ _FINDINGS = {
     Action.LOST: "the snapshot's directory is missing",
     Action.LIVE_MISSING: "the live tree is missing",
     Action.LINKED: "the link does not point to the live tree",
+    Action.PATH_REPLACED: "something else is at the workspace's path",
     Action.UNREADABLE: "the workspace cannot be swept",
 }
 
@@ -64,6 +65,6 @@ async def _check(settings: Settings, *, repair: bool) -> list[Finding]:
         with ThreadPoolExecutor(2) as threads:
             path = WritePath(pool, EventMapper(), metrics)
             bench = Workbench("volume-check", volume, path, threads, settings, metrics)
-            return await sweep_volume(bench, repair=repair)
+            return await sweep_volume(bench, repair=repair, clear_paths=repair)
     finally:
         await close(pool)

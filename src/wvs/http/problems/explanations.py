@@ -233,6 +233,14 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "it.",
         "Run wvs volume check. Use another snapshot: a lost snapshot can only be dropped.",
     ),
+    ErrorCode.PATH_REPLACED: Explanation(
+        "Something else is at the workspace's path",
+        "The workspace's path is not the link to the live tree any more: a program removed the link and made a "
+        "directory, a file or another link there. A snapshot would hold other files than the path shows, so WVS took "
+        "none.",
+        "Copy what you need from the path into the live tree that the error names. Then run wvs volume check "
+        "--repair, which moves what is at the path to quarantine and makes the link again.",
+    ),
     ErrorCode.REMOVE_FAILED: Explanation(
         "The removal of the snapshot failed",
         "The executor removed only a part of the snapshot's directory. The snapshot can never become current again.",
