@@ -70,6 +70,7 @@ CREATE TABLE wvs.lanes (
     freezes bigint DEFAULT 0 NOT NULL,
     link_pending bigint,
     directives bigint DEFAULT 0 NOT NULL,
+    path_replaced_by text,
     CONSTRAINT lanes_pkey PRIMARY KEY (workspace_id)
 ) WITH (fillfactor=70, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_cost_delay=0);
 CREATE TABLE wvs.log_identity (

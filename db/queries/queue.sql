@@ -52,7 +52,12 @@ SELECT system_identifier::text FROM pg_control_system()
 
 -- name: link_moved
 -- Notes that the link points to the live tree of epoch $2, or to a later one.
-UPDATE wvs.lanes SET link_pending = NULL WHERE workspace_id = $1 AND link_pending <= $2
+UPDATE wvs.lanes SET link_pending = CASE WHEN link_pending <= $2 THEN NULL ELSE link_pending END, path_replaced_by = NULL
+WHERE workspace_id = $1 AND (link_pending <= $2 OR path_replaced_by IS NOT NULL)
+
+-- name: path_replaced
+-- Notes what stands at the workspace's path instead of the link.
+UPDATE wvs.lanes SET path_replaced_by = $2 WHERE workspace_id = $1 AND path_replaced_by IS DISTINCT FROM $2
 
 -- name: orphaned_links
 -- Workspaces whose link is pending although the executor that had to move it is gone: nobody holds the lane, or its holder

@@ -18,6 +18,7 @@ from wvs.telemetry.failures import survived
 
 _MOST_ROUNDS: Final = 20
 _FOLLOWS: Final = sql("link_moved")
+_REPLACED: Final = sql("path_replaced")
 _FORGOTTEN: Final = sql("orphaned_links")
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,11 @@ async def set_link(bench: Workbench, workspace: str, tree: str) -> str | None:
     return place
 
 
+async def note_stranger(bench: Workbench, workspace_id: UUID, stranger: Stranger) -> None:
+    """Notes for the API what stands at the workspace's path. `move_link` clears the note once the link is there."""
+    await bench.path.pool.execute(_REPLACED, workspace_id, stranger.kind)
+
+
 async def require_path(job: Job, tree: str) -> None:
     """Raises PATH_REPLACED unless the workspace's path shows the live tree `tree`.
 
@@ -68,6 +74,7 @@ async def require_path(job: Job, tree: str) -> None:
         return
     path = current_path(volume.path, job.workspace)
     if isinstance(standing, Stranger):
+        await note_stranger(job.bench, job.claim.workspace_id, standing)
         raise EngineError(
             ErrorCode.PATH_REPLACED,
             f"{path} is {standing.kind}, not the link to the live tree {volume.root_path(job.workspace, tree)}.",

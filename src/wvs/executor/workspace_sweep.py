@@ -18,7 +18,7 @@ from wvs.domain.ids import WORKSPACE, format_id
 from wvs.engines.paths import CURRENT
 from wvs.engines.volume.layout import Stranger
 from wvs.engines.volume.names import is_tree_name
-from wvs.executor.links import move_link, set_link
+from wvs.executor.links import move_link, note_stranger, set_link
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
@@ -144,6 +144,8 @@ class _Sweep:
         workspace = await self._bench.path.load(self._workspace_id)
         if not self._clear_path or workspace is None or workspace.live_tree is None:
             self._record(Action.PATH_REPLACED, CURRENT, stranger.kind)
+            if self._repair:
+                await note_stranger(self._bench, self._workspace_id, stranger)
             return
         place = await set_link(self._bench, self.workspace, workspace.live_tree)
         self._record(Action.QUARANTINED, CURRENT, place or "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from tests.integration.executor.conftest import Platform, platform
@@ -15,6 +16,7 @@ from wvs.executor.cloning import ProvenClone
 from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Job, Workbench
 from wvs.executor.workspace_sweep import Action
+from wvs.projections.readers import Readers
 
 __all__ = ["bench", "platform"]
 
@@ -46,6 +48,13 @@ def shown(path: Path) -> str:
     return (path / "a" if path.is_dir() else path).read_text()
 
 
+async def noted(platform: Platform, workspace_id: UUID) -> str | None:
+    """What `wvsctl workspace get` reports of the path."""
+    row = await Readers(platform.pool).workspace(workspace_id)
+    assert row is not None
+    return row.path_replaced_by
+
+
 @STRANGERS
 async def test_a_snapshot_of_a_replaced_path_is_refused_and_nothing_is_moved(
     platform: Platform, replace: Replace
@@ -64,6 +73,7 @@ async def test_a_snapshot_of_a_replaced_path_is_refused_and_nothing_is_moved(
         assert "wvs volume check --repair" in error.hint
         assert shown(path) == "precious"
         assert platform.trees(workspace_id) == trees
+        assert await noted(platform, workspace_id) is not None
 
 
 async def test_a_path_that_is_replaced_during_the_clone_discards_it(
@@ -120,15 +130,17 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
         path = platform.live(workspace_id)
         (path / "a").write_text("one")
     replace(path)
-    for repair in (True, False):  # the periodic sweep, and a check
+    for repair in (False, True):  # a check, and the periodic sweep
         (finding,) = await sweep_volume(bench, repair=repair)
         assert (finding.action, finding.name) == (Action.PATH_REPLACED, "current")
         assert shown(path) == "precious"
+        assert (await noted(platform, workspace_id) is not None) == repair
     (finding,) = await sweep_volume(bench, clear_paths=True)
     assert finding.action is Action.QUARANTINED
     assert shown(Path(finding.detail)) == "precious"
     assert await sweep_volume(bench) == []
     assert shown(path) == "one"
+    assert await noted(platform, workspace_id) is None
     async with platform.running():
         _, state = await platform.snapshot(workspace_id)
         assert state is TaskState.SUCCEEDED

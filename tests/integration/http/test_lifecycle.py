@@ -36,6 +36,8 @@ async def test_a_workspace_is_accepted_and_becomes_active(client: Client, execut
     assert workspace["labels"] == {"team": "a"}
     assert workspace["path"] == f"{VOLUME}/{workspace['id']}/current"
     assert workspace["created_at"].endswith("Z")
+    assert set(workspace) == WORKSPACE_FIELDS | {"path_replaced_by"}
+    assert workspace["path_replaced_by"] is None
     assert workspace == await client.read("/v1/workspaces/one")
     task = await client.read(response.headers["location"])
     assert (task["kind"], task["state"], task["attempt"]) == ("workspace_init", "succeeded", 1)
