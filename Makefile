@@ -127,10 +127,12 @@ freeze: setup ## Take snapshots of busy programs on every engine, and kill every
 	$(BIN)/python -m pytest -n 2 -m 'campaign or not campaign' tests/integration/agent/test_never_stuck.py $(PYTEST_ARGS)
 
 RACE_S ?= 60
+RACE_CRASHES ?= 20
 
 .PHONY: race
-race: setup ## Run many writers beside followers of the log, for a minute (RACE_S=seconds)
-	WVS_RACE_S=$(RACE_S) $(BIN)/python -m pytest tests/integration/eventlog/test_race.py -s
+race: setup ## Run many writers beside followers of the log, for a minute, and crash the server under them (RACE_S=seconds RACE_CRASHES=n)
+	WVS_RACE_S=$(RACE_S) WVS_RACE_CRASHES=$(RACE_CRASHES) $(BIN)/python -m pytest \
+		tests/integration/eventlog/test_race.py tests/integration/eventlog/test_crashes.py -s
 
 .PHONY: storage
 storage: setup ## Clone, stamp and remove trees of 100,000 files with every clone engine (needs root)
@@ -140,7 +142,7 @@ storage: setup ## Clone, stamp and remove trees of 100,000 files with every clon
 bench-storage: setup ## Compare each clone engine with a rival program on the same tree; print the table (needs root)
 	$(BIN)/python -m benchmarks.storage
 
-BENCHMARKS := commands claim snapshot aggregate history console_help http_boundary projections stream freeze
+BENCHMARKS := commands claim positions snapshot aggregate history console_help http_boundary projections stream freeze
 
 .PHONY: bench $(addprefix bench-,$(BENCHMARKS))
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure the figures of docs/benchmarks.md, one after the other (bench-NAME for one)

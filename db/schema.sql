@@ -247,6 +247,7 @@ SET check_function_bodies = off;
 \ir functions/event_matches.sql
 \ir functions/finish_rebuild.sql
 \ir functions/fresh_tables_fit.sql
+\ir functions/hold_watermark.sql
 \ir functions/holder_lock.sql
 \ir functions/index_fresh_tables.sql
 \ir functions/last_of_topic.sql
@@ -264,5 +265,7 @@ SET check_function_bodies = off;
 \ir functions/require_freeze.sql
 \ir functions/settled_hash.sql
 \ir functions/version_at.sql
+\ir functions/watermark_keys.sql
+\ir functions/watermark_lock.sql
 
 CREATE TRIGGER lanes_require_freeze BEFORE UPDATE OF link_pending ON wvs.lanes FOR EACH ROW WHEN ((new.link_pending IS NOT NULL)) EXECUTE FUNCTION wvs.require_freeze();

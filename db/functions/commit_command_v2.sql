@@ -63,16 +63,6 @@ BEGIN
     END IF;
     v_version := v_expected + jsonb_array_length(v_events);
     IF v_version > v_expected THEN
-        -- The watermark: a key below every position that this transaction will get, held until its rows are visible.
-        PERFORM pg_advisory_xact_lock_shared(coalesce(pg_sequence_last_value('wvs.events_notification_id_seq'), 0));
-        INSERT INTO wvs.events
-            (originator_id, originator_version, topic, state, hash, occurred_at, actor, request_id, task_id, snapshot_id)
-        SELECT v_workspace, v_expected + e.n, e.value ->> 'topic', decode(e.value ->> 'state', 'base64'),
-               decode(e.value ->> 'hash', 'base64'), (p_write ->> 'occurred_at')::timestamptz, p_write ->> 'actor',
-               p_write ->> 'request_id', (e.value ->> 'task_id')::uuid, (e.value ->> 'snapshot_id')::uuid
-        FROM jsonb_array_elements(v_events) WITH ORDINALITY AS e (value, n) ORDER BY e.n;
-        UPDATE wvs.streams s SET version = v_version, hash = decode(v_events -> -1 ->> 'hash', 'base64')
-        WHERE s.workspace_id = v_workspace;
         PERFORM wvs.apply_changes(p_write -> 'changes');
         IF p_write -> 'steps' <> '[]' THEN
             PERFORM wvs.apply_queue_steps(v_workspace, p_write -> 'steps', p_write ->> 'request_id', v_key,
@@ -83,6 +73,19 @@ BEGIN
     IF v_key IS NOT NULL THEN
         INSERT INTO wvs.idempotency_keys (scope, key, fingerprint, status, answer, workspace_id, task_id)
         VALUES (v_scope, v_key, v_fingerprint, v_status, v_answer, v_workspace, (v_show ->> 'task')::uuid);
+    END IF;
+    IF v_version > v_expected THEN
+        -- Last: everything that can be refused, such as a taken name, and everything that waits for another transaction is
+        -- above. A refused write takes no position, and the watermark holds followers back for the shortest time.
+        PERFORM wvs.hold_watermark();
+        INSERT INTO wvs.events
+            (originator_id, originator_version, topic, state, hash, occurred_at, actor, request_id, task_id, snapshot_id)
+        SELECT v_workspace, v_expected + e.n, e.value ->> 'topic', decode(e.value ->> 'state', 'base64'),
+               decode(e.value ->> 'hash', 'base64'), (p_write ->> 'occurred_at')::timestamptz, p_write ->> 'actor',
+               p_write ->> 'request_id', (e.value ->> 'task_id')::uuid, (e.value ->> 'snapshot_id')::uuid
+        FROM jsonb_array_elements(v_events) WITH ORDINALITY AS e (value, n) ORDER BY e.n;
+        UPDATE wvs.streams s SET version = v_version, hash = decode(v_events -> -1 ->> 'hash', 'base64')
+        WHERE s.workspace_id = v_workspace;
     END IF;
     RETURN QUERY SELECT 'committed', v_version, v_status, v_answer;
 END $$;

@@ -41,14 +41,30 @@ SET version = EXCLUDED.version, schema_version = EXCLUDED.schema_version, hash =
 WHERE m.version < EXCLUDED.version OR m.schema_version <> EXCLUDED.schema_version
 
 -- name: log_last_position
--- H of the watermark method: the last position that the sequence assigned.
+-- H of the watermark method: the last position that the sequence assigned. No event need be there, and after a crash of
+-- PostgreSQL it may be assigned again: no reader keeps it or gives it out.
 SELECT coalesce(pg_sequence_last_value('wvs.events_notification_id_seq'), 0)
 
 -- name: log_least_key
 -- W of the watermark method: the least key that a transaction appending to this database holds; null without such a one.
-SELECT min((l.classid::bigint << 32) | l.objid::bigint) FROM pg_locks l
-WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ShareLock' AND l.granted
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+SELECT min(key) FROM wvs.watermark_keys()
+
+-- name: log_watermark_holder
+-- The process that holds the least key of the watermark, with the seconds since its transaction began.
+SELECT k.key, k.pid, coalesce(a.application_name, 'prepared transaction') AS application, a.usename AS role, a.state,
+       a.wait_event,
+       CASE WHEN coalesce(a.xact_start, a.state_change) IS NOT NULL THEN
+           greatest(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.state_change)), 0)::float8
+       END AS age_s
+FROM wvs.watermark_keys() k LEFT JOIN pg_stat_activity a ON a.pid = k.pid ORDER BY k.key, k.pid LIMIT 1
+
+-- name: log_last_committed
+-- The position of the last event at or before position $1; 0 without one.
+SELECT coalesce(max(notification_id), 0) FROM wvs.events WHERE notification_id <= $1
+
+-- name: log_end
+-- The epoch of the log and the position of its last event, whether followers may read it yet or not.
+SELECT epoch, coalesce((SELECT max(notification_id) FROM wvs.events), 0) AS last FROM wvs.log_identity
 
 -- name: log_events_between
 -- Up to $3 events after position $1 and up to $2, in order.

@@ -16,7 +16,7 @@ from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.identity import LogPosition
-from wvs.eventlog.reading.follower import log_epoch, safe_position
+from wvs.eventlog.reading.follower import complete_until, log_epoch
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import Action, Finding, sweep_workspace
 from wvs.postgres.availability import CONNECTION_LOST
@@ -71,7 +71,7 @@ async def record_seen(bench: Workbench) -> None:
     await check_not_restored(bench)
     async with bench.path.pool.acquire() as connection:
         epoch = await log_epoch(connection)
-        row = await connection.fetchrow(_LAST_EVENT, await safe_position(connection))
+        row = await connection.fetchrow(_LAST_EVENT, await complete_until(connection))
     if row is not None and await bench.run(bench.volume.seen) != LogPosition(epoch, row["notification_id"]):
         await bench.run(bench.volume.record_seen, LogPosition(epoch, row["notification_id"]), row["hash"])
 

@@ -36,6 +36,7 @@ from wvs.http.resources import (
 )
 from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
+from wvs.http.watermark_watch import WatermarkWatch
 from wvs.http.writes import WRITE_DEPENDENCIES
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, create_pool
@@ -104,7 +105,7 @@ def build_api(
     task_waiter = TaskWaiter(readers, metrics)
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
-    upkeep = Upkeep(pool, metrics)
+    upkeep, watch = Upkeep(pool, metrics), WatermarkWatch(pool, metrics)
     service = Service(
         write_path=write_path,
         readers=readers,
@@ -130,7 +131,7 @@ def build_api(
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
-        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, feed))],
+        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, watch, feed))],
         dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
         limits=limits,

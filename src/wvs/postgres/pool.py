@@ -110,9 +110,9 @@ async def connect(
 
 
 async def close(opened: "Pool | OwnConnection") -> None:
-    """Closes a pool or a connection, whatever has become of the server. Raises nothing, and takes at most 5 s.
+    """Closes a pool or a connection, also if the server is gone. Raises nothing, and takes at most 5 s.
 
-    A server that is gone breaks the goodbye, too: without this, that error would hide the result of the work.
+    A server that is gone makes the close fail, too; that error would hide the result of the work.
     """
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):

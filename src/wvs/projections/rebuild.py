@@ -116,7 +116,7 @@ class _Rebuild:
         """Replays events until fewer than `CLOSE_ENOUGH` are left."""
         end = await safe_position(self._reader)
         async for page in self._pages():
-            if page.rows or page.safe > self._position:
+            if page.rows:
                 async with self._writer.transaction():
                     await self._replay(page)
             end = max(end, page.safe)

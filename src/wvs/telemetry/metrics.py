@@ -105,9 +105,19 @@ class Metrics:
             "wvs_event_conflicts_total", "Commands decided again because another command was committed first."
         )
         self.follower_lag_events = self._gauge(
-            "wvs_follower_lag_events", "Positions between the head of the log and the slowest follower of this process."
+            "wvs_follower_lag_events",
+            "Positions between the last event of the log and the last one that this process has read.",
         )
-
+        self.watermark_age_seconds = self._gauge(
+            "wvs_watermark_age_seconds",
+            "Time for which the same transaction has kept readers from the newest events; 0 without one.",
+        )
+        self.watermark_holder_age_seconds = self._gauge(
+            "wvs_watermark_holder_age_seconds",
+            "The same time, with the database session that readers wait for; absent unless it is stuck.",
+            "application",
+            "pid",
+        )
         self.event_streams = self._gauge("wvs_event_streams", "Open live streams of events.")
         self.event_stream_ends = self._counter(
             "wvs_event_stream_ends_total",

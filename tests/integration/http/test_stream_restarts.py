@@ -1,13 +1,15 @@
 """Event streams across restarts of the API, of PostgreSQL, and of their connections."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from tests.integration.eventlog.commanding import activated, write_path
+from tests.integration.eventlog.commanding import activated, created, write_path
 from tests.integration.eventlog.race_writers import LATE
+from tests.integration.eventlog.test_crashes import FAIL, PRELOGGED, SEQUENCE, crash, roll_back
 from tests.integration.eventlog.test_race import HOLD_OPEN
 from tests.integration.http.api_process import ApiProcess
 from tests.integration.http.stream_client import StreamClient, follow
@@ -15,6 +17,7 @@ from tests.integration.http.stream_writing import StartApi, log_of, written
 
 from wvs.application.write_path import WritePath
 from wvs.postgres.embedded import EmbeddedPostgres
+from wvs.postgres.migrate import migrate
 from wvs.postgres.pool import Pool, create_pool
 
 
@@ -89,3 +92,44 @@ async def test_a_stream_survives_a_restart_of_postgres(server: EmbeddedPostgres,
     finally:
         api.close()
         await asyncio.wait_for(pool.close(), 30)
+
+
+@pytest.mark.timeout(240)
+async def test_no_stream_misses_an_event_at_a_position_that_is_assigned_again_after_a_crash(tmp_path: Path) -> None:
+    """The API lives on. One stream stays open, one reconnects with the id of its last heartbeat."""
+    binaries = os.environ.get("WVS_TEST_POSTGRES_BIN")
+    home = tmp_path / "d"
+    tmp_path.chmod(0o755)
+    lazy = {"wal_writer_delay": "10s"}
+    with EmbeddedPostgres(home, durable=False, settings=lazy, binaries=Path(binaries) if binaries else None) as server:
+        await migrate(server.url())
+        api = ApiProcess(server.url(), tmp_path / "log", event_stream_heartbeat_s="0.4")
+        pool = await create_pool(server.url(), application_name="test", size=4)
+        try:
+            api.start()
+            path = write_path(pool)
+            await pool.execute(FAIL)
+            await activated(path, "one")
+            for n in range(2):
+                log = await log_of(pool)
+                await roll_back(path, PRELOGGED + 1)
+                async with StreamClient(api.url) as open_stream, StreamClient(api.url) as begun:
+                    await open_stream.until_heartbeat()
+                    await begun.until_heartbeat()
+                    assigned = await pool.fetchval(SEQUENCE)
+                    await crash(server)
+                    pool.terminate()
+                    pool = await create_pool(server.url(), application_name="test", size=4)
+                    path = write_path(pool)
+                    assert await pool.fetchval(SEQUENCE) < assigned, "the crash took back no position"
+                    for m in range(3):
+                        await created(path, f"after-crash-{n}-{m}")
+                    new = [position for position in await log_of(pool) if position not in log]
+                    assert len(new) == 3
+                    async with StreamClient(api.url, begun.last_id) as again:
+                        assert [event["position"] for event in await again.take(3)] == new
+                    assert [event["position"] for event in await open_stream.take(3)] == new
+            await path.close()
+        finally:
+            api.close()
+            pool.terminate()

@@ -113,6 +113,8 @@ def other_cases(size: Size) -> Iterator[Case]:
     yield Case("tasks_final_among", ["{" + ",".join(uuid_of(n) for n in range(1, 200)) + "}"], 200)
     yield Case("log_events_between", [last // 2, last, LIMIT], LIMIT)
     yield Case("log_max_position", [], 1)
+    for until in (last // 2, last, 2 * last):
+        yield Case("log_last_committed", [until], 1)
     yield Case("stream_events_after", [BIG, last // 4, LIMIT], LIMIT)
     yield Case("workspace_version_at", [BIG, last // 2], 40)
     yield Case("workspace_events_between", [BIG, last // 4, last, LIMIT], LIMIT)

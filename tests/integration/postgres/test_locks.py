@@ -11,8 +11,8 @@ RETIRED = {"commit_command"}
 
 
 async def test_the_numbers_in_sql_are_those_of_python(pool: Pool):
-    row = await pool.fetchrow("SELECT wvs.command_lock(), wvs.holder_lock()")
-    assert row == (locks.COMMAND, locks.HOLDER)
+    row = await pool.fetchrow("SELECT wvs.command_lock(), wvs.holder_lock(), wvs.watermark_lock()")
+    assert row == (locks.COMMAND, locks.HOLDER, locks.WATERMARK)
 
 
 def test_no_two_locks_have_the_same_class():
@@ -20,7 +20,11 @@ def test_no_two_locks_have_the_same_class():
 
 
 def test_no_other_text_of_sql_or_python_contains_a_number():
-    homes = {"command_lock.sql": {locks.COMMAND}, "holder_lock.sql": {locks.HOLDER}}
+    homes = {
+        "command_lock.sql": {locks.COMMAND},
+        "holder_lock.sql": {locks.HOLDER},
+        "watermark_lock.sql": {locks.WATERMARK},
+    }
     texts = [*database_files("functions").glob("*.sql"), *database_files("queries").glob("*.sql")]
     texts += [path for path in Path(locks.__file__).parents[1].rglob("*.py") if path.name != "locks.py"]
     found = {path.name: numbers for path in texts if path.stem not in RETIRED and (numbers := _numbers(path))}

@@ -13,6 +13,7 @@ import asyncpg
 import psycopg
 import pytest
 from tests.integration.eventlog.commanding import cancel, snapshot, write_path
+from tests.integration.eventlog.test_crashes import FAIL, SEQUENCE, roll_back
 from tests.integration.projections.past import Past, lively_past
 
 from wvs.application.write_path import WritePath
@@ -288,3 +289,14 @@ async def test_the_name_of_a_workspace_stays_unique_after_a_rebuild(pool: Pool, 
             "INSERT INTO wvs.workspaces SELECT gen_random_uuid(), $1, 'active', '{}', NULL, NULL, 1, NULL, now()", name
         )
     assert raised.value.constraint_name == "workspaces_name_key"
+
+
+async def test_a_rebuild_keeps_no_position_without_an_event(pool: Pool, database_url: str, past: Past) -> None:
+    """After a crash such a position is assigned again: a rebuild that continued behind it would skip the event."""
+    last = await pool.fetchval("SELECT max(notification_id) FROM wvs.events")
+    await pool.execute(FAIL)
+    await roll_back(write_path(pool), 5)
+    assert await pool.fetchval(SEQUENCE) == last + 5
+    reached: list[int] = []
+    done = await rebuild(database_url, EventMapper(), lambda _phase, position, _end: reached.append(position))
+    assert (done.position, max(reached)) == (last, last)

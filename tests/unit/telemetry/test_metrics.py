@@ -1,8 +1,15 @@
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import wvs
 from wvs import __version__
+from wvs.http.watermark_watch import WATERMARK_STUCK_S
 from wvs.telemetry.metrics import CONTENT_TYPE, Metrics
+
+ROOT = Path(wvs.__file__).parents[2]
 
 # design §11, and the metrics that the rule "every failure moves a metric" needs
 CONTRACT: dict[str, tuple[str, ...]] = {
@@ -24,6 +31,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_event_append_total": (),
     "wvs_event_conflicts_total": (),
     "wvs_follower_lag_events": (),
+    "wvs_watermark_age_seconds": (),
+    "wvs_watermark_holder_age_seconds": ("application", "pid"),
     "wvs_event_streams": (),
     "wvs_event_stream_ends_total": ("reason",),
     "wvs_sessions": ("state",),
@@ -81,3 +90,18 @@ def test_two_instances_do_not_share_counts():
 def test_an_unknown_label_is_an_error():
     with pytest.raises(ValueError, match="label"):
         Metrics().tasks.labels(task_id="x")
+
+
+def test_every_metric_that_a_page_for_operators_names_exists():
+    pages = [*(ROOT / "runbooks").glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`?(wvs_[a-z_]+)[`{) ]", page.read_text(encoding="utf-8"))}
+    other = {"wvs_tasks", "wvs_events", "wvs_sessions", "wvs_freezes", "wvs_fresh", "wvs_retired"}  # channels, schemas
+    assert len(named) > len(CONTRACT)
+    assert named - other - CONTRACT.keys() == set()
+
+
+def test_the_alert_of_the_watermark_fires_before_a_person_would_notice_and_not_for_an_append():
+    page = (ROOT / "runbooks/stuck-watermark.md").read_text(encoding="utf-8")
+    ((name, seconds),) = re.findall(r"expr: max\((\w+)\) > (\d+)", page)
+    assert name in CONTRACT
+    assert WATERMARK_STUCK_S < int(seconds) <= 60

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from wvs.eventlog.reading.follower import safe_position
+from wvs.eventlog.reading.follower import complete_until
 from wvs.eventlog.upcasting import names_before
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import Composed, compose, sql
@@ -57,7 +57,7 @@ class EventFilter(Struct, frozen=True):
 
 
 class FilteredPage(Struct, frozen=True):
-    """Events that passed, in order. `walked_to` is where the next page begins; None if nothing follows yet."""
+    """Events that passed, in order. `walked_to` is the event after which the next page begins; None if none follows."""
 
     rows: list[EventRow]
     walked_to: int | None
@@ -127,7 +127,7 @@ class _Walk:
 
 async def _range(connection: Connection, wanted: EventFilter, after: int) -> tuple[int, int]:
     """The positions between which the wanted events are: behind the first, not beyond the second."""
-    upto = await safe_position(connection)
+    upto = await complete_until(connection)
     if wanted.since is not None:
         after = max(after, await connection.fetchval(_POSITION_BEFORE, wanted.since))
     if wanted.until is not None:

@@ -4,7 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from wvs.eventlog.reading.filtered_log import EventRow
-from wvs.eventlog.reading.follower import Page, safe_position
+from wvs.eventlog.reading.follower import Page, complete_until, last_committed
 from wvs.postgres.pool import Connection
 from wvs.postgres.queries import sql
 
@@ -17,14 +17,16 @@ async def read_workspace_page(connection: Connection, workspace_id: UUID, after:
     """Up to `limit` stored events of one workspace after position `after`, in order.
 
     The page ends at a position that is safe for the whole log: a reader that continues there with the events of all
-    workspaces misses none.
+    workspaces misses none. So a reader of a silent workspace moves on with the events of the others.
     """
-    safe = await safe_position(connection)
-    if safe <= after:
+    until = await complete_until(connection)
+    if until <= after:
         return Page([], after)
     version = await connection.fetchval(_VERSION_AT, workspace_id, after)
-    rows = await connection.fetch(_BETWEEN, workspace_id, version, safe, limit)
-    return Page([tuple(row) for row in rows], rows[-1][0] if len(rows) == limit else safe)
+    rows = [tuple(row) for row in await connection.fetch(_BETWEEN, workspace_id, version, until, limit)]
+    if len(rows) == limit:
+        return Page(rows, rows[-1][0])
+    return Page(rows, max(after, await last_committed(connection, until)))
 
 
 async def read_stored_event(connection: Connection, workspace_id: UUID, version: int) -> EventRow | None:

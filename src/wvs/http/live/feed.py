@@ -12,7 +12,7 @@ from msgspec import Struct
 from wvs.background import background
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.eventlog.reading.filtered_log import EventRow
-from wvs.eventlog.reading.follower import Page, last_position, log_epoch, read_page, safe_position
+from wvs.eventlog.reading.follower import Page, log_end, log_epoch, read_page, safe_position
 from wvs.eventlog.reading.workspace_log import read_workspace_page
 from wvs.http.live.recent_events import Batch, FeedEntry, RecentEvents, batch_of
 from wvs.http.wire.positions import parse_position
@@ -101,18 +101,9 @@ class Feed:
     async def start(self, text: str | None) -> StreamStart:
         """The start for the position in `text`; without one, the end of the log. Refuses `INVALID_CURSOR`."""
         async with acquire(self._pool) as connection:
-            epoch = await log_epoch(connection)
-            if text is None:
-                return StreamStart(epoch, await safe_position(connection), self._log)
-            position = parse_position(text, epoch)
-            last = await last_position(connection)
-        if position > last:
-            raise Refused(
-                ErrorCode.INVALID_CURSOR,
-                f"the position {text} is beyond the end of the log, {epoch}:{last}: it belongs to another log",
-                "Read from the beginning: after=EPOCH:0 with the epoch of GET /v1/events.",
-            )
-        return StreamStart(epoch, position, self._log)
+            end = await log_end(connection)
+            position = parse_position(text, end) if text is not None else await safe_position(connection)
+        return StreamStart(end.epoch, position, self._log)
 
     @contextlib.contextmanager
     def joined(self, stream: FollowingStream) -> Generator[None]:
@@ -209,10 +200,10 @@ class Feed:
         self._compared_at = now
         seen = recent.head  # read before the end of the log, because both grow
         async with acquire(self._pool) as connection:
-            epoch, last = await log_epoch(connection), await last_position(connection)
-        self.metrics.follower_lag_events.set(max(0, last - recent.head))
-        if self._recent is recent and (epoch != self._epoch or last < seen):
-            _log.warning("http.event_log_replaced", epoch=epoch, last=last, seen=seen)
+            end = await log_end(connection)
+        self.metrics.follower_lag_events.set(max(0, end.last - recent.head))
+        if self._recent is recent and (end.epoch != self._epoch or end.last < seen):
+            _log.warning("http.event_log_replaced", epoch=end.epoch, last=end.last, seen=seen)
             self._recent, self._epoch = None, 0
             self._log += 1
             self.changed.notify()

@@ -33,7 +33,7 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ErrorCode.INVALID_CURSOR: Explanation(
         "The cursor or position is not valid here",
         "The cursor was cut off or changed, or it belongs to a list with other filters, or the position belongs to "
-        "another log. A cursor continues only the list that returned it.",
+        "another log or is beyond the last event. A cursor continues only the list that returned it.",
         "Use next_cursor unchanged and with the same filters, or leave the cursor out to start from the beginning.",
     ),
     ErrorCode.WORKSPACE_NOT_FOUND: Explanation(

@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 from wvs.domain.ids import TASK, InvalidId, parse_id
 from wvs.eventlog.codec import TOPICS
 from wvs.eventlog.reading.filtered_log import EventFilter, FilteredPage
+from wvs.eventlog.reading.follower import LogEnd
 from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.wire.cursors import decode_cursor, encode_cursor
 from wvs.http.wire.ids import ID_PATTERNS
@@ -109,11 +110,11 @@ def parse_time(name: str, text: str) -> datetime:
         raise refuse_fields(FieldError("query", name, problem)) from None
 
 
-def start_after(after: str | None, epoch: int, wanted: EventFilter) -> int:
+def start_after(after: str | None, end: LogEnd, wanted: EventFilter) -> int:
     """The position after which the page starts. Refuses `INVALID_CURSOR` for other filters or another log."""
     if after is None or wanted.is_empty or is_position(after):
-        return parse_position(after, epoch)
-    return parse_position(decode_cursor(after, str, "events", _bound(wanted)), epoch)
+        return parse_position(after, end)
+    return parse_position(decode_cursor(after, str, "events", _bound(wanted)), end)
 
 
 def next_after(page: FilteredPage, epoch: int, wanted: EventFilter) -> str | None:

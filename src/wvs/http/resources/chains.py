@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SNAPSHOT, TASK, WORKSPACE, format_id
-from wvs.eventlog.reading.follower import log_epoch, safe_position
+from wvs.eventlog.reading.follower import complete_until, log_end, log_epoch, safe_position
 from wvs.eventlog.reading.stored_log import FIRST, ChainHead, read_chain, read_heads, read_stored
 from wvs.http.openapi.examples import CREATE_TASK_ID, OF_WORKSPACE, SNAPSHOT_ID, WORKSPACE_ID, Examples
 from wvs.http.openapi.responses import problem_responses
@@ -115,10 +115,10 @@ async def list_stored_events(
 ) -> StoredEventList:
     """Lists all events as they are stored, oldest first, without decoding them."""
     async with service.readers.acquire() as connection:
-        epoch = await log_epoch(connection)
-        start = parse_position(after, epoch)
-        rows = await read_stored(connection, start, await safe_position(connection), limit)
-    items = [_stored(epoch, row) for row in rows]
+        end = await log_end(connection)
+        start = parse_position(after, end)
+        rows = await read_stored(connection, start, await complete_until(connection), limit)
+    items = [_stored(end.epoch, row) for row in rows]
     return StoredEventList(items, items[-1].position if len(items) == limit else None)
 
 

@@ -16,7 +16,7 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SESSION, SNAPSHOT, TASK, WORKSPACE, Prefix, format_id
 from wvs.eventlog.codec import TOPICS, EventMapper, RecordedEvent, StoredEvent
 from wvs.eventlog.reading.filtered_log import EventFilter, EventRow, read_filtered
-from wvs.eventlog.reading.follower import decode_at, log_epoch
+from wvs.eventlog.reading.follower import decode_at, log_end, log_epoch
 from wvs.eventlog.reading.workspace_log import read_stored_event
 from wvs.http.openapi.examples import (
     CREATE_TASK_ID,
@@ -139,10 +139,10 @@ async def get_workspace_event(
 
 async def _listed(service: Service, wanted: EventFilter, after: str | None, limit: int) -> EventList:
     async with service.readers.acquire() as connection:
-        epoch = await log_epoch(connection)
-        page = await read_filtered(connection, wanted, start_after(after, epoch, wanted), limit)
-    items = [event_view(service.write_path.mapper, epoch, row) for row in page.rows]
-    return EventList(items, next_after(page, epoch, wanted))
+        end = await log_end(connection)
+        page = await read_filtered(connection, wanted, start_after(after, end, wanted), limit)
+    items = [event_view(service.write_path.mapper, end.epoch, row) for row in page.rows]
+    return EventList(items, next_after(page, end.epoch, wanted))
 
 
 def event_view(mapper: EventMapper, epoch: int, row: EventRow) -> EventView:

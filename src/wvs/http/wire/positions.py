@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from wvs.domain.errors import ErrorCode, Refused
+from wvs.eventlog.reading.follower import LogEnd
 
 PATTERN: Final = r"^[1-9][0-9]{0,8}:(0|[1-9][0-9]{0,17})$"
 _POSITION: Final = re.compile(PATTERN)
@@ -23,17 +24,29 @@ def is_position(text: str) -> bool:
     return _POSITION.fullmatch(text) is not None
 
 
-def parse_position(text: str | None, epoch: int) -> int:
-    """The position in `text`; 0 for None. Refuses `INVALID_CURSOR` for a position of another epoch."""
+def parse_position(text: str | None, end: LogEnd) -> int:
+    """The position in `text`; 0 for None.
+
+    Refuses `INVALID_CURSOR` for a position of another epoch or beyond the last event. A list after the latter would be
+    empty, and a stream silent, until the log has grown past it, and would miss what it has grown by.
+    """
     if text is None:
         return 0
     if not _POSITION.fullmatch(text):
         raise Refused(ErrorCode.INVALID_CURSOR, f"{text[:40]!r} is not a position of the form epoch:position")
-    of_epoch, position = text.split(":")
-    if int(of_epoch) != epoch:
+    epoch, position = map(int, text.split(":"))
+    if epoch != end.epoch:
         raise Refused(
             ErrorCode.INVALID_CURSOR,
-            f"the position is of epoch {of_epoch}, the log is at epoch {epoch}: the database was restored in between",
+            f"the position is of epoch {epoch}, the log is at epoch {end.epoch}: the database was restored in between",
             "Read from the beginning: send the request without after.",
         )
-    return int(position)
+    if position > end.last:
+        raise Refused(
+            ErrorCode.INVALID_CURSOR,
+            f"the position {text} is beyond the end of the log, {end.epoch}:{end.last}: it belongs to another log, or "
+            "the database has lost its newest events",
+            f"Read from the beginning: after={end.epoch}:0. The operator finds out which it is: wvs runbook "
+            "restored-database",
+        )
+    return position
