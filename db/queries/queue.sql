@@ -46,6 +46,13 @@ WHERE k.locktype = 'advisory' AND k.database = (SELECT oid FROM pg_database WHER
   AND k.classid::bigint = $1 AND k.objid::bigint = $2 AND k.objsubid = 2 AND k.granted
   AND a.state_change < clock_timestamp() - make_interval(secs => $3)
 
+-- name: living_executors
+-- How many executors can run tasks: connections $1 to this database that have done something in the last $2 seconds. A role
+-- that may not see when another role's connection did something counts every such connection.
+SELECT count(*) FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.application_name = $1
+  AND (a.state_change IS NULL OR a.state_change > clock_timestamp() - make_interval(secs => $2))
+
 -- name: system_identifier
 -- The identifier of the database cluster, to which a volume is bound.
 SELECT system_identifier::text FROM pg_control_system()
@@ -54,6 +61,14 @@ SELECT system_identifier::text FROM pg_control_system()
 -- Notes that the link points to the live tree of epoch $2, or to a later one.
 UPDATE wvs.lanes SET link_pending = CASE WHEN link_pending <= $2 THEN NULL ELSE link_pending END, path_replaced_by = NULL
 WHERE workspace_id = $1 AND (link_pending <= $2 OR path_replaced_by IS NOT NULL)
+
+-- name: paths_noted
+-- The workspaces at whose paths an executor saw something else than the link.
+SELECT workspace_id FROM wvs.lanes WHERE path_replaced_by IS NOT NULL
+
+-- name: paths_restored
+-- A sweep found the links of these workspaces in their places again.
+UPDATE wvs.lanes SET path_replaced_by = NULL WHERE workspace_id = ANY ($1::uuid[])
 
 -- name: path_replaced
 -- Notes what stands at the workspace's path instead of the link.
