@@ -43,6 +43,7 @@ CREATE TABLE wvs.freezes (
     holds_until timestamp with time zone NOT NULL,
     over_at timestamp with time zone,
     resumes boolean DEFAULT false NOT NULL,
+    budget_s double precision,
     CONSTRAINT freezes_pkey PRIMARY KEY (workspace_id, number),
     CONSTRAINT freezes_phase_check CHECK ((phase = ANY (ARRAY['freezing'::text, 'confirming'::text, 'over'::text])))
 );
@@ -70,6 +71,7 @@ CREATE TABLE wvs.lanes (
     link_pending bigint,
     directives bigint DEFAULT 0 NOT NULL,
     overdue boolean DEFAULT false NOT NULL,
+    path_replaced_by text,
     CONSTRAINT lanes_pkey PRIMARY KEY (workspace_id)
 ) WITH (fillfactor=70, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_cost_delay=0);
 CREATE TABLE wvs.log_identity (
@@ -124,6 +126,7 @@ CREATE TABLE wvs.sessions (
     reason text,
     registered_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
+    secret_hash bytea,
     CONSTRAINT sessions_pkey PRIMARY KEY (id),
     CONSTRAINT sessions_state_check CHECK ((state = ANY (ARRAY['active'::text, 'ended'::text, 'evicted'::text])))
 ) WITH (fillfactor=70, autovacuum_vacuum_scale_factor=0.02);
@@ -268,6 +271,7 @@ SET check_function_bodies = off;
 \ir functions/read_models.sql
 \ir functions/reap_lanes.sql
 \ir functions/register_session.sql
+\ir functions/register_session_v2.sql
 \ir functions/release_lane.sql
 \ir functions/renew_lease.sql
 \ir functions/require_freeze.sql

@@ -50,5 +50,6 @@ BEGIN
         v_lane.workspace_id, v_lane.lane_no, v_lane.fence + 1, v_head.task_id, v_head.kind,
         v_lane.task_id IS NOT NULL, v_lane.task_id IS NOT NULL AND v_lane.overdue,
         v_lane.link_pending IS NOT NULL, v_head.request_id, v_head.traceparent, v_head.idempotency_key,
-        extract(epoch FROM now() - v_head.queued_at)::float8, v_lane.ready_at;
+        -- Not below 0: the clock of the database may have been set back since.
+        greatest(extract(epoch FROM now() - v_head.queued_at), 0)::float8, v_lane.ready_at;
 END $$;

@@ -20,14 +20,19 @@ RETURNS TABLE (
            CASE WHEN f.holds THEN f.number END,
            m.session_id IS NOT NULL,
            coalesce(f.holds AND f.resumes AND f.phase = 'confirming' AND m.state = 'frozen' AND s.epoch = w.epoch, false),
-           CASE WHEN f.holds THEN extract(epoch FROM f.holds_until - clock_timestamp())::float8 END,
+           CASE WHEN f.holds THEN greatest(extract(epoch FROM f.holds_until - clock_timestamp()), 0)::float8 END,
            w.epoch, w.live_tree,
            CASE WHEN w.state = 'disabled' THEN 'the workspace is disabled' ELSE s.reason END
     FROM wvs.sessions s
     JOIN wvs.lanes l ON l.workspace_id = s.workspace_id
     JOIN wvs.workspaces w ON w.id = s.workspace_id
     LEFT JOIN LATERAL (
-        SELECT o.number, o.phase, o.resumes, o.holds_until, o.holds_until > clock_timestamp() AS holds FROM wvs.freezes o
+        -- A hold ends at most a budget from now, unless the clock was set back: then the freeze is over, or agents would
+        -- stay frozen for that time if the executor dies.
+        SELECT o.number, o.phase, o.resumes, o.holds_until,
+               o.holds_until > clock_timestamp()
+                   AND o.holds_until <= clock_timestamp() + make_interval(secs => coalesce(o.budget_s, 1e6) + 1) AS holds
+        FROM wvs.freezes o
         WHERE o.workspace_id = s.workspace_id AND o.phase <> 'over'
     ) f ON true
     LEFT JOIN wvs.freeze_members m

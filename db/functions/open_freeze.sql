@@ -19,8 +19,9 @@ BEGIN
     -- Kept only to look at; the proof of each freeze is with its event.
     DELETE FROM wvs.freezes f WHERE f.workspace_id = p_workspace AND f.number < v_number - 10;
     DELETE FROM wvs.freeze_members m WHERE m.workspace_id = p_workspace AND m.number < v_number - 10;
-    INSERT INTO wvs.freezes (workspace_id, number, task_id, fence, phase, holds_until)
-    VALUES (p_workspace, v_number, p_task, p_fence, 'freezing', now() + make_interval(secs => p_budget_s));
+    INSERT INTO wvs.freezes (workspace_id, number, task_id, fence, phase, holds_until, budget_s)
+    VALUES (p_workspace, v_number, p_task, p_fence, 'freezing', now() + make_interval(secs => p_budget_s),
+            p_budget_s);
     INSERT INTO wvs.freeze_members (workspace_id, number, session_id)
     SELECT p_workspace, v_number, s.id FROM wvs.sessions s WHERE s.workspace_id = p_workspace AND s.state = 'active';
     GET DIAGNOSTICS v_members = ROW_COUNT;

@@ -52,7 +52,10 @@ SELECT min(key) FROM wvs.watermark_keys()
 -- name: log_watermark_holder
 -- The process that holds the least key of the watermark, with the seconds since its transaction began.
 SELECT k.key, k.pid, coalesce(a.application_name, 'prepared transaction') AS application, a.usename AS role, a.state,
-       a.wait_event, extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.state_change))::float8 AS age_s
+       a.wait_event,
+       CASE WHEN coalesce(a.xact_start, a.state_change) IS NOT NULL THEN
+           greatest(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.state_change)), 0)::float8
+       END AS age_s
 FROM wvs.watermark_keys() k LEFT JOIN pg_stat_activity a ON a.pid = k.pid ORDER BY k.key, k.pid LIMIT 1
 
 -- name: log_last_committed

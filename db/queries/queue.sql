@@ -24,7 +24,7 @@ WHERE workspace_id = $1 AND fence = $2 AND task_id IS NOT NULL AND ready_at IS N
 -- name: queue_gauges
 -- Open tasks by kind and state, and the age in seconds of the oldest queued one of each kind.
 SELECT kind, state, count(*) AS tasks,
-       coalesce(extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 'queued')), 0)::float8 AS oldest_s
+       greatest(extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 'queued')), 0)::float8 AS oldest_s
 FROM wvs.queue GROUP BY kind, state
 
 -- name: failed_tasks
@@ -59,7 +59,20 @@ SELECT system_identifier::text FROM pg_control_system()
 
 -- name: link_moved
 -- Notes that the link points to the live tree of epoch $2, or to a later one.
-UPDATE wvs.lanes SET link_pending = NULL WHERE workspace_id = $1 AND link_pending <= $2
+UPDATE wvs.lanes SET link_pending = CASE WHEN link_pending <= $2 THEN NULL ELSE link_pending END, path_replaced_by = NULL
+WHERE workspace_id = $1 AND (link_pending <= $2 OR path_replaced_by IS NOT NULL)
+
+-- name: paths_noted
+-- The workspaces at whose paths an executor saw something else than the link.
+SELECT workspace_id FROM wvs.lanes WHERE path_replaced_by IS NOT NULL
+
+-- name: paths_restored
+-- A sweep found the links of these workspaces in their places again.
+UPDATE wvs.lanes SET path_replaced_by = NULL WHERE workspace_id = ANY ($1::uuid[])
+
+-- name: path_replaced
+-- Notes what stands at the workspace's path instead of the link.
+UPDATE wvs.lanes SET path_replaced_by = $2 WHERE workspace_id = $1 AND path_replaced_by IS DISTINCT FROM $2
 
 -- name: orphaned_links
 -- Workspaces whose link is pending although the executor that had to move it is gone: nobody holds the lane, or its holder

@@ -32,17 +32,24 @@ UPDATE wvs.lanes l SET directives = l.directives + 1 FROM asked WHERE l.workspac
 SELECT wvs.close_freeze($1, $2, $3)
 
 -- name: lapse_freeze
--- Ends a freeze that has expired, before any session gets the directive to run: a clock that jumps back cannot revive it.
+-- Ends a freeze that has expired, before any session gets the directive to run: a clock that is set back cannot revive it.
+-- A freeze that would last longer than its budget is one, too: the clock was set back (see wvs.directive_for).
 WITH lane AS (SELECT l.workspace_id FROM wvs.lanes l WHERE l.workspace_id = $1 FOR UPDATE),
 ended AS (
     UPDATE wvs.freezes f SET phase = 'over', outcome = 'lapsed', over_at = clock_timestamp() FROM lane
-    WHERE f.workspace_id = lane.workspace_id AND f.phase <> 'over' AND f.holds_until <= clock_timestamp()
+    WHERE f.workspace_id = lane.workspace_id AND f.phase <> 'over'
+      AND (f.holds_until <= clock_timestamp()
+        OR f.holds_until > clock_timestamp() + make_interval(secs => coalesce(f.budget_s, 1e6) + 1))
     RETURNING f.number)
 UPDATE wvs.lanes l SET directives = l.directives + 1 FROM ended WHERE l.workspace_id = $1
 
 -- name: register_session
 -- Registers a session. Returns the workspace's state; nothing is written unless that is 'active'.
-SELECT wvs.register_session($1, $2, $3, $4, $5, $6)
+SELECT wvs.register_session_v2($1, $2, $3, $4, $5, $6, $7)
+
+-- name: session_secret_hash
+-- The hash of a session's secret; null if an API registered it that knew no secrets. No row if there is no such session.
+SELECT secret_hash FROM wvs.sessions WHERE id = $1
 
 -- name: session_by_id
 -- One session.

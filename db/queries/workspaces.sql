@@ -1,10 +1,12 @@
 -- name: workspace_by_id
--- One workspace.
-SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id = $1
+-- One workspace, with what stands at its path instead of the link.
+SELECT to_jsonb(w) || jsonb_build_object('path_replaced_by', l.path_replaced_by)
+FROM wvs.workspaces w LEFT JOIN wvs.lanes l ON l.workspace_id = w.id WHERE w.id = $1
 
 -- name: workspace_by_name
--- The workspace that has this name now, else the newest disabled one that had it. There is one tenant.
-SELECT to_jsonb(w) FROM wvs.workspaces w WHERE w.id = coalesce(
+-- The workspace that has this name now, else the newest disabled one that had it; as above. There is one tenant.
+SELECT to_jsonb(w) || jsonb_build_object('path_replaced_by', l.path_replaced_by)
+FROM wvs.workspaces w LEFT JOIN wvs.lanes l ON l.workspace_id = w.id WHERE w.id = coalesce(
     (SELECT n.id FROM wvs.workspaces n WHERE n.name = $1 AND n.tenant = 'default' AND n.state <> 'disabled'),
     (SELECT o.id FROM wvs.workspaces o WHERE o.name = ANY (ARRAY[$1]) AND o.tenant = 'default'
      ORDER BY o.name DESC, o.id DESC LIMIT 1))

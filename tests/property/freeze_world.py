@@ -217,7 +217,7 @@ class World:
         return bool(await self.pool.fetchval(query, self.workspace_id))
 
     async def register(self) -> None:
-        session = await self.sessions.register(uuid.uuid4(), self.workspace_id, "played", "here", 1, 30)
+        session, _ = await self.sessions.register(uuid.uuid4(), self.workspace_id, "played", "here", 1, 30)
         directive = await self.sessions.directive(session.id)
         runs = directive.kind is not DirectiveKind.FREEZE
         self.agents.append(Agent(session.id, runs=runs, epoch=directive.epoch, now=self.tick()))

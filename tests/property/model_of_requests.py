@@ -87,7 +87,8 @@ class Requests:
             return []
         self.state = "disabled"
         events = ["WorkspaceDisabled"]
-        for task in list(self.lane):
+        failed = [task for task, each in self.tasks.items() if each["state"] == "failed"]
+        for task in [*self.lane, *failed]:
             self.end_cancelled(task)
             events.append("TaskCancelled")
         running = self.running()

@@ -356,3 +356,26 @@ def test_a_planted_bug_is_found(bug: str, bed: Bed, monkeypatch: pytest.MonkeyPa
         play(bed, 2000)  # the same draws may have another timing when repeated: the first violation counts
     assert bed.violations
     record_property("summary", f"{bug}: found after {bed.steps} steps")
+
+
+async def frozen_agent_of_a_dead_executor(world: World, jump_s: float) -> bool:
+    """Whether an agent runs after the database's clock jumped and no executor is left to end the freeze."""
+    await world.begin()
+    await world.register()
+    (agent,) = world.agents
+    await world.claim(TaskKind.SNAPSHOT_CREATE)
+    async with asyncio.timeout(60):
+        while agent.runs:
+            await world.poll(agent, lost=False, refuses=False)
+            await world.settle()
+    await world.kill_executor()
+    await world.jump(jump_s)
+    for _ in range(2):
+        await world.poll(agent, lost=False, refuses=False)
+    return agent.runs
+
+
+@pytest.mark.parametrize(("jump_s", "runs"), [(0, False), (-0.5, False), (-3600, True), (3600, True)])
+def test_a_clock_of_the_database_that_is_set_back_keeps_no_agent_frozen(jump_s: float, runs: bool, bed: Bed) -> None:
+    world = World(bed.pool, bed.metrics)
+    assert bed.run(frozen_agent_of_a_dead_executor(world, jump_s)) is runs

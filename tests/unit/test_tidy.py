@@ -19,7 +19,9 @@ from tests.unit.tidy import (
     is_prose,
     long_parts,
     overdue_shims,
+    spans_of_the_wall_clock,
     tracked,
+    unbounded_ages,
 )
 
 VERSION = tuple(int(part) for part in wvs.__version__.split("."))
@@ -39,6 +41,13 @@ NOT_IMPORTED = {
 """Dependencies that no module imports, and why they are there."""
 
 
+WALL_CLOCK_SPANS = {
+    "src/wvs/engines/volume/identity.py": "the age of a file of another process: only the wall clock dates it",
+    "src/wvs/cli/wvsctl/output/certificate.py": "the service gives both times of a span from one clock",
+}
+"""Files that may subtract times of the wall clock, and why."""
+
+
 def shown(faults: Iterable[Fault]) -> str:
     return "\n".join(f"{place}: {problem}" for place, problem in faults)
 
@@ -51,6 +60,52 @@ def test_no_file_and_no_function_is_too_long() -> None:
     sources = tracked("*.py")
     assert len(sources) > 300, "the listing of the repository is broken"
     assert not (shown(fault for path in sources for fault in long_parts(named(path), path.read_text())))
+
+
+def test_no_duration_is_the_difference_of_two_readings_of_the_wall_clock() -> None:
+    found = {
+        name: list(spans_of_the_wall_clock(name, path.read_text()))
+        for path in tracked("src/*.py")
+        if list(spans_of_the_wall_clock(name := named(path), path.read_text()))
+    }
+    assert not shown(fault for name, faults in found.items() if name not in WALL_CLOCK_SPANS for fault in faults)
+    assert WALL_CLOCK_SPANS.keys() <= found.keys(), "remove the exception"
+
+
+def test_no_age_in_sql_can_be_negative() -> None:
+    sources = tracked("db/functions/*.sql", "db/queries/*.sql")
+    assert len(sources) > 30, "the listing of the repository is broken"
+    assert not shown(fault for path in sources for fault in unbounded_ages(named(path), path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("source", "faults"),
+    [
+        ("x = (ended - began).total_seconds()", 1),
+        ("x = time.time() - began", 1),
+        ("from time import time", 1),
+        ("x = datetime.now(UTC) - self.began", 1),
+        ("x = self.until - datetime.now(UTC)", 1),
+        ("x = began.timestamp()", 1),
+        ("x = datetime.now(UTC) - timedelta(days=1)", 0),
+        ("x = time.monotonic() - began", 0),
+        ("from time import monotonic", 0),
+    ],
+)
+def test_the_rule_for_durations_finds_each_way(source: str, faults: int) -> None:
+    assert len(list(spans_of_the_wall_clock("x.py", source))) == faults
+
+
+@pytest.mark.parametrize(
+    ("line", "faults"),
+    [
+        ("SELECT extract(epoch FROM now() - q.at)", 1),
+        ("SELECT greatest(extract(epoch FROM now() - q.at), 0)", 0),
+        ("SELECT now()", 0),
+    ],
+)
+def test_the_rule_for_ages_finds_each_way(line: str, faults: int) -> None:
+    assert len(list(unbounded_ages("x.sql", line))) == faults
 
 
 def test_no_banned_phrase_is_used() -> None:

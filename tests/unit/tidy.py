@@ -60,6 +60,45 @@ def long_parts(name: str, source: str) -> Iterator[Fault]:
                 yield Fault(f"{name}:{node.lineno}", f"{node.name} has {length} lines, at most {LONGEST_FUNCTION}")
 
 
+def spans_of_the_wall_clock(name: str, source: str) -> Iterator[Fault]:
+    """Durations in Python that two readings of the wall clock would give."""
+    advice = "the wall clock may be set meanwhile: subtract times of time.monotonic, or use executor/stopwatch.py"
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="total_seconds" | "timestamp" as attribute)):
+                yield Fault(f"{name}:{node.lineno}", f"{attribute}(): {advice}")
+            case ast.Attribute(value=ast.Name(id="time"), attr="time" | "time_ns" as attribute):
+                yield Fault(f"{name}:{node.lineno}", f"time.{attribute}: {advice}")
+            case ast.ImportFrom(module="time", names=names) if {"time", "time_ns"} & {each.name for each in names}:
+                yield Fault(f"{name}:{node.lineno}", f"time.time: {advice}")
+            case ast.BinOp(left=left, op=ast.Sub(), right=right):
+                if (_is_now(left) and not _is_timedelta(right)) or _is_now(right):
+                    yield Fault(f"{name}:{node.lineno}", f"a difference to now: {advice}")
+            case _:
+                pass
+
+
+def _is_now(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="datetime"), attr="now" | "utcnow")):
+            return True
+        case _:
+            return False
+
+
+def _is_timedelta(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "timedelta"
+
+
+def unbounded_ages(name: str, text: str) -> Iterator[Fault]:
+    """Ages in SQL that are negative after the clock of the database was set back."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.search(r"extract\s*\(\s*epoch", line, re.IGNORECASE) and not re.search(
+            r"greatest\s*\(\s*extract\s*\(\s*epoch.*,\s*0\)", line, re.IGNORECASE
+        ):
+            yield Fault(f"{name}:{number}", "the clock of the database may be set back: greatest(extract(epoch …), 0)")
+
+
 def banned_phrases(name: str, text: str) -> Iterator[Fault]:
     """Every banned phrase, also where a line break or a comment sign divides it."""
     for pattern, advice in BANNED_PHRASES.items():

@@ -13,6 +13,7 @@ class Agent:
         body = {"agent": name, "host": "release-host", "pid": 4711, "lease_s": 5}
         registered = service.send("POST", f"/v1/workspaces/{workspace}/sessions", body)
         self.id: str = registered["session"]["id"]
+        self._secret = {"x-session-secret": registered["secret"]}
         self._service = service
         self._directive: dict[str, Any] = registered["directive"]
 
@@ -44,7 +45,7 @@ class Agent:
 
     def leave(self) -> None:
         """The program ends."""
-        self._service.send("DELETE", f"/v1/sessions/{self.id}")
+        self._service.send("DELETE", f"/v1/sessions/{self.id}", more=self._secret)
 
     def _until(self, kind: str) -> dict[str, Any]:
         deadline = time.monotonic() + WAIT_S
@@ -52,8 +53,10 @@ class Agent:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"session {self.id} is not told to {kind}: {self._directive}")
             after = self._directive["number"]
-            self._directive = self._service.get(f"/v1/sessions/{self.id}/directive", after=after, wait=5)
+            self._directive = self._service.get(
+                f"/v1/sessions/{self.id}/directive", headers=self._secret, after=after, wait=5
+            )
         return self._directive
 
     def _acknowledge(self, **body: Any) -> None:
-        self._directive = self._service.send("POST", f"/v1/sessions/{self.id}/acks", body)
+        self._directive = self._service.send("POST", f"/v1/sessions/{self.id}/acks", body, more=self._secret)

@@ -79,11 +79,13 @@ class Service:
         with self._program([sys.executable, "-c", _EXECUTOR], {"WVS_FAILPOINTS": failpoints}) as process:
             yield process
 
-    def get(self, path: str, **parameters: Any) -> Any:
+    def get(self, path: str, headers: dict[str, str] | None = None, **parameters: Any) -> Any:
         """The answer to a read, which has to succeed."""
-        return self._client.get(path, params=parameters or None).raise_for_status().json()
+        return self._client.get(path, params=parameters or None, headers=headers).raise_for_status().json()
 
-    def send(self, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
+    def send(
+        self, method: str, path: str, body: Any = None, key: str | None = None, more: dict[str, str] | None = None
+    ) -> Any:
         """The answer to a write, which has to succeed."""
         self.keys += 1
         headers = {
@@ -92,6 +94,7 @@ class Service:
             "x-actor": ACTOR,
             "x-request-id": f"release-request-{self.keys}",
             "traceparent": TRACEPARENT,
+            **(more or {}),
         }
         answer = self._client.request(method, path, json=body, headers=headers)
         if answer.is_error:

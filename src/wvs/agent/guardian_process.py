@@ -84,12 +84,16 @@ class Guardian:
         return True
 
     def _is_replaced(self) -> bool:
-        """Whether the link points to another tree. False if it cannot be read in time: the volume may hang."""
+        """Whether the link points to another tree of the workspace.
+
+        False if it cannot be read in time, because the volume may hang, and if something else is in the link's place: a
+        program made that, and no live tree was replaced.
+        """
         targets: list[bytes] = []
         reader = threading.Thread(target=self._follow_link, args=(targets,), daemon=True)
         reader.start()
         reader.join(_LINK_PATIENCE_S)
-        return targets not in ([], [self._tree])
+        return any(target != self._tree and _trees_of(target) == _trees_of(self._tree) for target in targets)
 
     def _follow_link(self, targets: list[bytes]) -> None:
         with suppress(OSError):
@@ -98,6 +102,10 @@ class Guardian:
     def _pids(self) -> Iterator[int]:
         for file in (self._directory / "cgroup.procs", *self._directory.glob("**/*/cgroup.procs")):
             yield from map(int, file.read_text().split())
+
+
+def _trees_of(root: bytes) -> bytes:
+    return root.rsplit(b"/", 2)[0]  # less `<tree>/root`
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The documents that an agent and the service exchange, with the fields that the agent reads."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class Instruction(StrEnum):
@@ -46,10 +46,12 @@ class SessionIds(Struct, frozen=True):
 
 
 class RegistrationDocument(Struct, frozen=True):
-    """The answer to a registration."""
+    """The answer to a registration. `secret` is sent with every later request of the session."""
 
     session: SessionIds
     directive: DirectiveDocument
+    # Shim for peers before 0.1.0; remove after 0.2.0. Older APIs send no secret and need none.
+    secret: Annotated[str, Meta(pattern="^[!-~]+$")] | None = None
 
 
 class ServiceRefusal(Struct, frozen=True):
@@ -68,4 +70,5 @@ class Tree(Struct, frozen=True):
 
 
 FREEZE_STALE: Final = "FREEZE_STALE"
+SESSION_SECRET_INVALID: Final = "SESSION_SECRET_INVALID"  # noqa: S105 - the code of a problem
 SESSION_NOT_FOUND: Final = "SESSION_NOT_FOUND"

@@ -42,7 +42,8 @@ async def register(  # noqa: PLR0913 - hooks and options, each named
     `user:password` in `url` becomes a header, too. https verifies with SSL_CERT_FILE if that is set.
 
     Raises `Rejected` if the workspace does not exist or is disabled. Raises `Unreachable` if no answer came: then the
-    session may or may not exist, and `wvsctl session list` shows which.
+    session may or may not exist. `wvsctl session list` shows which; only `wvsctl session evict` ends one whose answer,
+    and with it its secret, was lost.
     """
     hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch, on_end=on_end)
     return await open_session(url, workspace, agent, hooks, lease_s, headers)
@@ -62,6 +63,8 @@ async def open_session(
                 answer = await transport.call("POST", path, RegistrationDocument, body)
         except TimeoutError:
             raise Unreachable(f"the service did not answer within {_TIMEOUT_S:g} s") from None
+        if answer.secret is not None:
+            transport.authenticate(answer.secret)
         session = Session(transport, answer, hooks, lease_s)
         undo.pop_all()
     return session

@@ -15,6 +15,7 @@ from wvs.agent.live_link import linked_tree
 from wvs.agent.protocol import (
     FREEZE_STALE,
     SESSION_NOT_FOUND,
+    SESSION_SECRET_INVALID,
     DirectiveDocument,
     Instruction,
     RegistrationDocument,
@@ -182,6 +183,8 @@ class Session:
             async with asyncio.timeout_at(min(limit, self._state.deadline or limit)):
                 directive = await self._transport.call("GET", path, DirectiveDocument)
         except Rejected as problem:
+            if problem.code == SESSION_SECRET_INVALID and not self._state.is_frozen:
+                raise  # something on the way removes the header: this session cannot answer any freeze
             if problem.code != SESSION_NOT_FOUND:
                 raise Unreachable(f"the service answers {problem.status} {problem.code}") from problem
             # No freeze waits for a session that the service does not know: the agent must stop writing.

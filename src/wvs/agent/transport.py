@@ -46,6 +46,10 @@ class AgentTransport:
         self._headers = " HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)
         self._connection: _Connection | None = None
 
+    def authenticate(self, secret: str) -> None:
+        """Sends the session's secret with every later request."""
+        self._headers += f"X-Session-Secret: {secret}\r\n"
+
     async def call(self, method: str, path: str, answer: type[T], body: Any = None) -> T:
         """Sends a request and returns the body of the answer, decoded as `answer`.
 

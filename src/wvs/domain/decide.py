@@ -104,11 +104,15 @@ def _retry_init(command: commands.RetryInit, workspace: Workspace) -> list[Event
 
 
 def _disable(command: commands.DisableWorkspace, workspace: Workspace) -> list[Event]:
-    if workspace.state is WorkspaceState.DISABLED:
-        return []
-    events: list[Event] = [WorkspaceDisabled(command.reason)]
     ended = replace(workspace, state=WorkspaceState.DISABLED)
+    # No person can retry or abandon a failed task of a disabled workspace, so it would count as failed for ever.
+    failed = sorted(t.id for t in workspace.tasks.values() if t.state is TaskState.FAILED)
+    abandoned = [outcomes.cancelled(ended, workspace.tasks[t], "workspace disabled") for t in failed]
+    if workspace.state is WorkspaceState.DISABLED:
+        return [*abandoned]  # of a workspace that was disabled before disabling abandoned them
+    events: list[Event] = [WorkspaceDisabled(command.reason)]
     events += [outcomes.cancelled(ended, workspace.tasks[t], "workspace disabled") for t in workspace.queued]
+    events += abandoned
     if workspace.running is not None and not workspace.tasks[workspace.running].cancel_requested:
         events.append(TaskCancelRequested(workspace.running))
     return events

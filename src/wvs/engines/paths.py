@@ -82,3 +82,8 @@ def current_beside(tree_root: str) -> str:
     """The link `current` of the workspace that the tree at `tree_root` belongs to."""
     workspace = tree_root.rsplit("/", 3)[0]  # less `trees/<tree>/root`
     return f"{workspace}/{CURRENT}"
+
+
+def is_tree_beside(path: str, tree_root: str) -> bool:
+    """Whether `path` is the root of a tree of the workspace that the tree at `tree_root` belongs to."""
+    return path.endswith(f"/{ROOT}") and path.rsplit("/", 2)[0] == tree_root.rsplit("/", 2)[0]

@@ -1,8 +1,6 @@
 """One attempt at a claimed task: record its start in the log, run its operation, record how it ended."""
 
 import random
-import time
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -89,7 +87,7 @@ def _start(claim: Claim, job: Job) -> StartTask:
         fence=claim.fence,
         executor=job.bench.executor_id,
         tree=None if claim.kind is TaskKind.SNAPSHOT_DROP else job.tree,
-        now=datetime.now(UTC),
+        now=job.watch.since_claim.until,
         previous=_OVERDUE if claim.overdue else _HOLDER_GONE,
     )
 
@@ -97,7 +95,7 @@ def _start(claim: Claim, job: Job) -> StartTask:
 async def _failed(job: Job, error: TaskError) -> None:
     if job.watch.lost:
         raise Refused(ErrorCode.LEASE_LOST, error.detail)
-    now = datetime.now(UTC)
+    now = job.watch.since_claim.until
     command: Command
     handed_back = job.watch.draining and error.code is ErrorCode.LEASE_LOST
     if handed_back:
@@ -162,7 +160,7 @@ def _count_ended(job: Job, events: list[Event]) -> str:
 
 def _count_final(job: Job, outcome: str) -> None:
     _count(job, outcome)
-    seconds = job.claim.waited_s + time.monotonic() - job.watch.started_at
+    seconds = job.claim.waited_s + job.watch.since_claim.seconds
     job.bench.metrics.task_duration_seconds.labels(kind=str(job.claim.kind), outcome=outcome).observe(seconds)
 
 

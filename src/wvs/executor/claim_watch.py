@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator
 from typing import Final, assert_never
 
@@ -11,6 +10,7 @@ import structlog
 from wvs.background import background
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, CloneProgress
+from wvs.executor.stopwatch import Stopwatch
 from wvs.postgres.pool import Connection
 from wvs.queue.lanes import Claim, Order, TaskProgress, renew
 from wvs.telemetry.metrics import Metrics
@@ -24,8 +24,9 @@ log = structlog.get_logger(__name__)
 class ClaimWatch:
     """Watches one claim. The work in threads checks `cancel` at its safe points.
 
-    `touched` is true once a drop has begun: from then on its snapshot cannot become ready again. `volume_away` is true
-    once the attempt failed because the executor cannot use the volume.
+    `since_claim` is the clock of the attempt, which dates its events. `touched` is true once a drop has begun: from
+    then on its snapshot cannot become ready again. `volume_away` is true once the attempt failed because the executor
+    cannot use the volume.
     """
 
     def __init__(self, connection: Connection, claim: Claim, lease_s: float, renew_s: float, metrics: Metrics) -> None:
@@ -36,7 +37,7 @@ class ClaimWatch:
         self._metrics = metrics
         self._progress = TaskProgress("starting")
         self._reported: TaskProgress | None = None
-        self.started_at = time.monotonic()
+        self.since_claim = Stopwatch()
         self.cancel = Cancel()
         self.lost = False
         self.draining = False

@@ -92,9 +92,17 @@ async def counted_by_walk(job: Job, tree: str) -> Totals | None:
 
 
 def report_of(
-    job: Job, clone: ProvenClone, freeze: Freeze, started: float, counted: Totals | None = None
+    job: Job,
+    clone: ProvenClone,
+    freeze: Freeze,
+    started: float,
+    counted: Totals | None = None,
+    notes: tuple[str, ...] = (),
 ) -> CloneReport:
-    """The clone's report for the event. `started`: `time.monotonic()` at the attempt's start; `counted`: by a walk."""
+    """The clone's report for the event, with further `notes`.
+
+    `started`: `time.monotonic()` at the attempt's start; `counted`: by a walk.
+    """
     counted = counted or clone.before.totals
     result = clone.result
     return CloneReport(
@@ -105,5 +113,5 @@ def report_of(
         freeze_s=round(freeze.seconds, 6),
         clone_s=round(result.seconds, 6),
         total_s=round(time.monotonic() - started, 6),
-        notes=tuple(f"{note.what}: {note.count}, first {note.example}" for note in result.notes),
+        notes=(*notes, *(f"{note.what}: {note.count}, first {note.example}" for note in result.notes)),
     )

@@ -7,8 +7,8 @@ longer frozen after the clone.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from wvs.domain.ids import SESSION, format_id
 from wvs.domain.values import Certificate, Member
 from wvs.engines.base import Stamp
 from wvs.engines.errors import EngineError
+from wvs.executor.stopwatch import Stopwatch
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
 from wvs.postgres.availability import CONNECTION_LOST
@@ -48,17 +49,14 @@ class Freeze:
         self._wanted = wanted
         self.number = number
         self.members: list[FreezeMember] = []
-        self.frozen_at = datetime.now(UTC)
-        self.resumed_at: datetime | None = None
+        self._together = Stopwatch()  # while all agents are frozen
         self.outcome = "failed"
 
     async def wait_until_frozen(self) -> None:
         """Returns when every member is frozen; raises QUIESCE_TIMEOUT or QUIESCE_REFUSED, naming those that are not."""
-        if not self._wanted:
-            self.frozen_at = datetime.now(UTC)
-            return
-        await self._until(lambda member: member.state in _STOPPED, ErrorCode.QUIESCE_TIMEOUT)
-        self.frozen_at = datetime.now(UTC)
+        if self._wanted:
+            await self._until(lambda member: member.state in _STOPPED, ErrorCode.QUIESCE_TIMEOUT)
+        self._together = Stopwatch()
 
     async def confirm(self, *, resume: bool) -> None:
         """Asks every member after the clone: each must still be frozen under the token that it gave.
@@ -68,13 +66,13 @@ class Freeze:
         Even without members the freeze must have held: it kept every session that joined meanwhile from starting.
         """
         absent = {m.session_id for m in self.members if m.state is not MemberState.FROZEN}
-        asked_at = datetime.now(UTC)
+        asked_at = time.monotonic()
         async with self._job.bench.path.pool.acquire() as connection:
             held = await freezes.confirm(_plain(connection), *self._key, self._budget_s, resume=resume)
         if not held:
             raise self._broken("its time was over while the clone was made")
         if resume:
-            self.resumed_at = asked_at
+            self._together.stop(asked_at)
         if self._wanted:
             self._job.bench.hint_sessions()
         failpoint("freeze.asked_again")
@@ -112,7 +110,7 @@ class Freeze:
 
     async def close(self) -> None:
         """Resumes all agents. If the database is away, the sessions thaw by themselves when the budget is over."""
-        self.resumed_at = self.resumed_at or datetime.now(UTC)
+        self._together.stop()
         for _ in range(_CLOSE_TRIES):
             try:
                 async with self._job.bench.path.pool.acquire() as connection:
@@ -127,7 +125,7 @@ class Freeze:
     @property
     def seconds(self) -> float:
         """Seconds for which all agents were frozen; until now if they still are."""
-        return ((self.resumed_at or datetime.now(UTC)) - self.frozen_at).total_seconds()
+        return self._together.seconds
 
     def certificate(self, before: Stamp, after: Stamp, engine: str) -> Certificate:
         """The proof, to be stored with the event."""
@@ -138,8 +136,8 @@ class Freeze:
             stamp_before=before.value,
             stamp_after=after.value,
             engine=engine,
-            frozen_at=self.frozen_at,
-            resumed_at=self.resumed_at or datetime.now(UTC),
+            frozen_at=self._together.started_at,
+            resumed_at=self._together.until,
         )
 
     @property
@@ -198,7 +196,7 @@ class Freeze:
 async def frozen(job: Job) -> AsyncGenerator[Freeze]:
     """A freeze that holds within the block. Raises `EngineError`; however the block ends, all agents resume."""
     budget_s = max(job.bench.settings.freeze_budget_s, job.bench.volume.engine.freeze_budget_s)
-    opened_at = datetime.now(UTC)
+    opened_at = time.monotonic()
     async with job.bench.path.pool.acquire() as connection:
         opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s)
     if opened is None:
@@ -221,7 +219,7 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
         failpoint("freeze.closing")
         await freeze.close()
         failpoint("freeze.closed")
-        elapsed = (datetime.now(UTC) - opened_at).total_seconds()
+        elapsed = time.monotonic() - opened_at
         job.bench.metrics.quiesce_duration_seconds.labels(outcome=freeze.outcome).observe(elapsed)
         job.bench.metrics.freeze_seconds.observe(freeze.seconds)
 

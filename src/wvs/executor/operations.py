@@ -17,9 +17,10 @@ from wvs.domain.workspace import Task, Workspace
 from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
 from wvs.engines.paths import tree_path
+from wvs.engines.volume.layout import Stranger
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
-from wvs.executor.links import try_to_move_link
+from wvs.executor.links import require_path, set_link, try_to_move_link
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
@@ -70,6 +71,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     started_at = time.monotonic()
     failpoint("create.started")
     await _require_live_tree(job, source)
+    await require_path(job, source)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
     async with frozen(job) as freeze:
@@ -78,6 +80,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
         # stores only after a flush, and in a workspace without sessions no agent has flushed.
         await job.bench.run(volume.flush, job.workspace, source)
         clone = await clone_proven(job, source, "create")
+        await require_path(job, source)
         await freeze.confirm(resume=True)
     failpoint("create.resumed")
     await _sync(job, "create.syncing")
@@ -107,9 +110,10 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         failpoint("set.synced")
         await job.bench.run(volume.admit_agents, job.workspace, job.tree)
         failpoint("set.opened")
+        aside = await _clear_path(job, started.workspace.live_tree)
         await freeze.confirm(resume=False)
         certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-        report = report_of(job, clone, freeze, started_at, counted)
+        report = report_of(job, clone, freeze, started_at, counted, aside)
         job.watch.safe_point()
         with freeze.required():
             await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
@@ -168,6 +172,18 @@ async def _commit(job: Job, command: Command) -> None:
     if job.watch.lost:
         job.cancel.check()
     await execute(job, command)
+
+
+async def _clear_path(job: Job, live_tree: str | None) -> tuple[str, ...]:
+    """Moves to quarantine what stands at the workspace's path instead of the link; returns a note about it.
+
+    Before the event: once the pointer has moved, the path has to show the new live tree.
+    """
+    standing = await job.bench.run(job.bench.volume.standing, job.workspace)
+    if live_tree is None or not isinstance(standing, Stranger):
+        return ()
+    place = await set_link(job.bench, job.workspace, live_tree)
+    return () if place is None else (f"the workspace's path was {standing.kind}, moved to {place}",)
 
 
 def _live_tree(workspace: Workspace) -> str:

@@ -1,7 +1,5 @@
 """An executor's reports on a task: committed under its fence, as part of the request that created the task."""
 
-from datetime import UTC, datetime
-
 from wvs.application.write_path import Committed, Origin
 from wvs.domain.commands import Command
 from wvs.domain.errors import ErrorCode, Refused
@@ -23,7 +21,7 @@ async def execute(job: Job, command: Command) -> Committed:
     )
     try:
         return await job.bench.path.execute(
-            claim.workspace_id, command, at=datetime.now(UTC), origin=origin, hold=job.hold
+            claim.workspace_id, command, at=job.watch.since_claim.until, origin=origin, hold=job.hold
         )
     except Refused as refused:
         if refused.code is ErrorCode.LEASE_LOST:

@@ -23,7 +23,7 @@ from wvs.executor.disks import DiskWatch
 from wvs.executor.volume_binding import WrongVolumeError, check_volume
 from wvs.executor.volume_brake import brake_for, is_brake_held, keep_brake
 from wvs.executor.workbench import Workbench
-from wvs.executor.workspace_sweep import Action, Finding, look, report, settle, tidy_workspace
+from wvs.executor.workspace_sweep import Action, Finding, clear_path, look, report, settle, tidy_workspace
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.locks import SWEEPER
 from wvs.postgres.pool import Connection, Pool, connect
@@ -40,6 +40,8 @@ _BRAKED: Final = (Action.LOST, Action.QUARANTINED)
 _PAGE: Final = 1000
 _LOCK: Final = sql("try_session_lock")
 _END_HANGING: Final = sql("end_hanging_sweeper")
+_PATHS_NOTED: Final = sql("paths_noted")
+_PATHS_RESTORED: Final = sql("paths_restored")
 _LAST_EVENT: Final = sql("log_last_event")
 _HASH_AT: Final = sql("log_hash_at")
 _WITH_TREES: Final = sql("swept_workspaces")
@@ -93,16 +95,21 @@ async def record_seen(bench: Workbench) -> None:
         await bench.run(bench.volume.record_seen, LogPosition(epoch, row["notification_id"]), row["hash"])
 
 
-async def sweep_volume(bench: Workbench, *, repair: bool = True, accept_losses: bool = False) -> list[Finding]:
+async def sweep_volume(
+    bench: Workbench, *, repair: bool = True, accept_losses: bool = False, clear_paths: bool = False
+) -> list[Finding]:
     """Sweeps every workspace that has a directory or should have one; one that fails does not stop the others.
 
     Only what two looks find, `SETTLE_S` apart, is a finding: a single look also shows what executors are about to make
     or to remove. With `repair=False` it changes nothing. If the brake holds, the sweep marks no tree lost and moves
-    none to quarantine; `accept_losses` says that a person has decided.
+    none to quarantine; `accept_losses` says that a person has decided. `clear_paths` says the same of what stands at a
+    workspace's path instead of the link: it is moved to quarantine.
 
     Raises as `check_log` does, `EngineError` if the volume cannot be listed, and the errors of the connection.
     """
     await check_log(bench)
+    # Before the looks: what a task notes after them must stay.
+    noted = {row["workspace_id"] for row in await bench.path.pool.fetch(_PATHS_NOTED)}
     confirmed = await _confirmed(bench)
     counted = Counter(finding.action for _, finding in confirmed)
     brake = await brake_for(bench.path.pool, counted[Action.LOST], counted[Action.QUARANTINED])
@@ -113,11 +120,16 @@ async def sweep_volume(bench: Workbench, *, repair: bool = True, accept_losses: 
             findings.append(msgspec.structs.replace(finding, held=True))
         elif finding.action is Action.UNREADABLE:
             findings.append(finding)
+        elif finding.action is Action.PATH_REPLACED and clear_paths:
+            findings += await _guarded(bench, workspace_id, clear_path(bench, workspace_id, finding))
         elif repair:
             findings += await _guarded(bench, workspace_id, settle(bench, workspace_id, finding))
         else:
             findings += await _guarded(bench, workspace_id, report(bench, finding))
     if repair:
+        replaced = {workspace_id for workspace_id, finding in confirmed if finding.action is Action.PATH_REPLACED}
+        if restored := noted - replaced:
+            await bench.path.pool.execute(_PATHS_RESTORED, list(restored))
         await keep_brake(bench.path.pool, brake if held else msgspec.structs.replace(brake, lost=0, unknown=0))
     return findings
 

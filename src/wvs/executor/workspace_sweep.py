@@ -22,9 +22,10 @@ from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.values import Certificate, CloneReport
 from wvs.engines.errors import EngineError
 from wvs.engines.paths import CURRENT
+from wvs.engines.volume.layout import Stranger
 from wvs.engines.volume.names import is_tree_name
 from wvs.engines.volume.volume import Made
-from wvs.executor.links import move_link
+from wvs.executor.links import move_link, note_stranger, set_link
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
@@ -52,6 +53,7 @@ class Action(StrEnum):
     LIVE_MISSING = "live_missing"
     LINKED = "linked"
     STUCK = "stuck"
+    PATH_REPLACED = "path_replaced"
     UNREADABLE = "unreadable"
 
 
@@ -61,6 +63,7 @@ _LEVELS: Final = {
     Action.FOUND: logging.WARNING,
     Action.CHANGED: logging.ERROR,
     Action.LIVE_MISSING: logging.ERROR,
+    Action.PATH_REPLACED: logging.ERROR,
 }
 """The level of an action's log line; info for all others, which are the sweeper's daily work."""
 
@@ -74,6 +77,7 @@ DIFFERENCES: Final = {
     Action.LIVE_MISSING: "the live tree is missing",
     Action.LINKED: "the link does not point to the live tree",
     Action.STUCK: "a tree in the trash cannot be removed",
+    Action.PATH_REPLACED: "something else is in the place of the link",
     Action.UNREADABLE: "the workspace cannot be swept",
 }
 """What differs between volume and log where the sweeper takes an action."""
@@ -109,7 +113,7 @@ class _Disk(Struct, frozen=True):
     trash: list[str] = []
     stuck: dict[str, str] = {}
     whole: set[str] = set()
-    linked: str | None = None
+    standing: str | Stranger | None = None
     exists: bool = False
 
 
@@ -130,7 +134,7 @@ async def look(bench: Workbench, workspace_id: UUID) -> list[Finding]:
             for name, tree in named.items()
             if tree.state is TreeState.LOST and name in disk.whole
         ),
-        *(Finding(Action.LINKED, workspace, name) for name, tree in named.items() if _is_unlinked(name, tree, disk)),
+        *(_unlinked(workspace, name, disk) for name, tree in named.items() if _is_unlinked(name, tree, disk)),
     ]
 
 
@@ -156,6 +160,18 @@ async def report(bench: Workbench, finding: Finding) -> list[Finding]:
         detail=finding.detail,
     )
     return [finding]
+
+
+async def clear_path(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:
+    """Moves what stands at the workspace's path to quarantine and makes the link again. Raises `EngineError`.
+
+    Agents may work in it, so that only a person decides this: the periodic sweep leaves it.
+    """
+    place = await set_link(bench, finding.workspace, finding.name)
+    await move_link(bench, workspace_id)
+    cleared = Finding(Action.QUARANTINED if place else Action.LINKED, finding.workspace, CURRENT, place or "")
+    _record(bench, cleared)
+    return [cleared]
 
 
 async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:
@@ -186,6 +202,9 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
             finding = msgspec.structs.replace(finding, name=CURRENT)
             _record(bench, finding)
             failpoint("sweep.linked")
+        case Action.PATH_REPLACED:
+            await note_stranger(bench, workspace_id, Stranger(finding.detail))
+            _record(bench, finding)
         case Action.CHANGED | Action.LIVE_MISSING:
             _record(bench, finding)
         case Action.UNREADABLE:
@@ -228,9 +247,15 @@ def _is_missing(name: str, tree: _Expected, disk: _Disk) -> bool:
     return name not in disk.whole and tree.state is not TreeState.LOST and not unneeded
 
 
+def _unlinked(workspace: str, name: str, disk: _Disk) -> Finding:
+    if isinstance(disk.standing, Stranger):
+        return Finding(Action.PATH_REPLACED, workspace, name, disk.standing.kind)
+    return Finding(Action.LINKED, workspace, name)
+
+
 def _is_unlinked(name: str, tree: _Expected, disk: _Disk) -> bool:
     unneeded = tree.disabled and name not in disk.whole
-    return disk.exists and tree.state is TreeState.LIVE and disk.linked != name and not unneeded
+    return disk.exists and tree.state is TreeState.LIVE and disk.standing != name and not unneeded
 
 
 def _missing(workspace: str, name: str, tree: _Expected) -> Finding:
@@ -263,7 +288,7 @@ async def _on_disk(bench: Workbench, workspace: str) -> _Disk:
         trash,
         {name: reason for name, reason in reasons.items() if reason},
         await bench.run(volume.whole_trees, workspace),
-        await bench.run(volume.linked_tree, workspace),
+        await bench.run(volume.standing, workspace),
         exists=True,
     )
 

@@ -13,6 +13,7 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.postgres.pool import Pool, Record
 from wvs.postgres.queries import sql
 from wvs.quiesce.ack_batches import AckBatches, Acknowledgement
+from wvs.quiesce.secrets import SessionSecrets, hash_of, new_secret
 
 _REGISTER: Final = sql("register_session")
 _BY_ID: Final = sql("session_by_id")
@@ -100,12 +101,18 @@ class Sessions:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._ack_batches = AckBatches(pool)
+        self._secrets = SessionSecrets(pool)
 
     async def register(
         self, session_id: UUID, workspace_id: UUID, agent: str, host: str, pid: int | None, lease_s: float
-    ) -> RegisteredSession:
-        """Registers a session; refuses `WORKSPACE_NOT_FOUND`, `WORKSPACE_DISABLED`, `WORKSPACE_NOT_ACTIVE`."""
-        state = await self._pool.fetchval(_REGISTER, session_id, workspace_id, agent, host, pid, lease_s)
+    ) -> tuple[RegisteredSession, str]:
+        """Registers a session. Returns it with its secret, which is not stored and cannot be read again.
+
+        Refuses `WORKSPACE_NOT_FOUND`, `WORKSPACE_DISABLED` and `WORKSPACE_NOT_ACTIVE`.
+        """
+        secret = new_secret()
+        hashed = hash_of(secret)
+        state = await self._pool.fetchval(_REGISTER, session_id, workspace_id, agent, host, pid, lease_s, hashed)
         if state is None:
             raise Refused(ErrorCode.WORKSPACE_NOT_FOUND, "There is no such workspace.")
         if state == "disabled":
@@ -116,7 +123,12 @@ class Sessions:
                 f"The workspace is {state}, not active.",
                 "Wait for its init task, or run wvsctl workspace retry-init.",
             )
-        return await self.get(session_id)
+        self._secrets.remember(session_id, hashed)
+        return await self.get(session_id), secret
+
+    async def check_secret(self, session_id: UUID, secret: str | None) -> None:
+        """Refuses `SESSION_NOT_FOUND`, and `SESSION_SECRET_INVALID` unless `secret` is the one of this session."""
+        await self._secrets.check(session_id, secret)
 
     async def get(self, session_id: UUID) -> RegisteredSession:
         """One session; refuses `SESSION_NOT_FOUND`."""

@@ -15,7 +15,7 @@ from wvs.domain.values import Certificate, TaskError
 
 
 class WorkspaceRow(Struct, frozen=True, kw_only=True):
-    """A row of `wvs.workspaces`."""
+    """A row of `wvs.workspaces`. `path_replaced_by` comes from its lane where one workspace is read."""
 
     id: UUID
     name: str
@@ -27,6 +27,7 @@ class WorkspaceRow(Struct, frozen=True, kw_only=True):
     live_tree: str | None = None
     error: TaskError | None = None
     disabled_at: datetime | None = None
+    path_replaced_by: str | None = None
 
 
 class ReportRow(Struct, frozen=True):

@@ -17,8 +17,12 @@ from wvs.agent.freeze_state import GRACE_S
 from wvs.agent.hooks import Hooks, do_nothing
 from wvs.agent.registration import open_session
 from wvs.agent.transport import AgentTransport
+from wvs.domain.errors import Refused
+from wvs.domain.ids import SESSION, parse_id
 from wvs.domain.states import TaskState
 from wvs.quiesce import freezes
+from wvs.quiesce.ack_batches import AckKind, Acknowledgement
+from wvs.quiesce.sessions import Sessions
 
 WRITING = "i=0; echo ready; while true; do i=$((i+1)); echo $i > a; done"
 Arrange = Callable[[Callable[[], Awaitable[None]]], None]
@@ -310,14 +314,15 @@ async def test_late_messages_about_an_earlier_freeze_have_no_effect(service: Ser
         async with service.platform.pool.acquire() as connection:
             await freezes.close(connection, service.workspace_id, 1, "late")  # pyright: ignore[reportArgumentType]
             assert not await freezes.hold(connection, service.workspace_id, 1, 60)  # pyright: ignore[reportArgumentType]
+        registry = Sessions(service.platform.pool)
         for ack in (
-            {"kind": "frozen", "freeze": 1, "token": "old", "flush": "ok"},
-            {"kind": "still_frozen", "freeze": 1, "token": "old"},
-            {"kind": "refused", "freeze": 1, "reason": "late"},
-            {"kind": "still_frozen", "freeze": 2, "token": "early"},
+            Acknowledgement(AckKind.FROZEN, 1, "old", "ok"),
+            Acknowledgement(AckKind.STILL_FROZEN, 1, "old"),
+            Acknowledgement(AckKind.REFUSED, 1, reason="late"),
+            Acknowledgement(AckKind.STILL_FROZEN, 2, "early"),
         ):
-            answer = await service.client.post(f"/v1/sessions/{session['id']}/acks", json=ack)
-            assert (answer.status_code, answer.json()["code"]) == (409, "FREEZE_STALE")
+            with pytest.raises(Refused, match="FREEZE_STALE"):
+                await registry.acknowledge(parse_id(SESSION, session["id"]), ack)
         await asyncio.sleep(0.2)
         assert "frozen 1" in (cgroup / "cgroup.events").read_text()
 

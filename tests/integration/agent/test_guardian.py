@@ -93,6 +93,29 @@ async def test_a_frozen_command_whose_wrapper_is_killed_is_killed_if_its_tree_wa
     await settle(service, session["id"], cgroup)
 
 
+async def test_a_frozen_command_lives_on_if_something_else_than_a_tree_took_the_place_of_the_link(
+    short_freezes: None, service: Service, after_the_clone: Arrange
+) -> None:
+    """No live tree was replaced: a program removed the link and made a directory there."""
+    wrapped = await service.shell(WRITING)
+    old = Path(await wrapped.line())
+    (session,) = await service.sessions()
+    cgroup = await service.cgroup()
+
+    async def kill_and_replace() -> None:
+        await kill_wrapper(wrapped)
+        service.live.unlink()
+        service.live.mkdir()
+
+    after_the_clone(kill_and_replace)
+    _, state = await service.snapshot()
+    assert state is TaskState.FAILED
+    await until(lambda: "frozen 0" in (cgroup / "cgroup.events").read_text())
+    await writes_on(old / "a")
+    service.live.rmdir()
+    await settle(service, session["id"], cgroup)
+
+
 def _killing(service: Service, wrapped: Wrapped) -> Callable[..., Awaitable[None]]:
     """Kills the wrapper before the link of the replaced live tree moves, so that the wrapper never learns of it."""
     from wvs.executor.links import try_to_move_link  # noqa: PLC0415

@@ -20,6 +20,9 @@ from wvs.telemetry.metrics import Metrics
 Ids = dict[str, Iterator[str]]
 """By the name of a path parameter: an endless cycle of ids of existing rows."""
 
+secrets: dict[str, str] = {}
+"""The secrets of the existing sessions, by their ids."""
+
 
 class ServedApi:
     """The real API on its own socket, in its own thread."""
@@ -114,4 +117,5 @@ async def _session(client: Client, base: str) -> str:
     response = await client.write("POST", f"{base}/sessions", {"agent": "a", "host": "h", "pid": 1})
     assert response.status_code == 201, response.text
     body: dict[str, Any] = response.json()
+    secrets[body["session"]["id"]] = body["secret"]
     return body["session"]["id"]

@@ -17,7 +17,7 @@ from hypothesis import settings
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData
 from tests.conftest import private_database
-from tests.integration.http.contract import ServedApi
+from tests.integration.http.contract import ServedApi, secrets
 
 from wvs.http.problems.problem import ProblemDocument
 from wvs.http.wiring import document
@@ -45,7 +45,7 @@ schema = schemathesis.openapi.from_dict(
             },
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": STATEFUL},
-                "negative_data_rejection": {"expected-statuses": ["400", "404", "409", "413", "415", "422"]},
+                "negative_data_rejection": {"expected-statuses": ["400", "403", "404", "409", "413", "415", "422"]},
                 # Rows outlive what is done to them: a dropped snapshot and an ended session are still answered.
                 "use_after_free": {"enabled": False},
                 "ensure_resource_availability": {"enabled": False},
@@ -65,6 +65,8 @@ def aim(case: Any) -> None:
         for name, value in case.path_parameters.items():
             if crc32(repr(value).encode()) % 4:
                 case.path_parameters[name] = next(served[0].ids[name])
+    if _is_positive(case, ParameterLocation.HEADER) and "X-Session-Secret" in case.headers:
+        case.headers["X-Session-Secret"] = secrets.get(case.path_parameters["session"], "unknown")
     if _is_positive(case, ParameterLocation.QUERY):
         # Opaque, and only good for the list that gave them: no schema makes one.
         for name in ("cursor", "snapshots_cursor", "tasks_cursor"):

@@ -139,7 +139,7 @@ async def test_invalid_bodies_of_the_other_writes_are_refused_by_field(client: C
 async def test_invalid_bodies_of_session_writes_are_refused_by_field(client: Client, active: dict[str, Any]) -> None:
     sessions, new = "/v1/workspaces/one/sessions", {"agent": "a", "host": "h"}
     registered = await client.write("POST", sessions, new)
-    one = f"/v1/sessions/{registered.json()['session']['id']}"
+    one, secret = f"/v1/sessions/{registered.json()['session']['id']}", registered.json()["secret"]
     frozen = {"kind": "frozen", "freeze": 1, "token": "t", "flush": "ok"}
     for path, body, field in (
         (sessions, None, ""),
@@ -172,7 +172,7 @@ async def test_invalid_bodies_of_session_writes_are_refused_by_field(client: Cli
         (f"{one}/evict", {"reason": 7}, "reason"),
         (f"{one}/evict", {"force": True}, "force"),
     ):
-        problem = refused(await client.write("POST", path, body), "INVALID_REQUEST")
+        problem = refused(await client.write("POST", path, body, x_session_secret=secret), "INVALID_REQUEST")
         assert problem["errors"][0]["field"] == field, (path, body, problem)
     assert [item["state"] for item in (await client.read(sessions))["items"]] == ["active"]
 

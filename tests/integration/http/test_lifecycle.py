@@ -1,5 +1,6 @@
 """The life cycle of a workspace over HTTP, with the answers of the design."""
 
+import re
 from typing import Any
 
 from tests.integration.http.actors import VOLUME, Client, Executor
@@ -35,6 +36,8 @@ async def test_a_workspace_is_accepted_and_becomes_active(client: Client, execut
     assert workspace["labels"] == {"team": "a"}
     assert workspace["path"] == f"{VOLUME}/{workspace['id']}/current"
     assert workspace["created_at"].endswith("Z")
+    assert set(workspace) == WORKSPACE_FIELDS | {"path_replaced_by"}
+    assert workspace["path_replaced_by"] is None
     assert workspace == await client.read("/v1/workspaces/one")
     task = await client.read(response.headers["location"])
     assert (task["kind"], task["state"], task["attempt"]) == ("workspace_init", "succeeded", 1)
@@ -181,3 +184,36 @@ async def test_a_running_task_shows_the_progress_of_its_executor(
     await executor.finish(held)
     done = (await client.read(path))["progress"]
     assert (done["phase"], done["files_done"], done["bytes_total"]) == ("done", 3, 4096)
+
+
+async def test_disabling_abandons_failed_tasks_so_that_nothing_alerts_for_ever(
+    client: Client, executor: Executor, ready: dict[str, Any]
+) -> None:
+    base = "/v1/workspaces/one"
+    first = await client.ok("POST", f"{base}/snapshots", {})
+    await executor.run_failing()
+    second = await client.ok("PUT", f"{base}/current", {"snapshot_id": ready["id"]})
+    await executor.run_failing()
+    assert await failed_tasks(client) == {"snapshot_create": 1, "current_set": 1}
+
+    disabled = (await client.write("POST", f"{base}/disable", {})).json()
+    assert await failed_tasks(client) == {}
+    for accepted in (first, second):
+        task = await client.read(f"/v1/tasks/{accepted['task']['id']}")
+        assert (task["state"], task["error"]["code"]) == ("cancelled", "CLONE_FAILED")
+    events = (await client.read(f"/v1/workspaces/{disabled['id']}/events"))["items"]
+    assert [event["type"] for event in events][-3:] == [
+        "workspace.disabled.v1",
+        "task.cancelled.v1",
+        "task.cancelled.v1",
+    ]
+    again = await client.write("POST", f"/v1/workspaces/{disabled['id']}/disable", {})
+    assert again.status_code == 200
+    assert (await client.read(f"/v1/workspaces/{disabled['id']}/events"))["items"] == events
+
+
+async def failed_tasks(client: Client) -> dict[str, int]:
+    """What `wvs_tasks` shows as failed, by kind, without the zeros."""
+    shown = (await client.get("/metrics")).text
+    found = re.findall(r'^wvs_tasks{kind="(\w+)",state="failed"} (\d+)', shown, re.MULTILINE)
+    return {kind: int(count) for kind, count in found if int(count)}

@@ -40,7 +40,7 @@ class Workspace:
             await self.join()
 
     async def join(self) -> uuid.UUID:
-        session = await self.sessions.register(uuid.uuid4(), self.id, "a", "h", 1, 30)
+        session, _ = await self.sessions.register(uuid.uuid4(), self.id, "a", "h", 1, 30)
         self.members.append(session.id)
         await self.sessions.directive(session.id)
         return session.id

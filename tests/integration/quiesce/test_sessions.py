@@ -24,11 +24,14 @@ class Agent:
     def __init__(self, client: httpx.AsyncClient, registered: dict[str, Any]) -> None:
         self._client = client
         self.id: str = registered["session"]["id"]
+        self.secret = {"X-Session-Secret": registered["secret"]}
         self.directive: dict[str, Any] = registered["directive"]
 
     async def next(self, wait: float = 10) -> dict[str, Any]:
         number = self.directive["number"]
-        answer = await self._client.get(f"/v1/sessions/{self.id}/directive", params={"after": number, "wait": wait})
+        answer = await self._client.get(
+            f"/v1/sessions/{self.id}/directive", params={"after": number, "wait": wait}, headers=self.secret
+        )
         self.directive = answer.raise_for_status().json()
         return self.directive
 
@@ -39,7 +42,8 @@ class Agent:
         return self.directive
 
     async def ack(self, kind: str, **fields: Any) -> httpx.Response:
-        return await self._client.post(f"/v1/sessions/{self.id}/acks", json={"kind": kind, **fields})
+        body = {"kind": kind, **fields}
+        return await self._client.post(f"/v1/sessions/{self.id}/acks", json=body, headers=self.secret)
 
     async def obey(self, token: str) -> None:
         """Obeys one freeze."""
@@ -180,6 +184,6 @@ async def test_after_a_switch_the_directive_has_the_new_tree_and_its_epoch(
         assert switch["epoch"] == 2
         assert (Path(switch["path"]) / "a").read_text() == "one"
         assert (await agent.ack("switched", epoch=2)).json()["kind"] == "run"
-        assert (await client.delete(f"/v1/sessions/{agent.id}")).json()["state"] == "ended"
+        assert (await client.delete(f"/v1/sessions/{agent.id}", headers=agent.secret)).json()["state"] == "ended"
         _, state = await platform.snapshot(workspace_id)
         assert state is TaskState.SUCCEEDED

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from wvs.agent.errors import Rejected
 from wvs.agent.hooks import Hooks
 from wvs.agent.protocol import DirectiveDocument, Instruction, RegistrationDocument, SessionIds
 from wvs.agent.session import Session
@@ -78,3 +79,43 @@ async def test_an_agent_resumes_early_only_from_its_own_freeze_in_its_own_tree(
     assert script.acks[0]["token"] == script.acks[1]["token"]
     await session.stop_following()
     await session.leave()
+
+
+class Stripped(Script):
+    """A way to the service on which the header with the secret is lost."""
+
+    async def call(self, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        if not self._directives:
+            raise Rejected(403, "SESSION_SECRET_INVALID", "The request has no session secret.", "Send it.")
+        return await super().call(method, path, answer, body)
+
+
+async def test_an_agent_whose_secret_does_not_arrive_stops_with_the_reason_and_never_stays_frozen(
+    tmp_path: Path,
+) -> None:
+    """Its session could answer no freeze: every snapshot would time out, and the agent would not know why."""
+    root = tmp_path / "ws" / "trees" / "tree" / "root"
+    root.mkdir(parents=True)
+    calls: list[str] = []
+
+    async def on_freeze() -> None:
+        calls.append("freeze")
+
+    async def on_thaw() -> None:
+        calls.append("thaw")
+
+    async def on_switch(_tree: object) -> None:
+        raise AssertionError("there is no switch in this script")
+
+    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, path=str(root))
+    freeze = DirectiveDocument(
+        number=2, kind=Instruction.FREEZE, epoch=1, freeze=7, budget_s=-4.9, path=str(root)
+    )  # the freeze ends at once
+    hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch)
+    registration = RegistrationDocument(SessionIds("sess_x", "ws_x"), run)
+    session = Session(cast("AgentTransport", Stripped(freeze)), registration, hooks, 30.0)
+    session.follow()
+    async with asyncio.timeout(20):
+        with pytest.raises(Rejected, match="no session secret"):
+            await session.until_ended()
+    assert calls == ["freeze", "thaw"]

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from tests.unit.domain.story import ASKED_TO_END, NO_SOURCE, NOBODY, RETRYABLE, Story
 from wvs.domain.commands import CancelTask, DisableWorkspace, ReportLost
+from wvs.domain.events import WorkspaceDisabled
 from wvs.domain.policy import RETRY
 from wvs.domain.states import TaskKind
 
@@ -132,6 +133,12 @@ def disabled(situation: Situation) -> Situation:
     return situation
 
 
+def disabled_before(situation: Situation) -> Situation:
+    """Disabled by a release that left failed tasks failed."""
+    situation.story.record(WorkspaceDisabled(None))
+    return situation
+
+
 def lost(situation: Situation) -> Situation:
     situation.story.do(ReportLost(situation.snapshot, "ENOENT"))
     return situation
@@ -218,7 +225,7 @@ _OF_A_TASK: Final[dict[str, Callable[[Situation], Situation]]] = {
     "running, workspace disabled": lambda situation: disabled(running(situation)),
     "succeeded": succeeded,
     "failed": failed,
-    "failed, workspace disabled": lambda situation: disabled(failed(situation)),
+    "failed, workspace disabled": lambda situation: disabled_before(failed(situation)),
     "cancelled": cancelled,
 }
 

@@ -72,11 +72,15 @@ class Story:
         """Decide and apply; raises `Refused` as `decide` does."""
         events = decide(command, self._workspace)
         for event in events:
-            after = evolve(WORKSPACE_ID, self._workspace, event)
-            self.path.append((self._workspace, event, after))
-            self._workspace = after
-        self.log += events
+            self.record(event)
         return events
+
+    def record(self, event: Event) -> None:
+        """Applies an event that the domain of an older release decided."""
+        after = evolve(WORKSPACE_ID, self._workspace, event)
+        self.path.append((self._workspace, event, after))
+        self._workspace = after
+        self.log.append(event)
 
     def refusal(self, command: Command) -> Refused:
         """The refusal of `decide`; an accepted command is an error of the test."""

@@ -48,6 +48,36 @@ def test_disabling_cancels_queued_tasks_in_order_and_asks_the_running_one_to_sto
     assert workspace.running == running.task
 
 
+@pytest.mark.parametrize("queued", [situations.create_queued, situations.set_queued, situations.drop_queued])
+def test_disabling_abandons_a_failed_task_and_leaves_its_snapshot_as_it_is(queued) -> None:
+    """No person can retry or abandon it afterwards, so that it would count as failed for ever."""
+    case = situations.failed(queued())
+    before = case.story.snapshot(case.snapshot).state
+    disabled, abandoned = case.story.do(DisableWorkspace())
+    assert isinstance(disabled, WorkspaceDisabled)
+    assert isinstance(abandoned, TaskCancelled)
+    assert (abandoned.task_id, abandoned.reason, abandoned.snapshot_state) == (case.task, "workspace disabled", None)
+    assert case.story.workspace.task_state(case.task) is TaskState.CANCELLED
+    assert case.story.snapshot(case.snapshot).state is before
+
+
+def test_disabling_abandons_a_failed_init() -> None:
+    story = Story()
+    task_id = story.create()
+    story.start(task_id)
+    story.fail(task_id)
+    _, abandoned = story.do(DisableWorkspace())
+    assert isinstance(abandoned, TaskCancelled)
+    assert abandoned.workspace_state is None
+    assert story.workspace.state is WorkspaceState.DISABLED
+
+
+def test_disabling_again_abandons_what_an_older_release_left_failed() -> None:
+    case = situations.disabled_before(situations.failed(situations.create_queued()))
+    assert only(case.story.do(DisableWorkspace()), TaskCancelled).task_id == case.task
+    assert case.story.do(DisableWorkspace()) == []
+
+
 def test_a_task_with_a_cancel_request_gets_no_second_one() -> None:
     case = situations.cancelling(situations.create_queued())
     only(case.story.do(DisableWorkspace()), WorkspaceDisabled)

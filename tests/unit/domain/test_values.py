@@ -63,6 +63,7 @@ def test_every_code_has_the_status_of_the_design() -> None:
         by_status.setdefault(status, set()).add(code)
     assert by_status == {
         400: {"INVALID_REQUEST", "IDEMPOTENCY_KEY_REQUIRED", "INVALID_CURSOR"},
+        403: {"SESSION_SECRET_INVALID"},
         404: {
             "WORKSPACE_NOT_FOUND",
             "SNAPSHOT_NOT_FOUND",
@@ -103,6 +104,7 @@ def test_every_code_has_the_status_of_the_design() -> None:
         "VOLUME_FULL",
         "VOLUME_UNAVAILABLE",
         "TREE_MISSING",
+        "PATH_REPLACED",
         "REMOVE_FAILED",
         "LEASE_LOST",
         "DEADLINE_EXCEEDED",

@@ -66,7 +66,7 @@ def run_rebind(settings: Settings) -> int:
 
 async def _check(settings: Settings, *, repair: bool, accept_losses: bool) -> list[Finding]:
     async with _workbench(settings, "wvs-volume-check") as bench:
-        return await sweep_volume(bench, repair=repair, accept_losses=accept_losses)
+        return await sweep_volume(bench, repair=repair, accept_losses=accept_losses, clear_paths=repair)
 
 
 async def _rebind(settings: Settings) -> str:

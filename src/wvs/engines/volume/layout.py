@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import TreeDir
 from wvs.engines.errors import EngineError
@@ -45,6 +47,12 @@ class Retired(Enum):
     ALREADY = "already"
     ABSENT = "absent"
     """Neither among the trees nor in the trash: purged before, never made, or removed at once for lack of room."""
+
+
+class Stranger(msgspec.Struct, frozen=True):
+    """Something at a workspace's path that WVS did not make; `kind` describes it for a person."""
+
+    kind: str
 
 
 class WorkspaceDir:
@@ -118,14 +126,22 @@ class WorkspaceDir:
 
         Several executors may do so at once. They share one temporary name, so that a crash leaves at most one link
         behind: each may remove or rename the link of another. A caller that must know calls `linked_tree` afterwards.
+        Raises PATH_REPLACED if `current` is not a link of WVS: a rename would delete it.
         """
         target = link_target(checked_tree(name))
         for _ in range(_MOST_RACES):
+            standing = self.standing()
+            if isinstance(standing, Stranger):
+                detail = f"{self.path}/{CURRENT} is {standing.kind}, not the link of WVS."
+                raise EngineError(ErrorCode.PATH_REPLACED, detail)
             with suppress(FileNotFoundError):
                 os.unlink(NEW_LINK, dir_fd=self.descriptor)
             try:
                 os.symlink(target, NEW_LINK, dir_fd=self.descriptor)
-                os.rename(NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+                if standing is None:
+                    rename_noreplace(self.descriptor, NEW_LINK, self.descriptor, CURRENT)
+                else:
+                    os.rename(NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
             except (FileExistsError, FileNotFoundError):
                 continue
             os.fsync(self.descriptor)
@@ -135,16 +151,24 @@ class WorkspaceDir:
             f"{self.path}/{CURRENT} was not moved: other executors moved it {_MOST_RACES} times",
         )
 
-    def linked_tree(self) -> str | None:
-        """The tree that `current` points to; None if there is no link, or one that WVS did not make."""
+    def standing(self) -> str | Stranger | None:
+        """What is at the workspace's path: the tree that the link of WVS points to, something else, or nothing."""
         try:
             target = os.readlink(CURRENT, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EINVAL):
-                return None
-            raise
+            if error.errno != errno.EINVAL:
+                raise
+            mode = os.stat(CURRENT, dir_fd=self.descriptor, follow_symlinks=False).st_mode
+            return Stranger("a directory" if stat.S_ISDIR(mode) else "a file")
         tree = tree_of_link(target)
-        return tree if tree is not None and is_tree_name(tree) else None
+        return tree if tree is not None and is_tree_name(tree) else Stranger(f"a link to {target[:200]!r}")
+
+    def linked_tree(self) -> str | None:
+        """The tree that `current` points to; None if there is no link, or something that WVS did not make."""
+        standing = self.standing()
+        return None if isinstance(standing, Stranger) else standing
 
     def names(self, place: str) -> list[str]:
         """All names in `TREES` or `TRASH`, also those that WVS did not make."""

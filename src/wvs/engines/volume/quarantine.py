@@ -1,11 +1,11 @@
-"""Quarantine: directories that no task intended are moved aside for a person to look at, never deleted."""
+"""Quarantine: what no task intended is moved aside for a person to look at, never deleted."""
 
 import os
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
-from wvs.engines.paths import QUARANTINE, SERVICE_DIRECTORY, TREES, quarantine_path, tree_path
+from wvs.engines.paths import CURRENT, QUARANTINE, SERVICE_DIRECTORY, TREES, quarantine_path, tree_path
 from wvs.engines.volume.layout import WorkspaceDir
 
 
@@ -18,29 +18,39 @@ def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
         raise EngineError(
             ErrorCode.CLONE_FAILED, f"{name[:80]!r} cannot be the name of a directory entry", retryable=False
         )
-    workspace = os.path.basename(here.path)
-    place = _ensure_directories(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
     trees = open_beneath(here.descriptor, TREES, OPEN_DIRECTORY)
     try:
-        new_name = _move(trees, name, place)
-        os.fsync(place)
-        os.fsync(trees)
+        return _quarantine(volume, os.path.basename(here.path), trees, name)
     except FileNotFoundError as error:
         raise EngineError(
             ErrorCode.TREE_MISSING, f"{tree_path(here.path, name)} is missing", retryable=False
         ) from error
     finally:
         os.close(trees)
+
+
+def quarantine_stranger(volume: int, here: WorkspaceDir) -> str:
+    """Moves what stands at the workspace's path there; returns its path below the volume. Durable."""
+    return _quarantine(volume, os.path.basename(here.path), here.descriptor, CURRENT)
+
+
+def _quarantine(volume: int, workspace: str, directory: int, name: str) -> str:
+    place = _ensure_directories(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
+    try:
+        new_name = _move(directory, name, place)
+        os.fsync(place)
+        os.fsync(directory)
+    finally:
         os.close(place)
     return quarantine_path(workspace, new_name)
 
 
-def _move(trees: int, name: str, place: int) -> str:
+def _move(directory: int, name: str, place: int) -> str:
     number = len(os.listdir(place))
     while True:
         new_name = f"{number}-{os.fsencode(name)[:200].decode(errors='backslashreplace')}"
         try:
-            rename_noreplace(trees, name, place, new_name)
+            rename_noreplace(directory, name, place, new_name)
         except FileExistsError:
             number += 1
             continue

@@ -36,9 +36,9 @@ from wvs.engines.volume.identity import (
     touch_lock,
     write_identity,
 )
-from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace, open_workspace
+from wvs.engines.volume.layout import Retired, Stranger, WorkspaceDir, make_workspace, open_workspace
 from wvs.engines.volume.names import checked_workspace, is_workspace_name
-from wvs.engines.volume.quarantine import quarantine_tree
+from wvs.engines.volume.quarantine import quarantine_stranger, quarantine_tree
 
 _SPACE_KEPT_FREE: Final = 1024 * 1024
 """Bytes that no clone may take: without room for a new name nothing can be moved, sealed or linked any more."""
@@ -156,13 +156,25 @@ class Volume:
         with self._workspace(workspace, "opening a live tree") as here:
             here.set_mode(name, layout.OPEN_TO_AGENTS)
 
-    def set_link(self, workspace: str, name: str) -> None:
-        """Makes the link `current` point to a live tree. Atomic, durable, re-entrant."""
-        with self._workspace(workspace, "moving the link") as here:
+    def set_link(self, workspace: str, name: str) -> str | None:
+        """Makes the link `current` point to a live tree. Atomic, durable, re-entrant.
+
+        Something that WVS did not make and that stands there is moved to quarantine; returns its new path, else None.
+        """
+        place = None
+        with self._open("moving the link") as volume, open_workspace(volume, workspace, self.path) as here:
+            if isinstance(here.standing(), Stranger):
+                place = f"{self.path}/{quarantine_stranger(volume, here)}"
             here.set_link(name)
+        return place
+
+    def standing(self, workspace: str) -> str | Stranger | None:
+        """What is at the workspace's path: the tree that the link of WVS points to, something else, or nothing."""
+        with self._workspace(workspace, "looking at the workspace's path") as here:
+            return here.standing()
 
     def linked_tree(self, workspace: str) -> str | None:
-        """The tree that `current` points to; None if there is no link, or one that WVS did not make."""
+        """The tree that `current` points to; None if there is no link, or something that WVS did not make."""
         with self._workspace(workspace, "reading the link") as here:
             return here.linked_tree()
 

@@ -88,6 +88,7 @@ def describe(
     document = msgspec.json.decode(msgspec.json.encode(app.openapi_schema.to_schema()))
     document["components"]["headers"] = _HEADERS
     document["components"]["parameters"] = _REQUEST_HEADERS
+    _mark_secrets(document["components"]["schemas"])
     handlers = dict(_handlers(app))
     for operation in _operations(document):
         _correct_request_body(operation, handlers[operation["operationId"]], document["components"]["schemas"])
@@ -149,6 +150,13 @@ def _correct_request_body(operation: dict[str, Any], handler: HTTPRouteHandler, 
     operation["requestBody"] = {"required": not field.has_default, "content": {_JSON: {"schema": shape}}}
 
 
+def _mark_secrets(schemas: Mapping[str, Any]) -> None:
+    """Marks the secrets in answers as such; Litestar takes no format from a field."""
+    for schema in schemas.values():
+        if "secret" in (properties := schema.get("properties", {})):
+            properties["secret"]["format"] = "password"
+
+
 def _remove_null_from_parameters(operation: Mapping[str, Any]) -> None:
     """Removes null from the schemas of optional parameters: a path, a query or a header cannot contain a JSON null."""
     for parameter in operation.get("parameters", ()):
@@ -171,6 +179,8 @@ def _add_headers(operation: dict[str, Any]) -> None:
         # The handler's dependency checks this header, so that a missing key has a problem of its own.
         if parameter["name"] == "Idempotency-Key":
             parameter["required"] = ErrorCode.IDEMPOTENCY_KEY_REQUIRED in _problems(answers.get("400", {}))
+        if parameter["name"] == "X-Session-Secret":
+            parameter["required"] = ErrorCode.SESSION_SECRET_INVALID in _problems(answers.get("403", {}))
     parameters.extend({"$ref": f"#/components/parameters/{name}"} for name in _REQUEST_HEADERS)
     accepted = dict(answers.get("202", {}).get("headers", {}))
     for status, answer in answers.items():

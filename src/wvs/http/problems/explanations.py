@@ -58,6 +58,14 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "List the workspace's sessions: wvsctl session list. An agent registers a new one with POST "
         "/v1/workspaces/{id}/sessions.",
     ),
+    ErrorCode.SESSION_SECRET_INVALID: Explanation(
+        "The session secret is missing or wrong",
+        "Only the agent that registered a session may read its directives, acknowledge for it and end it. It shows "
+        "that with the secret from the answer to its registration. This request has no secret, or that of another "
+        "session. Nothing was changed.",
+        "Send the header X-Session-Secret with the `secret` from the answer to the registration. If the secret is "
+        "lost, make sure that the agent has ended, then run wvsctl session evict.",
+    ),
     ErrorCode.VERSION_NOT_FOUND: Explanation(
         "The workspace has no such version",
         "The workspace has fewer events than this version, or it did not exist at this time, or this time is in the "
@@ -235,6 +243,14 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "it.",
         "Run wvs volume check. Use another snapshot, or bring the directory back: the snapshot is then ready again. "
         "Read: wvs runbook volume-losses.",
+    ),
+    ErrorCode.PATH_REPLACED: Explanation(
+        "Something else is at the workspace's path",
+        "The workspace's path is not the link to the live tree any more: a program removed the link and made a "
+        "directory, a file or another link there. A snapshot would hold other files than the path shows, so WVS took "
+        "none.",
+        "Copy what you need from the path into the live tree that the error names. Then run wvs volume check "
+        "--repair, which moves what is at the path to quarantine and makes the link again.",
     ),
     ErrorCode.REMOVE_FAILED: Explanation(
         "The removal of the snapshot failed",

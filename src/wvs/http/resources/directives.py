@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.values import TEXT_PATTERN, Message
-from wvs.http.openapi.examples import OF_SESSION, TREE_NAME, WORKSPACE_ID, Examples
+from wvs.http.openapi.examples import TREE_NAME, WORKSPACE_ID, Examples
 from wvs.http.openapi.responses import problem_responses
-from wvs.http.requests.paths import SessionPath, session_id_of
+from wvs.http.requests.paths import SessionPath
+from wvs.http.resources.own_session import OF_OWN_SESSION, OWN_SESSION_PROBLEMS, SessionSecret, own_session
 from wvs.http.service import Service
 from wvs.http.wire.tree_paths import tree_root
 from wvs.quiesce.ack_batches import AckKind, Acknowledgement
@@ -106,17 +107,21 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
 @get(
     f"{_ONE}/directive",
     operation_id="getDirective",
-    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
+    responses=problem_responses(*OWN_SESSION_PROBLEMS),
 )
 async def get_directive(
-    session: SessionPath, service: NamedDependency[Service], after: _After = None, wait: _Wait = 0
+    session: SessionPath,
+    service: NamedDependency[Service],
+    secret: SessionSecret = None,
+    after: _After = None,
+    wait: _Wait = 0,
 ) -> DirectiveView:
     """Answers with the session's current directive.
 
     If its number equals `after`, waits until a newer directive exists, but at most `wait` seconds. Every call renews
     the session's lease.
     """
-    session_id = session_id_of(session)
+    session_id = await own_session(service, session, secret)
     return await _directive_after(service, session_id, after, wait, service.sessions.renew_lease(session_id))
 
 
@@ -124,17 +129,22 @@ async def get_directive(
     f"{_ONE}/acks",
     status_code=200,
     operation_id="acknowledge",
-    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND, ErrorCode.FREEZE_STALE),
+    responses=problem_responses(*OWN_SESSION_PROBLEMS, ErrorCode.FREEZE_STALE),
 )
 async def acknowledge(
-    session: SessionPath, data: JSONBody[Ack], service: NamedDependency[Service], after: _After = None, wait: _Wait = 0
+    session: SessionPath,
+    data: JSONBody[Ack],
+    service: NamedDependency[Service],
+    secret: SessionSecret = None,
+    after: _After = None,
+    wait: _Wait = 0,
 ) -> DirectiveView:
     """Records the session's acknowledgement of a freeze or of a switch, and answers with its next directive.
 
     If the number of that directive equals `after`, waits until a newer one exists, but at most `wait` seconds. The
     acknowledgement takes effect before the wait.
     """
-    session_id = session_id_of(session)
+    session_id = await own_session(service, session, secret)
     return await _directive_after(service, session_id, after, wait, _apply(service, session_id, data))
 
 
@@ -224,7 +234,8 @@ _EXAMPLE_FREEZE: Final = replace(
 
 EXAMPLES: Final[Mapping[str, Examples]] = {
     "getDirective": Examples(
-        {200: {"run": EXAMPLE_DIRECTIVE, "freeze": _EXAMPLE_FREEZE}}, parameters={**OF_SESSION, "after": 1, "wait": 30}
+        {200: {"run": EXAMPLE_DIRECTIVE, "freeze": _EXAMPLE_FREEZE}},
+        parameters={**OF_OWN_SESSION, "after": 1, "wait": 30},
     ),
     "acknowledge": Examples(
         {200: {"the next directive": EXAMPLE_DIRECTIVE}},
@@ -234,6 +245,6 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
             "still frozen": StillFrozen(1, "b0f6c0de.1.1"),
             "switched": Switched(2),
         },
-        {**OF_SESSION, "after": 1, "wait": 1},
+        {**OF_OWN_SESSION, "after": 1, "wait": 1},
     ),
 }

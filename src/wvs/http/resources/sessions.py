@@ -16,10 +16,11 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SESSION, WORKSPACE, format_id
 from wvs.domain.values import TEXT_PATTERN, Message
 from wvs.eventlog.recorder import Show
-from wvs.http.openapi.examples import OF_SESSION, OF_WORKSPACE, SESSION_ID, WORKSPACE_ID, Examples, at
+from wvs.http.openapi.examples import OF_SESSION, OF_WORKSPACE, SESSION_ID, SESSION_SECRET, WORKSPACE_ID, Examples, at
 from wvs.http.openapi.responses import OPTIONAL_KEY_PROBLEMS, problem_responses
 from wvs.http.requests.paths import SessionPath, WorkspacePath, session_id_of
 from wvs.http.resources.directives import EXAMPLE_DIRECTIVE, DirectiveView, directive_view
+from wvs.http.resources.own_session import OF_OWN_SESSION, OWN_SESSION_PROBLEMS, SessionSecret, own_session
 from wvs.http.service import Service, new_id
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit, decode_cursor, encode_cursor
 from wvs.http.wire.ids import SessionId, WorkspaceId
@@ -32,6 +33,13 @@ AgentName = Annotated[
     str, Meta(min_length=1, max_length=200, pattern=TEXT_PATTERN, description="The name of the agent, for people.")
 ]
 HostName = Annotated[str, Meta(min_length=1, max_length=255, pattern=TEXT_PATTERN)]
+Secret = Annotated[
+    str,
+    Meta(
+        description="Send it as `X-Session-Secret` with every request of this session. The service stores only its "
+        "hash, and no other answer contains it."
+    ),
+]
 _LIST: Final = "/v1/workspaces/{workspace:str}/sessions"
 _ONE: Final = "/v1/sessions/{session:str}"
 
@@ -73,10 +81,13 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
 
 class Registered(Struct, frozen=True):
-    """A new session and its first directive. The agent must not start its work while the directive is `freeze`."""
+    """A new session, its first directive, and its secret. The agent must not start its work while the directive is
+    `freeze`.
+    """
 
     session: SessionView
     directive: DirectiveView
+    secret: Secret
 
 
 class SessionList(Struct, frozen=True):
@@ -97,11 +108,14 @@ class SessionList(Struct, frozen=True):
 async def register_session(
     workspace: WorkspacePath, data: JSONBody[NewSession], service: NamedDependency[Service]
 ) -> Registered:
-    """Registers an agent that will write to the live tree. From now on every freeze waits for it."""
+    """Registers an agent that will write to the live tree. From now on every freeze waits for it.
+
+    The answer has the session's secret, and is not stored: a repeated request registers another session.
+    """
     found = await service.workspace(workspace)
-    session = await service.sessions.register(new_id(), found.id, data.agent, data.host, data.pid, data.lease_s)
+    session, secret = await service.sessions.register(new_id(), found.id, data.agent, data.host, data.pid, data.lease_s)
     directive = await service.sessions.directive(session.id)
-    return Registered(session_view(session), directive_view(directive, service.volume))
+    return Registered(session_view(session), directive_view(directive, service.volume), secret)
 
 
 @get(_LIST, operation_id="listSessions", responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND))
@@ -126,11 +140,13 @@ async def list_sessions(
     _ONE,
     status_code=200,
     operation_id="endSession",
-    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND),
+    responses=problem_responses(*OWN_SESSION_PROBLEMS),
 )
-async def end_session(session: SessionPath, service: NamedDependency[Service]) -> SessionView:
+async def end_session(
+    session: SessionPath, service: NamedDependency[Service], secret: SessionSecret = None
+) -> SessionView:
     """Ends a session. Call it only when all processes of the session have ended. Repeating the call changes nothing."""
-    ended = await service.sessions.leave(session_id_of(session), SessionState.ENDED)
+    ended = await service.sessions.leave(await own_session(service, session, secret), SessionState.ENDED)
     service.on_acknowledged()
     return session_view(ended)
 
@@ -201,13 +217,14 @@ _EXAMPLE_SESSION: Final = SessionView(
 
 EXAMPLES: Final[Mapping[str, Examples]] = {
     "registerSession": Examples(
-        {201: {"registered": Registered(_EXAMPLE_SESSION, EXAMPLE_DIRECTIVE)}},
+        {201: {"registered": Registered(_EXAMPLE_SESSION, EXAMPLE_DIRECTIVE, SESSION_SECRET)}},
         {"an agent": NewSession("coder", "build-3", 4711), "a short lease": NewSession("coder", "build-3", lease_s=10)},
         OF_WORKSPACE,
     ),
     "listSessions": Examples({200: {"the only page": SessionList([_EXAMPLE_SESSION], None)}}, parameters=OF_WORKSPACE),
     "endSession": Examples(
-        {200: {"ended": replace(_EXAMPLE_SESSION, state=SessionState.ENDED, ended_at=at(6, 0))}}, parameters=OF_SESSION
+        {200: {"ended": replace(_EXAMPLE_SESSION, state=SessionState.ENDED, ended_at=at(6, 0))}},
+        parameters=OF_OWN_SESSION,
     ),
     "evictSession": Examples(
         {

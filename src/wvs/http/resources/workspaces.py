@@ -10,7 +10,7 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from wvs.domain.commands import CreateWorkspace, DisableWorkspace, RetryInit
 from wvs.domain.errors import ErrorCode
@@ -64,6 +64,14 @@ class WorkspaceView(Struct, frozen=True, kw_only=True):
     error: TaskError | None
     created_at: datetime
     disabled_at: datetime | None
+
+
+class WorkspaceDetails(WorkspaceView, frozen=True, kw_only=True):
+    """A workspace. `path_replaced_by` says what an executor last saw at `path` instead of the link that WVS made: a
+    directory, a file or another link. Snapshots fail with `PATH_REPLACED` until it is moved away.
+    """
+
+    path_replaced_by: str | None
 
 
 class WorkspaceAccepted(Struct, frozen=True):
@@ -121,9 +129,10 @@ async def list_workspaces(
     operation_id="getWorkspace",
     responses=problem_responses(ErrorCode.WORKSPACE_NOT_FOUND),
 )
-async def get_workspace(workspace: WorkspacePath, service: NamedDependency[Service]) -> WorkspaceView:
+async def get_workspace(workspace: WorkspacePath, service: NamedDependency[Service]) -> WorkspaceDetails:
     """Shows one workspace."""
-    return workspace_view(await service.workspace(workspace), service.volume)
+    row = await service.workspace(workspace)
+    return _details(workspace_view(row, service.volume), row.path_replaced_by)
 
 
 @post(
@@ -182,6 +191,10 @@ def _disabled(_events: list[Event], workspace: Workspace) -> tuple[int, Show]:
     return 200, Show(workspace=workspace.id)
 
 
+def _details(view: WorkspaceView, path_replaced_by: str | None) -> WorkspaceDetails:
+    return WorkspaceDetails(**asdict(view), path_replaced_by=path_replaced_by)
+
+
 def workspace_view(row: WorkspaceRow, volume: Path) -> WorkspaceView:
     """The workspace as the API shows it; `volume` is the volume's directory on its hosts."""
     return WorkspaceView(
@@ -224,7 +237,15 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         {"Idempotency-Key": IDEMPOTENCY_KEY, "Prefer": "wait=10"},
     ),
     "listWorkspaces": Examples({200: {"the only page": WorkspaceList([EXAMPLE_WORKSPACE], None)}}),
-    "getWorkspace": Examples({200: {"active": EXAMPLE_WORKSPACE}}, parameters=OF_WORKSPACE),
+    "getWorkspace": Examples(
+        {
+            200: {
+                "active": _details(EXAMPLE_WORKSPACE, None),
+                "with a replaced path": _details(EXAMPLE_WORKSPACE, "a directory"),
+            }
+        },
+        parameters=OF_WORKSPACE,
+    ),
     "retryInit": Examples(
         {202: {"accepted": WorkspaceAccepted(EXAMPLE_NEW_WORKSPACE, EXAMPLE_INIT)}}, {"empty": Nothing()}, KEYED_WRITE
     ),

@@ -78,6 +78,7 @@ class WorkspaceDocument(Struct, frozen=True):
     epoch: int = 0
     error: ErrorDocument | None = None
     disabled_at: datetime | None = None
+    path_replaced_by: str | None = None
 
 
 class MemberDocument(Struct, frozen=True):

@@ -22,6 +22,7 @@ class Exit(IntEnum):
 
 _BY_STATUS: Final[Mapping[int, Exit]] = {
     400: Exit.USAGE,
+    403: Exit.FAILURE,
     404: Exit.NOT_FOUND,
     405: Exit.FAILURE,
     409: Exit.CONFLICT,

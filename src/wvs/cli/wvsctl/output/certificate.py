@@ -6,7 +6,8 @@ from wvs.cli.wvsctl.output.layout import duration, moment
 
 def describe_certificate(certificate: CertificateDocument) -> list[str]:
     """What a certificate proves, and the evidence; one sentence per line (design §7)."""
-    held_s = (certificate.resumed_at - certificate.frozen_at).total_seconds()
+    # Executors of development versions took both times from the wall clock, which may have been set back in between.
+    held_s = max(0.0, (certificate.resumed_at - certificate.frozen_at).total_seconds())
     return [
         f"freeze {certificate.freeze}: {_agents(len(certificate.members))}",
         *map(_member, certificate.members),

@@ -23,6 +23,7 @@ def workspace_rows(workspace: WorkspaceDocument) -> Rows:
         ("name", workspace.name),
         ("state", workspace.state),
         ("path", workspace.path or NOTHING),
+        *_replaced(workspace.path_replaced_by),
         ("current", workspace.current_snapshot_id or "none yet"),
         ("epoch", str(workspace.epoch)),
         ("labels", pairs(workspace.labels)),
@@ -98,6 +99,15 @@ def _share(done: str, total: str, unit: str) -> str:
 
 def _if_any(label: str, value: str) -> Rows:
     return [] if value == NOTHING else [(label, value)]
+
+
+def _replaced(stranger: str | None) -> Rows:
+    if stranger is None:
+        return []
+    return [
+        ("", f"WARNING: {stranger} is at the path instead of the link to the live tree; snapshots fail."),
+        ("", "Copy what you need into the live tree. Then wvs volume check --repair moves it to quarantine."),
+    ]
 
 
 def _error(error: ErrorDocument | None) -> Rows:
