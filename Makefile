@@ -48,8 +48,20 @@ format: $(VENV)/.dev ## Let ruff fix and format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# They need other packages than the tests (and a Java runtime, which comes with them), so they have an environment of their own.
+GENERATORS := build/client-generators
+
+.PHONY: client-generators
+client-generators: $(GENERATORS)/.ready ## Install the programs that make clients of the OpenAPI document, for the tests
+
+$(GENERATORS)/.ready: $(VENV)/.tools requirements/client-generators.txt
+	@$(PYTHON) -m venv --clear $(GENERATORS)
+	@$(UV) pip install --quiet --python $(GENERATORS)/bin/python --require-hashes -r requirements/client-generators.txt \
+		|| $(GENERATORS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/client-generators.txt
+	@touch $@
+
 .PHONY: test
-test: setup ## All tests on the embedded PostgreSQL 18 (PYTEST_ARGS='-k name' narrows)
+test: setup client-generators ## All tests on the embedded PostgreSQL 18 (PYTEST_ARGS='-k name' narrows)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 # A shim of pyenv is not an interpreter; therefore this also looks into pyenv's versions directory.
@@ -75,7 +87,7 @@ test-deps: ## Install the programs that tests use (Debian, root or sudo); quick 
 PG15_BIN ?= /usr/lib/postgresql/15/bin
 
 .PHONY: test-pg15
-test-pg15: setup ## The same tests on Debian's PostgreSQL 15, if its binaries are installed
+test-pg15: setup client-generators ## The same tests on Debian's PostgreSQL 15, if its binaries are installed
 	@if [ -x $(PG15_BIN)/postgres ]; then WVS_TEST_POSTGRES_BIN=$(PG15_BIN) $(BIN)/python -m pytest -n auto $(PYTEST_ARGS); \
 	else echo "skipped: no $(PG15_BIN)/postgres; say make test-deps, or make test-pg15 PG15_BIN=/path/to/bin"; fi
 
@@ -142,7 +154,7 @@ storage: setup ## Clone, stamp and remove trees of 100,000 files with every clon
 bench-storage: setup ## Compare each clone engine with a rival program on the same tree; print the table (needs root)
 	$(BIN)/python -m benchmarks.storage
 
-BENCHMARKS := commands claim positions snapshot aggregate history console_help http_boundary projections stream freeze
+BENCHMARKS := cold_start commands claim positions snapshot aggregate history console_help http_boundary projections stream freeze
 
 .PHONY: bench $(addprefix bench-,$(BENCHMARKS))
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure the figures of docs/benchmarks.md, one after the other (bench-NAME for one)
@@ -202,6 +214,7 @@ requirements: $(VENV)/.tools ## Compile pyproject.toml and requirements/*.in int
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) requirements/test.in -o requirements/test.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/client-generators.in -o requirements/client-generators.txt
 
 .PHONY: clean
 clean: ## Remove .venv/ and every cache

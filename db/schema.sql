@@ -75,6 +75,8 @@ CREATE TABLE wvs.log_identity (
     only_row boolean DEFAULT true NOT NULL,
     epoch integer DEFAULT 1 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    volume_id uuid,
+    volume_path text,
     CONSTRAINT log_identity_pkey PRIMARY KEY (only_row),
     CONSTRAINT log_identity_epoch_check CHECK ((epoch > 0)),
     CONSTRAINT log_identity_only_row_check CHECK (only_row)
@@ -182,6 +184,15 @@ CREATE TABLE wvs.trees (
     intended_at timestamp with time zone NOT NULL,
     CONSTRAINT trees_pkey PRIMARY KEY (workspace_id, name)
 ) WITH (fillfactor=80);
+CREATE TABLE wvs.volume_brake (
+    only_row boolean DEFAULT true NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL,
+    lost integer NOT NULL,
+    unknown integer NOT NULL,
+    trees bigint NOT NULL,
+    CONSTRAINT volume_brake_pkey PRIMARY KEY (only_row),
+    CONSTRAINT volume_brake_only_row_check CHECK (only_row)
+);
 CREATE TABLE wvs.workspaces (
     id uuid NOT NULL,
     name text NOT NULL,

@@ -34,6 +34,7 @@ SNAPSHOT: Final[Captions] = {
     ("ready", "dropping"): ("SnapshotDropRequested",),
     ("ready", "lost"): ("SnapshotLost",),
     ("lost", "dropping"): ("SnapshotDropRequested",),
+    ("lost", "ready"): ("SnapshotFound",),
     ("dropping", "ready"): ("TaskCancelled",),
     ("dropping", "dropped"): ("SnapshotDropped",),
     ("dropping", "drop_failed"): ("SnapshotDropFailed", "TaskCancelled"),
@@ -83,6 +84,7 @@ Disabling is final by decision: the data stays and reads work. The outcome of a 
 A snapshot goes back from `dropping` to `ready` only if it was `ready` before, and the drop was cancelled before an
 attempt began to remove its directory. A snapshot in `dropping` or `drop_failed` can never become current, because its
 directory may be half removed. `lost` means that an executor found the directory of a ready snapshot missing.
+It becomes `ready` again if an executor finds the directory there again, as the event of its creation describes it.
 """,
     "Task": """\
 `failed` is final until a person retries or abandons the task. A task that is queued, running or failed holds a

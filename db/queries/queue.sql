@@ -46,6 +46,13 @@ WHERE k.locktype = 'advisory' AND k.database = (SELECT oid FROM pg_database WHER
   AND k.classid::bigint = $1 AND k.objid::bigint = $2 AND k.objsubid = 2 AND k.granted
   AND a.state_change < clock_timestamp() - make_interval(secs => $3)
 
+-- name: living_executors
+-- How many executors can run tasks: connections $1 to this database that have done something in the last $2 seconds. A role
+-- that may not see when another role's connection did something counts every such connection.
+SELECT count(*) FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.application_name = $1
+  AND (a.state_change IS NULL OR a.state_change > clock_timestamp() - make_interval(secs => $2))
+
 -- name: system_identifier
 -- The identifier of the database cluster, to which a volume is bound.
 SELECT system_identifier::text FROM pg_control_system()

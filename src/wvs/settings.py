@@ -11,18 +11,33 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta
 
 PREFIX: Final = "WVS_"
 
-# Other WVS programs (wvsctl, the agent wrapper, the tests) read these variables, so they are not typing errors.
-_FOREIGN: Final = re.compile(r"WVS_(URL|SESSION_.*|WORKSPACE.*|AGENT_.*|TEST_.*)")
+CONSOLE_VARIABLES: Final = ("WVS_URL", "WVS_ACTOR", "WVS_HEADERS")
+"""What the console reads."""
+
+AGENT_VARIABLES: Final = ("WVS_WORKSPACE", "WVS_SESSION", "WVS_LIVE")
+"""What `wvsctl agent run` tells its command, beside `WVS_URL`; the command may run any program of WVS."""
+
+# The programs of WVS and its tests set these for their children.
+_INTERNAL: Final = re.compile(r"WVS_(AGENT|TEST)_.*")
+
+HOST_PATTERN: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
+"""A host as a Host header names it, in lower case."""
+PREFIX_PATTERN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+"""A path that needs no quoting, without a slash at its end; empty for none."""
 
 
 class InvalidSetting(ValueError):
     """A variable has a value that is not allowed. The message names the variable, the value and the allowed values."""
+
+
+_MAX_ID: Final = 2**32 - 2  # the next number means "no change" to chown(2)
 
 
 class LiveOwner(msgspec.Struct, frozen=True):
@@ -34,6 +49,7 @@ class LiveOwner(msgspec.Struct, frozen=True):
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1024)]
 
 
@@ -54,6 +70,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="host names that the API accepts in a request's Host header, separated by commas"),
     ] = ("127.0.0.1", "localhost", "[::1]")
+    public_url: Annotated[
+        str | None,
+        Meta(
+            description="URL of the API for clients behind a proxy that serves it under a path and removes that path; "
+            "links in answers begin with it"
+        ),
+    ] = None
+    keep_alive_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="seconds after which the API closes an idle connection; more than a proxy in front of it does",
+        ),
+    ] = 75
+    max_wait_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="longest time in seconds that the API holds an answer back (Prefer: wait and the wait of "
+            "agents); choose less than the time-out of a proxy in front of it, which is often 60",
+        ),
+    ] = 50
     live_owner: Annotated[
         LiveOwner | None,
         Meta(description="USER[:GROUP] (names or numbers) that owns a new live tree; unset: the service's user"),
@@ -76,6 +116,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[
         Count, Meta(description="largest number of database connections in the pool of one process")
     ] = 10
+    database_wait_s: Annotated[
+        SecondsOrNone,
+        Meta(description="seconds that a starting program waits for a database that is away; 0 does not wait"),
+    ] = 300.0
     event_streams: Annotated[
         Count, Meta(description="largest number of live event streams that one API process serves")
     ] = 500
@@ -96,6 +140,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None, Meta(description="file that records the start and the end of each clone; unset: no file")
     ] = None
     failpoints: Annotated[str, Meta(description="faults to inject, for tests only; empty: no faults")] = ""
+
+    @property
+    def public_prefix(self) -> str:
+        """The path of `public_url` without a slash at its end; empty without a path."""
+        return urlsplit(self.public_url or "").path.rstrip("/")
 
     @property
     def volume_path(self) -> Path:
@@ -144,9 +193,10 @@ def describe_settings() -> Iterator[SettingDoc]:
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str | None]]:
     """Variables `WVS_*` that no WVS program reads, each with the most similar known name: probably typing errors."""
     source = os.environ if environ is None else environ
-    known = [_variable(field) for field in msgspec.structs.fields(Settings)]
+    settings = [_variable(field) for field in msgspec.structs.fields(Settings)]
+    known = [*settings, *CONSOLE_VARIABLES, *AGENT_VARIABLES]
     unknown = sorted(
-        name for name in source if name.startswith(PREFIX) and name not in known and not _FOREIGN.fullmatch(name)
+        name for name in source if name.startswith(PREFIX) and name not in known and not _INTERNAL.fullmatch(name)
     )
     return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in unknown]
 
@@ -174,13 +224,19 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
                 return _owner(text)
             case "allowed_hosts":
                 return _hosts(text)
+            case "host":
+                return _listening_host(text)
             case "database_url":
                 return _database_url(text)
-            case "data_dir" | "volume" | "clone_journal":
+            case "public_url":
+                return _public_url(text)
+            case "clone_journal":
+                return _file(text)
+            case "data_dir" | "volume":
                 return Path(text).expanduser().absolute()
             case _:
                 return msgspec.convert(text, field.type, strict=False)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RuntimeError) as error:  # RuntimeError: ~USER of an unknown user
         shown = "(hidden)" if field.name == "database_url" else repr(text)
         raise InvalidSetting(f"{_variable(field)}={shown} is not allowed: it must be {_allowed(field)}") from error
 
@@ -193,9 +249,30 @@ def _database_url(text: str) -> str:
 
 def _hosts(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().lower() for name in text.split(","))
-    if not all(names):
-        raise ValueError("empty name")
+    if not all(map(HOST_PATTERN.fullmatch, names)):
+        raise ValueError("host")
     return names
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("origin")
+    if parts.query or parts.fragment or not PREFIX_PATTERN.fullmatch(parts.path.rstrip("/")):
+        raise ValueError("path")
+    return text
+
+
+def _listening_host(text: str) -> str:
+    text.encode("idna")  # raises UnicodeError, a ValueError, where getaddrinfo would
+    return text
+
+
+def _file(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError("file")
+    return path
 
 
 def _owner(text: str) -> LiveOwner:
@@ -207,6 +284,8 @@ def _owner(text: str) -> LiveOwner:
         uid, gid = pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid
     if group:
         gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    if max(uid, gid) > _MAX_ID:
+        raise ValueError("id")
     return LiveOwner(uid=uid, gid=gid)
 
 
@@ -217,13 +296,20 @@ def _allowed(field: msgspec.structs.FieldInfo) -> str:
         case "live_owner":
             return "USER or USER:GROUP, names or numbers that exist on this host"
         case "allowed_hosts":
-            return "host names separated by commas"
+            return (
+                "host names or addresses separated by commas, such as wvs.example or 10.1.2.3:8787; there is no "
+                "wildcard and no network. Probes (/livez, /readyz, /metrics) are answered whatever their Host is"
+            )
+        case "host":
+            return "an address or a host name"
+        case "public_url":
+            return "a URL http(s)://HOST[:PORT][/PATH], such as https://example.com/wvs"
         case "database_url":
             return "a URL postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         case "data_dir" | "volume":
             return "a directory"
         case "clone_journal":
-            return "a file"
+            return "a file in a directory that exists"
         case _:
             return _allowed_by_type(field)
 
@@ -234,7 +320,8 @@ def _allowed_by_type(field: msgspec.structs.FieldInfo) -> str:
     if kind is int:
         return f"a whole number from {low} to {high}"
     if kind is float:
-        return f"a number of seconds greater than {above} and at most {high}"
+        least = f"greater than {above}" if low is None else f"of at least {low}"
+        return f"a number of seconds {least} and at most {high}"
     return " or ".join(str(value) for value in get_args(kind)) or "text"
 
 

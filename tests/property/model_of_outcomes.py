@@ -124,3 +124,13 @@ class Model(Requests):
             return []
         self.snapshots[snapshot]["state"] = "lost"
         return ["SnapshotLost"]
+
+    def report_found(self, snapshot: Any) -> Answer:
+        if self.state == "absent":
+            return "WORKSPACE_NOT_FOUND"
+        if snapshot not in self.snapshots:
+            return "SNAPSHOT_NOT_FOUND"
+        if self.snapshots[snapshot]["state"] != "lost":
+            return []
+        self.snapshots[snapshot]["state"] = "ready"
+        return ["SnapshotFound"]

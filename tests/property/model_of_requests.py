@@ -126,13 +126,15 @@ class Requests:
         return ["CurrentSetRequested"]
 
     def drop(self, snapshot: Any, task: Any) -> Answer:
-        if refused := self.inactive() or self._no_snapshot(snapshot):
+        disabled = self.state == "disabled"
+        gone = disabled and self.snapshots.get(snapshot, {}).get("state") in ("lost", "drop_failed")
+        if refused := (None if gone else self.inactive()) or self._no_snapshot(snapshot):
             return refused
         referring = self.referring(snapshot)
         failed_drops = [
             t for t in referring if self.tasks[t]["kind"] == "snapshot_drop" and self.tasks[t]["state"] == "failed"
         ]
-        self.blockers = ["current"] if self.current == snapshot else []
+        self.blockers = ["current"] if self.current == snapshot and not disabled else []
         self.blockers += [t for t in referring if t not in failed_drops]
         if self.blockers:
             return "SNAPSHOT_IN_USE"

@@ -36,6 +36,7 @@ from wvs.domain.commands import (
     EvictSession,
     FailAttempt,
     HandBack,
+    ReportFound,
     ReportLost,
     RetryInit,
     RetryTask,
@@ -77,6 +78,7 @@ WEIGHTS = {
     "fail": 5,
     "hand_back": 1,
     "report_lost": 1,
+    "report_found": 1,
     "create_workspace": 1,
     "retry_init": 1,
     "disable": 1,
@@ -243,6 +245,11 @@ class DomainMachine(RuleBasedStateMachine):
     def report_lost(self) -> None:
         snapshot = self.a_snapshot()
         self.ask(ReportLost(snapshot, "ENOENT"), self.model.report_lost(snapshot))
+
+    def report_found(self) -> None:
+        lost = [s for s, snapshot in self.model.snapshots.items() if snapshot["state"] == "lost"]
+        snapshot = self.draw(st.sampled_from(lost)) if lost and self.draw(MOSTLY) else self.a_snapshot()
+        self.ask(ReportFound(snapshot, "it is there again"), self.model.report_found(snapshot))
 
     def load_from_a_memento(self) -> None:
         """A cold load gives exactly the cached workspace."""

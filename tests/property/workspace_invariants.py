@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tests.property.lane_model import Lane
 from tests.property.model_of_outcomes import Model
 from wvs.domain.events import Event, TaskStarted
-from wvs.domain.states import RETRYABLE_STATES, SnapshotState, TaskKind, TaskState
+from wvs.domain.states import RETRYABLE_STATES, SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.workspace import Workspace
 
 
@@ -25,7 +25,10 @@ def the_workspace_is_what_the_model_says(workspace: Workspace, model: Model) -> 
 
 def what_must_always_hold(workspace: Workspace, log: Sequence[Event]) -> None:
     if workspace.current is not None:
-        assert workspace.snapshots[workspace.current].state in (SnapshotState.READY, SnapshotState.LOST)
+        damaged = (SnapshotState.LOST,)
+        if workspace.state is WorkspaceState.DISABLED:  # what is lost may be dropped there, although it is current
+            damaged = (SnapshotState.LOST, SnapshotState.DROPPING, SnapshotState.DROP_FAILED, SnapshotState.DROPPED)
+        assert workspace.snapshots[workspace.current].state in (SnapshotState.READY, *damaged)
     running = [task.id for task in workspace.tasks.values() if task.state is TaskState.RUNNING]
     assert running == ([] if workspace.running is None else [workspace.running])
     fences = [event.fence for event in log if isinstance(event, TaskStarted)]

@@ -15,7 +15,7 @@ from wvs.engines.choice import ENGINES
 from wvs.eventlog.codec import TOPICS
 from wvs.http.wiring import document
 from wvs.settings import describe_settings
-from wvs.telemetry.metrics import Metrics
+from wvs.telemetry.metrics import Metrics, Program
 
 _METHODS = {"get", "post", "put", "delete", "patch"}
 
@@ -111,14 +111,22 @@ def test_settings_are_those_of_the_struct():
 
 
 def test_metrics_are_those_that_are_exposed():
-    rows = table("reference.md", "metric", "labels", "meaning")
-    written = {codes(name)[0].removesuffix("_total"): tuple(codes(labels)) for name, labels, _ in rows}
+    rows = table("reference.md", "metric", "labels", "exported by", "meaning")
+    written = {codes(name)[0].removesuffix("_total"): tuple(codes(labels)) for name, labels, _, _ in rows}
     ours = {name: metric for name, metric in vars(Metrics()).items() if hasattr(metric, "_labelnames")}
     # Metrics keeps no reference to wvs_build_info: it is set once.
     exposed = {metric._name: metric._labelnames for metric in ours.values()} | {  # pyright: ignore[reportAttributeAccessIssue]
         "wvs_build_info": ("version", "python")
     }
     assert written == exposed
+
+
+@pytest.mark.parametrize("program", Program)
+def test_a_program_exports_the_metrics_that_the_table_gives_it(program: Program):
+    rows = table("reference.md", "metric", "labels", "exported by", "meaning")
+    written = {codes(name)[0] for name, _, by, _ in rows if by.lower() in (program, "both")}
+    families = [family for family in Metrics(program).registry.collect() if family.name.startswith("wvs_")]
+    assert written == {f"{it.name}_total" if it.type == "counter" else it.name for it in families}
 
 
 def test_numbers_are_those_of_the_constants_that_own_them():

@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
+import wvs
 from wvs.settings import InvalidSetting, LiveOwner, Settings, describe_settings, load_settings, unknown_variables
 
 
@@ -56,7 +58,23 @@ def test_every_kind_of_value_is_read():
         ("WVS_LIVE_OWNER", "no-such-user", "USER or USER:GROUP"),
         ("WVS_LIVE_OWNER", "4294967295", "USER or USER:GROUP"),
         ("WVS_LIVE_OWNER", "root:no-such-group", "USER or USER:GROUP"),
-        ("WVS_ALLOWED_HOSTS", ",", "host names separated by commas"),
+        ("WVS_LIVE_OWNER", "99999999999:5", "USER or USER:GROUP"),
+        ("WVS_LIVE_OWNER", "5:4294967295", "USER or USER:GROUP"),
+        ("WVS_ALLOWED_HOSTS", ",", "host names or addresses separated by commas"),
+        ("WVS_ALLOWED_HOSTS", "*", "there is no wildcard and no network"),
+        ("WVS_ALLOWED_HOSTS", "localhost,*.example", "there is no wildcard and no network"),
+        ("WVS_ALLOWED_HOSTS", "10.244.0.0/16", "there is no wildcard and no network"),
+        ("WVS_ALLOWED_HOSTS", "http://wvs.example", "host names or addresses"),
+        ("WVS_ALLOWED_HOSTS", "::1", "host names or addresses"),
+        ("WVS_PUBLIC_URL", "example.com/wvs", "a URL http(s)://HOST"),
+        ("WVS_PUBLIC_URL", "https://example.com/a b", "a URL http(s)://HOST"),
+        ("WVS_PUBLIC_URL", "https://example.com//wvs", "a URL http(s)://HOST"),
+        ("WVS_PUBLIC_URL", "https://example.com/wvs?x", "a URL http(s)://HOST"),
+        ("WVS_KEEP_ALIVE_S", "0", "a whole number from 1 to 3600"),
+        ("WVS_HOST", "..", "an address or a host name"),
+        ("WVS_DATA_DIR", "~no-such-user/x", "a directory"),
+        ("WVS_CLONE_JOURNAL", "/no/such/directory/file", "a file in a directory that exists"),
+        ("WVS_CLONE_JOURNAL", "/tmp", "a file in a directory that exists"),
     ],
 )
 def test_an_error_names_the_variable_its_bad_value_and_the_allowed_values(variable: str, value: str, allowed: str):
@@ -98,3 +116,16 @@ def test_every_documented_default_is_read_back_as_the_default():
     relative = {"WVS_DATA_DIR"}  # made absolute when read
     written = {doc.variable: doc.default for doc in docs if doc.variable not in relative}
     assert load_settings(written) == Settings()
+
+
+def test_variables_of_the_other_programs_are_known():
+    """Each that the console or an agent reads or sets, and none of them can hide a typing error beside it."""
+    sources = [path for room in ("agent", "cli/wvsctl") for path in (Path(wvs.__file__).parent / room).rglob("*.py")]
+    named = {name for path in sources for name in re.findall(r'"(WVS_[A-Z_]+)"', path.read_text())}
+    assert {"WVS_URL", "WVS_ACTOR", "WVS_WORKSPACE", "WVS_SESSION", "WVS_LIVE"} <= named
+    assert unknown_variables(dict.fromkeys(named, "x")) == []
+    assert unknown_variables({"WVS_URLL": "", "WVS_SESSION_ID": "", "WVS_WORKSPACES": ""}) == [
+        ("WVS_SESSION_ID", "WVS_SESSION"),
+        ("WVS_URLL", "WVS_URL"),
+        ("WVS_WORKSPACES", "WVS_WORKSPACE"),
+    ]

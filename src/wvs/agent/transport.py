@@ -7,17 +7,17 @@ within the same few milliseconds, so that the time of each counts twenty times.
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import quote, urlsplit
 
 import httptools
 import msgspec
 
 from wvs.agent.errors import AgentError, Rejected, Unreachable
 from wvs.agent.protocol import ServiceRefusal
+from wvs.endpoint import InvalidEndpoint, endpoint_of, tls_context
 
 _MAX_ANSWER_BYTES: Final = 1 << 20
-_PATH_SAFE: Final = "/%:@!$&'()*+,;=~-._"
 
 T = TypeVar("T")
 
@@ -27,18 +27,23 @@ class BadAnswer(Exception):
 
 
 class AgentTransport:
-    """Requests to the API at `url` (http or https, with a path if it is behind a proxy)."""
+    """Requests to the API at `url` (http or https, with a path if it is behind a proxy).
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not parts.netloc.isascii():
-            raise AgentError(f"{url!r} is no http or https URL with an ASCII host")
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._host = parts.hostname
-        self._port = parts.port or (443 if self._tls else 80)
-        self._prefix = quote(parts.path.rstrip("/"), safe=_PATH_SAFE)
-        name = parts.netloc.rpartition("@")[2]
-        self._headers = f" HTTP/1.1\r\nHost: {name}\r\nAccept: application/json\r\nUser-Agent: wvs-agent\r\n"
+    `headers`, each `NAME: VALUE`, and those of WVS_HEADERS go with each request.
+    """
+
+    def __init__(self, url: str, headers: Iterable[str] = ()) -> None:
+        try:
+            endpoint = endpoint_of(url, headers)
+            self._tls = tls_context() if endpoint.secure else None
+        except InvalidEndpoint as error:
+            raise AgentError(f"{error} ({error.help})") from error
+        self._host = endpoint.host
+        self._port = endpoint.port or (443 if self._tls else 80)
+        self._prefix = endpoint.prefix
+        own = {"Host": endpoint.authority, "Accept": "application/json", "User-Agent": "wvs-agent"}
+        lines = {**endpoint.headers, **own}.items()
+        self._headers = " HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)
         self._connection: _Connection | None = None
 
     async def call(self, method: str, path: str, answer: type[T], body: Any = None) -> T:
@@ -49,6 +54,11 @@ class AgentTransport:
         """
         try:
             status, content = await self._exchange(method, path, None if body is None else msgspec.json.encode(body))
+        except ssl.SSLCertVerificationError as error:
+            raise Unreachable(
+                f"its certificate is not trusted: {error.verify_message}; if a private CA issued it, "
+                "SSL_CERT_FILE names the file with the certificate of the CA"
+            ) from error
         except (OSError, BadAnswer) as error:
             self.close()
             raise Unreachable(f"{type(error).__name__}: {error}") from error
@@ -192,5 +202,6 @@ def _rejected(status: int, content: bytes) -> AgentError:
     try:
         problem = msgspec.json.decode(content, type=ServiceRefusal)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Unreachable(f"the answer {status} is not from WVS")
+        hint = "; WVS_HEADERS has the credentials for a proxy" if status in (401, 403, 407) else ""
+        return Unreachable(f"the answer {status} is not from WVS{hint}")
     return Rejected(status, problem.code, problem.detail or f"HTTP {status}", problem.hint)

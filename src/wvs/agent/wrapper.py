@@ -20,6 +20,7 @@ from wvs.agent.registration import open_session
 from wvs.agent.session import Session
 from wvs.agent.signals import forwarding_signals
 from wvs.agent.sigstop_freezer import SigstopFreezer
+from wvs.endpoint import HEADERS_VARIABLE
 from wvs.engines.paths import current_beside
 
 SWITCHED_EXIT: Final = 75
@@ -48,6 +49,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     on_switch: OnSwitch = OnSwitch.RESTART
     switch_signal: int = signal.SIGHUP
     cooperative: bool = False
+    headers: Sequence[str] = ()
 
 
 async def run_command(assignment: Assignment) -> int:
@@ -77,7 +79,9 @@ class _Wrapper:
     async def run(self) -> int:
         job = self._assignment
         with forwarding_signals(self._forward, self._suspend_with_command):
-            self._session = session = await open_session(job.url, job.workspace, job.agent, self._hooks())
+            self._session = session = await open_session(
+                job.url, job.workspace, job.agent, self._hooks(), headers=job.headers
+            )
             try:
                 self._freezer = _new_freezer(session.id, cooperative=job.cooperative)
             except AgentError:
@@ -147,6 +151,7 @@ class _Wrapper:
         environment = {
             **os.environ,
             "WVS_URL": self._assignment.url,
+            **_headers_for(self._assignment.headers),
             "WVS_WORKSPACE": session.workspace_id,
             "WVS_SESSION": session.id,
             "WVS_LIVE": current_beside(tree.path),
@@ -268,6 +273,11 @@ class _Wrapper:
 
 def _new_freezer(session_id: str, *, cooperative: bool) -> Freezer:
     return SigstopFreezer() if cooperative else kernel_freezer(f"wvs-{session_id}")
+
+
+def _headers_for(given: Sequence[str]) -> dict[str, str]:
+    """WVS_HEADERS for the command, whose `wvsctl` goes through the same proxy."""
+    return {HEADERS_VARIABLE: "\n".join((os.environ.get(HEADERS_VARIABLE, ""), *given))} if given else {}
 
 
 async def _wait_for_first(*awaited: Awaitable[object]) -> None:

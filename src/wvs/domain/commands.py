@@ -158,6 +158,13 @@ class ReportLost(Struct, frozen=True):
     detail: str
 
 
+class ReportFound(Struct, frozen=True):
+    """The directory of a lost snapshot is there again; the executor has compared it with the event of its creation."""
+
+    snapshot_id: UUID
+    detail: str
+
+
 Command: TypeAlias = (
     CreateWorkspace
     | RetryInit
@@ -176,4 +183,5 @@ Command: TypeAlias = (
     | FailAttempt
     | HandBack
     | ReportLost
+    | ReportFound
 )

@@ -5,6 +5,7 @@ A command whose effect already holds returns no events. The executor's commands 
 
 import re
 from typing import Final, assert_never
+from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -24,7 +25,7 @@ from wvs.domain.events import (
     WorkspaceInitRetried,
 )
 from wvs.domain.ids import SNAPSHOT, format_id
-from wvs.domain.states import TaskKind, TaskState, WorkspaceState
+from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.values import NAME_PATTERN
 from wvs.domain.workspace import Snapshot, Task, Workspace
 
@@ -70,6 +71,8 @@ def decide(command: commands.Command, workspace: Workspace | None) -> list[Event
             return outcomes.hand_back(command, workspace)
         case commands.ReportLost():
             return outcomes.report_lost(command, workspace)
+        case commands.ReportFound():
+            return outcomes.report_found(command, workspace)
         case _:
             assert_never(command)
 
@@ -131,11 +134,14 @@ def _set_current(command: commands.SetCurrent, workspace: Workspace) -> list[Eve
 
 
 def _drop_snapshot(command: commands.DropSnapshot, workspace: Workspace) -> list[Event]:
-    refusals.refuse_inactive(workspace)
+    disabled = workspace.state is WorkspaceState.DISABLED
+    if not (disabled and _has_lost_data(command.snapshot_id, workspace)):
+        refusals.refuse_inactive(workspace)
     snapshot = refusals.existing_snapshot(workspace, command.snapshot_id)
     superseded = _failed_drop(snapshot, workspace)
     tasks = [t for t in workspace.blockers(snapshot.id) if superseded is None or t != superseded.id]
-    blockers = [{"kind": "current"}] if workspace.current == snapshot.id else []
+    # The pointer of a disabled workspace cannot move any more, and no live tree will be made from it.
+    blockers = [{"kind": "current"}] if workspace.current == snapshot.id and not disabled else []
     blockers += [refusals.task_blocker(t) for t in tasks]
     if blockers:
         raise Refused(
@@ -147,6 +153,12 @@ def _drop_snapshot(command: commands.DropSnapshot, workspace: Workspace) -> list
     refusals.refuse_full_queue(workspace)
     events: list[Event] = [] if superseded is None else [outcomes.cancelled(workspace, superseded, "superseded")]
     return [*events, SnapshotDropRequested(snapshot.id, command.task_id)]
+
+
+def _has_lost_data(snapshot_id: UUID, workspace: Workspace) -> bool:
+    """Whether the snapshot's directory is missing or half removed: nothing is left that disabling would keep."""
+    snapshot = workspace.snapshots.get(snapshot_id)
+    return snapshot is not None and snapshot.state in (SnapshotState.LOST, SnapshotState.DROP_FAILED)
 
 
 def _failed_drop(snapshot: Snapshot, workspace: Workspace) -> Task | None:

@@ -107,6 +107,14 @@ class SnapshotLost(Fact, frozen=True, tag="snapshot.lost.v1"):
     detail: str
 
 
+class SnapshotFound(Fact, frozen=True, tag="snapshot.found.v1"):
+    """The directory of a lost snapshot is there again, and is what the event of its creation says."""
+
+    snapshot_id: UUID
+    tree: str
+    detail: str
+
+
 class CurrentSetRequested(Fact, frozen=True, tag="current.set_requested.v1"):
     """A client requested that a clone of a snapshot replace the live tree; the task is queued."""
 
@@ -248,6 +256,7 @@ Event: TypeAlias = (
     | SnapshotCreated
     | SnapshotFailed
     | SnapshotLost
+    | SnapshotFound
     | CurrentSetRequested
     | CurrentSetSkipped
     | CurrentSet

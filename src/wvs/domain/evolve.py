@@ -57,6 +57,8 @@ def _apply(workspace_id: UUID, workspace: Workspace | None, event: events.Event)
             return lane.ended(failed, event.task_id, TaskState.FAILED)
         case events.SnapshotLost():
             return _snapshot_to(workspace, event.snapshot_id, SnapshotState.LOST)
+        case events.SnapshotFound():
+            return _found(workspace, event.snapshot_id)
         case events.CurrentSetRequested():
             return _set_requested(workspace, event.snapshot_id, event.task_id, reset=event.reset)
         case events.CurrentSetSkipped():
@@ -116,6 +118,13 @@ def _snapshot_requested(workspace: Workspace, snapshot_id: UUID, task_id: UUID) 
     snapshot = Snapshot(snapshot_id, SnapshotState.CREATING)
     grown = replace(workspace, snapshots=workspace.snapshots.insert(snapshot_id, snapshot))
     return lane.accepted(grown, Task(task_id, TaskKind.SNAPSHOT_CREATE, TaskState.QUEUED, snapshot_id))
+
+
+def _found(workspace: Workspace, snapshot_id: UUID) -> Workspace:
+    """Only a lost snapshot is found. `SNAPSHOT_STEPS` alone would let a drop that began become ready by this event."""
+    if lane.known_snapshot(workspace, snapshot_id).state is not SnapshotState.LOST:
+        raise IllegalStepError(f"Snapshot {snapshot_id} is found, but it was not lost.")
+    return _snapshot_to(workspace, snapshot_id, SnapshotState.READY)
 
 
 def _drop_requested(workspace: Workspace, snapshot_id: UUID, task_id: UUID) -> Workspace:

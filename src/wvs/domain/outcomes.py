@@ -1,4 +1,4 @@
-"""Decisions on what executors report. Every report but `ReportLost` names the fence that its executor holds.
+"""Decisions on what executors report. Every report of an attempt names the fence that its executor holds.
 
 A stale fence is refused with `LEASE_LOST` and changes nothing: the executor has to stop the attempt (design §6).
 """
@@ -16,6 +16,7 @@ from wvs.domain.commands import (
     FinishSetCurrent,
     FinishSnapshot,
     HandBack,
+    ReportFound,
     ReportLost,
     StartTask,
 )
@@ -29,6 +30,7 @@ from wvs.domain.events import (
     SnapshotDropFailed,
     SnapshotDropped,
     SnapshotFailed,
+    SnapshotFound,
     SnapshotLost,
     TaskAttemptFailed,
     TaskCancelled,
@@ -220,6 +222,16 @@ def report_lost(command: ReportLost, workspace: Workspace) -> list[Event]:
     if snapshot.state is not SnapshotState.READY or snapshot.tree is None:
         return []
     return [SnapshotLost(snapshot.id, snapshot.tree, command.detail)]
+
+
+def report_found(command: ReportFound, workspace: Workspace) -> list[Event]:
+    """The snapshot is ready again, if it is lost; a report about any other state changes nothing."""
+    snapshot = workspace.snapshots.get(command.snapshot_id)
+    if snapshot is None:
+        raise Refused(ErrorCode.SNAPSHOT_NOT_FOUND, "This workspace has no such snapshot.")
+    if snapshot.state is not SnapshotState.LOST or snapshot.tree is None:
+        return []
+    return [SnapshotFound(snapshot.id, snapshot.tree, command.detail)]
 
 
 _Finish: TypeAlias = FinishInit | FinishSnapshot | FinishSetCurrent | FinishDrop

@@ -87,7 +87,13 @@ def _react(event: events.Event, *, is_last: bool) -> list[QueueStep]:
             | events.TaskCancelled()
         ):
             return [Remove(event.task_id)]
-        case events.TaskStarted() | events.WorkspaceDisabled() | events.SnapshotLost() | events.SessionEvicted():
+        case (
+            events.TaskStarted()
+            | events.WorkspaceDisabled()
+            | events.SnapshotLost()
+            | events.SnapshotFound()
+            | events.SessionEvicted()
+        ):
             return []
         case _:
             assert_never(event)

@@ -19,7 +19,7 @@ class WorkspaceState(StrEnum):
 
 
 class SnapshotState(StrEnum):
-    """`dropped` is a soft delete; `lost` means that the directory of a ready snapshot was found missing."""
+    """`dropped` is a soft delete. `lost`: the directory of a ready snapshot is missing; it may be found again."""
 
     CREATING = "creating"
     READY = "ready"
@@ -66,7 +66,7 @@ SNAPSHOT_STEPS: Final[Mapping[SnapshotState, frozenset[SnapshotState]]] = {
     SnapshotState.DROPPING: frozenset({SnapshotState.DROPPED, SnapshotState.DROP_FAILED, SnapshotState.READY}),
     SnapshotState.DROP_FAILED: frozenset({SnapshotState.DROPPING}),
     SnapshotState.DROPPED: frozenset(),
-    SnapshotState.LOST: frozenset({SnapshotState.DROPPING}),
+    SnapshotState.LOST: frozenset({SnapshotState.DROPPING, SnapshotState.READY}),
 }
 
 TASK_STEPS: Final[Mapping[TaskState, frozenset[TaskState]]] = {

@@ -233,6 +233,10 @@ class Engine(ABC):
             return "the clone is not what the source was when it was stamped"
         return None
 
+    def recognises(self, tree: TreeDir, source_stamp: str) -> bool | None:
+        """Whether the root is the clone of a source with that stamp; None if only a walk can tell."""
+        return None
+
     @abstractmethod
     def flush(self, tree: TreeDir) -> None:
         """Makes every write of this host to the tree visible to a clone, and durable. Raises if the write-back failed.

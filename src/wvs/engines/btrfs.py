@@ -82,6 +82,15 @@ class BtrfsEngine(Engine):
             info = subvolume_info(subvolume)
         return Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
 
+    def recognises(self, tree: TreeDir, source_stamp: str) -> bool | None:
+        """A directory that is no subvolume cannot be cloned. A subvolume without a later change is the clone."""
+        with _failing(ErrorCode.CLONE_FAILED, f"reading {tree.root_path}"):
+            if not is_subvolume(tree.descriptor, ROOT):
+                return False
+            with _root(tree) as subvolume:
+                unchanged = str(subvolume_info(subvolume).changed_in) == source_stamp.rpartition(":")[2]
+        return True if unchanged else None
+
     def flush(self, tree: TreeDir) -> None:
         """`syncfs`."""
         with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"flushing {tree.path}"):

@@ -135,8 +135,10 @@ def _count_ended(job: Job, events: list[Event]) -> str:
     outcome = "none"
     for event in events:
         match event:
-            case TaskStarted() | SnapshotLost():
+            case TaskStarted():
                 continue
+            case SnapshotLost():
+                log.error("snapshot_lost", tree=event.tree, detail=event.detail)
             case TaskAttemptFailed():
                 outcome = "retried" if event.counted else "handed_back"
                 _count(job, outcome)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import asyncpg
@@ -32,14 +32,20 @@ log = structlog.get_logger(__name__)
 
 
 class Slot:
-    """Claims and runs tasks until `stopping` is set."""
+    """Claims and runs tasks until `stopping` is set. Calls `on_serving` each time when it has looked for work."""
 
     def __init__(
-        self, bench: Workbench, url: str, stopping: asyncio.Event, deadlines_s: Mapping[TaskKind, float] = DEADLINES_S
+        self,
+        bench: Workbench,
+        url: str,
+        stopping: asyncio.Event,
+        on_serving: Callable[[], None],
+        deadlines_s: Mapping[TaskKind, float] = DEADLINES_S,
     ) -> None:
         self._bench = bench
         self._url = url
         self._stopping = stopping
+        self._on_serving = on_serving
         self._deadlines_s = deadlines_s
         self._wake = asyncio.Event()
         self._cursor = LaneCursor()
@@ -72,6 +78,7 @@ class Slot:
                 claimed = await claim(
                     connection, self._bench.executor_id, settings.lease_s, self._cursor, self._deadlines_s
                 )
+                self._on_serving()
                 if claimed is None:
                     await self._until_woken(settings.poll_s * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads polls
                 else:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections import Counter
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from wvs.application.write_path import OutcomeUnknownError
@@ -17,18 +19,23 @@ from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.identity import LogPosition
 from wvs.eventlog.reading.follower import complete_until, log_epoch
+from wvs.executor.volume_binding import WrongVolumeError, check_volume
+from wvs.executor.volume_brake import brake_for, is_brake_held, keep_brake
 from wvs.executor.workbench import Workbench
-from wvs.executor.workspace_sweep import Action, Finding, sweep_workspace
+from wvs.executor.workspace_sweep import Action, Finding, look, report, settle, tidy_workspace
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.locks import SWEEPER
-from wvs.postgres.pool import Connection, connect
+from wvs.postgres.pool import Connection, Pool, connect
 from wvs.postgres.queries import sql
 from wvs.telemetry.failures import survived
 
 SWEEP_EVERY_S: Final = 60.0
 LOOK_EVERY_S: Final = 5.0
 """Seconds between two looks at the log's position and at the volume's free space."""
+SETTLE_S: Final = 2.0
+"""Seconds between the two looks of a sweep: an executor needs less from an event to the directory that it is about."""
 
+_BRAKED: Final = (Action.LOST, Action.QUARANTINED)
 _PAGE: Final = 1000
 _LOCK: Final = sql("try_session_lock")
 _END_HANGING: Final = sql("end_hanging_sweeper")
@@ -44,7 +51,16 @@ class RestoredDatabaseError(Exception):
     """The volume has seen events that Postgres does not have: a sweep would remove trees that those events made."""
 
 
-async def check_not_restored(bench: Workbench) -> None:
+async def check_log(bench: Workbench) -> None:
+    """Raises `WrongVolumeError` if the log has another volume, and `RestoredDatabaseError` if it is an older copy.
+
+    Every sweep checks this first: the trees of another log would all be unknown.
+    """
+    await check_volume(bench.path.pool, bench.volume)
+    await _check_not_restored(bench)
+
+
+async def _check_not_restored(bench: Workbench) -> None:
     """Raises `RestoredDatabaseError` if the volume has seen a later or another log than this database has.
 
     The position alone does not suffice: a restored database soon gives the positions after its backup to other events.
@@ -67,8 +83,8 @@ async def check_not_restored(bench: Workbench) -> None:
 
 
 async def record_seen(bench: Workbench) -> None:
-    """Records the log's position on the volume; raises `RestoredDatabaseError` if the volume has seen another log."""
-    await check_not_restored(bench)
+    """Records the log's position on the volume. Raises as `check_log` does, and then records nothing."""
+    await check_log(bench)
     async with bench.path.pool.acquire() as connection:
         epoch = await log_epoch(connection)
         row = await connection.fetchrow(_LAST_EVENT, await complete_until(connection))
@@ -76,28 +92,41 @@ async def record_seen(bench: Workbench) -> None:
         await bench.run(bench.volume.record_seen, LogPosition(epoch, row["notification_id"]), row["hash"])
 
 
-async def sweep_volume(bench: Workbench, *, repair: bool = True) -> list[Finding]:
+async def sweep_volume(bench: Workbench, *, repair: bool = True, accept_losses: bool = False) -> list[Finding]:
     """Sweeps every workspace that has a directory or should have one; one that fails does not stop the others.
 
-    Raises `RestoredDatabaseError`, `EngineError` if the volume cannot be listed, and the errors of the connection.
+    Only what two looks find, `SETTLE_S` apart, is a finding: a single look also shows what executors are about to make
+    or to remove. With `repair=False` it changes nothing. If the brake holds, the sweep marks no tree lost and moves
+    none to quarantine; `accept_losses` says that a person has decided.
+
+    Raises as `check_log` does, `EngineError` if the volume cannot be listed, and the errors of the connection.
     """
-    await check_not_restored(bench)
-    on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
+    await check_log(bench)
+    confirmed = await _confirmed(bench)
+    counted = Counter(finding.action for _, finding in confirmed)
+    brake = await brake_for(bench.path.pool, counted[Action.LOST], counted[Action.QUARANTINED])
+    held = brake.holds and not accept_losses
     findings: list[Finding] = []
-    for workspace_id in sorted(on_volume):
-        findings += await _sweep_one(bench, workspace_id, repair=repair)
-    async for workspace_id in _with_trees_in_log(bench):
-        if workspace_id not in on_volume:
-            findings += await _sweep_one(bench, workspace_id, repair=repair)
+    for workspace_id, finding in confirmed:
+        if held and finding.action in _BRAKED:
+            findings.append(msgspec.structs.replace(finding, held=True))
+        elif finding.action is Action.UNREADABLE:
+            findings.append(finding)
+        elif repair:
+            findings += await _guarded(bench, workspace_id, settle(bench, workspace_id, finding))
+        else:
+            findings += await _guarded(bench, workspace_id, report(bench, finding))
+    if repair:
+        await keep_brake(bench.path.pool, brake if held else msgspec.structs.replace(brake, lost=0, unknown=0))
     return findings
 
 
 async def sweep_after_lost_claim(bench: Workbench, workspace_id: UUID) -> None:
-    """Sweeps one workspace whose claim was taken over or stale; after a failure a later sweep does it."""
+    """Tidies one workspace whose claim was taken over or stale; after a failure a later sweep does it."""
     try:
-        await check_not_restored(bench)
-        await sweep_workspace(bench, workspace_id)
-    except RestoredDatabaseError as error:
+        await check_log(bench)
+        await tidy_workspace(bench, workspace_id)
+    except (RestoredDatabaseError, WrongVolumeError) as error:
         log.critical("sweeping_stopped", reason=str(error))
     except _FAILURES as error:
         survived(bench.metrics, "sweep", error, "workspace_not_swept")
@@ -113,7 +142,8 @@ async def sweep_periodically(bench: Workbench, url: str, stopping: asyncio.Event
             bench.metrics.volume_free_bytes.set((await bench.run(bench.volume.space)).free)
             if loop.time() >= due and await _sweep_alone(bench, url):
                 due = loop.time() + _spread(SWEEP_EVERY_S)
-        except RestoredDatabaseError as error:
+            bench.metrics.volume_brake.set(await is_brake_held(bench.path.pool))
+        except (RestoredDatabaseError, WrongVolumeError) as error:
             bench.metrics.sweeper_trees.labels(action="stopped").inc()
             log.critical("sweeping_stopped", reason=str(error))
         except _FAILURES as error:
@@ -128,24 +158,63 @@ def _spread(seconds: float) -> float:
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - only spreads the sweeps
 
 
-async def _with_trees_in_log(bench: Workbench) -> AsyncGenerator[UUID]:
+async def _with_trees(pool: Pool) -> AsyncGenerator[UUID]:
+    """The workspaces that have a live tree according to the log."""
     after = UUID(int=0)
-    while rows := await bench.path.pool.fetch(_WITH_TREES, after, _PAGE):
+    while rows := await pool.fetch(_WITH_TREES, after, _PAGE):
         for row in rows:
             yield row["id"]
         after = rows[-1]["id"]
 
 
-async def _sweep_one(bench: Workbench, workspace_id: UUID, *, repair: bool) -> list[Finding]:
+async def missing_trees(bench: Workbench) -> tuple[int, int]:
+    """How many of the trees that must exist are missing on the volume, and how many must exist."""
+    missing = 0
+    async for workspace_id in _with_trees(bench.path.pool):
+        found = await look(bench, workspace_id)
+        missing += sum(finding.action in (Action.LOST, Action.LIVE_MISSING) for finding in found)
+    return missing, (await brake_for(bench.path.pool, 0, 0)).trees
+
+
+async def _confirmed(bench: Workbench) -> list[tuple[UUID, Finding]]:
+    """What the first look finds and the second look finds again."""
+    on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
+    in_log = {workspace_id async for workspace_id in _with_trees(bench.path.pool)}
+    suspected: dict[UUID, list[Finding]] = {}
+    for workspace_id in sorted(on_volume | in_log):
+        try:
+            found = await look(bench, workspace_id)
+        except CONNECTION_LOST:
+            raise
+        except Exception as error:  # noqa: BLE001 - the second look counts and logs it if it lasts
+            found = [_unreadable(workspace_id, error)]
+        if found:
+            suspected[workspace_id] = found
+    if suspected:
+        await asyncio.sleep(SETTLE_S)
+    confirmed: list[tuple[UUID, Finding]] = []
+    for workspace_id, found in suspected.items():
+        first = {finding.key for finding in found}
+        again = await _guarded(bench, workspace_id, look(bench, workspace_id))
+        confirmed += [(workspace_id, finding) for finding in again if finding.key in first]
+    return confirmed
+
+
+async def _guarded(bench: Workbench, workspace_id: UUID, work: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:
+    """The findings of `work`; one damaged workspace does not stop the sweep of the others."""
     try:
-        return await sweep_workspace(bench, workspace_id, repair=repair)
+        return await work
     except CONNECTION_LOST:
         raise
-    except Exception as error:  # noqa: BLE001 - one damaged workspace does not stop the sweep of the others
-        name = format_id(WORKSPACE, workspace_id)
-        survived(bench.metrics, "sweep", error, "workspace_not_swept", crashed=True, workspace_id=name)
-        detail = f"{error}. {error.hint}" if isinstance(error, EngineError) else str(error)
-        return [Finding(Action.UNREADABLE, name, "", detail)]
+    except Exception as error:  # noqa: BLE001 - counted, logged and reported as a finding
+        finding = _unreadable(workspace_id, error)
+        survived(bench.metrics, "sweep", error, "workspace_not_swept", crashed=True, workspace_id=finding.workspace)
+        return [finding]
+
+
+def _unreadable(workspace_id: UUID, error: Exception) -> Finding:
+    detail = f"{error}. {error.hint}" if isinstance(error, EngineError) else str(error)
+    return Finding(Action.UNREADABLE, format_id(WORKSPACE, workspace_id), "", detail)
 
 
 async def _sweep_alone(bench: Workbench, url: str) -> bool:

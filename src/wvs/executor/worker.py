@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from wvs.application.write_path import WritePath
+from wvs.background import background
 from wvs.domain.events import Event
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Journal
@@ -24,13 +25,15 @@ from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
 from wvs.executor.links import move_pending_links
 from wvs.executor.slot import Slot
+from wvs.executor.volume_binding import bind
 from wvs.executor.volume_sweep import sweep_periodically
 from wvs.executor.workbench import Workbench
+from wvs.postgres.access import check_access, when_reachable
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, connect, create_pool
-from wvs.postgres.queries import sql
 from wvs.queue.lanes import DEADLINES_S, reap
+from wvs.queue.living import REAPER
 from wvs.quiesce import freezes
 from wvs.settings import Settings
 from wvs.signals import hints
@@ -39,7 +42,6 @@ from wvs.telemetry.metrics import Metrics
 
 _REAP_EVERY_S: Final = 0.7
 _HAND_BACK_S: Final = 3.0
-_SYSTEM_ID: Final = sql("system_identifier")
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +73,8 @@ class Executor:
         self._slots: list[Slot] = []
         self.stuck = False
         """True if `run` returned although a thread still hangs on the volume: such a thread cannot be ended."""
+        self.serving = asyncio.Event()
+        """Set once a slot has looked for work: from then on tasks run."""
         self.executor_id = new_executor_id()
 
     def stop(self) -> None:
@@ -79,8 +83,14 @@ class Executor:
         self._wake()
 
     async def run(self) -> None:
-        """Works until stopped; raises `EngineError` if the volume cannot be used, `SchemaTooOld`, `SchemaTooNew`."""
-        pool = await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
+        """Works until stopped; waits first while the database is away, for `WVS_DATABASE_WAIT_S` at most.
+
+        Raises `EngineError` if the volume cannot be used, `WrongVolumeError` if it is not that of the log,
+        `SchemaTooOld`, `SchemaTooNew`, or as `check_access` does.
+        """
+        pool = await self._reached()
+        if pool is None:
+            return
         try:
             async with acquire(pool) as connection:
                 await check_schema(connection)
@@ -92,9 +102,22 @@ class Executor:
             await close(pool)
         log.info("executor_stopped", executor_id=self.executor_id)
 
+    async def _reached(self) -> "Pool | None":
+        """The pool, as soon as the database is there; None if this executor is stopped before that."""
+
+        async def reach() -> Pool:
+            await check_access(self._url, for_writes=True)
+            return await create_pool(self._url, application_name="wvs-executor", size=self._settings.pool_size)
+
+        async with background(when_reachable(reach, self._settings.database_wait_s), self._stopping.wait()) as tasks:
+            reaching = tasks[0]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return await reaching if reaching.done() else None
+
     async def _work(self, bench: Workbench) -> None:
         self._slots = [
-            Slot(bench, self._url, self._stopping, self._deadlines_s) for _ in range(self._settings.executor_slots)
+            Slot(bench, self._url, self._stopping, self.serving.set, self._deadlines_s)
+            for _ in range(self._settings.executor_slots)
         ]
         async with asyncio.TaskGroup() as group:
             slots = [group.create_task(slot.run()) for slot in self._slots]
@@ -125,7 +148,11 @@ class Executor:
             log.warning("drain_gave_up", slots=len(stuck))
 
     async def _reap(self, bench: Workbench) -> None:
-        """Makes the lanes of dead and hanging executors claimable, about once a second."""
+        """Makes the lanes of dead and hanging executors claimable, about once a second.
+
+        Its connection shows that this executor lives (`living_executors`), so it begins when tasks can run.
+        """
+        await self.serving.wait()
         while not self._stopping.is_set():
             try:
                 await self._reap_on_one_connection(bench)
@@ -137,7 +164,7 @@ class Executor:
                 await asyncio.sleep(_REAP_EVERY_S)
 
     async def _reap_on_one_connection(self, bench: Workbench) -> None:
-        connection = await connect(self._url, application_name="wvs-reaper")
+        connection = await connect(self._url, application_name=REAPER)
         try:
             while not self._stopping.is_set():
                 for lane in await reap(connection):
@@ -160,7 +187,7 @@ class Executor:
     @contextlib.asynccontextmanager
     async def _bench(self, pool: Pool) -> AsyncGenerator[Workbench]:
         volume = await asyncio.to_thread(self._open_volume)
-        await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
+        await bind(pool, volume)
         path = WritePath(pool, EventMapper(), self._metrics, self._committed)
         threads = ThreadPoolExecutor(self._settings.executor_slots + 2, thread_name_prefix="volume")
         try:

@@ -1,24 +1,29 @@
-"""The sweeper of one workspace: makes the volume agree with the log. It deletes only what the log calls obsolete.
+"""The sweeper of one workspace: looks at the log, at the disk and at the log again, and makes the disk agree.
 
-It lists the disk first and reads the log afterwards. The log intends a tree before its directory exists, so no executor
-made a directory without a row. The sweeper moves such a directory aside and reports it.
+It deletes only what the log calls obsolete. The log intends a tree before its directory exists, so no executor made a
+directory that the log does not know when it is asked after the disk. A directory is missing only if the log names it
+before and after the look at the disk.
 """
 
+import logging
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+import msgspec
 import structlog
 from msgspec import Struct
 
 from wvs.application.write_path import Origin
-from wvs.domain.commands import ReportLost
+from wvs.domain.commands import ReportFound, ReportLost
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
+from wvs.domain.values import Certificate, CloneReport
 from wvs.engines.errors import EngineError
 from wvs.engines.paths import CURRENT
 from wvs.engines.volume.names import is_tree_name
+from wvs.engines.volume.volume import Made
 from wvs.executor.links import move_link
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
@@ -30,152 +35,271 @@ OBSOLETE: Final = frozenset({TreeState.ABANDONED, TreeState.RETIRED, TreeState.R
 
 _NAMED: Final = sql("trees_named")
 _EXPECTED: Final = sql("trees_expected")
+_MADE: Final = sql("snapshot_made")
 
 log = structlog.get_logger(__name__)
 
 
 class Action(StrEnum):
-    """What the sweep did with a directory, or found about it."""
+    """What the sweep does with a directory, or that it only reports it."""
 
     RETIRED = "retired"
     PURGED = "purged"
     QUARANTINED = "quarantined"
     LOST = "lost"
+    FOUND = "found"
+    CHANGED = "changed"
     LIVE_MISSING = "live_missing"
     LINKED = "linked"
     STUCK = "stuck"
     UNREADABLE = "unreadable"
 
 
+_LEVELS: Final = {
+    Action.QUARANTINED: logging.WARNING,
+    Action.LOST: logging.ERROR,
+    Action.FOUND: logging.WARNING,
+    Action.CHANGED: logging.ERROR,
+    Action.LIVE_MISSING: logging.ERROR,
+    Action.STUCK: logging.WARNING,
+}
+"""The level of an action's log line; info for all others, which are the sweeper's daily work."""
+
+DIFFERENCES: Final = {
+    Action.RETIRED: "obsolete tree",
+    Action.PURGED: "obsolete tree in the trash",
+    Action.QUARANTINED: "unknown directory",
+    Action.LOST: "the snapshot's directory is missing",
+    Action.FOUND: "the directory of a lost snapshot is there again",
+    Action.CHANGED: "the directory of a lost snapshot is there again with another content",
+    Action.LIVE_MISSING: "the live tree is missing",
+    Action.LINKED: "the link does not point to the live tree",
+    Action.STUCK: "a tree in the trash cannot be removed",
+    Action.UNREADABLE: "the workspace cannot be swept",
+}
+"""What differs between volume and log where the sweeper takes an action."""
+
+
 class Finding(Struct, frozen=True):
-    """One thing that the sweep changed or found."""
+    """One difference between volume and log. `held`: the brake of the volume keeps the sweep from acting on it."""
 
     action: Action
     workspace: str
     name: str
     detail: str = ""
+    snapshot_id: UUID | None = None
+    held: bool = False
+
+    @property
+    def key(self) -> tuple[Action, str, str]:
+        return self.action, self.workspace, self.name
 
 
-async def sweep_workspace(bench: Workbench, workspace_id: UUID, *, repair: bool = True) -> list[Finding]:
-    """Sweeps one workspace; with `repair=False` it only reports what it would do. Raises `EngineError`.
+class _Expected(Struct, frozen=True):
+    """A directory that the log names; `disabled`: of a workspace whose live tree nobody can use or recreate."""
 
-    The caller checks first that the volume belongs to this log: see `volume_sweep.check_not_restored`.
+    state: TreeState
+    snapshot_id: UUID | None
+    disabled: bool
+
+
+class _Disk(Struct, frozen=True):
+    """What lies in a workspace's directory; all of it is empty without one. `trash`: why each tree stays, if known."""
+
+    trees: list[str] = []
+    trash: dict[str, str] = {}
+    whole: set[str] = set()
+    linked: str | None = None
+    exists: bool = False
+
+
+async def look(bench: Workbench, workspace_id: UUID) -> list[Finding]:
+    """The differences between volume and log, which may be work in progress; changes nothing. Raises `EngineError`."""
+    workspace = format_id(WORKSPACE, workspace_id)
+    before = await _expected(bench, workspace_id)
+    disk = await _on_disk(bench, workspace)
+    failpoint("sweep.listed")
+    after = await _expected(bench, workspace_id)
+    states = await _states(bench, workspace_id, [*disk.trees, *disk.trash])
+    named = {name: tree for name, tree in after.items() if before.get(name) == tree}
+    return [
+        *(Finding(action, workspace, name, detail) for action, name, detail in _present(disk, states)),
+        *(_missing(workspace, name, tree) for name, tree in named.items() if _is_missing(name, tree, disk)),
+        *(
+            Finding(Action.FOUND, workspace, name, snapshot_id=tree.snapshot_id)
+            for name, tree in named.items()
+            if tree.state is TreeState.LOST and name in disk.whole
+        ),
+        *(Finding(Action.LINKED, workspace, name) for name, tree in named.items() if _is_unlinked(name, tree, disk)),
+    ]
+
+
+async def tidy_workspace(bench: Workbench, workspace_id: UUID) -> None:
+    """Removes what is obsolete and corrects the link; whatever else differs is left to the sweep of the volume.
+
+    The caller checks first that the volume belongs to this log: see `volume_sweep.check_log`.
     """
-    sweep = _Sweep(bench, workspace_id, repair=repair)
-    if sweep.workspace not in await bench.run(bench.volume.workspaces):
-        await sweep.missing(no_directory=True)
-        return sweep.findings
-    await sweep.trees()
-    await sweep.trash()
-    await sweep.missing()
-    await sweep.link()
-    return sweep.findings
+    for finding in await look(bench, workspace_id):
+        if finding.action in (Action.RETIRED, Action.PURGED, Action.LINKED):
+            await settle(bench, workspace_id, finding)
 
 
-class _Sweep:
-    def __init__(self, bench: Workbench, workspace_id: UUID, *, repair: bool) -> None:
-        self._bench = bench
-        self._workspace_id = workspace_id
-        self.workspace = format_id(WORKSPACE, workspace_id)
-        self._repair = repair
-        self.findings: list[Finding] = []
+async def report(bench: Workbench, finding: Finding) -> list[Finding]:
+    """Logs what differs, and changes nothing. Raises `EngineError`."""
+    finding = await _judged(bench, finding)
+    log.log(
+        _LEVELS.get(finding.action, logging.INFO),
+        "volume_differs",
+        difference=DIFFERENCES[finding.action],
+        workspace_id=finding.workspace,
+        tree=finding.name,
+        detail=finding.detail,
+    )
+    return [finding]
 
-    async def trees(self) -> None:
-        """Moves obsolete trees to the trash, and directories that the log does not know into quarantine."""
-        listed = await self._bench.run(self._bench.volume.trees, self.workspace)
-        failpoint("sweep.listed")
-        states = await self._states(listed)
-        for name in listed:
-            state = states.get(name)
-            if state is None:
-                await self._quarantine(name)
-            elif state in OBSOLETE:
-                self._record(Action.RETIRED, name, str(state))
-                if self._repair:
-                    await self._bench.run(self._bench.volume.retire, self.workspace, name)
-                    failpoint("sweep.retired")
 
-    async def trash(self) -> None:
-        """Removes what lies in the trash, as far as the log knows it to be obsolete or about to be dropped."""
-        for name in filter(is_tree_name, await self._bench.run(self._bench.volume.trash, self.workspace)):
-            state = (await self._states([name])).get(name)
-            reason = await self._bench.run(self._bench.volume.why_it_stays, self.workspace, name)
-            if state in OBSOLETE and self._repair:
-                await self._purge(name, reason)
-            elif reason:
-                self._record(Action.STUCK, name, reason)
-            elif state in OBSOLETE:
-                self._record(Action.PURGED, name)
-
-    async def _purge(self, name: str, known_reason: str) -> None:
-        """Removes a tree from the trash. One that resists does not end the sweep; a person has to see why it stays."""
-        try:
-            await self._bench.run(self._bench.volume.purge, self.workspace, name, self._bench.tidying)
-        except EngineError as error:
-            if error.code is not ErrorCode.REMOVE_FAILED:
-                raise
-            reason = f"{error.detail}. {error.hint}"
-            self._record(Action.STUCK, name, reason)
-            if reason != known_reason:
-                log.warning("tree_stays_in_trash", workspace_id=self.workspace, tree=name, reason=reason)
-        else:
-            self._record(Action.PURGED, name)
+async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:
+    """Makes volume and log agree; returns what was done, nothing if it was needed no more. Raises `EngineError`."""
+    volume, workspace, name = bench.volume, finding.workspace, finding.name
+    finding = await _judged(bench, finding)
+    match finding.action:
+        case Action.RETIRED:
+            _record(bench, finding)
+            await bench.run(volume.retire, workspace, name)
+            failpoint("sweep.retired")
+            purged = Finding(Action.PURGED, workspace, name)
+            return [finding, *await settle(bench, workspace_id, purged)]
+        case Action.PURGED | Action.STUCK:
+            finding = await _purged(bench, workspace_id, finding)
+            _record(bench, finding)
             failpoint("sweep.purged")
-
-    async def missing(self, *, no_directory: bool = False) -> None:
-        """Marks ready snapshots without a directory lost; reports a missing live tree, which a reset can recreate."""
-        async with self._bench.path.pool.acquire() as connection:
-            expected = await connection.fetch(_EXPECTED, self._workspace_id)
-        whole: set[str] = (
-            set() if no_directory else await self._bench.run(self._bench.volume.whole_trees, self.workspace)
-        )
-        for name, state, snapshot_id in expected:
-            if name in whole:
-                continue
-            if state == TreeState.LIVE:
-                await self._live_missing(name)
-            else:
-                await self._lost(name, snapshot_id)
-
-    async def link(self) -> None:
-        """Makes the link point to the live tree that Postgres names."""
-        if not self._repair:
-            workspace = await self._bench.path.load(self._workspace_id)
-            wanted = None if workspace is None else workspace.live_tree
-            if wanted is not None and await self._bench.run(self._bench.volume.linked_tree, self.workspace) != wanted:
-                self._record(Action.LINKED, wanted)
-        elif await move_link(self._bench, self._workspace_id):
-            self._record(Action.LINKED, CURRENT)
-            failpoint("sweep.linked")
-
-    async def _states(self, names: list[str]) -> dict[str, TreeState]:
-        async with self._bench.path.pool.acquire() as connection:
-            rows = await connection.fetch(_NAMED, self._workspace_id, [n for n in names if is_tree_name(n)])
-        return {row["name"]: TreeState(row["state"]) for row in rows}
-
-    async def _quarantine(self, name: str) -> None:
-        place = ""
-        if self._repair:
-            place = await self._bench.run(self._bench.volume.quarantine, self.workspace, name)
+        case Action.QUARANTINED:
+            place = await bench.run(volume.quarantine, workspace, name)
             failpoint("sweep.quarantined")
-        self._record(Action.QUARANTINED, name, place)
+            finding = msgspec.structs.replace(finding, detail=place)
+            _record(bench, finding)
+        case Action.LOST | Action.FOUND:
+            if not await _reported(bench, workspace_id, finding):
+                return []
+            _record(bench, finding)
+        case Action.LINKED:
+            if not await move_link(bench, workspace_id):
+                return []
+            finding = msgspec.structs.replace(finding, name=CURRENT)
+            _record(bench, finding)
+            failpoint("sweep.linked")
+        case Action.CHANGED | Action.LIVE_MISSING:
+            _record(bench, finding)
+        case Action.UNREADABLE:
+            pass  # nothing can be done, and the look at the workspace has logged the failure
+    return [finding]
 
-    async def _lost(self, name: str, snapshot_id: UUID) -> None:
-        self._record(Action.LOST, name)
-        if self._repair:
-            detail = f"The sweeper found no directory {name}."
-            origin = Origin(actor=f"executor:{self._bench.executor_id}", request_id="sweep")
-            command = ReportLost(snapshot_id, detail)
-            await self._bench.path.execute(self._workspace_id, command, at=datetime.now(UTC), origin=origin)
-            failpoint("sweep.reported")
 
-    async def _live_missing(self, name: str) -> None:
-        """Reads the log again after the disk: the live tree may have been replaced in between."""
-        workspace = await self._bench.path.load(self._workspace_id)
-        if workspace is not None and workspace.live_tree == name:
-            self._record(Action.LIVE_MISSING, name, "wvsctl current set WORKSPACE SNAPSHOT --reset recreates it")
+def _present(disk: _Disk, states: dict[str, TreeState]) -> list[tuple[Action, str, str]]:
+    """Directories that should not be there. In the trash lies only what the log knows, so strangers there are left."""
+    unknown = [(Action.QUARANTINED, name, "") for name in disk.trees if name not in states]
+    obsolete = [(Action.RETIRED, n, str(states[n])) for n in disk.trees if states.get(n) in OBSOLETE]
+    waiting = [(Action.PURGED, n, "") for n, why in disk.trash.items() if not why and states.get(n) in OBSOLETE]
+    return [*unknown, *obsolete, *waiting, *((Action.STUCK, n, why) for n, why in disk.trash.items() if why)]
 
-    def _record(self, action: Action, name: str, detail: str = "") -> None:
-        self.findings.append(Finding(action, self.workspace, name, detail))
-        self._bench.metrics.sweeper_trees.labels(action=str(action)).inc()
-        log.info("sweep_found", action=str(action), workspace_id=self.workspace, tree=name, detail=detail)
+
+def _is_missing(name: str, tree: _Expected, disk: _Disk) -> bool:
+    """Nobody needs the live tree of a disabled workspace: people delete it by hand to free its space."""
+    unneeded = tree.disabled and tree.state is TreeState.LIVE
+    return name not in disk.whole and tree.state is not TreeState.LOST and not unneeded
+
+
+def _is_unlinked(name: str, tree: _Expected, disk: _Disk) -> bool:
+    unneeded = tree.disabled and name not in disk.whole
+    return disk.exists and tree.state is TreeState.LIVE and disk.linked != name and not unneeded
+
+
+def _missing(workspace: str, name: str, tree: _Expected) -> Finding:
+    if tree.state is TreeState.LIVE:
+        way_out = "wvsctl current set WORKSPACE SNAPSHOT --reset recreates it"
+        return Finding(Action.LIVE_MISSING, workspace, name, way_out)
+    return Finding(Action.LOST, workspace, name, snapshot_id=tree.snapshot_id)
+
+
+async def _expected(bench: Workbench, workspace_id: UUID) -> dict[str, _Expected]:
+    async with bench.path.pool.acquire() as connection:
+        rows = await connection.fetch(_EXPECTED, workspace_id)
+    return {row["name"]: _Expected(TreeState(row["state"]), row["snapshot_id"], row["disabled"]) for row in rows}
+
+
+async def _states(bench: Workbench, workspace_id: UUID, names: list[str]) -> dict[str, TreeState]:
+    async with bench.path.pool.acquire() as connection:
+        rows = await connection.fetch(_NAMED, workspace_id, [n for n in names if is_tree_name(n)])
+    return {row["name"]: TreeState(row["state"]) for row in rows}
+
+
+async def _on_disk(bench: Workbench, workspace: str) -> _Disk:
+    volume = bench.volume
+    if not await bench.run(volume.has_workspace, workspace):
+        return _Disk()
+    return _Disk(
+        await bench.run(volume.trees, workspace),
+        await bench.run(volume.trash_with_reasons, workspace),
+        await bench.run(volume.whole_trees, workspace),
+        await bench.run(volume.linked_tree, workspace),
+        exists=True,
+    )
+
+
+async def _judged(bench: Workbench, finding: Finding) -> Finding:
+    """Compares a directory that is there again with the event of its creation: `changed` if it is another tree."""
+    if finding.action is not Action.FOUND:
+        return finding
+    row = await bench.path.pool.fetchrow(_MADE, finding.snapshot_id)
+    if row is None:
+        raise LookupError(f"the read models have no snapshot {finding.snapshot_id}")
+    report = msgspec.json.decode(row["report"], type=CloneReport)
+    certificate = msgspec.json.decode(row["certificate"], type=Certificate)
+    made = Made(report.files, report.bytes, report.sockets, certificate.stamp_after)
+    why = await bench.run(bench.volume.differs, finding.workspace, finding.name, made, bench.tidying)
+    if why is None:
+        return msgspec.structs.replace(finding, detail="It is what the event of its creation says.")
+    return msgspec.structs.replace(finding, action=Action.CHANGED, detail=why)
+
+
+async def _purged(bench: Workbench, workspace_id: UUID, finding: Finding) -> Finding:
+    """Removes a tree from the trash; `stuck` if it resists: that ends no sweep, and a person has to see why.
+
+    A tree of a drop that failed is left to the task.
+    """
+    if (await _states(bench, workspace_id, [finding.name])).get(finding.name) not in OBSOLETE:
+        return finding
+    try:
+        await bench.run(bench.volume.purge, finding.workspace, finding.name, bench.tidying)
+    except EngineError as error:
+        if error.code is not ErrorCode.REMOVE_FAILED:
+            raise
+        return msgspec.structs.replace(finding, action=Action.STUCK, detail=f"{error.detail}. {error.hint}")
+    return msgspec.structs.replace(finding, action=Action.PURGED, detail="")
+
+
+async def _reported(bench: Workbench, workspace_id: UUID, finding: Finding) -> bool:
+    """Appends the event that a snapshot is lost or found; False if its state had changed and no event was needed."""
+    if finding.snapshot_id is None:
+        raise LookupError(f"the tree {finding.name} belongs to no snapshot")
+    if finding.action is Action.FOUND:
+        await bench.run(bench.volume.take_back, finding.workspace, finding.name)
+        command: ReportFound | ReportLost = ReportFound(finding.snapshot_id, finding.detail)
+    else:
+        command = ReportLost(finding.snapshot_id, f"The sweeper found no directory {finding.name}.")
+    origin = Origin(actor=f"executor:{bench.executor_id}", request_id="sweep")
+    committed = await bench.path.execute(workspace_id, command, at=datetime.now(UTC), origin=origin)
+    failpoint("sweep.reported")
+    return bool(committed.events)
+
+
+def _record(bench: Workbench, finding: Finding) -> None:
+    bench.metrics.sweeper_trees.labels(action=str(finding.action)).inc()
+    log.log(
+        _LEVELS.get(finding.action, logging.INFO),
+        "sweep_found",
+        action=str(finding.action),
+        workspace_id=finding.workspace,
+        tree=finding.name,
+        detail=finding.detail,
+    )

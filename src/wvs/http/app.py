@@ -15,6 +15,7 @@ from wvs.http.edge.boundary import Boundary
 from wvs.http.edge.hosts import LOOPBACK_HOSTS, HostRule
 from wvs.http.edge.limits import Limits
 from wvs.http.edge.traffic import Traffic
+from wvs.http.live.executors import ExecutorWatch
 from wvs.http.openapi.document import describe, query_parameters_of
 from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.pages import schema_router
@@ -44,9 +45,12 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     draining: asyncio.Event,
     metrics: Metrics,
     hosts: Iterable[str] = LOOPBACK_HOSTS,
+    prefix: str = "",
     lifespan: Sequence[Lifespan] = (),
     dependencies: Mapping[str, Provide] | None = None,
     refresh_metrics: Refresh | None = None,
+    executors: ExecutorWatch | None = None,
+    warnings: Readiness | None = None,
     limits: Limits | None = None,
     examples: Mapping[str, Examples] | None = None,
 ) -> Api:
@@ -54,12 +58,16 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
 
     Handlers can declare `context: RequestContext`, `draining: asyncio.Event` and the names in `dependencies`.
     `examples` are the examples of the OpenAPI document, by operation id. The context managers of `lifespan` are
-    entered in order before the first request and left in reverse order after the last one.
+    entered in order before the first request and left in reverse order after the last one. `prefix` is the path under
+    which a proxy serves the API.
 
     Raises `ValueError` if `hosts` contains a malformed host, and Litestar's `ImproperlyConfiguredException` if the
     routes conflict.
     """
-    handlers = [probe_router(Probes(readiness, draining, metrics, refresh_metrics)), *route_handlers]
+    handlers = [
+        probe_router(Probes(readiness, draining, metrics, refresh_metrics, executors, warnings)),
+        *route_handlers,
+    ]
     provided = {**_own_dependencies(draining), **(dependencies or {})}
 
     @cache
@@ -85,6 +93,7 @@ def create_app(  # noqa: PLR0913 - everything is wired here, and every argument 
     asgi = Boundary(
         litestar,  # pyright: ignore[reportArgumentType] - Litestar declares the same ASGI types differently
         hosts=HostRule(hosts),
+        prefix=prefix,
         limits=limits or Limits(),
         traffic=Traffic(metrics),
     )

@@ -14,6 +14,7 @@ import uvicorn
 
 from wvs.http.app import Api
 from wvs.http.edge.protocol import BoundedProtocol
+from wvs.settings import InvalidSetting
 
 DRAIN_GRACE_S: Final = 30
 
@@ -32,7 +33,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger("wvs.http")
 
 
-class RemoteAddressError(ValueError):
+class RemoteAddressError(InvalidSetting):
     """Other machines can reach the address, and the caller has not explicitly allowed that."""
 
 

@@ -17,6 +17,7 @@ from wvs.domain.ids import WORKSPACE, InvalidId, format_id, parse_id
 from wvs.domain.values import NAME_PATTERN
 from wvs.http.live.directives import DirectiveWaiter
 from wvs.http.live.draining import finished_in_time
+from wvs.http.live.executors import ExecutorWatch
 from wvs.http.live.feed import Feed
 from wvs.http.live.tasks import TaskWaiter
 from wvs.projections.listings import Listings
@@ -28,9 +29,10 @@ _NAME: Final = re.compile(NAME_PATTERN)
 
 
 class Service(Struct, frozen=True):
-    """The write path, the readers, the waiters and the event feed of one process.
+    """The write path, the readers, the waiters, the event feed and the watch of executors of one process.
 
-    `volume` is the volume's directory on the hosts of the agents. `on_acknowledged` notifies the executors that a
+    `volume` is the volume's directory on the hosts of the agents. No answer is held back for more than `max_wait_s`
+    seconds. `on_acknowledged` notifies the executors that a
     session has acknowledged, left or been evicted.
     """
 
@@ -39,11 +41,13 @@ class Service(Struct, frozen=True):
     listings: Listings
     task_waiter: TaskWaiter
     volume: Path
+    max_wait_s: int
     draining: asyncio.Event
     sessions: Sessions
     directive_waiter: DirectiveWaiter
     on_acknowledged: Callable[[], None]
     feed: Feed
+    executors: ExecutorWatch
 
     async def workspace(self, id_or_name: str) -> WorkspaceRow:
         """The workspace; refuses `WORKSPACE_NOT_FOUND`."""

@@ -10,6 +10,7 @@ import structlog
 
 from wvs.background import background, stop
 from wvs.domain.states import TaskKind, TaskState
+from wvs.postgres.access import why_read_only
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.errors import SchemaTooNew, SchemaTooOld
 from wvs.postgres.pool import Pool, acquire
@@ -23,6 +24,7 @@ _PURGE: Final = sql("purge_idempotency_keys")
 _QUEUE_GAUGES: Final = sql("queue_gauges")
 _SESSION_GAUGES: Final = sql("session_gauges")
 _FAILED_TASKS: Final = sql("failed_tasks")
+_VOLUME_BRAKE: Final = sql("volume_brake")
 
 _COUNTED: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED)
 
@@ -54,8 +56,9 @@ class _SingleFlight(Generic[R]):
 class Upkeep:
     """Works on the pool of the process.
 
-    `readiness` returns the reasons why the service cannot serve; an empty list means that it can. `refresh_gauges`
-    reads the database's figures into the metrics: open and failed tasks, the age of the oldest queued tasks, sessions.
+    `readiness` returns the reasons why the service cannot serve; an empty list means that it can. `warnings` returns
+    what a person has to decide although it can. `refresh_gauges` reads the database's figures into the metrics: open
+    and failed tasks, the age of the oldest queued tasks, sessions, the brake of the volume.
     """
 
     def __init__(self, pool: Pool, metrics: Metrics, purge_every_s: float = PURGE_EVERY_S) -> None:
@@ -63,6 +66,7 @@ class Upkeep:
         self._metrics = metrics
         self._purge_every_s = purge_every_s
         self.readiness = _SingleFlight(self._readiness)
+        self.warnings = _SingleFlight(self._warnings)
         self.refresh_gauges = _SingleFlight(self._refresh_gauges)
 
     @contextlib.asynccontextmanager
@@ -73,20 +77,35 @@ class Upkeep:
                 yield
         finally:
             await self.readiness.close()
+            await self.warnings.close()
             await self.refresh_gauges.close()
 
     async def _readiness(self) -> Sequence[str]:
         try:
             async with acquire(self._pool) as connection:
                 await check_schema(connection)
+                read_only = await why_read_only(connection)
         except (SchemaTooOld, SchemaTooNew) as error:
             return [str(error)]
         except Exception as error:  # noqa: BLE001 - any failure is a reason not to be ready
             return [f"the database is unreachable ({type(error).__name__})"]
-        return []
+        return [] if read_only is None else [read_only]
+
+    async def _warnings(self) -> Sequence[str]:
+        async with acquire(self._pool) as connection:
+            brake = await connection.fetchrow(_VOLUME_BRAKE)
+        if brake is None:
+            return []
+        held = (
+            f"the brake of the volume holds since {brake['since']:%Y-%m-%dT%H:%M:%SZ}: {brake['lost']} snapshots of "
+            f"{brake['trees']} trees are missing, and {brake['unknown']} directories are unknown; "
+            "read: wvs runbook volume-losses"
+        )
+        return [held]
 
     async def _refresh_gauges(self) -> None:
         await self._count_sessions()
+        self._metrics.volume_brake.set(len(await self._warnings()))
         self._metrics.pg_pool_in_use.set(self._pool.get_size() - self._pool.get_idle_size())
         async with acquire(self._pool) as connection:
             open_tasks = await connection.fetch(_QUEUE_GAUGES)

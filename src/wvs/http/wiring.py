@@ -12,12 +12,14 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from wvs.application.write_path import WritePath
+from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.events import Event
 from wvs.eventlog.codec import EventMapper
 from wvs.eventlog.reading.follower import check_sequence
 from wvs.http.app import Api, Lifespan, create_app
 from wvs.http.edge.limits import Limits
 from wvs.http.live.directives import DirectiveWaiter
+from wvs.http.live.executors import ExecutorWatch
 from wvs.http.live.feed import Feed, FeedLimits
 from wvs.http.live.tasks import TaskWaiter
 from wvs.http.openapi.examples import Examples
@@ -38,6 +40,7 @@ from wvs.http.service import Service
 from wvs.http.upkeep import Upkeep
 from wvs.http.watermark_watch import WatermarkWatch
 from wvs.http.writes import WRITE_DEPENDENCIES
+from wvs.postgres.access import when_reachable
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import Pool, acquire, close, create_pool
 from wvs.projections.listings import Listings
@@ -45,7 +48,7 @@ from wvs.projections.readers import Readers
 from wvs.quiesce.sessions import Sessions
 from wvs.settings import Settings
 from wvs.signals.hints import EVENTS, FREEZES, SESSIONS, TASKS, Hinter, Listener
-from wvs.telemetry.metrics import Metrics
+from wvs.telemetry.metrics import Metrics, Program
 
 _RESOURCES: Final = (workspaces, snapshots, current, tasks, events, history, stream, chains, sessions, directives)
 
@@ -61,10 +64,12 @@ async def open_api(
 ) -> AsyncGenerator[Api, None]:
     """The API on a pool of its own, for `serve`. The end of the block closes the pool.
 
-    Raises the errors of `create_pool` if the database is unreachable, `SchemaTooOld` and `SchemaTooNew`.
+    Raises the errors of `create_pool` if the database is unreachable for `WVS_DATABASE_WAIT_S`, `SchemaTooOld` and
+    `SchemaTooNew`.
     """
-    metrics = metrics or Metrics()
-    pool = await create_pool(database_url, application_name="wvs-api", size=settings.pool_size)
+    metrics = metrics or Metrics(Program.API)
+    open_pool = partial(create_pool, database_url, application_name="wvs-api", size=settings.pool_size)
+    pool = await when_reachable(open_pool, settings.database_wait_s)
     try:
         async with acquire(pool) as connection:
             await check_schema(connection)
@@ -105,18 +110,22 @@ def build_api(
     task_waiter = TaskWaiter(readers, metrics)
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
-    upkeep, watch = Upkeep(pool, metrics), WatermarkWatch(pool, metrics)
+    upkeep = Upkeep(pool, metrics)
+    executors = ExecutorWatch(pool, settings.lease_s, metrics)
+    watch = WatermarkWatch(pool, metrics)
     service = Service(
         write_path=write_path,
         readers=readers,
         listings=Listings(pool),
         task_waiter=task_waiter,
         volume=settings.volume_path,
+        max_wait_s=settings.max_wait_s,
         draining=draining,
         sessions=registry,
         directive_waiter=directive_waiter,
         on_acknowledged=lambda: hinter.touch(FREEZES),
         feed=feed,
+        executors=executors,
     )
 
     def on_events() -> None:
@@ -125,16 +134,20 @@ def build_api(
 
     callbacks = {EVENTS: on_events, SESSIONS: directive_waiter.hint}
     listener = Listener(database_url, callbacks, metrics.ignored_failures.labels("hint_listener").inc)
+    parts = (hinter, listener, task_waiter, directive_waiter, upkeep, watch, feed, executors)
     return create_app(
         route_handlers=ROUTES,
         readiness=upkeep.readiness,
+        warnings=upkeep.warnings,
         draining=draining,
         metrics=metrics,
         hosts=settings.allowed_hosts,
-        lifespan=[_lifespan(pool, write_path, (hinter, listener, task_waiter, directive_waiter, upkeep, watch, feed))],
+        prefix=settings.public_prefix,
+        lifespan=[_lifespan(pool, write_path, parts)],
         dependencies=_dependencies(lambda: service),
         refresh_metrics=upkeep.refresh_gauges,
-        limits=limits,
+        executors=executors,
+        limits=limits or Limits(keep_alive_s=settings.keep_alive_s),
         examples=EXAMPLES,
     )
 
@@ -187,6 +200,25 @@ def bare_api() -> Api:
         metrics=Metrics(),
         dependencies=_dependencies(never_called),
         examples=EXAMPLES,
+    )
+
+
+def starting_api(settings: Settings, reason: Callable[[], str], draining: asyncio.Event) -> Api:
+    """All routes while the database is away: what needs it is refused with `UNAVAILABLE` and the reason."""
+
+    def unavailable() -> Service:
+        raise Refused(ErrorCode.UNAVAILABLE, f"the service is starting: {reason()}")
+
+    async def not_ready() -> list[str]:
+        return [reason()]
+
+    return create_app(
+        route_handlers=ROUTES,
+        readiness=not_ready,
+        draining=draining,
+        metrics=Metrics(),
+        hosts=settings.allowed_hosts,
+        dependencies=_dependencies(unavailable),
     )
 
 

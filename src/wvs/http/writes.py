@@ -41,7 +41,8 @@ PreferHeader: TypeAlias = Annotated[
         name="Prefer",
         required=False,
         max_length=255,
-        description="`wait=N`: answer when the task is final or after N seconds (at most 60), whichever comes first.",
+        description="`wait=N`: answer when the task is final or after N seconds, whichever comes first; at most "
+        "`WVS_MAX_WAIT_S`, by default 50.",
     ),
 ]
 _KeyHeader: TypeAlias = Annotated[
@@ -73,7 +74,7 @@ class WriteRequest:
         self._request = request
         self._context = context
         self._key = key
-        self._wait_s = wait_asked_for(request)
+        self._wait_s = wait_asked_for(request, service.max_wait_s)
 
     async def execute(
         self, workspace_id: UUID, command: Command, body: Struct | None, describe: Describe
@@ -101,7 +102,7 @@ class WriteRequest:
         headers: dict[str, str] = {}
         task = answered.rows.task
         if answered.status == 202 and task is not None:
-            headers["location"] = f"/v1/tasks/{format_id(TASK, task.id)}"
+            headers["location"] = f"{self._context.prefix}/v1/tasks/{format_id(TASK, task.id)}"
             headers["retry-after"] = str(RETRY_AFTER_S)
         if answered.replayed:
             headers["idempotent-replayed"] = "true"
@@ -132,9 +133,9 @@ class WriteRequest:
         return IdempotencyKey(f"{self._context.actor} {operation}", self._key, sha256(request + canonical).digest())
 
 
-def wait_asked_for(request: Request[Any, Any, Any]) -> int | None:
-    """The seconds of `Prefer: wait=N`; None without such a preference."""
-    return parse_wait(", ".join(request.headers.getall("prefer", [])) or None)
+def wait_asked_for(request: Request[Any, Any, Any], longest_s: int) -> int | None:
+    """The seconds of `Prefer: wait=N`, at most `longest_s`; None without such a preference."""
+    return parse_wait(", ".join(request.headers.getall("prefer", [])) or None, longest_s)
 
 
 def accepted(**ids: UUID) -> Describe:

@@ -199,7 +199,8 @@ class EmbeddedPostgres:
         wanted = version.split()[2].split(".")[0]
         if have != wanted:
             raise EmbeddedPostgresFailed(
-                f"PostgreSQL {have} created {self.pgdata}, but the installed server is {wanted}; use pg_upgrade"
+                f"PostgreSQL {have} created {self.pgdata}, but the installed server is {wanted}; use pg_upgrade. "
+                "Read: wvs runbook new-cluster"
             )
 
     def _launch(self, user: ServerUser, socket_dir: Path) -> subprocess.Popen[bytes]:

@@ -10,15 +10,19 @@ import os
 import re
 import shutil
 import sysconfig
+from functools import partial
 from pathlib import Path
-from typing import Final
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from typing import Any, Final
+from urllib.parse import urlencode
 
 import asyncpg
 
-from wvs.postgres.errors import InvalidDatabaseUrl, MigrationFailed
+from wvs.postgres.access import check_access, when_reachable
+from wvs.postgres.database_url import DatabaseUrl, dbmate_url, parse_url
+from wvs.postgres.errors import MigrationFailed
 from wvs.postgres.locks import MIGRATION
-from wvs.postgres.pool import Connection, check_url, close, connect
+from wvs.postgres.pool import Connection, OwnConnection, close, connect, limits_of
+from wvs.postgres.queries import sql
 from wvs.postgres.sources import database_files
 
 TABLE_LOCK_TIMEOUT_MS: Final = 2_000
@@ -27,11 +31,10 @@ APPLY_ATTEMPTS: Final = 5
 _APPLY_PAUSE_S: Final = 1.0
 _LOCK_NOT_AVAILABLE: Final = "55P03"  # dbmate prints the SQLSTATE; the text beside it depends on the server's language
 
+_SERVER_PROCESS: Final = sql("server_process")
 MIGRATIONS_TABLE: Final = "wvs.schema_migrations"
 LOCK_POLL_S: Final = 0.1
 _FILE: Final = re.compile(r"(\d+)_.+\.sql")
-# asyncpg reads it itself; lib/pq would send it to the server as a setting.
-_ASYNCPG_ONLY: Final = frozenset({"gsslib"})
 
 
 def migration_files(directory: Path | None = None) -> dict[str, str]:
@@ -58,19 +61,22 @@ async def applied_migrations(connection: Connection) -> set[str]:
     return {row["version"] for row in rows}
 
 
-async def migrate(url: str, *, directory: Path | None = None, lock_timeout_s: float = 60.0) -> list[str]:
+async def migrate(
+    url: str, *, directory: Path | None = None, lock_timeout_s: float = 60.0, database_wait_s: float = 0
+) -> list[str]:
     """Apply what is pending and return the files applied (empty if there was nothing to do).
 
-    Any number may run at once: one works, the others wait up to `lock_timeout_s` and then find nothing to do. Raises
-    `MigrationFailed`; what asyncpg raises if the server cannot be reached; `InvalidDatabaseUrl`.
+    Any number may run at once: one works, the others wait up to `lock_timeout_s` and then find nothing to do. Waits up
+    to `database_wait_s` for a database that is away. Raises `MigrationFailed` and what `check_access` raises.
     """
     directory = directory or database_files("migrations")
+    await when_reachable(partial(check_access, url, for_writes=True), database_wait_s)
     connection = await connect(url, application_name="wvs migrate", command_timeout_s=None)
     try:
         await _lock(connection, lock_timeout_s)
         todo = await pending(connection, directory)
         if todo:
-            await _apply(url, directory)
+            await _apply(connection, parse_url(url), directory)
         return todo
     finally:
         await close(connection)
@@ -86,14 +92,14 @@ async def _lock(connection: Connection, timeout_s: float) -> None:
         raise MigrationFailed(f"another migration of this database is still running after {timeout_s:g} s") from error
 
 
-async def _apply(url: str, directory: Path) -> None:
+async def _apply(connection: OwnConnection, url: DatabaseUrl, directory: Path) -> None:
     """Applies what is pending; repeats a migration that did not get its table locks in time."""
     for attempt in range(1, APPLY_ATTEMPTS + 1):
         try:
-            await _run_dbmate(url, directory)
+            await _run_dbmate(_environment(connection, url), directory)
         except MigrationFailed as error:
             if _LOCK_NOT_AVAILABLE not in str(error):
-                raise
+                raise await _with_pooler(connection, error) from None
             if attempt == APPLY_ATTEMPTS:
                 raise MigrationFailed(
                     f"{error}. Another session held a lock on the table in each of {APPLY_ATTEMPTS} attempts of "
@@ -105,14 +111,21 @@ async def _apply(url: str, directory: Path) -> None:
             return
 
 
-async def _run_dbmate(url: str, directory: Path) -> None:
+async def _with_pooler(connection: OwnConnection, error: MigrationFailed) -> MigrationFailed:
+    """The error, with the way out if a pooler may be its cause: PgBouncer refuses the startup parameters of dbmate."""
+    if await connection.fetchval(_SERVER_PROCESS) == connection.get_server_pid():
+        return error
+    return MigrationFailed(f"{error}. A pooler is in between: set WVS_DATABASE_URL of wvs migrate to PostgreSQL itself")
+
+
+async def _run_dbmate(environment: dict[str, str], directory: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(str(dbmate_program()), "--env-file", os.devnull, "--no-dump-schema"),
         *("--migrations-dir", str(directory), "--migrations-table", MIGRATIONS_TABLE, "migrate", "--strict"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=_environment(url),  # not --url: arguments are visible to every user of the machine
+        env=environment,  # not --url: arguments are visible to every user of the machine
     )
     try:
         output, errors = await process.communicate()
@@ -122,7 +135,7 @@ async def _run_dbmate(url: str, directory: Path) -> None:
         await process.wait()
         raise
     if process.returncode != 0:
-        raise MigrationFailed(_explain(output.decode(errors="replace"), errors.decode(errors="replace"), url))
+        raise MigrationFailed(_explain(output.decode(errors="replace"), errors.decode(errors="replace")))
 
 
 def dbmate_program() -> Path:
@@ -134,47 +147,31 @@ def dbmate_program() -> Path:
     return Path(found)
 
 
-def dbmate_url(url: str) -> str:
-    """The same database for dbmate (Go's URL parser and lib/pq); raises `InvalidDatabaseUrl`.
-
-    Differences: an encoded socket directory in the host's place moves to `host=`; `sslmode` defaults to `prefer` as
-    with libpq and asyncpg (lib/pq: `require`); `gsslib`, unknown to lib/pq, goes.
-    """
-    check_url(url)
-    try:
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise InvalidDatabaseUrl("the part after the ? of the database URL is not of the form NAME=VALUE&…") from error
-    query = {name: value for name, value in query.items() if name not in _ASYNCPG_ONLY}
-    authority = parts.netloc
-    login, at, host = authority.rpartition("@")
-    if unquote(host).startswith("/"):
-        query["host"] = unquote(host)
-        authority = login + at
-    query.setdefault("sslmode", "disable" if _is_socket(query, host) else os.environ.get("PGSSLMODE", "prefer"))
-    target = SplitResult("postgres", authority, parts.path, urlencode(query, quote_via=quote), "")
-    return target.geturl()
-
-
-def _is_socket(query: dict[str, str], host: str) -> bool:
-    return query.get("host", unquote(host)).startswith("/")
-
-
-def _environment(url: str) -> dict[str, str]:
+def _environment(connection: OwnConnection, url: DatabaseUrl) -> dict[str, str]:
     """Only what lib/pq reads: a stray DBMATE_… of the operator's must not redirect us."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("PG") or name in {"PATH", "HOME"}}
-    # A migration that waits for a table's lock makes every later query of that table wait behind it.
-    separator = "&" if "?" in (target := dbmate_url(url)) else "?"
-    return {**kept, "DATABASE_URL": f"{target}{separator}lock_timeout={TABLE_LOCK_TIMEOUT_MS}"}
+    if url.password is not None:
+        kept["PGPASSWORD"] = url.password
+    # dbmate goes to the server that we reached, whichever host of the URL that is.
+    address: Any = connection._addr  # noqa: SLF001 - asyncpg has no other way to ask
+    host, port = address if isinstance(address, tuple) else _socket(address)
+    limits = {
+        **limits_of(connection, url, 0),
+        # A migration that waits for a table's lock makes every later query of that table wait behind it.
+        "lock_timeout": str(TABLE_LOCK_TIMEOUT_MS),
+    }
+    return {**kept, "DATABASE_URL": f"{dbmate_url(url, host, port)}&{urlencode(limits)}"}
 
 
-def _explain(output: str, errors: str, url: str) -> str:
+def _socket(path: str) -> tuple[str, int]:
+    """The directory and the port of a socket's file, /DIRECTORY/.s.PGSQL.PORT."""
+    directory, name = os.path.split(path)
+    return directory, int(name.rpartition(".")[2])
+
+
+def _explain(output: str, errors: str) -> str:
     started = re.findall(r"^Applying: (.+)$", output, re.MULTILINE)
     applied = re.findall(r"^Applied: (\S+)", output, re.MULTILINE)
     failed = next((name for name in reversed(started) if name not in applied), None)
     reason = errors.strip().removeprefix("Error: ") or output.strip() or "dbmate gave no reason"
-    password = urlsplit(url).password
-    for secret in {password, unquote(password)} if password else set[str]():
-        reason = reason.replace(secret, "***")
     return f"migration {failed} failed: {reason}" if failed else f"dbmate failed: {reason}"

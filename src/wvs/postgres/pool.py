@@ -5,38 +5,53 @@ session state on a pooled connection. Therefore code on a pooled connection uses
 advisory locks, and never LISTEN. Code that needs a session (holder locks, LISTEN) opens its own connection with
 `connect`. The pool still rolls back a transaction that is open when its connection returns.
 
+Every connection sets its own limits, whatever the role or the database has (ALTER ROLE … SET statement_timeout). It
+sets them by SQL and not in the startup packet: a pooler such as PgBouncer refuses a startup parameter that it does not
+know.
+
 `jsonb` values are the bytes of a JSON text: `msgspec.json` encodes and decodes them. uuid is `uuid.UUID`.
 """
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from wvs.postgres.availability import CONNECTION_LOST
-from wvs.postgres.errors import InvalidDatabaseUrl
+from wvs.postgres.database_url import DatabaseUrl, enable_keepalive, parse_url
 
 Record: TypeAlias = asyncpg.Record
 OwnConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Connection: TypeAlias = "OwnConnection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
-CONNECT_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 10.0
-IDLE_IN_TRANSACTION_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 30.0
-USER_TIMEOUT_MS: Final = 15_000  # data unacknowledged for this long: the peer is gone (tcp(7), RFC 5482)
-KEEPALIVE_IDLE_S: Final = 10
-KEEPALIVE_INTERVAL_S: Final = 5
-KEEPALIVE_COUNT: Final = 2
 _TRANSACTION_TIMEOUT_SINCE: Final = 17
 _JSONB_VERSION: Final = b"\x01"  # first byte of jsonb's binary form, jsonb_recv in jsonb.c
+_LIMITS: Final[Mapping[str, str]] = {
+    # The server closes a dead connection on its side too, and so releases the locks that the connection held.
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": "15s",
+    # A listener is idle for hours, a rebuild runs one statement for minutes. `command_timeout` bounds the rest.
+    "idle_session_timeout": "0",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+}
+_NEXT_HOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
 
 
 async def create_pool(
@@ -53,22 +68,17 @@ async def create_pool(
     Raises `InvalidDatabaseUrl`, or what asyncpg raises when the server cannot be reached (`OSError`,
     `asyncpg.PostgresError`, `TimeoutError`).
     """
-    check_url(url)
-    probe = await connect(url, application_name=application_name)
-    try:
-        settings = _server_settings(application_name, _transaction_timeout(probe, transaction_timeout_s))
-    finally:
-        await close(probe)
+    target = parse_url(url)
+
+    async def open_one(*_: object, **driver: Any) -> OwnConnection:
+        return await open_connection(target, application_name, command_timeout=command_timeout_s, **driver)
+
     pool: Pool = asyncpg.create_pool(
-        url,
         min_size=min_size,
         max_size=size,
-        init=_prepare,
+        connect=open_one,
+        init=partial(_prepare, url=target, transaction_timeout_s=transaction_timeout_s),
         reset=_skip_reset,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=command_timeout_s,
-        server_settings=settings,
-        **_STATEMENT_CACHE,
     )
     return await pool
 
@@ -83,29 +93,47 @@ async def connect(
     *,
     application_name: str,
     command_timeout_s: float | None = COMMAND_TIMEOUT_S,
-    transaction_timeout_s: float | None = None,
+    transaction_timeout_s: float = 0,
 ) -> OwnConnection:
     """Opens one connection outside any pool; the caller closes it. Raises the same errors as `create_pool`.
 
     Without `transaction_timeout_s` a busy transaction may last any time (rebuilds need that); the server still ends an
     idle one.
     """
-    check_url(url)
-    connection: OwnConnection = await asyncpg.connect(
-        url,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=command_timeout_s,
-        server_settings=_server_settings(application_name, {}),
-        **_STATEMENT_CACHE,
-    )
+    target = parse_url(url)
+    connection = await open_connection(target, application_name, command_timeout=command_timeout_s)
     try:
-        await _prepare(connection)
-        if transaction_timeout_s is not None:
-            for name, value in _transaction_timeout(connection, transaction_timeout_s).items():
-                await connection.execute("select set_config($1, $2, false)", name, value)
+        await _prepare(connection, url=target, transaction_timeout_s=transaction_timeout_s)
     except BaseException:
         connection.terminate()
         raise
+    return connection
+
+
+async def open_connection(url: DatabaseUrl, application_name: str, **driver: Any) -> OwnConnection:
+    """A connection without our limits to the first of the hosts that accepts it; each host has the whole timeout.
+
+    `driver` are more arguments of `asyncpg.connect`.
+    """
+    settings = {"application_name": url.application_name(application_name), "timezone": "UTC"}
+    if "options" in url.server:
+        settings["options"] = url.server["options"]
+    arguments = {**_STATEMENT_CACHE, **driver, "user": url.user, "password": url.password, "database": url.database}
+    *others, last = url.hosts
+    for host in others:
+        try:
+            return await _open_on(url, host.name, host.port, settings, arguments)
+        except _NEXT_HOST:
+            continue
+    return await _open_on(url, last.name, last.port, settings, arguments)
+
+
+async def _open_on(
+    url: DatabaseUrl, host: str | None, port: int | None, settings: dict[str, str], arguments: dict[str, Any]
+) -> OwnConnection:
+    connection: OwnConnection = await asyncpg.connect(
+        url.dsn, host=host, port=port, timeout=url.connect_timeout_s, server_settings=settings, **arguments
+    )
     return connection
 
 
@@ -121,20 +149,6 @@ async def close(opened: "Pool | OwnConnection") -> None:
         opened.terminate()
 
 
-def check_url(url: str) -> None:
-    """Raises `InvalidDatabaseUrl` unless `url` has the form that asyncpg accepts."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"postgresql", "postgres"} and "\0" not in url
-    except ValueError:
-        valid = False
-    if not valid:
-        raise InvalidDatabaseUrl(
-            "the database URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE "
-            "or, for a socket, postgresql://USER@/DATABASE?host=/DIRECTORY"
-        )
-
-
 _STATEMENT_CACHE: Final[Mapping[str, Any]] = {
     "statement_cache_size": 512,
     "max_cached_statement_lifetime": 0,
@@ -142,32 +156,20 @@ _STATEMENT_CACHE: Final[Mapping[str, Any]] = {
 }
 
 
-def _server_settings(application_name: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """Makes the server close a dead connection on its side too, and so release the locks that the connection held."""
-    return {
-        "application_name": application_name,
-        "timezone": "UTC",
-        "idle_in_transaction_session_timeout": _milliseconds(IDLE_IN_TRANSACTION_S),
-        "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
-        "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
-        "tcp_keepalives_count": str(KEEPALIVE_COUNT),
-        "tcp_user_timeout": str(USER_TIMEOUT_MS),
-        **extra,
-    }
+def limits_of(connection: Connection, url: DatabaseUrl, transaction_timeout_s: float) -> dict[str, str]:
+    """The settings of one connection. What the URL's `options` name is left to them."""
+    limits = dict(_LIMITS)
+    if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+        limits["transaction_timeout"] = f"{int(transaction_timeout_s * 1000)}ms"
+    return {name: value for name, value in limits.items() if name not in url.server.get("options", "")}
 
 
-def _transaction_timeout(connection: Connection, seconds: float) -> dict[str, str]:
-    if connection.get_server_version().major < _TRANSACTION_TIMEOUT_SINCE:
-        return {}
-    return {"transaction_timeout": _milliseconds(seconds)}
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(int(seconds * 1000))
-
-
-async def _prepare(connection: OwnConnection) -> None:
-    _enable_keepalive(connection)
+async def _prepare(connection: OwnConnection, *, url: DatabaseUrl, transaction_timeout_s: float) -> None:
+    # asyncpg has no keepalive setting for the client's end; its private transport is the only way to the socket.
+    transport: Any = connection._transport  # noqa: SLF001
+    enable_keepalive(transport.get_extra_info("socket"), url.keepalive)
+    limits = limits_of(connection, url, transaction_timeout_s)
+    await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in limits.items()))
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", format="binary", encoder=_encode_jsonb, decoder=_decode_jsonb
     )
@@ -183,20 +185,3 @@ def _encode_jsonb(value: bytes | str) -> bytes:
 
 def _decode_jsonb(value: bytes) -> bytes:
     return value[1:]
-
-
-def _enable_keepalive(connection: OwnConnection) -> None:
-    """Asyncpg has no keepalive setting for the client's end; its private transport is the only way to the socket."""
-    transport: Any = connection._transport  # noqa: SLF001
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family == socket.AF_UNIX:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
-        ("TCP_KEEPCNT", KEEPALIVE_COUNT),
-        ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
-    ):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

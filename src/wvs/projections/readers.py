@@ -28,6 +28,7 @@ _TASK_BY_ID: Final = sql("task_by_id")
 _TASK_WORKSPACE: Final = sql("task_workspace")
 _FINAL_AMONG: Final = sql("tasks_final_among")
 _ROWS_NOW: Final = sql("rows_now")
+_LOG_VOLUME: Final = sql("log_volume")
 
 
 class Readers:
@@ -80,6 +81,10 @@ class Readers:
         if rows.task is None:
             return rows
         return msgspec.structs.replace(rows, task=with_progress(rows.task, row["progress"]))
+
+    async def volume_id(self) -> UUID | None:
+        """The volume that the log names; None while it names none."""
+        return await self._value(_LOG_VOLUME)
 
     async def _value(self, query: str, *values: Any) -> Any:
         async with self.acquire() as connection:

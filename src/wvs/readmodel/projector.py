@@ -49,8 +49,8 @@ class _Projection:
             case events.SnapshotFailed():
                 failed = self._snapshot(event.snapshot_id, state=SnapshotState.FAILED, error=event.error)
                 return [failed, *self._failed(event.task_id, event.error, event.tree)]
-            case events.SnapshotLost():
-                return self._lost(event.snapshot_id, event.tree)
+            case events.SnapshotLost() | events.SnapshotFound():
+                return self._lost_or_found(event)
             case events.CurrentSetRequested():
                 return [self._new_task(event.task_id, TaskKind.CURRENT_SET, event.snapshot_id)]
             case events.CurrentSetSkipped():
@@ -107,8 +107,10 @@ class _Projection:
         )
         return [snapshot, *self._tree(tree, TreeState.SNAPSHOT)]
 
-    def _lost(self, snapshot_id: UUID, tree: str) -> list[Change]:
-        return [self._snapshot(snapshot_id, state=SnapshotState.LOST), *self._tree(tree, TreeState.LOST)]
+    def _lost_or_found(self, event: events.SnapshotLost | events.SnapshotFound) -> list[Change]:
+        lost = isinstance(event, events.SnapshotLost)
+        snapshot = self._snapshot(event.snapshot_id, state=SnapshotState.LOST if lost else SnapshotState.READY)
+        return [snapshot, *self._tree(event.tree, TreeState.LOST if lost else TreeState.SNAPSHOT)]
 
     def _moved_to(self, snapshot_id: UUID, epoch: int, tree: str, retired_tree: str | None) -> list[Change]:
         moved = self._workspace(current_snapshot_id=snapshot_id, live_tree=tree, epoch=epoch)

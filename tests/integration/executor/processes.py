@@ -21,7 +21,7 @@ import msgspec
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x00020000
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["wvs.cli.wvs.serving", "wvs.cli.wvs.app", __name__])
+_context.set_forkserver_preload(["wvs.cli.wvs.executing", "wvs.cli.wvs.app", __name__])
 
 
 def _execute(environment: dict[str, str], log: Path, mounts: str | None) -> None:

@@ -8,9 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class TcpProxy:
-    """Forwards connections until it is cut; then it drops them all and refuses new ones."""
+    """Forwards connections until it is cut; then it drops them all and refuses new ones. `delay_s`: of each way."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, delay_s: float = 0.0) -> None:
+        self._delay_s = delay_s
         self._parts = urlsplit(url)
         self._open: set[asyncio.StreamWriter] = set()
         self._cut = False
@@ -44,7 +45,7 @@ class TcpProxy:
             return
         server_reader, server_writer = await self._connect()
         self._open |= {writer, server_writer}
-        await asyncio.gather(_pump(reader, server_writer), _pump(server_reader, writer))
+        await asyncio.gather(self._pump(reader, server_writer), self._pump(server_reader, writer))
         self._open -= {writer, server_writer}
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -54,10 +55,17 @@ class TcpProxy:
             return await asyncio.open_unix_connection(f"{socket_dir[0]}/.s.PGSQL.{port}")
         return await asyncio.open_connection(self._parts.hostname, self._parts.port or 5432)
 
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if self._delay_s:
+                    loop.call_later(self._delay_s, self._write, writer, data)
+                else:
+                    writer.write(data)
+                    await writer.drain()
+        loop.call_later(self._delay_s, writer.close)
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
+    def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if not writer.is_closing():
             writer.write(data)
-            await writer.drain()
-    writer.close()

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.http.actors import NO_SPACE, Client, Executor
 from tests.integration.http.past import shown_now, shown_then
 
-from wvs.domain.commands import EvictSession, ReportLost
+from wvs.domain.commands import EvictSession, ReportFound, ReportLost
 from wvs.domain.ids import SNAPSHOT, parse_id
 from wvs.eventlog.codec import TOPICS
 from wvs.http.service import new_id
@@ -99,6 +99,8 @@ async def _snapshots(witness: Witness) -> None:
     await witness.fail()
     await witness.asked("POST", f"/v1/tasks/{dropping}/retry")
     await witness.run()
+    await witness.executor.command(witness.workspace, ReportLost(parse_id(SNAPSHOT, third), "not there"))
+    await witness.executor.command(witness.workspace, ReportFound(parse_id(SNAPSHOT, third), "there again"))
     await witness.executor.command(witness.workspace, ReportLost(parse_id(SNAPSHOT, third), "not there"))
     await witness.look()
     await witness.asked("POST", f"{ONE}/snapshots")

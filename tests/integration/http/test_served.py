@@ -170,6 +170,43 @@ def test_endless_trailers_abort_the_connection(server: ServerProcess) -> None:
     assert server.peak_memory_bytes() - before < 128 * 1024 * 1024
 
 
+def test_an_idle_connection_stays_open_for_longer_than_headers_may_take(start_server: StartServer) -> None:
+    server = start_server({"header_deadline_s": 0.4, "keep_alive_s": 4})
+    get = b"GET /livez HTTP/1.1\r\n" + HOST
+    with server.connect() as connection:
+        for pause_s in (1.2, 1.2, 0):
+            connection.sendall(get + b"\r\n")
+            read_until(connection, b"alive")
+            time.sleep(pause_s)
+        connection.sendall(get)  # the deadline starts with the first byte, also of empty lines before a request
+        assert b"headers did not arrive within 0.4 s" in read_all(connection)
+    with server.connect() as connection:
+        connection.sendall(get + b"\r\n" + get)  # the next request begins together with the one before it
+        assert b"headers did not arrive within 0.4 s" in read_all(connection)
+    with server.connect() as connection:
+        connection.sendall(get + b"\r\n")
+        read_until(connection, b"alive")
+        began = time.monotonic()
+        assert read_all(connection) == b""
+        assert 3 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("path", [b"/livez", b"/readyz", b"/metrics"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1\r\nHost: 10.244.0.5:8787\r\nConnection: close\r\n",
+        b"HTTP/1.1\r\nHost: wvs.example\r\nHost: other\r\nConnection: close\r\n",
+        b"HTTP/1.1\r\nConnection: close\r\n",
+        b"HTTP/1.0\r\n",  # HAProxy's `option httpchk`
+        b"HTTP/1.0\r\nHost: \r\n",
+    ],
+)
+def test_probes_are_answered_whatever_their_host_is(server: ServerProcess, path: bytes, head: bytes) -> None:
+    answer = server.ask(b"GET %b %b\r\n" % (path, head))
+    assert answer.status == 200
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -196,9 +233,10 @@ def test_bytes_that_are_not_http_are_answered_with_a_problem_and_a_close(server:
         (b"GET /nothing", HOST, b"", 404, "ROUTE_NOT_FOUND"),
         (b"PUT /v1/things", HOST, b"", 405, "METHOD_NOT_ALLOWED"),
         (b"CONNECT localhost:80", HOST, b"", 400, "INVALID_REQUEST"),
-        (b"GET /livez", b"", b"", 400, "INVALID_REQUEST"),
-        (b"GET /livez", b"Host: evil.example\r\n", b"", 400, "INVALID_REQUEST"),
-        (b"GET /livez", HOST + b"Host: evil.example\r\n", b"", 400, "INVALID_REQUEST"),
+        (b"GET /v1/slow?seconds=0", b"", b"", 400, "INVALID_REQUEST"),
+        (b"GET /v1/slow?seconds=0", b"Host: evil.example\r\n", b"", 400, "INVALID_REQUEST"),
+        (b"GET /v1/slow?seconds=0", HOST + b"Host: evil.example\r\n", b"", 400, "INVALID_REQUEST"),
+        (b"GET /livez/", b"Host: evil.example\r\n", b"", 400, "INVALID_REQUEST"),
         (b"POST /v1/things", HOST, b'{"name":"a"}', 415, "UNSUPPORTED_MEDIA_TYPE"),
         (b"POST /v1/things", JSON, b'{"name":', 400, "INVALID_REQUEST"),
         (b"POST /v1/things", JSON, b'{"name":"\xff"}', 400, "INVALID_REQUEST"),

@@ -28,6 +28,7 @@ OPERATOR_COMMANDS = {
     "openapi": "server",
     "volume init tree": "server",
     "volume check": "server",
+    "volume rebind": "server",
     "projections rebuild": "server",
     "projections verify": "server",
     "epoch raise": "server",

@@ -15,6 +15,7 @@ from wvs.domain.commands import (
     FinishDrop,
     FinishSetCurrent,
     FinishSnapshot,
+    ReportFound,
     ReportLost,
     SetCurrent,
     StartTask,
@@ -83,10 +84,12 @@ async def lively_past(path: WritePath, name: str) -> Past:
     older = await activated(path, name)
     await path.execute(older, DisableWorkspace("done"), at=now(), origin=ORIGIN)
     past = Past(path, await activated(path, name))
-    kept, dropped, lost = [await past.ready_snapshot() for _ in range(3)]
+    kept, dropped, lost, returned = [await past.ready_snapshot() for _ in range(4)]
     await past.set_current(kept)
     await past.drop(dropped)
     await past.do(ReportLost(lost, "its directory is gone"))
+    await past.do(ReportLost(returned, "its directory is gone"))
+    await past.do(ReportFound(returned, "its directory is there again"))
     await past.failed_snapshot()
     await cancel(path, past.workspace_id, await snapshot(path, past.workspace_id))
     waiting = Past(path, await activated(path, f"{name}-waits"))

@@ -131,7 +131,7 @@ async def test_commands_and_readers_continue_at_full_load(
             seen = len(found.rows)
             assert await readers.workspace(past.workspace_id) is not None
             snapshots = await listings.snapshots(SnapshotFilter(past.workspace_id), LATEST, 100)
-            assert len(snapshots.rows) == 4
+            assert len(snapshots.rows) == 5
 
     async with asyncio.TaskGroup() as group:
         for number in range(4):

@@ -36,7 +36,7 @@ async def test_untouched_rows_are_equal_and_counted(pool: Pool, database_url: st
     assert found.equal
     assert found.differences == []
     assert found.rows["workspaces"] == 3
-    assert found.rows["snapshots"] == 7
+    assert found.rows["snapshots"] == 8
     assert found.events == await pool.fetchval("SELECT count(*) FROM wvs.events")
 
 

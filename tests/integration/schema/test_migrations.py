@@ -16,7 +16,8 @@ from tools.schema.functions import faults_of_files, texts_in_files
 from tools.schema.migrations import Refusal, new_migration
 from tools.schema.writing import DATABASE_FILES
 
-from wvs.postgres.migrate import MIGRATIONS_TABLE, dbmate_program, dbmate_url, migrate
+from wvs.postgres.database_url import dbmate_url, parse_url
+from wvs.postgres.migrate import MIGRATIONS_TABLE, dbmate_program, migrate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,7 +32,14 @@ def files(tmp_path: Path) -> Path:
 def _rollback(url: str, migrations: Path) -> None:
     command = [str(dbmate_program()), "--env-file", os.devnull, "--no-dump-schema", "--migrations-dir", str(migrations)]
     command += ["--migrations-table", MIGRATIONS_TABLE, "rollback"]
-    subprocess.run(command, check=True, capture_output=True, env={"DATABASE_URL": dbmate_url(url)})
+    target = parse_url(url)
+    (host,) = target.hosts
+    assert host.name is not None
+    environment = {
+        "DATABASE_URL": dbmate_url(target, host.name, host.port or 5432),
+        "PGPASSWORD": target.password or "",
+    }
+    subprocess.run(command, check=True, capture_output=True, env=environment)
 
 
 def _dump(url: str) -> str:

@@ -30,6 +30,7 @@ PROGRAMS = (
     ("projections", "rebuild"),
     ("epoch", "raise"),
     ("volume", "check"),
+    ("volume", "rebind"),
 )
 
 

@@ -42,11 +42,12 @@ class Up:
         return False
 
 
-def start(data_dir: Path, *options: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "WVS_EXECUTOR_METRICS_PORT": "0", "WVS_DRAIN_GRACE_S": "2", "WVS_LOG_FORMAT": "json"}
+def start(data_dir: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
+    own = {"WVS_PORT": "0", "WVS_EXECUTOR_METRICS_PORT": "0", "WVS_DRAIN_GRACE_S": "2", "WVS_LOG_FORMAT": "json"}
+    environment = {**os.environ, **own, **settings}
     with (data_dir / "err").open("a") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "wvs.cli.wvs", "up", "--data-dir", str(data_dir), "--port", "0", *options],
+            [sys.executable, "-m", "wvs.cli.wvs", "up", "--data-dir", str(data_dir), *options],
             stdout=subprocess.PIPE,
             stderr=errors,
             env=environment,

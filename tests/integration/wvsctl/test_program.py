@@ -87,3 +87,15 @@ def test_bash_completes_commands_options_names_and_ids(
         code += f"COMP_CWORD={len(line) - 1}\n_wvsctl\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
         result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env=environment)
         assert expected <= set(result.stdout.split()), (line, result)
+
+
+def test_a_misspelled_variable_is_told_with_the_one_that_was_meant(idle: Wvsctl) -> None:
+    def warnings(**variables: str) -> list[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            result = idle.ok("--json", "task", "list")
+        return [line for line in result.err.splitlines() if "is not a setting" in line]
+
+    assert warnings(WVS_URLL="http://elsewhere") == ["wvsctl: WVS_URLL is not a setting; did you mean WVS_URL?"]
+    assert warnings(WVS_ACTOR="a", WVS_SESSION="s", WVS_LIVE="l", WVS_WORKSPACE="w", WVS_DATA_DIR="d") == []

@@ -1,6 +1,8 @@
 """Tasks that stay queued because no executor runs: wait, do not wait, cancel, retry."""
 
 import contextlib
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,6 +23,49 @@ def test_no_wait_returns_at_once_and_prints_the_wait_command(idle: Wvsctl, name:
     task = idle.json("task", "list", "--workspace", given)["items"][0]["id"]
     assert f"wvsctl task wait {task}" in result.err
     assert idle.json("workspace", "create", name(), "--no-wait")["task"]["state"] == "queued"
+
+
+def test_answers_console_probe_and_metric_say_whether_an_executor_lives(
+    idle_environment: dict[str, str], name: Callable[[], str], tmp_path: Path
+) -> None:
+    patience = {"WVS_LEASE_S": "2", "WVS_LEASE_RENEW_S": "1"}
+    with serving("api", "--port", "0", environment={**idle_environment, **patience}, log=tmp_path / "api.log") as url:
+        api = Wvsctl(url)
+
+        def waits() -> bool:
+            reason = (json.loads(api.raw("/readyz"))["waiting_for"] or {}).get("reason")
+            assert reason in ("no_executor", None)
+            return reason == "no_executor"
+
+        assert waits()
+        assert b"\nwvs_executors 0.0\n" in api.raw("/metrics")
+        given = name()
+        accepted = api.json("workspace", "create", given, "--no-wait")["task"]
+        assert accepted["waiting_for"]["reason"] == "no_executor"
+        assert "no executor is running" in api.ok("workspace", "create", name(), "--no-wait").err
+        assert "no executor is running" in api.ok("task", "get", accepted["id"]).out
+        timed_out = api("task", "wait", accepted["id"], "--wait-timeout", "0.2")
+        assert timed_out.err.count("no executor is running") == 2, "a note at once, and the reason of the time-out"
+
+        with working(idle_environment, tmp_path / "executor.log") as executor:
+            assert api.json("task", "wait", accepted["id"])["waiting_for"] is None
+            _until(lambda: not waits(), "an executor lives")
+            assert b"\nwvs_executors 1.0\n" in api.raw("/metrics")
+            assert api.json("snapshot", "create", given, "--no-wait")["task"]["waiting_for"] is None
+            os.kill(executor, signal.SIGSTOP)
+            _until(waits, "the executor hangs, and its connection with it")
+            assert api.json("snapshot", "create", given, "--no-wait")["task"]["waiting_for"] is not None
+            os.kill(executor, signal.SIGCONT)
+            _until(lambda: not waits(), "the executor works again")
+            os.kill(executor, signal.SIGKILL)
+            _until(waits, "the executor is gone")
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
 
 
 def test_an_expired_wait_exits_7_and_the_task_continues(

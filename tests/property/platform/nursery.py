@@ -22,8 +22,9 @@ from typing import Any
 import uvloop  # noqa: F401 - imported here so that no child has to
 
 from wvs import failpoints
-from wvs.cli.wvs.app import settings_of_environment
-from wvs.cli.wvs.serving import run_api, run_executor
+from wvs.cli.wvs.executing import run_executor
+from wvs.cli.wvs.program import settings_of_environment
+from wvs.cli.wvs.serving import run_api
 from wvs.cli.wvs.volumes import run_check
 
 _PR_SET_PDEATHSIG = 1

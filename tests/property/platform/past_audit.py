@@ -61,7 +61,7 @@ class PastAudit:
             "live_tree": workspace.live_tree,
             "workspace": _as_answered(workspace_view(workspace, self._volume)),
             "snapshots": {it["id"]: it for it in map(_as_answered, map(snapshot_view, snapshots))},
-            "tasks": {it["id"]: it for it in map(_as_answered, map(task_view, tasks))},
+            "tasks": {it["id"]: it for it in map(_as_answered, (task_view(row, None) for row in tasks))},
         }
 
 

@@ -65,6 +65,8 @@ class RequestRules(StoryMachine):
             return
         if any(model.tasks[t]["snapshot"] == snapshot for t in model.open):
             self.story.settle(model)
+        if model.facts["state"] == "disabled" and snapshot in self.story.damaged:
+            return  # a sweep may mark it lost at any moment, and only then it can be dropped
         calm = not model.open
         request = Request("DELETE", f"/v1/workspaces/{model.id}/snapshots/{snapshot}")
         answer = self.story.ask(model, request, model.answer_to_drop(snapshot))

@@ -41,7 +41,9 @@ class WorkspaceModel:
         return (202, None) if self.snapshots[snapshot]["state"] == "ready" else (409, "SNAPSHOT_NOT_READY")
 
     def answer_to_drop(self, snapshot: str) -> tuple[int, str | None]:
-        refusal = self._inactive() or self._dropped(snapshot)
+        damaged = self.snapshots[snapshot]["state"] in ("lost", "drop_failed")
+        ends_there = damaged and self.facts["state"] == "disabled"
+        refusal = (None if ends_there else self._inactive()) or self._dropped(snapshot)
         return refusal or ((409, "SNAPSHOT_IN_USE") if self.blockers(snapshot) else (202, None))
 
     def answer_to_retry(self, task: str) -> tuple[int, str | None]:
@@ -66,7 +68,8 @@ class WorkspaceModel:
 
     def blockers(self, snapshot: str) -> list[Facts]:
         """The blockers of a drop of the snapshot. A failed drop does not count: a new one takes its place."""
-        blockers: list[Facts] = [{"kind": "current"}] if self.facts["current"] == snapshot else []
+        needed = self.facts["current"] == snapshot and self.facts["state"] != "disabled"
+        blockers: list[Facts] = [{"kind": "current"}] if needed else []
         for task, facts in self.tasks.items():
             superseded = facts["kind"] == "snapshot_drop" and facts["state"] == "failed"
             if facts["snapshot"] == snapshot and facts["state"] in RETRYABLE and not superseded:

@@ -25,6 +25,7 @@ from wvs.domain.commands import (
     EvictSession,
     FailAttempt,
     HandBack,
+    ReportFound,
     ReportLost,
     RetryInit,
     RetryTask,
@@ -71,6 +72,7 @@ ALL: Final[dict[str, Order]] = {
     "SetCurrent, If-Match stale": lambda s: _set_if(s, {s.story.workspace.epoch - 1}),
     "DropSnapshot": lambda s: DropSnapshot(s.snapshot, s.story.new_id()),
     "ReportLost": lambda s: ReportLost(s.snapshot, "ENOENT"),
+    "ReportFound": lambda s: ReportFound(s.snapshot, "it is there again"),
     "RetryTask": lambda s: RetryTask(s.task),
     "CancelTask": lambda s: CancelTask(s.task),
     "StartTask": lambda s: _start(s, ahead=1),
@@ -106,7 +108,7 @@ def _plain() -> dict[str, Order]:
 
 
 WORKSPACE: Final = _plain()
-SNAPSHOT: Final = _named("SetCurrent", "DropSnapshot", "ReportLost")
+SNAPSHOT: Final = _named("SetCurrent", "DropSnapshot", "ReportLost", "ReportFound")
 TASK: Final = _named(
     "RetryTask",
     "CancelTask",

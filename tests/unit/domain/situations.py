@@ -195,6 +195,11 @@ SNAPSHOT: Final[dict[str, Build]] = {
     "lost": lambda: lost(ready()),
     "lost, current": lambda: lost(current()),
     "lost, set failed": _lost_by_set,
+    "ready, workspace disabled": lambda: disabled(ready()),
+    "lost, workspace disabled": lambda: disabled(lost(ready())),
+    "lost, current, workspace disabled": lambda: disabled(lost(current())),
+    "drop_failed, workspace disabled": lambda: disabled(failed(drop_queued())),
+    "dropped, workspace disabled": lambda: disabled(succeeded(drop_queued())),
 }
 
 _QUEUED: Final[dict[TaskKind, Build]] = {

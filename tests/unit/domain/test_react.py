@@ -19,6 +19,7 @@ from wvs.domain.events import (
     SnapshotDropped,
     SnapshotDropRequested,
     SnapshotFailed,
+    SnapshotFound,
     SnapshotLost,
     SnapshotRequested,
     TaskAttemptFailed,
@@ -65,6 +66,7 @@ _REACTIONS: list[tuple[Event, list[QueueStep]]] = [
     (TaskStarted(T, CREATE, 1, 1, "executor-1", None), []),
     (WorkspaceDisabled(None), []),
     (SnapshotLost(S, "t", "ENOENT"), []),
+    (SnapshotFound(S, "t", "again"), []),
     (SessionEvicted(S, None), []),
 ]
 

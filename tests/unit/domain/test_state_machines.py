@@ -45,7 +45,7 @@ def test_snapshot_steps_are_those_of_the_design() -> None:
         "dropping": {"dropped", "drop_failed", "ready"},
         "drop_failed": {"dropping"},
         "dropped": set(),
-        "lost": {"dropping"},
+        "lost": {"dropping", "ready"},
     }
 
 

@@ -23,7 +23,7 @@ MALFORMED_BODIES = [
     (b"[" * 60_000, "", "object"),
     (b'{"name":', "", "JSON"),
     (b'{"name":"a"} trailing', "", "JSON"),
-    (b"\xef\xbb\xbf{}", "", "JSON"),
+    (b"\xef\xbb\xbf{}", "", "byte order mark"),
     (b'{"name":"\xff"}', "", "JSON"),
     (b'{"name":"\\udc00"}', "", "JSON"),
     (b'{"name":"a\x00"}', "", "JSON"),
@@ -59,51 +59,6 @@ async def test_an_escaped_backslash_before_u0000_is_not_a_nul(client: httpx.Asyn
     response = await client.post("/v1/things", content=rb'{"name":"\\u0000"}', headers=JSON)
     assert response.status_code == 202
     assert response.json()["name"] == r"\u0000"
-
-
-@pytest.mark.parametrize(("body", "reason"), [(b"", "none"), (b"null", "none"), (b'{"reason":"r"}', "r")])
-async def test_an_optional_body_may_be_left_out(client: httpx.AsyncClient, body: bytes, reason: str) -> None:
-    response = await client.post("/v1/things/t/disable", content=body, headers=JSON)
-    assert response.json() == {"id": "t", "reason": reason}
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json ;charset="UTF-8"'],
-)
-async def test_json_in_utf8_is_the_one_media_type(client: httpx.AsyncClient, content_type: str) -> None:
-    response = await client.post("/v1/things", content=b'{"name":"a"}', headers={"content-type": content_type})
-    assert response.status_code == 202
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        None,
-        "",
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x",
-        "application/json; charset=latin-1",
-        "application/jsonx",
-        "application/json, text/plain",
-        "application/msgpack",
-    ],
-)
-@pytest.mark.parametrize("body", [b'{"name":"a"}', b""])
-async def test_a_write_of_any_other_media_type_is_refused(
-    client: httpx.AsyncClient, content_type: str | None, body: bytes
-) -> None:
-    headers = {} if content_type is None else {"content-type": content_type}
-    response = await client.post("/v1/things", content=body, headers=headers)
-    assert response.status_code == 415
-    assert response.json()["code"] == "UNSUPPORTED_MEDIA_TYPE"
-
-
-async def test_a_delete_needs_a_media_type_only_with_a_body(client: httpx.AsyncClient) -> None:
-    assert (await client.delete("/v1/things/t")).status_code == 409
-    response = await client.request("DELETE", "/v1/things/t", content=b"x", headers={"content-type": "text/plain"})
-    assert response.status_code == 415
 
 
 async def test_a_refusal_of_a_route_carries_its_fields(client: httpx.AsyncClient) -> None:
@@ -349,7 +304,7 @@ async def test_the_schema_page_loads_nothing_from_other_hosts(client: httpx.Asyn
 
 
 async def test_alive_does_not_depend_on_ready(client: httpx.AsyncClient, api: Api, readiness: Any) -> None:
-    assert (await client.get("/readyz")).json() == {"status": "ready"}
+    assert (await client.get("/readyz")).json() == {"status": "ready", "waiting_for": None, "warnings": []}
     readiness.reasons = ["the database cannot be reached"]
     response = await client.get("/readyz")
     assert response.status_code == 503

@@ -8,7 +8,7 @@ from tests.unit.wvsctl.scripted_server import ScriptedServer, problem, reply
 from wvs.cli.wvsctl.api.client import Client, path_of
 from wvs.cli.wvsctl.api.documents import CurrentDocument
 from wvs.cli.wvsctl.api.exits import Exit
-from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, NotTheApi, Refusal, UsageFailure
+from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, GatewayFailure, NotTheApi, Refusal, UsageFailure
 from wvs.cli.wvsctl.api.transport import Transport
 
 Start = Callable[..., ScriptedServer]
@@ -38,6 +38,28 @@ def test_a_write_to_an_unavailable_api_is_repeated_after_retry_after_with_the_sa
     assert len({request.headers["X-Request-Id"] for request in server.received}) == 1
     assert len(calls.notified) == 2
     assert "retrying in 3 s with the same idempotency key" in calls.notified[0]
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_write_is_repeated_with_the_same_key_when_a_proxy_answers_for_the_api(scripted: Start, status: int) -> None:
+    page = reply(status, b"<h1>no</h1>", Content_Type="text/html", Retry_After="2")
+    server = scripted(page, page, reply(202))
+    calls = Calls(server.url)
+    assert calls.write() == 202
+    assert calls.slept == [2.0, 2.0]
+    assert [request.headers["Idempotency-Key"] for request in server.received] == ["k1"] * 3
+    assert f"the proxy at {server.url} answers {status}" in calls.notified[0]
+
+
+def test_a_proxy_without_an_api_ends_a_read_at_once_and_a_write_after_its_repetitions(scripted: Start) -> None:
+    server = scripted(*[reply(502)] * 6)
+    with pytest.raises(GatewayFailure, match="it gets no answer from the API"):
+        Calls(server.url).client.get("/v1/tasks")
+    calls = Calls(server.url)
+    with pytest.raises(GatewayFailure) as failure:
+        calls.write()
+    assert failure.value.exit is Exit.FAILURE
+    assert calls.slept == [0.5, 1.0, 2.0, 4.0]
 
 
 def test_a_long_retry_after_is_shortened(scripted: Start) -> None:
@@ -166,7 +188,6 @@ def test_user_input_never_becomes_more_than_one_path_segment() -> None:
         "http://h:x",
         "http://h:99999",
         "http://h/?q=1",
-        "http://u:p@h/",
         "http://h/\r\nX: y",
     ],
 )

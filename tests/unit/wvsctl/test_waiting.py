@@ -104,6 +104,21 @@ def test_the_wait_survives_a_restart_of_the_api_and_notes_it_once(scripted: Star
     assert "the task continues" in waiting.watcher.notes[0]
 
 
+def test_a_proxy_that_answers_for_the_api_does_not_end_the_wait(scripted: Start) -> None:
+    pages = [reply(status, b"<h1>no</h1>", Content_Type="text/html") for status in (502, 503, 504)]
+    waiting = Waiting(scripted(*pages, task_reply("succeeded")).url)
+    assert waiting.waiter.wait(QUEUED).task.state == "succeeded"
+    [note] = waiting.watcher.notes
+    assert "answers 502: it gets no answer from the API; the task continues; retrying" in note
+
+
+def test_what_a_final_task_made_is_read_across_an_outage(scripted: Start) -> None:
+    waiting = Waiting(scripted(reply(502), reply(200, b"{}", Content_Type="application/json")).url)
+    final = msgspec.json.decode(task("succeeded"), type=TaskDocument)
+    assert waiting.waiter.read("/v1/workspaces/ws_1", final).body == b"{}"
+    assert "the task has succeeded; retrying" in waiting.watcher.notes[0]
+
+
 def test_a_long_outage_of_the_api_ends_the_wait(refused_url: str) -> None:
     waiting = Waiting(refused_url)
     with pytest.raises(CannotConnect):
@@ -123,10 +138,17 @@ def test_a_refusal_ends_the_wait(scripted: Start) -> None:
     assert waiting.watcher.closed
 
 
-def test_a_task_that_stays_queued_is_noted_once(scripted: Start) -> None:
-    waiting = Waiting(scripted(*[task_reply("queued")] * 60, task_reply("succeeded")).url)
+def test_what_a_task_waits_for_is_noted_once(scripted: Start) -> None:
+    stuck = task_reply("queued", waiting_for={"reason": "no_executor", "detail": "no executor is running"})
+    waiting = Waiting(scripted(*[stuck] * 6, task_reply("succeeded")).url)
     waiting.waiter.wait(QUEUED)
-    assert waiting.watcher.notes == ["still queued after 10 s: is an executor running? (wvs up, wvs executor)"]
+    assert waiting.watcher.notes == ["the task waits: no executor is running"]
+
+
+def test_a_wait_that_times_out_says_what_the_task_waits_for(scripted: Start) -> None:
+    stuck = task_reply("queued", waiting_for={"reason": "no_executor", "detail": "no executor is running"})
+    with pytest.raises(WaitTimedOut, match=r"still queued after 5 s \(no executor is running"):
+        Waiting(scripted(*[stuck] * 60).url, timeout_s=5).waiter.wait(QUEUED)
 
 
 def test_a_task_that_waits_for_its_next_attempt_is_not_noted_as_stuck(scripted: Start) -> None:

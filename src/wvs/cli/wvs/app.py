@@ -1,20 +1,18 @@
 """The commands of `wvs`. Settings come from `WVS_*` variables; a command's options override them."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from msgspec.structs import replace
 
 from wvs import __version__
-from wvs.cli.extras import MissingExtra, needs, require_module
+from wvs.cli.extras import needs, require_module
+from wvs.cli.wvs.exits import EXIT_USAGE
+from wvs.cli.wvs.program import run_reporting, settings_of_environment, start_api, start_executor
 from wvs.engines.choice import ENGINES
-from wvs.settings import InvalidSetting, Settings, describe_settings, load_settings, unknown_variables
-
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+from wvs.settings import describe_settings
 
 if TYPE_CHECKING:
     EngineOption: TypeAlias = str
@@ -22,23 +20,36 @@ else:
     EngineOption = Literal[tuple(ENGINES)]  # the choices that help lists, read from the one table of engines
 
 
-def _settings_text() -> str:
-    lines = [f"`{doc.variable}`: {doc.description} (default: {doc.default or 'none'})\n" for doc in describe_settings()]
-    return "Settings are read from environment variables:\n\n" + "\n".join(f"- {line}" for line in lines)
+_ALL: Final = "All settings: wvs --help"
+_DATABASE: Final = ("database_url", "data_dir")
+_VOLUME: Final = (*_DATABASE, "volume")
 
+
+def _settings(*names: str) -> str:
+    """The end of a command's help: the settings that it needs most, without names all settings there are."""
+    chosen = {f"WVS_{name.upper()}" for name in names}
+    docs = [doc for doc in describe_settings() if not chosen or doc.variable in chosen]
+    lines = [f"- `{doc.variable}`: {doc.description} (default: {doc.default or 'none'})\n" for doc in docs]
+    which = "Settings that matter here" if names else "Settings"
+    return "\n".join([f"{which}, read from environment variables:\n", *lines, *([_ALL] if names else [])])
+
+
+PortOption: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535))]
 
 app = App(
     name="wvs",
     help="Run WVS, the Workspace Versioning Service, which versions the working directories of AI agents.",
-    help_epilogue=_settings_text(),
+    help_epilogue=_settings(),
     version=__version__,
     result_action="return_value",
 )
-volume = App(name="volume", help="Initialize and check volumes.")
-projections = App(name="projections", help="Rebuild the read models from the log, or compare them with it.")
+volume = App(name="volume", help="Initialize and check volumes.", help_epilogue=_ALL)
+projections = App(
+    name="projections", help="Rebuild the read models from the log, or compare them with it.", help_epilogue=_ALL
+)
 app.command(volume)
 app.command(projections)
-epoch = App(name="epoch", help="Begin a new epoch of the log after its database was restored.")
+epoch = App(name="epoch", help="Begin a new epoch of the log after its database was restored.", help_epilogue=_ALL)
 app.command(epoch)
 
 
@@ -47,47 +58,22 @@ def run(arguments: list[str]) -> int:
 
     It prints one sentence on stderr for a known failure.
     """
-    try:
-        code = app(arguments, exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return EXIT_USAGE  # cyclopts has printed it
-    except MissingExtra as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - an unknown failure is raised again
-        # Imported late: it knows the errors of packages that only the server extra installs.
-        from wvs.cli.wvs.failures import report  # noqa: PLC0415
 
-        return report(error)
-    return code if isinstance(code, int) else 0
-
-
-def settings_of_environment() -> Settings:
-    """Loads the settings, configures logging with them, and warns about unknown `WVS_*` variables."""
-    from wvs.telemetry.logs import configure_logging  # noqa: PLC0415 - structlog comes with the server extra
-
-    settings = load_settings()
-    configure_logging(settings.log_format, settings.log_level)
-    for name, similar in unknown_variables():
-        sys.stderr.write(f"wvs: {name} is not a setting" + (f"; did you mean {similar}?\n" if similar else "\n"))
-    if settings.failpoints:
-        from wvs import failpoints  # noqa: PLC0415
-
+    def work() -> object:
         try:
-            failpoints.arm(settings.failpoints)
-        except ValueError as error:
-            raise InvalidSetting(f"WVS_FAILPOINTS: {error}") from error
-    return settings
+            return app(arguments, exit_on_error=False, print_error=True)
+        except CycloptsError:
+            return EXIT_USAGE  # cyclopts has printed it
+
+    return run_reporting(work)
 
 
-@app.command
+@app.command(help_epilogue=_settings(*_VOLUME, "host", "port", "executor_metrics_port"))
 def up(
     *,
     data_dir: Path | None = None,
     volume: Path | None = None,
-    port: int | None = None,
+    port: PortOption = None,
     engine: EngineOption | None = None,
 ) -> int:
     """Run everything in one process tree: database, migrations, API and one executor.
@@ -121,10 +107,10 @@ def up(
     return run_up(settings, engine)
 
 
-@app.command
+@app.command(help_epilogue=_settings(*_VOLUME, "host", "port", "allowed_hosts"))
 def api(
     *,
-    port: int | None = None,
+    port: PortOption = None,
     insecure_allow_remote: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve the HTTP API.
@@ -137,23 +123,16 @@ def api(
         Allow WVS_HOST to be an address that other machines can reach. The API does not authenticate anybody.
 
     """
-    with needs("wvs api", "server"):
-        from wvs.cli.wvs.serving import run_api  # noqa: PLC0415
-
-    settings = settings_of_environment()
-    return run_api(replace(settings, port=settings.port if port is None else port), allow_remote=insecure_allow_remote)
+    return start_api(port, allow_remote=insecure_allow_remote)
 
 
-@app.command
+@app.command(help_epilogue=_settings(*_VOLUME, "executor_slots", "executor_metrics_port", "drain_grace_s"))
 def executor() -> int:
     """Run an executor on the volume. Any number of executors may run, on any number of hosts."""
-    with needs("wvs executor", "server"):
-        from wvs.cli.wvs.serving import run_executor  # noqa: PLC0415
-
-    return run_executor(settings_of_environment())
+    return start_executor()
 
 
-@app.command
+@app.command(help_epilogue=_settings(*_DATABASE))
 def migrate() -> int:
     """Bring the database's schema up to date. Safe to repeat and to run several times at once."""
     with needs("wvs migrate", "server"):
@@ -162,7 +141,7 @@ def migrate() -> int:
     return run_migrate(settings_of_environment())
 
 
-@app.command
+@app.command(help_epilogue=_ALL)
 def openapi() -> int:
     """Print the OpenAPI 3.1 document of the API; needs no database."""
     with needs("wvs openapi", "server"):
@@ -171,7 +150,7 @@ def openapi() -> int:
     return print_openapi()
 
 
-@app.command
+@app.command(help_epilogue=_ALL)
 def runbook(name: str | None = None, /) -> int:
     """Prints a page of advice for operators; without a name, which pages there are.
 
@@ -186,7 +165,7 @@ def runbook(name: str | None = None, /) -> int:
     return run_runbook(name)
 
 
-@volume.command
+@volume.command(help_epilogue=_ALL)
 def init(path: Path, *, engine: EngineOption | None = None) -> int:
     """Make an empty directory a volume, and print the clone engine and the reason for its choice.
 
@@ -204,24 +183,45 @@ def init(path: Path, *, engine: EngineOption | None = None) -> int:
     return run_init(path, engine)
 
 
-@volume.command
-def check(*, repair: Annotated[bool, Parameter(negative="")] = False) -> int:
+@volume.command(help_epilogue=_settings(*_VOLUME))
+def check(
+    *,
+    repair: Annotated[bool, Parameter(negative="")] = False,
+    accept_losses: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
     """Compare the volume with the log and print every difference; exit with 1 if there is one.
 
     Parameters
     ----------
     repair
         Also do the work of the sweeper: remove obsolete trees, move unknown directories into quarantine, mark
-        snapshots as lost if their directory is missing, and correct links.
+        snapshots as lost if their directory is missing, mark lost snapshots as ready if their directory is there
+        again, and correct links.
+    accept_losses
+        As --repair, and do it even if unusually many trees are missing or unknown, where the sweeper stops and waits
+        for a person. First read: wvs runbook volume-losses.
 
     """
     with needs("wvs volume check", "server"):
         from wvs.cli.wvs.volumes import run_check  # noqa: PLC0415
 
-    return run_check(settings_of_environment(), repair=repair)
+    return run_check(settings_of_environment(), repair=repair, accept_losses=accept_losses)
 
 
-@projections.command
+@volume.command
+def rebind() -> int:
+    """Make the database and the volume of WVS_VOLUME belong to each other, in place of what they named before.
+
+    Executors refuse a volume that the database does not name. Run this, with all executors stopped, only if the volume
+    takes the place of the former one: it was restored, or made again. First read: wvs runbook volume-losses.
+    """
+    with needs("wvs volume rebind", "server"):
+        from wvs.cli.wvs.volumes import run_rebind  # noqa: PLC0415
+
+    return run_rebind(settings_of_environment())
+
+
+@projections.command(help_epilogue=_settings(*_DATABASE))
 def rebuild() -> int:
     """Replay the log into new tables, then swap them in as the read models.
 
@@ -234,7 +234,7 @@ def rebuild() -> int:
     return run_rebuild(settings_of_environment())
 
 
-@projections.command
+@projections.command(help_epilogue=_settings(*_DATABASE))
 def verify(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Replay the log and print every row of the read models that differs from it; exit with 1 if there is one.
 
@@ -250,7 +250,7 @@ def verify(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     return run_verify(settings_of_environment(), json=json)
 
 
-@epoch.command(name="raise")
+@epoch.command(name="raise", help_epilogue=_settings(*_DATABASE))
 def raise_() -> int:
     """Begin a new epoch of the log. Run it after a restore from a backup, while nothing else uses the database.
 

@@ -2,7 +2,6 @@
 
 import os
 
-from wvs.postgres.discovery import find_running_server
 from wvs.settings import InvalidSetting, Settings
 
 
@@ -11,7 +10,11 @@ def database_url(settings: Settings) -> str:
 
     Raises `InvalidSetting` if neither exists.
     """
-    url = settings.database_url or find_running_server(settings.data_dir)
+    if settings.database_url is not None:
+        return settings.database_url
+    from wvs.postgres.discovery import find_running_server  # noqa: PLC0415 - costs time; an executor mostly has the URL
+
+    url = find_running_server(settings.data_dir)
     if url is None:
         raise InvalidSetting(
             f"WVS_DATABASE_URL is not set, and no `wvs up` runs on WVS_DATA_DIR={settings.data_dir}: "

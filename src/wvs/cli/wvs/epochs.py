@@ -5,6 +5,7 @@ import sys
 
 from wvs.cli.wvs.environment import database_url
 from wvs.eventlog.epoch import FENCE_LEAP, Raised, raise_epoch
+from wvs.postgres.access import check_access
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import close, connect
 from wvs.settings import Settings
@@ -22,6 +23,7 @@ def run_raise(settings: Settings) -> int:
 
 
 async def _raise(url: str) -> Raised:
+    await check_access(url, for_writes=True)
     connection = await connect(url, application_name="wvs epoch")
     try:
         await check_schema(connection)

@@ -4,23 +4,23 @@ import sys
 
 import asyncpg
 
+from wvs.cli.wvs.child_process import announce_refusal
+from wvs.cli.wvs.exits import EXIT_FAILURE, EXIT_USAGE
 from wvs.domain.errors import Refused
 from wvs.engines.errors import EngineError
 from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.reading.follower import SequenceBehindError
+from wvs.executor.volume_binding import ExecutorsConnectedError, WrongVolumeError
 from wvs.executor.volume_sweep import RestoredDatabaseError
-from wvs.http.server import RemoteAddressError
 from wvs.postgres.availability import CONNECTION_LOST
-from wvs.postgres.errors import DatabaseSetupError
+from wvs.postgres.errors import DatabaseSetupError, InvalidDatabaseUrl, ReadOnlyDatabase, UnfitDatabase
 from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError
 from wvs.projections.replaying import PoisonedEventError
 from wvs.settings import InvalidSetting
 
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-
 _SELF_EXPLANATORY = (
     DatabaseSetupError,
+    ExecutorsConnectedError,
     RebuildRunsError,
     RestoredDatabaseError,
     SchemaChangedError,
@@ -45,8 +45,14 @@ def report(failure: Exception) -> int:
     match failure:
         case ExceptionGroup():
             return report(failure.exceptions[0])
-        case InvalidSetting() | RemoteAddressError():
+        case InvalidSetting() | WrongVolumeError() | InvalidDatabaseUrl():
+            announce_refusal(str(failure))
             return _report(str(failure), "", EXIT_USAGE)
+        case UnfitDatabase():
+            code = EXIT_FAILURE if isinstance(failure, ReadOnlyDatabase) else EXIT_USAGE
+            if code == EXIT_USAGE:
+                announce_refusal(f"{failure.code}: {failure.detail}. {failure.hint}")
+            return _report(f"{failure.code}: {failure.detail}.", failure.hint, code)
         case EngineError() | Refused():
             return _report(f"{failure.code}: {failure.detail}", failure.hint, EXIT_FAILURE)
         case PoisonedEventError():

@@ -10,7 +10,7 @@ from wvs.settings import Settings
 
 def run_migrate(settings: Settings) -> int:
     """Applies the pending migrations and prints the name of each."""
-    applied = asyncio.run(migrate(database_url(settings)))
+    applied = asyncio.run(migrate(database_url(settings), database_wait_s=settings.database_wait_s))
     for name in applied:
         sys.stdout.write(f"applied {name}\n")
     if not applied:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wvs.cli.wvs.environment import database_url
 from wvs.eventlog.codec import EventMapper
+from wvs.postgres.access import check_access
 from wvs.projections import rebuild, verify
 from wvs.projections.verify import Difference, Verified
 from wvs.settings import Settings
@@ -32,8 +33,10 @@ _COLLECT_AFTER: Final = 200_000
 def run_rebuild(settings: Settings) -> int:
     """Rebuilds the read models and prints a summary."""
     began = time.monotonic()
+    url = database_url(settings)
+    asyncio.run(check_access(url, for_writes=True))
     with _progress_display() as progress:
-        done = asyncio.run(rebuild.rebuild(database_url(settings), EventMapper(), progress))
+        done = asyncio.run(rebuild.rebuild(url, EventMapper(), progress))
     seconds = time.monotonic() - began
     resumed = f", resumed from position {done.began_at}" if done.began_at else ""
     sys.stdout.write(
@@ -45,8 +48,10 @@ def run_rebuild(settings: Settings) -> int:
 
 def run_verify(settings: Settings, *, json: bool) -> int:
     """Compares the read models with the log and prints the differences; returns 1 if there are any."""
+    url = database_url(settings)
+    asyncio.run(check_access(url, for_writes=True))
     with _progress_display() as progress:
-        found = asyncio.run(verify.verify(database_url(settings), EventMapper(), progress))
+        found = asyncio.run(verify.verify(url, EventMapper(), progress))
     if json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(_document(found))).decode() + "\n")
     else:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import wvs
-
-EXIT_USAGE: Final = 2
+from wvs.cli.wvs.exits import EXIT_USAGE
 
 _PACKAGE: Final = Path(wvs.__file__).resolve().parent
 

@@ -1,25 +1,19 @@
-"""`wvs api`, `wvs executor` and `wvs openapi`: builds the API and the executor from the settings and runs them."""
+"""`wvs api` and `wvs openapi`: builds the API from the settings and runs it."""
 
-import asyncio
-import contextlib
-import os
-import signal
+import errno
 import socket
 import sys
-from collections.abc import Generator
-from typing import Any
+from functools import partial
 
 import msgspec
 import uvloop
-from prometheus_client import start_http_server
 
 from wvs.cli.wvs.child_process import announce_ready, end_with_parent
 from wvs.cli.wvs.environment import database_url
-from wvs.executor.worker import Executor
 from wvs.http.server import listen, serve
+from wvs.http.starting import database_reached
 from wvs.http.wiring import document, open_api
 from wvs.settings import InvalidSetting, Settings
-from wvs.telemetry.metrics import Metrics
 
 
 def run_api(settings: Settings, *, allow_remote: bool) -> int:
@@ -29,25 +23,12 @@ def run_api(settings: Settings, *, allow_remote: bool) -> int:
     try:
         listener = listen(settings.host, settings.port, allow_remote=allow_remote)
     except OSError as error:
+        other = "host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "port"
         raise InvalidSetting(
-            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; choose another port"
+            f"cannot listen on WVS_HOST={settings.host} WVS_PORT={settings.port}: {error.strerror}; "
+            f"choose another {other}"
         ) from error
     uvloop.run(_serve(settings, url, listener))
-    return 0
-
-
-def run_executor(settings: Settings) -> int:
-    """Runs tasks until it is drained. If a thread then hangs on the volume, the process ends with 1 without waiting."""
-    end_with_parent()
-    metrics = Metrics()
-    executor = Executor(settings, database_url(settings), metrics)
-    with _metrics_server(settings, metrics):
-        uvloop.run(_execute(executor))
-    if executor.stuck:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # sys.exit would wait for all threads, and one of them hangs.
-        os._exit(1)
     return 0
 
 
@@ -59,33 +40,7 @@ def print_openapi() -> int:
 
 async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
     with listener:
+        if not await database_reached(settings, url, listener):
+            return
         async with open_api(settings, url) as api:
-            await serve(api, listener, on_listening=announce_ready)
-
-
-async def _execute(executor: Executor) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, executor.stop)
-    await executor.run()
-
-
-@contextlib.contextmanager
-def _metrics_server(settings: Settings, metrics: Metrics) -> Generator[None]:
-    if settings.executor_metrics_port == 0:
-        yield
-        return
-    try:
-        started: Any = start_http_server(settings.executor_metrics_port, settings.host, metrics.registry)
-    except OSError as error:
-        raise InvalidSetting(
-            f"cannot listen on WVS_EXECUTOR_METRICS_PORT={settings.executor_metrics_port}: {error.strerror}; "
-            "choose another port, or 0 to turn /metrics off"
-        ) from error
-    server, thread = started
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+            await serve(api, listener, on_listening=partial(announce_ready, "api"))

@@ -18,16 +18,18 @@ import structlog
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
-from wvs.cli.wvs.child_process import PARENT_PID, READY_FD
+from wvs.cli.wvs.child_process import PARENT_PID, READY_FD, Announcements
 from wvs.cli.wvs.environment import child_environment
+from wvs.cli.wvs.exits import EXIT_FAILURE, EXIT_USAGE
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume
 from wvs.postgres.compatibility import check_schema_at
 from wvs.postgres.embedded import EmbeddedPostgres
 from wvs.postgres.errors import DatabaseSetupError
 from wvs.postgres.migrate import migrate
-from wvs.settings import Settings
+from wvs.settings import InvalidSetting, Settings
 
+_CHILDREN: Final = ("api", "executor")
 _BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _STABLE_S: Final = 30.0
 _READY_TIMEOUT_S: Final = 60.0
@@ -38,11 +40,16 @@ log = structlog.get_logger(__name__)
 
 
 def run_up(settings: Settings, engine: EngineName | None) -> int:
-    """Runs the process tree until a signal stops it; returns 1 if the API never became ready."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """Runs the process tree until a signal stops it; returns its exit code."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSetting(
+            f"WVS_DATA_DIR={settings.data_dir} is no directory and cannot become one: {error.strerror}"
+        ) from error
     with _embedded_database(settings) as server:
         url = settings.database_url if server is None else server.url()
-        asyncio.run(migrate(url or ""))
+        asyncio.run(migrate(url or "", database_wait_s=settings.database_wait_s))
         asyncio.run(check_schema_at(url or ""))
         _ensure_volume(settings.volume_path, engine)
         return asyncio.run(_ProcessTree(replace(settings, database_url=url), server).run())
@@ -71,52 +78,71 @@ class _ProcessTree:
         self._server = server
         self._children: set[asyncio.subprocess.Process] = set()
         self._ending = asyncio.Event()
+        self._exit_code = 0
+        self._why: str | None = None
         self._environment = {**child_environment(settings), PARENT_PID: str(os.getpid())}
 
     async def run(self) -> int:
+        """Returns 0 after a signal, 1 if a child did not start in time, 2 if a child refused its settings."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.set)
-        reading, writing = os.pipe()
-        os.set_inheritable(writing, True)
-        try:
-            api = asyncio.create_task(self._supervise("api", {READY_FD: str(writing)}, (writing,)))
-            executor = asyncio.create_task(self._supervise("executor", {}, ()))
+        announcements = Announcements()
+        descriptor = announcements.writing
+        with announcements.received():
+            parts = [asyncio.create_task(self._supervise(command, descriptor)) for command in _CHILDREN]
             database = asyncio.create_task(self._supervise_database())
-            ready = await self._announce_ready(reading)
+            await self._announce_ready(announcements)
             await self._ending.wait()
-            await asyncio.gather(api, executor, database)
-        finally:
-            os.close(reading)
-            os.close(writing)
-        return 0 if ready else 1
+            await asyncio.gather(*parts, database)
+            if self._why is not None:
+                # After the last lines of the children: the reason is not to be searched for in the log.
+                reason = announcements.refusal or "its messages are above"
+                sys.stderr.write(f"wvs: wvs up has ended, because {self._why}: {reason}\n")
+        return self._exit_code
 
-    async def _announce_ready(self, reading: int) -> bool:
-        """Prints `ready URL` once the API serves; returns False if it does not serve in time."""
-        url = asyncio.create_task(_first_line(reading))
+    async def _announce_ready(self, announcements: Announcements) -> None:
+        """Prints `ready URL` once the API serves and tasks run; ends the tree if that takes too long."""
+        coming = asyncio.create_task(self._until_ready(announcements))
         ending = asyncio.create_task(self._ending.wait())
-        await asyncio.wait({url, ending}, timeout=_READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({coming, ending}, timeout=_READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
-        if not url.done():
-            url.cancel()
-            if not self._ending.is_set():
-                log.error("api_did_not_come_up", seconds=_READY_TIMEOUT_S)
-                self._ending.set()
-                return False
-            return True
-        sys.stdout.write(f"ready {url.result()}\n")
-        sys.stdout.flush()
-        # A restarted API must listen on the same port.
-        self._environment["WVS_PORT"] = url.result().rsplit(":", 1)[1]
-        return True
+        if coming.done():
+            sys.stdout.write(coming.result())
+            sys.stdout.flush()
+            return
+        coming.cancel()
+        if not self._ending.is_set():
+            missing = " and ".join(f"`wvs {command}`" for command in _CHILDREN if not announcements.arrived(command))
+            self._end(EXIT_FAILURE, f"{missing} did not start within {_READY_TIMEOUT_S:g} s")
 
-    async def _supervise(self, command: str, extra: dict[str, str], descriptors: tuple[int, ...]) -> None:
-        """Runs `wvs COMMAND`, and restarts it when it ends before this process is stopped."""
+    async def _until_ready(self, announcements: Announcements) -> str:
+        """Waits for all parts; returns the lines to print."""
+        api = await announcements.of("api")
+        # A restarted API must listen on the same port.
+        self._environment["WVS_PORT"] = api.where.rsplit(":", 1)[1]
+        executor = await announcements.of("executor")
+        moved = f"executor metrics {executor.metrics_url}\n" if executor.metrics_url else ""
+        return f"ready {api.where}\n{moved}"
+
+    def _end(self, code: int, why: str) -> None:
+        log.error("up_failed", why=why)
+        self._exit_code, self._why = code, why
+        self._ending.set()
+
+    async def _supervise(self, command: str, descriptor: int) -> None:
+        """Runs `wvs COMMAND`, and restarts it when it ends before this process is stopped.
+
+        A child that refuses its settings would do so after each restart: it ends the tree.
+        """
         failures = 0
         while not self._ending.is_set():
             began = time.monotonic()
-            code = await self._run_once(command, extra, descriptors)
+            code = await self._run_once(command, descriptor)
             if self._ending.is_set():
+                return
+            if code == EXIT_USAGE:
+                self._end(EXIT_USAGE, f"`wvs {command}` refused its settings")
                 return
             failures = 0 if time.monotonic() - began > _STABLE_S else failures + 1
             pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
@@ -146,15 +172,15 @@ class _ProcessTree:
             for child in self._children:
                 child.terminate()
 
-    async def _run_once(self, command: str, extra: dict[str, str], descriptors: tuple[int, ...]) -> int:
+    async def _run_once(self, command: str, descriptor: int) -> int:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "wvs.cli.wvs",
             command,
-            env={**self._environment, **extra},
+            env={**self._environment, READY_FD: str(descriptor)},
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=descriptors,
+            pass_fds=(descriptor,),
             # Ctrl-C must reach only this process, which then stops its children; otherwise it would restart them.
             start_new_session=True,
         )
@@ -172,20 +198,3 @@ class _ProcessTree:
                 process.kill()
         self._children.discard(process)
         return await ended
-
-
-async def _first_line(descriptor: int) -> str:
-    loop = asyncio.get_running_loop()
-    line: asyncio.Future[str] = loop.create_future()
-    collected = bytearray()
-
-    def on_readable() -> None:
-        collected.extend(os.read(descriptor, 1024))
-        if b"\n" in collected and not line.done():
-            line.set_result(collected.split(b"\n", 1)[0].decode())
-
-    loop.add_reader(descriptor, on_readable)
-    try:
-        return await line
-    finally:
-        loop.remove_reader(descriptor)

@@ -1,7 +1,9 @@
-"""`wvs volume init` and `wvs volume check`."""
+"""`wvs volume init`, `wvs volume check` and `wvs volume rebind`."""
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,24 +14,21 @@ from wvs.cli.wvs.environment import database_url
 from wvs.engines.base import EngineName
 from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.eventlog.codec import EventMapper
-from wvs.executor.volume_sweep import sweep_volume
+from wvs.executor.volume_binding import rebind
+from wvs.executor.volume_sweep import missing_trees, sweep_volume
 from wvs.executor.workbench import Workbench
-from wvs.executor.workspace_sweep import Action, Finding
+from wvs.executor.workspace_sweep import DIFFERENCES, Finding
 from wvs.postgres.compatibility import check_schema
 from wvs.postgres.pool import acquire, close, create_pool
 from wvs.settings import Settings
 from wvs.telemetry.metrics import Metrics
 
-_FINDINGS = {
-    Action.RETIRED: "obsolete tree",
-    Action.PURGED: "obsolete tree in the trash",
-    Action.QUARANTINED: "unknown directory",
-    Action.LOST: "the snapshot's directory is missing",
-    Action.LIVE_MISSING: "the live tree is missing",
-    Action.LINKED: "the link does not point to the live tree",
-    Action.STUCK: "a tree in the trash cannot be removed",
-    Action.UNREADABLE: "the workspace cannot be swept",
-}
+_BRAKE = (
+    "the brake holds: these are unusually many losses at once, and nothing was marked lost or quarantined\n"
+    "Check that the volume is the right one and wholly mounted.\n"
+    "If the trees are really gone: wvs volume check --accept-losses\n"
+    "Read: wvs runbook volume-losses\n"
+)
 
 
 def run_init(path: Path, engine: EngineName | None) -> int:
@@ -44,27 +43,54 @@ def run_init(path: Path, engine: EngineName | None) -> int:
     return 0
 
 
-def run_check(settings: Settings, *, repair: bool) -> int:
-    """Prints every finding; returns 1 if there is one."""
-    findings = asyncio.run(_check(settings, repair=repair))
+def run_check(settings: Settings, *, repair: bool, accept_losses: bool = False) -> int:
+    """Prints every finding; returns 1 if there is one. `accept_losses` repairs, too."""
+    repair = repair or accept_losses
+    findings = asyncio.run(_check(settings, repair=repair, accept_losses=accept_losses))
     for finding in findings:
         detail = f" ({finding.detail})" if finding.detail else ""
-        sys.stdout.write(f"{finding.workspace} {finding.name}: {_FINDINGS[finding.action]}{detail}\n")
+        sys.stdout.write(f"{finding.workspace} {finding.name}: {DIFFERENCES[finding.action]}{detail}\n")
     action = "repaired as far as possible" if repair else "to repair them as far as possible: wvs volume check --repair"
     sys.stdout.write(f"findings: {len(findings)}; {action}\n" if findings else "the volume matches the log\n")
+    if any(finding.held for finding in findings):
+        sys.stdout.write(_BRAKE)
     return 1 if findings else 0
 
 
-async def _check(settings: Settings, *, repair: bool) -> list[Finding]:
+def run_rebind(settings: Settings) -> int:
+    """Makes the database and the volume of the settings name each other; prints how many trees are on the volume."""
+    sys.stdout.write(asyncio.run(_rebind(settings)))
+    return 0
+
+
+async def _check(settings: Settings, *, repair: bool, accept_losses: bool) -> list[Finding]:
+    async with _workbench(settings, "wvs-volume-check") as bench:
+        return await sweep_volume(bench, repair=repair, accept_losses=accept_losses)
+
+
+async def _rebind(settings: Settings) -> str:
+    async with _workbench(settings, "wvs-volume-rebind") as bench:
+        before = await rebind(bench.path.pool, bench.volume)
+        missing, trees = await missing_trees(bench)
+    named = "no volume" if before is None else f"the volume {before.id}, last used at {before.path}"
+    return (
+        f"the database named {named}; it names the volume {bench.volume.identity.id} at {bench.volume.path} now\n"
+        f"{trees - missing} of the {trees} trees that must exist are on it\n"
+        + ("read before you start an executor: wvs runbook volume-losses\n" if missing else "")
+    )
+
+
+@contextlib.asynccontextmanager
+async def _workbench(settings: Settings, name: str) -> AsyncGenerator[Workbench]:
     metrics = Metrics()
-    pool = await create_pool(database_url(settings), application_name="wvs-volume-check", size=2)
+    pool = await create_pool(database_url(settings), application_name=name, size=2)
     try:
         async with acquire(pool) as connection:
             await check_schema(connection)
         volume = await asyncio.to_thread(open_volume, str(settings.volume_path))
         with ThreadPoolExecutor(2) as threads:
-            path = WritePath(pool, EventMapper(), metrics)
-            bench = Workbench("volume-check", volume, path, threads, settings, metrics)
-            return await sweep_volume(bench, repair=repair)
+            yield Workbench(
+                name.removeprefix("wvs-"), volume, WritePath(pool, EventMapper(), metrics), threads, settings, metrics
+            )
     finally:
         await close(pool)

@@ -24,6 +24,9 @@ Results go to stdout, all other messages to stderr. Exit codes: 0 ok, 1 failure,
 6 task failed, 7 wait timed out, 130 interrupted.
 """
 
+_OWN_VARIABLES = {"WVS_URL", "WVS_ACTOR"}
+"""Variables that most calls have. To know whether others are settings costs an import."""
+
 app = App(name="wvsctl", help=HELP, version=f"wvsctl {wvs.__version__}", result_action="return_value")
 app.meta.group_parameters = Group("Options of all commands", sort_key=100)
 for group in (workspace, snapshot, current, task, session, audit, agent, demo):
@@ -35,6 +38,7 @@ completion.register(app)
 def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     url: Annotated[str, Parameter(env_var="WVS_URL")] = DEFAULT_URL,
+    header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     json: Flag = False,
     actor: Annotated[str | None, Parameter(env_var="WVS_ACTOR")] = None,
     no_wait: Flag = False,
@@ -48,6 +52,8 @@ def launch(
     ----------
     url
         URL of the API.
+    header
+        Header NAME: VALUE for a proxy in front of the API; repeatable. Put secrets into WVS_HEADERS, one header a line.
     json
         Print the JSON of the API instead of text.
     actor
@@ -63,6 +69,7 @@ def launch(
     """
     options = Options(
         url=url,
+        headers=header,
         as_json=json,
         actor=actor,
         no_wait=no_wait,
@@ -72,11 +79,22 @@ def launch(
     )
     command, bound, ignored = app.parse_args(tokens)
     screen = Screen(as_json=json)
+    _warn_of_unknown_variables(screen)
     try:
         injected = {"run": Invocation(options, screen)} if "run" in ignored else {}
         return command(*bound.args, **bound.kwargs, **injected) or Exit.OK
     except ConsoleFailure as failure:
         return report_failure(failure, screen)
+
+
+def _warn_of_unknown_variables(screen: Screen) -> None:
+    variables = {name for name in os.environ if name.startswith("WVS_")}
+    if variables <= _OWN_VARIABLES:
+        return
+    from wvs.settings import unknown_variables  # noqa: PLC0415 - most calls have none or few of them
+
+    for name, similar in unknown_variables():
+        screen.notify(f"wvsctl: {name} is not a setting" + (f"; did you mean {similar}?" if similar else ""))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -30,7 +30,7 @@ from wvs.engines.trees.stamps import Manifest
 from wvs.engines.volume import layout
 from wvs.engines.volume.identity import LogPosition, VolumeIdentity, identity_lock, read_identity, write_identity
 from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace, open_workspace
-from wvs.engines.volume.names import is_workspace_name
+from wvs.engines.volume.names import checked_workspace, is_tree_name, is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_tree
 
 _SPACE_KEPT_FREE: Final = 1024 * 1024
@@ -43,6 +43,15 @@ class Space(msgspec.Struct, frozen=True):
     total: int
     free: int
     free_inodes: int | None
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What an event says about the tree that it names; the counts are None where the engine reads no files."""
+
+    files: int | None
+    bytes: int | None
+    sockets: int
+    source_stamp: str
 
 
 class Volume:
@@ -153,9 +162,12 @@ class Volume:
     def retire(self, workspace: str, name: str) -> Retired:
         """Moves a tree to the trash. Durable, re-entrant. Raises `EngineError` if the name is in both places.
 
+        A workspace without a directory has no tree: a person deleted it, and the tree is absent.
         A filesystem may be so full that a rename finds no room (btrfs keeps a reserve for removals, not for renames).
         Then the tree is removed where it is: a retired tree is not used again, and its removal makes room.
         """
+        if not self.has_workspace(workspace):
+            return Retired.ABSENT
         with self._workspace(workspace, "retiring a tree", ErrorCode.REMOVE_FAILED) as here:
             try:
                 return here.retire(name)
@@ -169,6 +181,8 @@ class Volume:
 
     def purge(self, workspace: str, name: str, cancel: Cancel | None = None) -> None:
         """Removes a retired tree and checks that it is gone. Durable, re-entrant; an absent tree is no error."""
+        if not self.has_workspace(workspace):
+            return
         with self._workspace(workspace, "purging a tree", ErrorCode.REMOVE_FAILED) as here:
             with here.trashed(name) as tree:
                 if tree is not None:
@@ -201,6 +215,34 @@ class Volume:
         with self._workspace(workspace, "looking for trees") as here:
             return here.whole_trees()
 
+    def differs(self, workspace: str, name: str, made: Made, cancel: Cancel | None = None) -> str | None:
+        """Why the tree is not the one that was made; None if it is, as far as its engine and its counts can show."""
+        with self._workspace(workspace, "comparing a tree") as here, here.tree(name) as tree:
+            recognised = self.engine.recognises(tree, made.source_stamp)
+            if recognised is not None:
+                return None if recognised else f"its root is not one that the engine {self.engine.name} makes"
+            if made.files is None:
+                return "its content has changed, or it was copied, and its event has no counts to compare it with"
+            found = Manifest(tree, cancel or Cancel()).totals
+        if found.bytes == made.bytes and made.files - made.sockets <= found.files <= made.files:
+            return None
+        return f"it has {found.files} files and {found.bytes} bytes, its event says {made.files} and {made.bytes}"
+
+    def take_back(self, workspace: str, name: str) -> None:
+        """Makes a tree that is there again what a snapshot has to be: closed, durable and sealed. Re-entrant."""
+        with self._workspace(workspace, "taking a tree back") as here, here.tree(name) as tree:
+            here.set_mode(name, layout.CLOSED)
+            self.engine.sync(tree)
+            self.engine.seal(tree)
+
+    def has_workspace(self, workspace: str) -> bool:
+        """Whether the workspace has a directory; if not, that is durable."""
+        with self._open("looking for a workspace") as volume:
+            if layout.exists(volume, checked_workspace(workspace)):
+                return True
+            os.fsync(volume)
+            return False
+
     def workspaces(self) -> list[str]:
         """The workspaces that have a directory."""
         with self._open("listing workspaces") as volume:
@@ -216,25 +258,39 @@ class Volume:
         with self._workspace(workspace, "listing the trash") as here:
             return here.names(TRASH)
 
+    def trash_with_reasons(self, workspace: str) -> dict[str, str]:
+        """The trees in `trash/`, each with `why_it_stays`."""
+        return {name: self.why_it_stays(workspace, name) for name in self.trash(workspace) if is_tree_name(name)}
+
     def space(self) -> Space:
         """Room on the volume."""
         with self._open("measuring space") as volume:
             return _space(volume)
 
     def bind(self, system_id: str) -> None:
-        """Binds the volume to one Postgres cluster for ever. Raises `EngineError` if it belongs to another one."""
+        """Binds the volume to the Postgres cluster of its log. Raises `EngineError` if it belongs to another one."""
         with self._open("binding") as volume:
             if self._is_bound(volume, system_id):
                 return
-            with identity_lock(volume) as held:
-                if not held:
-                    raise EngineError(
-                        ErrorCode.VOLUME_UNAVAILABLE,
-                        f"another process holds the lock of the volume {self.path} and does not release it",
-                        f"find the process (fuser -v {lock_path(self.path)}), end it, and start again",
-                    )
+            with self._locked(volume):
                 if not self._is_bound(volume, system_id):
                     write_identity(volume, msgspec.structs.replace(self._reread(volume), system_id=system_id))
+
+    def rebind(self, system_id: str) -> None:
+        """As `bind`, whichever cluster the volume belonged to before: a person decided it."""
+        with self._open("binding") as volume, self._locked(volume):
+            write_identity(volume, msgspec.structs.replace(self._reread(volume), system_id=system_id))
+
+    @contextmanager
+    def _locked(self, volume: int) -> Generator[None]:
+        with identity_lock(volume) as held:
+            if not held:
+                raise EngineError(
+                    ErrorCode.VOLUME_UNAVAILABLE,
+                    f"another process holds the lock of the volume {self.path} and does not release it",
+                    f"find the process (fuser -v {lock_path(self.path)}), end it, and start again",
+                )
+            yield
 
     def _is_bound(self, volume: int, system_id: str) -> bool:
         identity = self._reread(volume)
@@ -242,7 +298,9 @@ class Volume:
             raise EngineError(
                 ErrorCode.VOLUME_UNAVAILABLE,
                 f"the volume {self.path} belongs to the database cluster {identity.system_id}, not {system_id}",
-                "set WVS_DATABASE_URL to the volume's own database, or make a new volume",
+                "set WVS_DATABASE_URL to the volume's own database; if that moved to a new cluster (pg_upgrade, a "
+                "restored dump), stop the old cluster and all executors and run `wvs volume rebind`. "
+                "Read: wvs runbook new-cluster",
                 retryable=False,
             )
         return identity.system_id is not None

@@ -1,8 +1,10 @@
 """Reads request bodies completely, under a size limit and a deadline, before the app starts."""
 
 import asyncio
+import zlib
 
 from wvs.domain.errors import ErrorCode, Refused
+from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.wire.asgi import Message, Receive
 
 
@@ -43,6 +45,34 @@ async def read_body(receive: Receive, limit_bytes: int, deadline_s: float) -> by
 def body_too_large(limit_bytes: int) -> Refused:
     """The refusal of a body over the limit."""
     return Refused(ErrorCode.BODY_TOO_LARGE, f"the body has more than {limit_bytes} bytes", limit_bytes=limit_bytes)
+
+
+def decoded(body: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
+    """`body` without its `Content-Encoding`, which may be gzip.
+
+    Never decodes more than the limit: a few kilobytes of gzip can hold gigabytes. Refuses `BODY_TOO_LARGE` above it,
+    `INVALID_REQUEST` for damaged gzip, and `UNSUPPORTED_MEDIA_TYPE` for any other coding.
+    """
+    name = (coding or b"identity").strip().lower()
+    if name == b"identity":
+        return body
+    if name not in (b"gzip", b"x-gzip"):
+        raise Refused(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            f"the body has Content-Encoding {name.decode('latin-1')[:80]!r}, but only gzip and identity are supported",
+            "Send the body without Content-Encoding, or with gzip.",
+            accept_encoding="gzip, identity",
+        )
+    inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = inflating.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise refuse_fields(FieldError("body", "", f"is not valid gzip ({error})")) from None
+    if len(plain) > limit_bytes:
+        raise body_too_large(limit_bytes)
+    if not inflating.eof or inflating.unused_data:
+        raise refuse_fields(FieldError("body", "", "is not valid gzip (it ends too early or too late)"))
+    return plain
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

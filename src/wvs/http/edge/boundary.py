@@ -7,13 +7,15 @@ import asyncio
 from time import perf_counter
 from typing import Final
 
+import msgspec
 import structlog
 
 from wvs.domain.errors import ErrorCode, Refused
-from wvs.http.edge.bodies import ClientGone, body_too_large, discard, read_body, replay
+from wvs.http.edge.bodies import ClientGone, body_too_large, decoded, discard, read_body, replay
 from wvs.http.edge.hosts import HostRule
 from wvs.http.edge.limits import Limits
-from wvs.http.edge.traffic import UNROUTED, Traffic
+from wvs.http.edge.prefixes import forwarded_prefix
+from wvs.http.edge.traffic import PROBE_PATHS, UNROUTED, Traffic
 from wvs.http.problems import problem as problems
 from wvs.http.wire.asgi import ASGIApp, Headers, Message, Receive, Scope, Send
 from wvs.http.wire.context import RequestContext, attach, read_actor, read_context, select_headers
@@ -31,9 +33,10 @@ _STOPPED: Final = "the service stopped before it had finished this request; a wr
 class Boundary:
     """Request id, trace, actor, host check, body limits, access log, metrics, and a problem for every exception."""
 
-    def __init__(self, app: ASGIApp, *, hosts: HostRule, limits: Limits, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: HostRule, prefix: str, limits: Limits, traffic: Traffic) -> None:
         self.app = app
         self._hosts = hosts
+        self._prefix = prefix
         self.limits = limits
         self.traffic = traffic
 
@@ -62,6 +65,8 @@ class Boundary:
 
     async def _forward(self, exchange: "_Exchange") -> None:
         scope, receive, headers = exchange.scope, exchange.receive, exchange.headers
+        if prefix := self._prefix or forwarded_prefix(scope.get("client"), headers):
+            exchange.set_context(msgspec.structs.replace(exchange.context, prefix=prefix))
         self._check(scope, headers)
         if b"x-actor" in headers:
             exchange.set_context(read_actor(exchange.context, headers))
@@ -73,13 +78,13 @@ class Boundary:
                 raise body_too_large(self.limits.body_bytes)
             body = await read_body(receive, self.limits.body_bytes, self.limits.body_deadline_s)
             exchange.has_body = False
-            receive = replay(body, receive)
+            receive = replay(decoded(body, headers.get(b"content-encoding"), self.limits.body_bytes), receive)
         await self.app(scope, receive, exchange.send)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host")
-        if host is None or not self._hosts.accepts(host):
-            raise _refuse_header("Host", "not a host that this service is configured for")
+        if scope["path"] not in PROBE_PATHS and (host is None or not self._hosts.accepts(host)):
+            raise _refuse_header("Host", "not a host that this service is configured for (WVS_ALLOWED_HOSTS)")
         if b"%00" in scope.get("query_string", b"") or "\x00" in scope["path"]:
             raise problems.refuse_fields(problems.FieldError("address", "", "contains the character U+0000"))
 
@@ -130,7 +135,7 @@ class _Exchange:
 
     async def send_problem(self, problem: problems.Problem) -> None:
         """Sends `problem` except for the end of the answer. A connection with an unread body is not reused."""
-        body = problem.body(self.context.request_id)
+        body = problem.body(self.context.request_id, self.context.prefix)
         headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in problem.headers().items()]
         headers += [(b"content-type", problems.MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
         if self.has_body:

@@ -1,13 +1,12 @@
 """Which Host headers the service accepts: the guard against DNS rebinding, because the service needs no credentials."""
 
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
+from wvs.settings import HOST_PATTERN
 
-_HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
 class HostRule:
@@ -17,12 +16,12 @@ class HostRule:
         """Raises `ValueError`, which names the host, for a malformed host. There is no wildcard."""
         self._hosts = frozenset(host.lower() for host in hosts)
         for host in self._hosts:
-            if not _HOST.fullmatch(host):
+            if not HOST_PATTERN.fullmatch(host):
                 raise ValueError(
                     f"{host!r} is not a host name, an address, [an IPv6 address], or one of them with :port"
                 )
         self.accepts = lru_cache(maxsize=256)(self._accepts)
 
     def _accepts(self, header: bytes) -> bool:
-        match = _HOST.fullmatch(header.decode("latin-1").lower())
+        match = HOST_PATTERN.fullmatch(header.decode("latin-1").lower())
         return match is not None and (match["name"] in self._hosts or match[0] in self._hosts)

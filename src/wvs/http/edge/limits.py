@@ -4,8 +4,8 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Times are in seconds. The header deadline starts when the connection is accepted or the previous answer ends; the
-    body deadline starts at the end of the headers.
+    """Times are in seconds. The header deadline starts when the connection is accepted, or with the first byte of a
+    further request; the body deadline starts at the end of the headers.
 
     After a refusal the service reads and drops at most `discard_bytes`, for at most `discard_deadline_s`.
     `request_bytes` is more than the boundary ever reads of one request, framing included. A client that exceeds it
@@ -19,4 +19,4 @@ class Limits(msgspec.Struct, frozen=True):
     discard_bytes: int = 8 * 1024 * 1024
     discard_deadline_s: float = 1.0
     request_bytes: int = 32 * 1024 * 1024
-    keep_alive_s: int = 5
+    keep_alive_s: int = 75

@@ -19,8 +19,8 @@ class HeadersTooLargeError(ValueError):
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection, with a problem, if the headers of its next request arrive too late or are too large.
 
-    The deadline starts when the connection is accepted or the previous answer ends. uvicorn's own keep-alive timer
-    closes an idle connection earlier, but any first byte stops that timer.
+    The deadline starts when the connection is accepted, or with the first byte after an answer. Between the two
+    uvicorn's keep-alive timer bounds the idle time; any first byte stops that timer.
     """
 
     def __init__(self, boundary: Boundary, *args: Any, **kwargs: Any) -> None:
@@ -29,6 +29,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._traffic = boundary.traffic
         self._too_large = f"the request line and the headers have more than {self._limits.header_bytes} bytes"
         self._awaiting_headers = True
+        self._has_begun = False  # the next request, which may come before the answer to the one before it has ended
         self._received_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
         self._fault = ""
@@ -46,6 +47,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._received_bytes > self._limits.request_bytes:
             self.transport.abort()
             return
+        if self._header_timer is None and self._is_idle():
+            self._arm()
         super().data_received(data)
         if (
             self._awaiting_headers
@@ -56,11 +59,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._has_begun = True
         extensions: dict[str, Any] = {ABORT: self.transport.abort}
         self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
-        self._awaiting_headers = False
+        self._awaiting_headers = self._has_begun = False
         self._disarm()
         if self._received_bytes > self._limits.header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -76,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._is_idle() and not self.transport.is_closing():
+        if self._has_begun and self._is_idle() and not self.transport.is_closing():
             self._arm()
 
     def send_400_response(self, msg: str) -> None:
@@ -103,7 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _headers_are_late(self) -> None:
         if self.transport.is_closing():
             return
-        if self._received_bytes:
+        if self._received_bytes or self._has_begun:
             self._refuse(f"the headers did not arrive within {self._limits.header_deadline_s:g} s")
         else:
             self.transport.close()

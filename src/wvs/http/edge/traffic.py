@@ -12,8 +12,10 @@ from wvs.telemetry.metrics import Metrics
 UNROUTED: Final = "unrouted"
 # The parser understood no request line, so there is no method to count under.
 UNPARSED: Final = "unparsed"
+# A kubelet, HAProxy and Prometheus name a pod's address in Host, or send HTTP/1.0 without one. The answers have no ids,
+# names or paths, so a web page that reads them by DNS rebinding learns nothing of a workspace.
+PROBE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
-_PROBE_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _MAX_LOGGED_KEY: Final = 255
 
 _log = structlog.get_logger("wvs.http")
@@ -44,7 +46,7 @@ class Traffic:
         if refusal is not None:
             self._metrics.refusals.labels(refusal.value).inc()
         key = context.idempotency_key
-        (_log.debug if route in _PROBE_ROUTES else _log.info)(
+        (_log.debug if route in PROBE_PATHS else _log.info)(
             "http.request",
             route=route,
             method=method,

@@ -18,6 +18,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.http.openapi.examples import Examples
 from wvs.http.problems.problem import MEDIA_TYPE, RETRY_AFTER_S
 from wvs.http.requests.query import QueryParameters, QueryParametersOf
+from wvs.http.requests.strict_json import body_type
 from wvs.http.wire.context import ACTOR_PATTERN
 
 SCHEMA_REF: Final = "#/components/schemas/{name}"
@@ -138,11 +139,13 @@ def _correct_request_body(operation: dict[str, Any], handler: HTTPRouteHandler, 
     field = handler.parsed_data_field
     if field is None or "requestBody" not in operation:
         return
-    [shape], named = msgspec.json.schema_components([field.annotation], ref_template=SCHEMA_REF)
+    [shape], named = msgspec.json.schema_components([body_type(field)], ref_template=SCHEMA_REF)
     for schema in named.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
     schemas.update(named)
+    if "discriminator" in shape:
+        shape["oneOf"] = shape.pop("anyOf")  # exactly one: the tags of a union of msgspec are distinct
     operation["requestBody"] = {"required": not field.has_default, "content": {_JSON: {"schema": shape}}}
 
 

@@ -11,8 +11,11 @@ from typing import Any, Final
 
 import msgspec
 from litestar import MediaType, Response, Router, get
+from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
+
+from wvs.http.wire.context import RequestContext
 
 _ASSETS: Final = {
     "swagger-ui.css": "text/css",
@@ -26,14 +29,14 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>WVS API</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/schema/assets/swagger-ui.css">
+<link rel="stylesheet" href="{prefix}/schema/assets/swagger-ui.css">
 </head>
 <body>
 <div id="api"></div>
-<script src="/schema/assets/swagger-ui-bundle.js"></script>
+<script src="{prefix}/schema/assets/swagger-ui-bundle.js"></script>
 <script>
 SwaggerUIBundle({
-  url: "/schema/openapi.json",
+  url: "{prefix}/schema/openapi.json",
   dom_id: "#api",
   deepLinking: true,
   validatorUrl: null,
@@ -49,12 +52,13 @@ def schema_router(document: Callable[[], dict[str, Any]]) -> Router:
     """`/schema/openapi.json`, the page that shows it, and that page's files; `document` is called on first use."""
 
     @get("/openapi.json", sync_to_thread=False)
-    def openapi_json() -> Response[bytes]:
-        return Response(msgspec.json.encode(document()), media_type="application/vnd.oai.openapi+json")
+    def openapi_json(context: NamedDependency[RequestContext]) -> Response[bytes]:
+        shown = {**document(), "servers": [{"url": context.prefix}]} if context.prefix else document()
+        return Response(msgspec.json.encode(shown), media_type="application/vnd.oai.openapi+json")
 
     @get("/", media_type=MediaType.HTML, sync_to_thread=False)
-    def page() -> str:
-        return _PAGE
+    def page(context: NamedDependency[RequestContext]) -> str:
+        return _PAGE.replace("{prefix}", context.prefix)
 
     @get("/assets/{name:str}", sync_to_thread=False)
     def asset(name: FromPath[str]) -> Response[bytes]:

@@ -149,8 +149,8 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: Explanation(
         "The media type of the body is not supported",
-        "Writes accept only JSON in UTF-8. They need the header Content-Type even without a body: a browser does not "
-        "let a web page of another origin send it to this service without permission.",
+        "Writes accept only JSON in UTF-8. A write without a body needs no Content-Type, unless a web page of another "
+        "origin sends it: a browser asks this service first whether such a page may send JSON.",
         "Send the header Content-Type: application/json.",
     ),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: Explanation(
@@ -226,7 +226,8 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "A tree is missing on the volume",
         "The database names a directory that is not on the volume. Somebody removed it. The service does not replace "
         "it.",
-        "Run wvs volume check. Use another snapshot: a lost snapshot can only be dropped.",
+        "Run wvs volume check. Use another snapshot, or bring the directory back: the snapshot is then ready again. "
+        "Read: wvs runbook volume-losses.",
     ),
     ErrorCode.REMOVE_FAILED: Explanation(
         "The removal of the snapshot failed",

@@ -70,21 +70,26 @@ class Problem(msgspec.Struct, frozen=True):
         return STATUS[self.code]
 
     def headers(self) -> dict[str, str]:
-        """`Retry-After` if the request may be repeated, `Allow` for a wrong method, otherwise empty."""
+        """`Retry-After` if the request may be repeated, `Allow` for a wrong method, `Accept-Encoding` for a coding."""
         found: dict[str, str] = {}
         if self.code in RETRY_AFTER_S:
             found["retry-after"] = str(self.fields.get("retry_after_s", RETRY_AFTER_S[self.code]))
         if self.code is ErrorCode.METHOD_NOT_ALLOWED:
             found["allow"] = ", ".join(self.fields.get("allow", ()))
+        if "accept_encoding" in self.fields:
+            found["accept-encoding"] = self.fields["accept_encoding"]  # RFC 9110 §15.5.16
         return found
 
-    def body(self, request_id: str) -> bytes:
-        """The JSON document. The fields of the refusal never replace the members of RFC 9457."""
+    def body(self, request_id: str, prefix: str = "") -> bytes:
+        """The JSON document; `prefix` is the path under which a proxy serves the API.
+
+        The fields of the refusal never replace the members of RFC 9457.
+        """
         explanation = EXPLANATIONS[self.code]
         return msgspec.json.encode(
             {
                 **self.fields,
-                "type": TYPE_PREFIX + self.code,
+                "type": prefix + TYPE_PREFIX + self.code,
                 "title": explanation.title,
                 "status": self.status,
                 "detail": self.detail,
@@ -143,8 +148,9 @@ def record_problem(error: Exception, state: dict[str, Any]) -> Problem:
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's handler for every exception of a route and of the router."""
     problem = record_problem(error, request.scope["state"])
+    context = context_of(request)
     return Response(
-        content=problem.body(context_of(request).request_id),
+        content=problem.body(context.request_id, context.prefix),
         status_code=problem.status,
         media_type=MEDIA_TYPE,
         headers=problem.headers(),

@@ -8,7 +8,6 @@ import msgspec
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.http.problems.problem import FieldError, refuse_fields
 
-MAX_WAIT_S: Final = 60
 # For the OpenAPI document only: `parse_idempotency_key` validates the header.
 KEY_PATTERN: Final = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
 
@@ -24,6 +23,10 @@ _PREFERENCE: Final = re.compile(
 _SECONDS: Final = re.compile(r'"?([0-9]{1,9})"?')
 
 _ENTITY_TAG: Final = re.compile(r'[ \t]*(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")[ \t]*')
+_ONLY_WEAK: Final = (
+    "{} has weak tags only, and a weak tag never matches (RFC 9110 §13.1.1). This API sends strong tags; a proxy that "
+    'compresses answers makes them weak. Send the tag without W/, such as "7", or turn compression off in that proxy'
+)
 
 
 def parse_idempotency_key(header: str | None) -> str:
@@ -47,8 +50,8 @@ def parse_idempotency_key(header: str | None) -> str:
     return key
 
 
-def parse_wait(prefer: str | None) -> int | None:
-    """The seconds of `Prefer: wait=N`, at most 60. None if the preference is absent or malformed.
+def parse_wait(prefer: str | None, longest_s: int) -> int | None:
+    """The seconds of `Prefer: wait=N`, at most `longest_s`. None if the preference is absent or malformed.
 
     Ignores preferences that it does not understand, and all but the first preference of a name (RFC 7240 §2).
     """
@@ -59,7 +62,7 @@ def parse_wait(prefer: str | None) -> int | None:
             return None
         if preference["name"].lower() == "wait":
             seconds = _SECONDS.fullmatch(preference["value"] or "")
-            return None if seconds is None else min(int(seconds[1]), MAX_WAIT_S)
+            return None if seconds is None else min(int(seconds[1]), longest_s)
         position = preference.end() + 1
     return None
 
@@ -80,7 +83,8 @@ def parse_if_match(header: str | None) -> IfMatch | None:
     """The condition of the header `If-Match`; None without the header.
 
     Weak tags never match, because If-Match compares strongly (RFC 9110 §13.1.1): they are left out. Refuses
-    `INVALID_REQUEST` if the header is malformed: ignoring the condition would do what the caller wanted to prevent.
+    `INVALID_REQUEST` if only weak tags are there, because the reason is no change of the resource, and if the header is
+    malformed: ignoring the condition would do what the caller wanted to prevent.
     """
     if header is None:
         return None
@@ -95,4 +99,6 @@ def parse_if_match(header: str | None) -> IfMatch | None:
         if not entity_tag["weak"]:
             tags.add(entity_tag["tag"])
         position = entity_tag.end() + 1
+    if not tags:
+        raise refuse_fields(FieldError("header", "If-Match", _ONLY_WEAK.format(header.strip()[:80])))
     return IfMatch(any_tag=False, tags=frozenset(tags))

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from litestar import Request, Response
+from litestar.datastructures import Headers
 from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode, Refused
@@ -22,6 +23,7 @@ class QueryParameters(Struct, frozen=True):
 QueryParametersOf = Mapping[tuple[str, str], QueryParameters]
 """By (method, path template)."""
 
+_WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _JSON: Final = re.compile(r'application/json[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*"?utf-?8"?[ \t]*)?;?', re.IGNORECASE)
 
 
@@ -36,8 +38,11 @@ def admission(
     async def admit(request: Request[Any, Any, Any]) -> Response[None] | None:
         if request.method == "OPTIONS":
             return _answer_options(request)
-        if request.method in {"POST", "PUT", "PATCH"} or (request.method == "DELETE" and await request.body()):
-            require_json(request.headers.get("content-type"))
+        if request.method in _WRITES:
+            # Browsers send other methods to another origin only after a preflight, whatever the media type.
+            sent_by = _foreign_page(request.headers) if request.method == "POST" else None
+            content_type = request.headers.get("content-type")
+            require_json(content_type, has_body=bool(await request.body()), sent_by=sent_by)
         if request.scope["query_string"]:
             _check_query(request, declared().get((request.method, request.scope["path_template"])))
         return None
@@ -45,17 +50,35 @@ def admission(
     return admit
 
 
-def require_json(content_type: str | None) -> None:
-    """Refuses `UNSUPPORTED_MEDIA_TYPE` unless the media type is JSON in UTF-8.
+def require_json(content_type: str | None, *, has_body: bool, sent_by: str | None) -> None:
+    """Refuses `UNSUPPORTED_MEDIA_TYPE` unless the body is JSON in UTF-8, or there is neither a body nor a media type.
 
-    Applies to writes without a body too. A form on any web page could send such a write to a service on localhost, but
-    a browser sends this media type to another origin only after that origin has allowed it (a CORS preflight).
+    Any web page can make a browser send a write to a service on localhost, with the media type of a form or without a
+    body. A browser sends JSON to another origin only after that origin has allowed it (a CORS preflight). Therefore a
+    write without a media type is refused if the page `sent_by`, an origin other than this service, sent it.
     """
-    if content_type is None or not _JSON.fullmatch(content_type.strip()):
-        sent = "no Content-Type" if content_type is None else f"Content-Type {content_type[:80]!r}"
-        raise Refused(
-            ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"a write needs Content-Type application/json, but the request has {sent}"
-        )
+    if content_type is not None:
+        if not _JSON.fullmatch(content_type.strip()):
+            raise _not_json(f"the request has Content-Type {content_type[:80]!r}")
+    elif has_body:
+        raise _not_json("the request has no Content-Type")
+    elif sent_by is not None:
+        raise _not_json(f"the request has no Content-Type, and the web page {sent_by[:80]!r} sent it")
+
+
+def _not_json(but: str) -> Refused:
+    return Refused(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"a write needs Content-Type application/json, but {but}")
+
+
+def _foreign_page(headers: Headers) -> str | None:
+    """The origin of the web page that sent a POST; None if it is this service's own page, or if no page sent it.
+
+    Browsers send `Origin` with every POST (https://fetch.spec.whatwg.org/#origin-header), other programs do not.
+    """
+    origin = headers.get("origin")
+    if origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower():
+        return None
+    return origin
 
 
 def _check_query(request: Request[Any, Any, Any], declared: QueryParameters | None) -> None:

@@ -1,13 +1,16 @@
 """Decodes request bodies into the declared type, without coercion, unknown fields or the character U+0000."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import Any, Final, cast
+from functools import lru_cache, reduce
+from types import NoneType
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from litestar import Litestar, Request
 from litestar.routes import HTTPRoute
+from litestar.typing import FieldDefinition
 
 from wvs.http.problems.patterns import explain_mismatch, values_at
 from wvs.http.problems.problem import FieldError, refuse_fields
@@ -29,7 +32,20 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """The body as the type of the handler's `data`. Refuses `INVALID_REQUEST`, which names the field."""
         field = self.route_handler.parsed_data_field
-        return decode_strictly(await self.body(), Any if field is None else field.annotation)
+        return decode_strictly(await self.body(), Any if field is None else body_type(field))
+
+
+def body_type(field: FieldDefinition) -> Any:
+    """The type of a body that is there.
+
+    `X | None` in a handler means that the body may be left out, not that it may be the JSON value null: a generated
+    client cannot tell the two apart.
+    """
+    annotation: Any = field.annotation
+    if NoneType not in get_args(annotation):
+        return annotation
+    first, *others = (member for member in get_args(annotation) if member is not NoneType)
+    return reduce(lambda union, member: union | member, others, first)
 
 
 def decode_strictly(body: bytes, wanted: Any) -> Any:
@@ -42,6 +58,10 @@ def decode_strictly(body: bytes, wanted: Any) -> Any:
     except msgspec.ValidationError as error:
         raise refuse_fields(_field_error(str(error), body)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if body.startswith(BOM_UTF8):
+            # RFC 8259 §8.1 forbids senders to add it; editors and shells of Windows do.
+            problem = "begins with a byte order mark (U+FEFF); send the same JSON without it"
+            raise refuse_fields(FieldError("body", "", problem)) from None
         raise refuse_fields(FieldError("body", "", f"not valid JSON in UTF-8: {error}")) from None
     if _ESCAPED_NUL in body and _holds_nul(msgspec.json.decode(body)):
         raise refuse_fields(FieldError("body", "", "a text contains the character U+0000"))

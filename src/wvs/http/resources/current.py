@@ -27,7 +27,7 @@ from wvs.http.openapi.responses import KEY_PROBLEMS, problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.requests.headers import parse_if_match
 from wvs.http.requests.paths import WorkspacePath
-from wvs.http.resources.tasks import TaskView, queued_task_example, task_view
+from wvs.http.resources.tasks import TaskView, queued_task_example, written_task
 from wvs.http.service import Service, new_id
 from wvs.http.wire.ids import SnapshotId, format_optional_id
 from wvs.http.wire.tree_paths import live_link
@@ -128,7 +128,10 @@ async def set_current(
     rows = answered.rows
     return write.respond(
         answered,
-        CurrentAccepted(current_view(present(rows.workspace), write.service.volume), task_view(present(rows.task))),
+        CurrentAccepted(
+            current_view(present(rows.workspace), write.service.volume),
+            written_task(write, answered),
+        ),
     )
 
 

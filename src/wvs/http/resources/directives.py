@@ -41,7 +41,12 @@ _After: TypeAlias = Annotated[
         schema_extra={"minimum": 0},  # Litestar treats 0 as no minimum
     ),
 ]
-_Wait: TypeAlias = Annotated[float, QueryParameter(ge=0, le=60, description="Seconds to wait for a newer directive.")]
+_Wait: TypeAlias = Annotated[
+    float,
+    QueryParameter(
+        ge=0, le=60, description="Seconds to wait for a newer directive, at most `WVS_MAX_WAIT_S`, by default 50."
+    ),
+]
 
 
 class Frozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="frozen"):
@@ -169,7 +174,7 @@ async def _directive_after(
         directive = await first
         if directive.number != after:
             return _view(service, directive)
-        await asyncio.wait({changed}, timeout=wait_s)
+        await asyncio.wait({changed}, timeout=min(wait_s, service.max_wait_s))
         has_changed = changed.done() and not changed.cancelled()
         if has_changed and (newest := changed.result()) is not None:
             return _view(service, newest)

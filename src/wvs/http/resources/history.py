@@ -116,7 +116,7 @@ async def get_history(
         current=current_view(past, service.volume),
         live_tree=past.live_tree,
         snapshots=SnapshotList([snapshot_view(it) for it in snapshots.rows], pages.next("snapshots", snapshots)),
-        tasks=TaskList([task_view(it) for it in tasks.rows], pages.next("tasks", tasks)),
+        tasks=TaskList([task_view(it, None) for it in tasks.rows], pages.next("tasks", tasks)),
     )
 
 

@@ -15,6 +15,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.params import FromPath
 
 from wvs.domain.errors import STATUS, ErrorCode, Refused
+from wvs.http.live.executors import ExecutorWatch, WaitingFor
 from wvs.http.openapi.examples import Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.explanations import EXPLANATIONS
@@ -37,7 +38,14 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
+    """The service answers requests. `waiting_for` says why accepted tasks do not run; null if they do.
+
+    `warnings` are sentences about what a person has to decide, although the service can serve.
+    """
+
     status: Literal["ready"] = "ready"
+    waiting_for: WaitingFor | None = None
+    warnings: list[str] = []
 
 
 class ExplainedCode(msgspec.Struct, frozen=True):
@@ -57,6 +65,19 @@ class Probes(msgspec.Struct, frozen=True):
     draining: asyncio.Event
     metrics: Metrics
     refresh: Refresh | None = None
+    executors: ExecutorWatch | None = None
+    warnings: Readiness | None = None
+
+    async def warned(self) -> list[str]:
+        """What a person has to decide. A check that fails or hangs is itself a warning."""
+        if self.warnings is None:
+            return []
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return list(await self.warnings())
+        except Exception as error:  # noqa: BLE001 - counted and logged
+            self._count_failure("warnings", error)
+            return ["the check for warnings failed"]
 
     async def reasons(self) -> Sequence[str]:
         """The reasons why the service is not ready. A check that fails or hangs is itself a reason."""
@@ -93,11 +114,15 @@ def probe_router(probes: Probes) -> Router:
 
     @get("/readyz", operation_id="getReadiness", responses=problem_responses())
     async def readyz() -> Ready:
-        """Answers 200 if the database is reachable and migrated and the service is not draining; otherwise 503."""
+        """Answers 200 if the database is reachable and migrated and the service is not draining; otherwise 503.
+
+        An API without executors is ready, because it accepts and shows tasks. Then `waiting_for` says that they wait.
+        `warnings` names what a person has to decide although the service can serve.
+        """
         reasons = await probes.reasons()
         if reasons:
             raise Refused(ErrorCode.UNAVAILABLE, "not ready: " + "; ".join(reasons), reasons=list(reasons))
-        return Ready()
+        return Ready(waiting_for=probes.executors and probes.executors.waiting_for(), warnings=await probes.warned())
 
     @get("/metrics", operation_id="getMetrics", media_type=MediaType.TEXT, responses=problem_responses())
     async def prometheus() -> Response[str]:

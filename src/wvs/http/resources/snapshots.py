@@ -31,7 +31,7 @@ from wvs.http.openapi.responses import KEY_PROBLEMS, problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.requests.paging import next_cursor, start_of
 from wvs.http.requests.paths import SnapshotPath, WorkspacePath, snapshot_id_of
-from wvs.http.resources.tasks import EXAMPLE_CREATE, TaskView, queued_task_example, task_view
+from wvs.http.resources.tasks import EXAMPLE_CREATE, TaskView, queued_task_example, written_task
 from wvs.http.service import Service, new_id
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.wire.ids import SessionId, SnapshotId, WorkspaceId
@@ -222,7 +222,7 @@ def _labels(given: list[str] | None) -> tuple[str, ...]:
 
 def _answer(write: WriteRequest, answered: WriteResult) -> Response[SnapshotAccepted]:
     rows = answered.rows
-    content = SnapshotAccepted(snapshot_view(present(rows.snapshot)), task_view(present(rows.task)))
+    content = SnapshotAccepted(snapshot_view(present(rows.snapshot)), written_task(write, answered))
     return write.respond(answered, content)
 
 

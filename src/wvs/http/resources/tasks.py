@@ -17,6 +17,7 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SNAPSHOT, TASK, WORKSPACE, format_id
 from wvs.domain.states import TaskKind, TaskState
 from wvs.domain.values import TaskError
+from wvs.http.live.executors import ExecutorWatch, WaitingFor
 from wvs.http.openapi.examples import (
     CREATE_TASK_ID,
     IDEMPOTENCY_KEY,
@@ -36,7 +37,7 @@ from wvs.http.requests.paths import TaskPath, task_id_of
 from wvs.http.service import Service
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.wire.ids import SnapshotId, TaskId, WorkspaceId, format_optional_id
-from wvs.http.writes import PreferHeader, WriteRequest, accepted, present, wait_asked_for
+from wvs.http.writes import PreferHeader, WriteRequest, WriteResult, accepted, present, wait_asked_for
 from wvs.projections.listings import TaskFilter
 from wvs.readmodel.rows import ProgressRow, TaskRow
 
@@ -48,7 +49,10 @@ _WorkspaceFilter = Annotated[
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
-    """A task. `progress` is null until an attempt reports progress."""
+    """A task. `progress` is null until an attempt reports progress.
+
+    `waiting_for` says why an accepted task does not run; null while executors live, and for a final task.
+    """
 
     id: TaskId
     workspace_id: WorkspaceId
@@ -64,6 +68,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     next_attempt_at: datetime | None
+    waiting_for: WaitingFor | None
 
 
 class TaskList(Struct, frozen=True):
@@ -90,7 +95,7 @@ async def list_tasks(
     workspace_id = None if workspace is None else (await service.workspace(workspace)).id
     wanted = TaskFilter(workspace_id, state_filter, kind)
     found = await service.listings.tasks(wanted, start_of(cursor, _LIST, wanted), limit)
-    return TaskList([task_view(row) for row in found.rows], next_cursor(found, _LIST, wanted))
+    return TaskList([task_view(row, service.executors) for row in found.rows], next_cursor(found, _LIST, wanted))
 
 
 @get(
@@ -108,12 +113,12 @@ async def get_task(
     """Shows one task. With `Prefer: wait=N`, answers when the task is final or after N seconds."""
     task_id = task_id_of(task)
     row = await _task(service, task_id)
-    wait_s = wait_asked_for(request) if prefer else None
+    wait_s = wait_asked_for(request, service.max_wait_s) if prefer else None
     if wait_s is None:
-        return Response(task_view(row))
+        return Response(task_view(row, service.executors))
     await service.wait_for(row, wait_s)
     row = await _task(service, task_id)
-    return Response(task_view(row), headers={"preference-applied": preference_applied(wait_s)})
+    return Response(task_view(row, service.executors), headers={"preference-applied": preference_applied(wait_s)})
 
 
 @post(
@@ -158,7 +163,7 @@ async def _act(write: WriteRequest, command: RetryTask | CancelTask, data: Nothi
     if workspace_id is None:
         raise Refused(ErrorCode.TASK_NOT_FOUND, "no task has ever had this id")
     answered = await write.execute(workspace_id, command, data, accepted(task=command.task_id))
-    return write.respond(answered, task_view(present(answered.rows.task)))
+    return write.respond(answered, written_task(write, answered))
 
 
 async def _task(service: Service, task_id: UUID) -> TaskRow:
@@ -168,8 +173,8 @@ async def _task(service: Service, task_id: UUID) -> TaskRow:
     return row
 
 
-def task_view(row: TaskRow) -> TaskView:
-    """The task as the API shows it."""
+def task_view(row: TaskRow, executors: ExecutorWatch | None) -> TaskView:
+    """The task as the API shows it; without `executors` a task of the past, which waits for nothing."""
     return TaskView(
         id=format_id(TASK, row.id),
         workspace_id=format_id(WORKSPACE, row.workspace_id),
@@ -185,7 +190,13 @@ def task_view(row: TaskRow) -> TaskView:
         started_at=row.started_at,
         finished_at=row.finished_at,
         next_attempt_at=row.next_attempt_at,
+        waiting_for=executors and executors.task_waits_for(row),
     )
+
+
+def written_task(write: WriteRequest, answered: WriteResult) -> TaskView:
+    """The task of a write, as the answer to the write shows it."""
+    return task_view(present(answered.rows.task), write.service.executors)
 
 
 HANDLERS: Final = [list_tasks, get_task, retry_task, cancel_task]
@@ -209,6 +220,7 @@ def queued_task_example(
         started_at=None,
         finished_at=None,
         next_attempt_at=None,
+        waiting_for=None,
     )
 
 

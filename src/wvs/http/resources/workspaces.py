@@ -26,7 +26,7 @@ from wvs.http.openapi.responses import KEY_PROBLEMS, OPTIONAL_KEY_PROBLEMS, prob
 from wvs.http.requests.bodies import Nothing
 from wvs.http.requests.paging import next_cursor, start_of
 from wvs.http.requests.paths import WorkspacePath
-from wvs.http.resources.tasks import EXAMPLE_INIT, TaskView, task_view
+from wvs.http.resources.tasks import EXAMPLE_INIT, TaskView, written_task
 from wvs.http.service import Service, new_id
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.wire.ids import SnapshotId, WorkspaceId, format_optional_id
@@ -94,7 +94,7 @@ async def create_workspace(
     workspace_id, task_id = new_id(), new_id()
     answered = await write.execute(
         workspace_id,
-        CreateWorkspace(data.name, data.labels, task_id),
+        CreateWorkspace(data.name, data.labels, task_id, volume_id=await write.service.readers.volume_id()),
         data,
         accepted(workspace=workspace_id, task=task_id),
     )
@@ -167,7 +167,7 @@ async def disable_workspace(
 
 def _accepted(write: WriteRequest, answered: WriteResult) -> Response[WorkspaceAccepted]:
     workspace = workspace_view(present(answered.rows.workspace), write.service.volume)
-    return write.respond(answered, WorkspaceAccepted(workspace, task_view(present(answered.rows.task))))
+    return write.respond(answered, WorkspaceAccepted(workspace, written_task(write, answered)))
 
 
 def _init_retried(events: list[Event], workspace: Workspace) -> tuple[int, Show]:

@@ -24,12 +24,14 @@ _SAMPLED: Final = 0x01
 _SELECTED: Final = frozenset(
     {
         b"host",
+        b"content-encoding",
         b"content-length",
         b"transfer-encoding",
         b"x-request-id",
         b"traceparent",
         b"x-actor",
         b"idempotency-key",
+        b"x-forwarded-prefix",
     }
 )
 
@@ -39,6 +41,7 @@ class RequestContext(msgspec.Struct, frozen=True, gc=False):
 
     `traceparent` names the span of this request, which is the parent of the work it causes. `actor` is the name that
     the caller claims; nothing has verified it while `actor_verified` is false. `idempotency_key` is the raw header.
+    `prefix` is the path under which a proxy serves the API: links in the answer begin with it.
     """
 
     request_id: str
@@ -47,6 +50,7 @@ class RequestContext(msgspec.Struct, frozen=True, gc=False):
     actor: str = ANONYMOUS
     actor_verified: bool = False
     idempotency_key: str | None = None
+    prefix: str = ""
 
 
 def context_of(request: ASGIConnection[Any, Any, Any, Any]) -> RequestContext:

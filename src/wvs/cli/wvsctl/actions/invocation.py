@@ -16,6 +16,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """The options of all commands."""
 
     url: str = DEFAULT_URL
+    headers: tuple[str, ...] = ()
     as_json: bool = False
     actor: str | None = None
     no_wait: bool = False
@@ -36,7 +37,8 @@ class Invocation:
     @cached_property
     def client(self) -> Client:
         """The API client; it connects at its first request."""
-        return Client(Transport(self.options.url), actor=self.options.actor, notify=self.screen.notify)
+        transport = Transport(self.options.url, self.options.headers)
+        return Client(transport, actor=self.options.actor, notify=self.screen.notify)
 
     def confirm(self, consequence: str) -> None:
         """Asks the user to confirm `consequence`, unless `--yes` was given.

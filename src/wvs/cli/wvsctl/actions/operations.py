@@ -43,7 +43,7 @@ def run_operation(run: Invocation, request: OperationRequest, part: Part) -> Non
     if not task.is_final and not run.options.no_wait:
         waited = waiter.wait(task)
         task = waited.task
-        shown = run.client.get(path_of_part(part, task))
+        shown = waiter.read(path_of_part(part, task), task)
         parts = {part: Raw(shown.body), TASK: Raw(waited.raw)}
     if run.screen.as_json:
         run.screen.show_json(msgspec.json.encode(parts))
@@ -152,5 +152,7 @@ def _notify_task_state(run: Invocation, task: TaskDocument) -> None:
         run.screen.notify(f"{task.kind}: nothing to do (task {task.id})")
     elif not task.is_final:
         run.screen.notify(f"{task.kind} accepted as task {task.id}; to wait for it: wvsctl task wait {task.id}")
+        if task.waiting_for is not None:
+            run.screen.notify(f"the task waits: {task.waiting_for.detail}")
     else:
         run.screen.notify(f"{task.kind} {task.state} (task {task.id})")

@@ -7,11 +7,12 @@ from typing import Final
 from msgspec import Struct
 
 from wvs.cli.wvsctl.api.client import Client, path_of
-from wvs.cli.wvsctl.api.documents import TaskDocument
+from wvs.cli.wvsctl.api.documents import TaskDocument, WaitingDocument
 from wvs.cli.wvsctl.api.failures import (
     CannotConnect,
     ConnectionLost,
     ConsoleFailure,
+    GatewayFailure,
     Refusal,
     WaitTimedOut,
     interrupted_waiting,
@@ -26,8 +27,6 @@ STEP_WITH_BAR_S: Final = 1
 STEP_S: Final = 10
 OUTAGE_LIMIT_S: Final = 60.0
 """How long to wait for an API that does not answer."""
-QUEUED_NOTE_S: Final = 10.0
-"""How long a task may stay queued before the user gets a hint."""
 _POLL_PAUSE_S: Final = 0.25
 
 
@@ -57,7 +56,7 @@ class Waiter:
         self._step_s = step_s
         self._clock = clock or Clock()
         self._began = self._clock.now()
-        self._queued_note_due = True
+        self._noted: WaitingDocument | None = None
 
     def first_wait_s(self) -> int:
         """Seconds that the API should hold its answer to the request that creates the task."""
@@ -72,9 +71,9 @@ class Waiter:
         try:
             while True:
                 self._watcher.show(latest)
-                self._note_if_stuck_in_queue(latest)
+                self._note_what_it_waits_for(latest)
                 asked = self._clock.now()
-                answer = self._poll(latest)
+                answer = self.read(path_of("tasks", latest.id), latest, wait_s=self._step(self._step_s))
                 latest = self._client.decode(answer, TaskDocument)
                 if latest.is_final:
                     return Waited(latest, answer.body)
@@ -86,18 +85,20 @@ class Waiter:
         finally:
             self._watcher.close()
 
-    def _poll(self, task: TaskDocument) -> Answer:
+    def read(self, path: str, task: TaskDocument, *, wait_s: int = 0) -> Answer:
+        """Reads `path`, which is of `task`. Waits for an API that does not answer, for at most `OUTAGE_LIMIT_S`."""
         outage_began: float | None = None
         while True:
             try:
-                return self._client.get(path_of("tasks", task.id), wait_s=self._step(self._step_s))
+                return self._client.get(path, wait_s=wait_s)
             except ConsoleFailure as failure:
                 if not _is_temporary(failure):
                     raise
                 now = self._clock.now()
                 if outage_began is None:
                     outage_began = now
-                    self._watcher.note(f"{failure.message}; the task continues; retrying")
+                    so_far = f"the task has {task.state}" if task.is_final else "the task continues"
+                    self._watcher.note(f"{failure.message}; {so_far}; retrying")
                 self._raise_if_timed_out(task)
                 if now - outage_began > OUTAGE_LIMIT_S:
                     raise
@@ -115,18 +116,17 @@ class Waiter:
         if self._timeout_s is not None and self._remaining_s() <= 0:
             raise WaitTimedOut(task, self._timeout_s)
 
-    def _note_if_stuck_in_queue(self, task: TaskDocument) -> None:
-        waited_s = self._clock.now() - self._began
-        if self._queued_note_due and task.state == "queued" and task.error is None and waited_s > QUEUED_NOTE_S:
-            self._queued_note_due = False
-            self._watcher.note(f"still queued after {waited_s:.0f} s: is an executor running? (wvs up, wvs executor)")
+    def _note_what_it_waits_for(self, task: TaskDocument) -> None:
+        if task.waiting_for is not None and task.waiting_for != self._noted:
+            self._watcher.note(f"the task waits: {task.waiting_for.detail}")
+        self._noted = task.waiting_for
 
 
 def _is_temporary(failure: ConsoleFailure) -> bool:
     match failure:
         case Refusal():
             return failure.problem.code == ErrorCode.UNAVAILABLE
-        case ConnectionLost() | CannotConnect():
+        case ConnectionLost() | CannotConnect() | GatewayFailure():
             return True
         case _:
             return False

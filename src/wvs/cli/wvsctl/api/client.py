@@ -10,7 +10,16 @@ import msgspec
 
 import wvs
 from wvs.cli.wvsctl.api.documents import RefusalDocument
-from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, ConsoleFailure, NotTheApi, Refusal, UsageFailure
+from wvs.cli.wvsctl.api.failures import (
+    CannotConnect,
+    ConnectionLost,
+    ConsoleFailure,
+    CredentialsWanted,
+    GatewayFailure,
+    NotTheApi,
+    Refusal,
+    UsageFailure,
+)
 from wvs.cli.wvsctl.api.transport import Answer, Request, Transport
 from wvs.domain.errors import ErrorCode
 
@@ -23,6 +32,9 @@ LONGEST_RETRY_AFTER_S: Final = 30.0
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 _TRANSIENT: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.IDEMPOTENCY_IN_FLIGHT})
+# RFC 9110 §15.6: what a proxy answers when the API does not. The API itself sends only 503, with a problem document.
+_CREDENTIALS_STATUSES: Final = frozenset({401, 403, 407})
+_GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 
 
 class Client:
@@ -68,8 +80,9 @@ class Client:
     ) -> Answer:
         """Sends a write under the idempotency key `key`.
 
-        It repeats the write with the same key after a lost connection and while the API is unavailable, and notifies
-        the user each time. Raises the last failure after the last repetition.
+        It repeats the write with the same key after a lost connection and while the API, or a proxy in front of it,
+        answers that the API is unavailable. It notifies the user each time. Raises the last failure after the last
+        repetition.
         """
         extra = {"Idempotency-Key": key, **(headers or {})}
         request = self._request(method, path, (), body=body, wait_s=wait_s, extra=extra)
@@ -85,7 +98,7 @@ class Client:
         return self._send(request)
 
     def _pause(self, failure: ConsoleFailure, delay_s: float) -> None:
-        requested_s = failure.retry_after_s if isinstance(failure, Refusal) else None
+        requested_s = failure.retry_after_s if isinstance(failure, Refusal | GatewayFailure) else None
         pause_s = max(delay_s, min(requested_s or 0.0, LONGEST_RETRY_AFTER_S))
         self._notify(f"{failure.message}; retrying in {pause_s:g} s with the same idempotency key")
         self._sleep(pause_s)
@@ -122,13 +135,18 @@ class Client:
         answer = self._transport.send(request)
         if 200 <= answer.status < 300:
             return answer
-        raise self._refusal(answer)
+        raise self._refusal(answer, request.headers["X-Request-Id"])
 
-    def _refusal(self, answer: Answer) -> ConsoleFailure:
+    def _refusal(self, answer: Answer, request_id: str) -> ConsoleFailure:
+        retry_after_s = _seconds(answer.headers.get("retry-after"))
         if answer.media_type != PROBLEM_MEDIA_TYPE:
+            if answer.status in _GATEWAY_STATUSES:
+                return GatewayFailure(self.url, answer.status, retry_after_s, request_id)
+            if answer.status in _CREDENTIALS_STATUSES:
+                return CredentialsWanted(self.url, answer.status)
             return NotTheApi(self.url, f"{answer.status} {answer.media_type or 'without a media type'}")
         problem = self.decode(answer, RefusalDocument)
-        return Refusal(answer.status, problem, answer.body, _seconds(answer.headers.get("retry-after")))
+        return Refusal(answer.status, problem, answer.body, retry_after_s)
 
     def decode(self, answer: Answer, kind: type[T]) -> T:
         """Decodes the answer's body as `kind`; raises `NotTheApi` if that fails."""
@@ -152,7 +170,7 @@ def _is_transient(failure: ConsoleFailure, *, sent: bool) -> bool:
     match failure:
         case Refusal():
             return failure.problem.code in _TRANSIENT
-        case ConnectionLost():
+        case ConnectionLost() | GatewayFailure():
             return True
         case CannotConnect():
             return sent

@@ -33,6 +33,13 @@ class ProgressDocument(Struct, frozen=True):
     bytes_total: int | None = None
 
 
+class WaitingDocument(Struct, frozen=True):
+    """Why an accepted task does not run."""
+
+    reason: str
+    detail: str = ""
+
+
 class TaskDocument(Struct, frozen=True):
     """One asynchronous operation."""
 
@@ -50,6 +57,7 @@ class TaskDocument(Struct, frozen=True):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     next_attempt_at: datetime | None = None
+    waiting_for: WaitingDocument | None = None
 
     @property
     def is_final(self) -> bool:

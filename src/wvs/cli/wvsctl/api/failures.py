@@ -39,6 +39,26 @@ class CannotConnect(ConsoleFailure):
         )
 
 
+class UntrustedCertificate(ConsoleFailure):
+    """The certificate of the server cannot be verified. The console sent nothing."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"the certificate of {url} is not trusted: {reason}",
+            "if a private CA issued it, name the file with the certificate of the CA: SSL_CERT_FILE=/path/to/ca.pem",
+        )
+
+
+class CredentialsWanted(ConsoleFailure):
+    """A proxy in front of the API did not let the request pass."""
+
+    def __init__(self, url: str, status: int) -> None:
+        super().__init__(
+            f"the proxy at {url} answers {status}: it did not accept who you are",
+            "credentials: WVS_HEADERS='Authorization: Bearer …', --header, or WVS_URL=https://USER:PASSWORD@HOST",
+        )
+
+
 class ConnectionLost(ConsoleFailure):
     """The connection ended before the answer: the API may or may not have handled the request."""
 
@@ -56,6 +76,18 @@ class NotTheApi(ConsoleFailure):
             "check --url or WVS_URL; `wvs up` prints the URL of the API after `ready`",
             request_id=request_id,
         )
+
+
+class GatewayFailure(ConsoleFailure):
+    """A proxy answered in place of the API, which may or may not have handled the request."""
+
+    def __init__(self, url: str, status: int, retry_after_s: float | None, request_id: str) -> None:
+        super().__init__(
+            f"the proxy at {url} answers {status}: it gets no answer from the API",
+            "check that the API runs and that the proxy reaches it",
+            request_id=request_id,
+        )
+        self.retry_after_s = retry_after_s
 
 
 class Refusal(ConsoleFailure):
@@ -101,8 +133,9 @@ class WaitTimedOut(ConsoleFailure):
     exit = Exit.WAIT_TIMED_OUT
 
     def __init__(self, task: TaskDocument, seconds: float) -> None:
+        waits = f" ({task.waiting_for.detail})" if task.waiting_for else ""
         super().__init__(
-            f"{task.kind} is still {task.state} after {seconds:g} s; it continues without this console",
+            f"{task.kind} is still {task.state} after {seconds:g} s{waits}; it continues without this console",
             *_follow_up(task.id),
         )
 

@@ -4,13 +4,14 @@ It uses http.client because importing a larger library would take longer than mo
 """
 
 import http.client
-from collections.abc import Mapping
+import ssl
+from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, NotTheApi, UsageFailure
+from wvs.cli.wvsctl.api.failures import CannotConnect, ConnectionLost, NotTheApi, UntrustedCertificate, UsageFailure
+from wvs.endpoint import InvalidEndpoint, endpoint_of, tls_context
 
 DEFAULT_URL: Final = "http://127.0.0.1:8787"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -42,14 +43,17 @@ class Answer(Struct, frozen=True):
 class Transport:
     """Sends requests to one URL, one after the other. Not safe for use by several threads."""
 
-    def __init__(self, url: str) -> None:
-        """Raises `UsageFailure` unless `url` is an http or https URL. It may have a path, for an API behind a proxy."""
-        parts = _checked(url)
-        self.url = url
-        self._prefix = parts.path.rstrip("/")
-        self._secure = parts.scheme == "https"
-        self._host = parts.hostname or ""
-        self._port = parts.port
+    def __init__(self, url: str, headers: Sequence[str] = ()) -> None:
+        """Raises `UsageFailure` unless `url` is an http or https URL. It may have a path, for an API behind a proxy.
+
+        `headers`, each `NAME: VALUE`, and those of WVS_HEADERS go with each request.
+        """
+        try:
+            self._endpoint = endpoint_of(url, headers)
+            self._tls = tls_context() if self._endpoint.secure else None
+        except InvalidEndpoint as error:
+            raise UsageFailure(str(error), error.help) from error
+        self.url = self._endpoint.url
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, request: Request) -> Answer:
@@ -63,7 +67,9 @@ class Transport:
         try:
             if connection.sock is not None:
                 connection.sock.settimeout(timeout_s)
-            connection.request(request.method, self._prefix + request.target, request.body, dict(request.headers))
+            connection.request(
+                request.method, self._endpoint.prefix + request.target, request.body, self._headers(request.headers)
+            )
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -72,6 +78,11 @@ class Transport:
         if response.will_close:
             self.close()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+
+    def _headers(self, own: Mapping[str, str]) -> dict[str, str]:
+        """The headers of a request: its own ones replace those of the endpoint."""
+        names = {name.lower() for name in own}
+        return {**{name: value for name, value in self._endpoint.headers.items() if name.lower() not in names}, **own}
 
     def _failure_of(
         self, error: OSError | http.client.HTTPException, request_id: str, timeout_s: float
@@ -93,28 +104,19 @@ class Transport:
             self._connection = None
 
     def _connect(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
+        host, port = self._endpoint.host, self._endpoint.port
+        connection = (
+            http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT_S)
+            if self._tls is None
+            else http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT_S, context=self._tls)
+        )
         try:
             connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            raise UntrustedCertificate(self.url, error.verify_message) from error
         except OSError as error:
             connection.close()
             raise CannotConnect(self.url, error.strerror or str(error)) from error
         self._connection = connection
         return connection
-
-
-def _checked(url: str) -> SplitResult:
-    example = "for example: http://127.0.0.1:8787"
-    if any(character <= " " or character == "\x7f" for character in url):
-        raise UsageFailure(f"--url {url!r} is not a URL", example)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise UsageFailure(f"--url {url!r} is not a URL: {error}", example) from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageFailure(f"--url {url!r} is not an http or https URL", example)
-    if parts.query or parts.fragment or parts.username is not None:
-        raise UsageFailure(f"--url {url!r} may contain only a host, a port and a path", example)
-    return parts

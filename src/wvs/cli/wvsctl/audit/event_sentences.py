@@ -34,6 +34,7 @@ _SENTENCES: Final[Mapping[str, Callable[[Data], str]]] = {
     "snapshot.created": lambda it: f"took {it.get('snapshot_id')} ({_content_of(it)})",
     "snapshot.failed": lambda it: f"could not take {it.get('snapshot_id')}: {_error(it)}",
     "snapshot.lost": lambda it: f"found the directory of {it.get('snapshot_id')} missing: {it.get('detail')}",
+    "snapshot.found": lambda it: f"found the directory of {it.get('snapshot_id')} again: {it.get('detail')}",
     "current.set_requested": lambda it: (
         f"requested {it.get('snapshot_id')} as the current snapshot{', with a reset' if it.get('reset') else ''}"
     ),

@@ -61,6 +61,7 @@ def _carry_out(
         raise UsageFailure(f"--on-switch {on_switch!r} is not restart, exit or signal:NAME")
     assignment = Assignment(
         url=run.options.url,
+        headers=run.options.headers,
         workspace=workspace,
         argv=command,
         agent="".join(c if c.isprintable() else " " for c in name),
@@ -81,7 +82,7 @@ def _carry_out(
         raise failure from problem
     except Unreachable as error:
         raise ConsoleFailure(
-            f"cannot register at {run.options.url}: {error}", "start the service with: wvs up"
+            f"cannot register at {run.client.url}: {error}", "start the service with: wvs up"
         ) from error
     except NoFreezer as error:
         raise ConsoleFailure(

@@ -70,6 +70,7 @@ def task_rows(task: TaskDocument) -> Rows:
         ("workspace", task.workspace_id),
         *_if_any("snapshot", task.snapshot_id or NOTHING),
         ("attempt", f"{task.attempt} of {task.max_attempts}"),
+        *_if_any("waiting", task.waiting_for.detail if task.waiting_for else NOTHING),
         *_if_any("progress", progress_text(task.progress)),
         ("created", moment(task.created_at)),
         ("started", moment(task.started_at)),
