@@ -64,6 +64,7 @@ _LEVELS: Final = {
     Action.CHANGED: logging.ERROR,
     Action.LIVE_MISSING: logging.ERROR,
     Action.PATH_REPLACED: logging.ERROR,
+    Action.STUCK: logging.WARNING,
 }
 """The level of an action's log line; info for all others, which are the sweeper's daily work."""
 
@@ -107,11 +108,10 @@ class _Expected(Struct, frozen=True):
 
 
 class _Disk(Struct, frozen=True):
-    """What lies in a workspace's directory; all of it is empty without one. `stuck`: why a tree stays in the trash."""
+    """What lies in a workspace's directory; all of it is empty without one. `trash`: why each tree stays, if known."""
 
     trees: list[str] = []
-    trash: list[str] = []
-    stuck: dict[str, str] = {}
+    trash: dict[str, str] = {}
     whole: set[str] = set()
     standing: str | Stranger | None = None
     exists: bool = False
@@ -186,7 +186,9 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
             purged = Finding(Action.PURGED, workspace, name)
             return [finding, *await settle(bench, workspace_id, purged)]
         case Action.PURGED | Action.STUCK:
-            return [await _purged(bench, workspace_id, finding)]
+            finding = await _purged(bench, workspace_id, finding)
+            _record(bench, finding)
+            failpoint("sweep.purged")
         case Action.QUARANTINED:
             place = await bench.run(volume.quarantine, workspace, name)
             failpoint("sweep.quarantined")
@@ -212,33 +214,12 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
     return [finding]
 
 
-async def _purged(bench: Workbench, workspace_id: UUID, finding: Finding) -> Finding:
-    """Removes a tree from the trash. One that resists does not end the sweep; a person has to see why it stays."""
-    name = finding.name
-    if finding.action is Action.STUCK and (await _states(bench, workspace_id, [name])).get(name) not in OBSOLETE:
-        _record(bench, finding)  # the task that drops it repeats the removal
-        return finding
-    done = Finding(Action.PURGED, finding.workspace, name)
-    try:
-        await bench.run(bench.volume.purge, finding.workspace, name, bench.tidying)
-    except EngineError as error:
-        if error.code is not ErrorCode.REMOVE_FAILED:
-            raise
-        done = Finding(Action.STUCK, finding.workspace, name, f"{error.detail}. {error.hint}")
-        if done.detail != finding.detail:
-            log.warning("tree_stays_in_trash", workspace_id=done.workspace, tree=name, reason=done.detail)
-    _record(bench, done)
-    failpoint("sweep.purged")
-    return done
-
-
 def _present(disk: _Disk, states: dict[str, TreeState]) -> list[tuple[Action, str, str]]:
     """Directories that should not be there. In the trash lies only what the log knows, so strangers there are left."""
     unknown = [(Action.QUARANTINED, name, "") for name in disk.trees if name not in states]
     obsolete = [(Action.RETIRED, n, str(states[n])) for n in disk.trees if states.get(n) in OBSOLETE]
-    stuck = [(Action.STUCK, name, reason) for name, reason in disk.stuck.items()]
-    purged = [(Action.PURGED, n, "") for n in disk.trash if states.get(n) in OBSOLETE and n not in disk.stuck]
-    return [*unknown, *obsolete, *stuck, *purged]
+    waiting = [(Action.PURGED, n, "") for n, why in disk.trash.items() if not why and states.get(n) in OBSOLETE]
+    return [*unknown, *obsolete, *waiting, *((Action.STUCK, n, why) for n, why in disk.trash.items() if why)]
 
 
 def _is_missing(name: str, tree: _Expected, disk: _Disk) -> bool:
@@ -281,12 +262,9 @@ async def _on_disk(bench: Workbench, workspace: str) -> _Disk:
     volume = bench.volume
     if not await bench.run(volume.has_workspace, workspace):
         return _Disk()
-    trash = await bench.run(volume.trash, workspace)
-    reasons = {name: await bench.run(volume.why_it_stays, workspace, name) for name in filter(is_tree_name, trash)}
     return _Disk(
         await bench.run(volume.trees, workspace),
-        trash,
-        {name: reason for name, reason in reasons.items() if reason},
+        await bench.run(volume.trash_with_reasons, workspace),
         await bench.run(volume.whole_trees, workspace),
         await bench.run(volume.standing, workspace),
         exists=True,
@@ -307,6 +285,22 @@ async def _judged(bench: Workbench, finding: Finding) -> Finding:
     if why is None:
         return msgspec.structs.replace(finding, detail="It is what the event of its creation says.")
     return msgspec.structs.replace(finding, action=Action.CHANGED, detail=why)
+
+
+async def _purged(bench: Workbench, workspace_id: UUID, finding: Finding) -> Finding:
+    """Removes a tree from the trash; `stuck` if it resists: that ends no sweep, and a person has to see why.
+
+    A tree of a drop that failed is left to the task.
+    """
+    if (await _states(bench, workspace_id, [finding.name])).get(finding.name) not in OBSOLETE:
+        return finding
+    try:
+        await bench.run(bench.volume.purge, finding.workspace, finding.name, bench.tidying)
+    except EngineError as error:
+        if error.code is not ErrorCode.REMOVE_FAILED:
+            raise
+        return msgspec.structs.replace(finding, action=Action.STUCK, detail=f"{error.detail}. {error.hint}")
+    return msgspec.structs.replace(finding, action=Action.PURGED, detail="")
 
 
 async def _reported(bench: Workbench, workspace_id: UUID, finding: Finding) -> bool:

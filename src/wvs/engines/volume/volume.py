@@ -37,7 +37,7 @@ from wvs.engines.volume.identity import (
     write_identity,
 )
 from wvs.engines.volume.layout import Retired, Stranger, WorkspaceDir, make_workspace, open_workspace
-from wvs.engines.volume.names import checked_workspace, is_workspace_name
+from wvs.engines.volume.names import checked_workspace, is_tree_name, is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_stranger, quarantine_tree
 
 _SPACE_KEPT_FREE: Final = 1024 * 1024
@@ -276,6 +276,10 @@ class Volume:
         """All names in `trash/`, likewise."""
         with self._workspace(workspace, "listing the trash") as here:
             return here.names(TRASH)
+
+    def trash_with_reasons(self, workspace: str) -> dict[str, str]:
+        """The trees in `trash/`, each with `why_it_stays`."""
+        return {name: self.why_it_stays(workspace, name) for name in self.trash(workspace) if is_tree_name(name)}
 
     def space(self) -> Space:
         """Room on the volume."""
