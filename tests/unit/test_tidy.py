@@ -42,6 +42,7 @@ NOT_IMPORTED = {
 
 
 WALL_CLOCK_SPANS = {
+    "src/wvs/domain/outcomes.py": "an outage spans attempts of several executors: only the wall clock dates its start",
     "src/wvs/engines/volume/identity.py": "the age of a file of another process: only the wall clock dates it",
     "src/wvs/cli/wvsctl/output/certificate.py": "the service gives both times of a span from one clock",
 }

@@ -8,7 +8,6 @@ raises `EngineError`.
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
 
 import msgspec
 
@@ -39,17 +38,7 @@ from wvs.engines.volume.identity import (
 from wvs.engines.volume.layout import Retired, Stranger, WorkspaceDir, make_workspace, open_workspace
 from wvs.engines.volume.names import checked_workspace, is_tree_name, is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_stranger, quarantine_tree
-
-_SPACE_KEPT_FREE: Final = 1024 * 1024
-"""Bytes that no clone may take: without room for a new name nothing can be moved, sealed or linked any more."""
-
-
-class Space(msgspec.Struct, frozen=True):
-    """Room on the filesystem for the service's user, in bytes; `free_inodes` is None if inodes are not limited."""
-
-    total: int
-    free: int
-    free_inodes: int | None
+from wvs.engines.volume.space import Space, read_space, require_space
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -127,13 +116,15 @@ class Volume:
             here.tree(target) as target_tree,
         ):
             if self.engine.needs_space or not makes_room:
-                self._require_space(here, self.engine.space_needed(totals), self.engine.inodes_needed(totals))
+                require_space(
+                    here.descriptor, self.path, self.engine.space_needed(totals), self.engine.inodes_needed(totals)
+                )
             try:
                 return self.engine.clone(source_tree, target_tree, call)
             except EngineError as error:
                 if error.code is ErrorCode.CLONE_FAILED and error.retryable and self.engine.needs_space:
                     # Not every layer below reports a full filesystem by its errno.
-                    self._require_space(here, 0, 1)
+                    require_space(here.descriptor, self.path, 0, 1)
                 raise
 
     def flush(self, workspace: str, name: str) -> None:
@@ -284,7 +275,7 @@ class Volume:
     def space(self) -> Space:
         """Room on the volume."""
         with self._open("measuring space") as volume:
-            return _space(volume)
+            return read_space(volume)
 
     def require_working(self) -> None:
         """Raises `EngineError` with VOLUME_UNAVAILABLE if no operation on the volume can succeed now.
@@ -381,24 +372,6 @@ class Volume:
     ) -> Generator[WorkspaceDir]:
         with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
             yield here
-
-    def _require_space(self, here: WorkspaceDir, needed: int, inodes: int) -> None:
-        space = _space(here.descriptor)
-        if space.free < needed + _SPACE_KEPT_FREE:
-            raise EngineError(
-                ErrorCode.VOLUME_FULL,
-                f"{self.path} has {space.free} bytes free; the clone needs up to {needed}, and WVS keeps another "
-                f"{_SPACE_KEPT_FREE} bytes (1 MiB) free",
-            )
-        if space.free_inodes is not None and space.free_inodes < inodes:
-            detail = f"{self.path} has {space.free_inodes} inodes free, the clone needs at least {inodes}"
-            raise EngineError(ErrorCode.VOLUME_FULL, detail)
-
-
-def _space(descriptor: int) -> Space:
-    figures = os.fstatvfs(descriptor)
-    inodes = figures.f_favail if figures.f_files else None
-    return Space(figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize, inodes)
 
 
 def _missing(path: str, expected: VolumeIdentity, present: VolumeIdentity | None) -> EngineError:
