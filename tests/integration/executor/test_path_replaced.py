@@ -135,6 +135,14 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
         assert finding.action is Action.PATH_REPLACED
         assert shown(path) == "precious"
         assert (await noted(platform, workspace_id) is not None) == repair
+    trash = path.parent / "trash"
+    trash.rename(path.parent / "away")
+    trash.write_text("no directory")
+    (finding,) = await sweep_volume(bench)
+    assert finding.action is Action.UNREADABLE
+    assert await noted(platform, workspace_id) is not None, "a failed look clears nothing"
+    trash.unlink()
+    (path.parent / "away").rename(trash)
     (finding,) = await sweep_volume(bench, clear_paths=True)
     assert finding.action is Action.QUARANTINED
     assert shown(Path(finding.detail)) == "precious"
