@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from uuid import UUID
+from typing import cast
+from uuid import UUID, uuid4
 
 import pytest
 from tests.integration.executor.conftest import Platform, platform
@@ -10,13 +11,16 @@ from tests.integration.executor.test_sweeper import bench
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.domain.states import TaskState
+from wvs.domain.states import TaskKind, TaskState
 from wvs.executor import operations
+from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.cloning import ProvenClone
 from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Job, Workbench
 from wvs.executor.workspace_sweep import Action
+from wvs.postgres.pool import Connection
 from wvs.projections.readers import Readers
+from wvs.queue.lanes import Claim
 
 __all__ = ["bench", "platform"]
 
@@ -119,6 +123,22 @@ async def test_current_set_moves_a_stranger_to_quarantine_and_says_where(platfor
     (kept,) = (platform.volume / ".wvs/quarantine" / format_id(WORKSPACE, workspace_id)).iterdir()
     assert note.endswith(f"moved to {kept}")
     assert shown(kept) == "precious"
+
+
+async def test_an_attempt_whose_lease_was_lost_leaves_the_link_at_the_newest_live_tree(
+    platform: Platform, bench: Workbench
+) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        before = platform.linked_tree(workspace_id)
+        snapshot_id, _ = await platform.snapshot(workspace_id)
+        assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    newest = platform.linked_tree(workspace_id)
+    a_directory(platform.live(workspace_id))
+    claim = Claim(workspace_id, 1, 1, uuid4(), TaskKind.CURRENT_SET, False, False, False, None, None, None, 0.0)
+    job = Job(bench, claim, ClaimWatch(cast("Connection", None), claim, 30, 10, bench.metrics))
+    assert await operations._clear_path(job, before)
+    assert platform.linked_tree(workspace_id) == newest
 
 
 @STRANGERS
