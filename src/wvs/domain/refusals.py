@@ -89,10 +89,11 @@ def refuse_replaced_path(replaced_by: str | None) -> None:
     if replaced_by is not None:
         raise Refused(
             ErrorCode.PATH_REPLACED,
-            f"The snapshot is current, but {replaced_by} is at the workspace's path instead of the link to the live tree.",
-            "To keep the live tree: wvs volume check --repair moves what is at the path to quarantine and makes the link "
-            "again. To replace the live tree, too: wvsctl current set --reset. WVS notices within about a minute if the "
-            "path was cleared by hand.",
+            f"The snapshot is current, but {replaced_by} is at the workspace's path instead of the link to the live "
+            "tree.",
+            "To keep the live tree: wvs volume check --repair moves what is at the path to quarantine and makes the "
+            "link again. To replace the live tree, too: wvsctl current set --reset. WVS notices within about a minute "
+            "if the path was cleared by hand.",
         )
 
 

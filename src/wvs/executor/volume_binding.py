@@ -58,8 +58,9 @@ async def check_volume(pool: Pool, volume: Volume) -> None:
 
 
 async def bind(pool: Pool, volume: Volume) -> None:
-    """Makes log and volume name each other. Raises `WrongVolumeError`, and `EngineError` if the volume cannot be used now.
+    """Makes log and volume name each other.
 
+    Raises `WrongVolumeError`, and `EngineError` if the volume cannot be used now.
     A log that names no volume yet, of an older release or an empty one, names this one from now on. If it has trees,
     the volume has to hold some of them.
     """

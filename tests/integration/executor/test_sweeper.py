@@ -254,7 +254,10 @@ async def test_a_full_volume_without_room_for_the_position_is_swept(
     workspace_id, name = await with_abandoned(platform)
     (platform.home(workspace_id) / "trees" / name / "root").mkdir(parents=True)
     await platform.path.execute(
-        workspace_id, DisableWorkspace("moves the log on"), at=datetime.now(UTC), origin=Origin(actor="a", request_id="r")
+        workspace_id,
+        DisableWorkspace("moves the log on"),
+        at=datetime.now(UTC),
+        origin=Origin(actor="a", request_id="r"),
     )
 
     def full(*_: object) -> None:

@@ -1,6 +1,7 @@
 """When `wvs up` ends a server that refuses connections after a full disk, and when it lets it recover."""
 
 import asyncio
+import itertools
 import subprocess
 import time
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ async def test_each_recovery_gets_twice_the_time_of_the_one_before(
     began = time.monotonic()
     await guarded(server, asyncpg.CannotConnectNowError("in recovery"), monkeypatch, 9 * _PATIENCE_S)
     ends = [began, *server.ended_at]
-    times = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    times = [after - before for before, after in itertools.pairwise(ends)]
     assert len(times) in (2, 3), "a fixed patience would have ended eight of them"
     assert all(time >= _PATIENCE_S * 2**number for number, time in enumerate(times))
 
