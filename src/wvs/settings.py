@@ -63,7 +63,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[
         Path, Meta(description="directory of the embedded database, and of the volume unless WVS_VOLUME is set")
     ] = Path(".wvs")
-    volume: Annotated[Path | None, Meta(description="directory of the volume; unset: WVS_DATA_DIR/volume")] = None
+    volume: Annotated[
+        Path | None,
+        Meta(description="directory of the volume, the same for the API and all executors; unset: WVS_DATA_DIR/volume"),
+    ] = None
     host: Annotated[str, Meta(description="address the API listens on")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="port the API listens on; 0 picks a free port")] = 8787
     allowed_hosts: Annotated[

@@ -32,6 +32,7 @@ Labels = Annotated[dict[LabelKey, LabelValue], Meta(max_length=32, description="
 Message = Annotated[
     str, Meta(max_length=2000, pattern=TEXT_PATTERN, description="Free text: why the snapshot is taken.")
 ]
+Reason = Annotated[str, Meta(max_length=2000, pattern=TEXT_PATTERN, description="Free text: the reason.")]
 
 
 class TaskError(Struct, frozen=True, forbid_unknown_fields=True):

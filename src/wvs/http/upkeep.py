@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import structlog
@@ -25,6 +26,7 @@ _QUEUE_GAUGES: Final = sql("queue_gauges")
 _SESSION_GAUGES: Final = sql("session_gauges")
 _FAILED_TASKS: Final = sql("failed_tasks")
 _VOLUME_BRAKE: Final = sql("volume_brake")
+_LOG_VOLUME: Final = sql("log_volume")
 
 _COUNTED: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED)
 
@@ -59,21 +61,32 @@ class Upkeep:
     `readiness` returns the reasons why the service cannot serve; an empty list means that it can. `warnings` returns
     what a person has to decide although it can. `refresh_gauges` reads the database's figures into the metrics: open
     and failed tasks, the age of the oldest queued tasks, sessions, the brake of the volume.
+
+    `assumed_volume` is the volume's directory if no setting names it, with links resolved: a warning says if the
+    executors work on another one.
     """
 
-    def __init__(self, pool: Pool, metrics: Metrics, purge_every_s: float = PURGE_EVERY_S) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        metrics: Metrics,
+        purge_every_s: float = PURGE_EVERY_S,
+        *,
+        assumed_volume: Path | None = None,
+    ) -> None:
         self._pool = pool
         self._metrics = metrics
         self._purge_every_s = purge_every_s
+        self._assumed_volume = assumed_volume
         self.readiness = _SingleFlight(self._readiness)
         self.warnings = _SingleFlight(self._warnings)
         self.refresh_gauges = _SingleFlight(self._refresh_gauges)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
-        """Purges old idempotency keys periodically while the block lasts."""
+        """Logs at the start what `/readyz` complains of. Purges old idempotency keys periodically."""
         try:
-            async with background(self._purge_forever()):
+            async with background(self._log_complaints(), self._purge_forever()):
                 yield
         finally:
             await self.readiness.close()
@@ -91,16 +104,41 @@ class Upkeep:
             return [f"the database is unreachable ({type(error).__name__})"]
         return [] if read_only is None else [read_only]
 
+    async def _log_complaints(self) -> None:
+        for reason in await self.readiness():
+            _log.warning("http.not_ready", reason=reason)
+        try:
+            for warning in await self.warnings():
+                _log.warning("http.needs_attention", warning=warning)
+        except Exception as error:  # noqa: BLE001 - counted and logged; /readyz asks again
+            survived(self._metrics, "warnings", error, "http.probe_failed")
+
     async def _warnings(self) -> Sequence[str]:
+        return [text for text in (await self._held_brake(), await self._other_volume()) if text is not None]
+
+    async def _other_volume(self) -> str | None:
+        """That the executors work on another volume than the one that the paths in answers lead to."""
+        if self._assumed_volume is None:
+            return None
+        async with acquire(self._pool) as connection:
+            named = await connection.fetchrow(_LOG_VOLUME)
+        if named is None or named["volume_path"] in (None, str(self._assumed_volume)):
+            return None
+        return (
+            f"WVS_VOLUME of this API is not set, so the paths in its answers begin with {self._assumed_volume}, but "
+            f"the executors use the volume at {named['volume_path']}: agents would work in the wrong directory. Set "
+            "WVS_VOLUME of the API to the volume and start it again"
+        )
+
+    async def _held_brake(self) -> str | None:
         brake = await self._brake()
         if brake is None:
-            return []
-        held = (
+            return None
+        return (
             f"the brake of the volume holds since {brake['since']:%Y-%m-%dT%H:%M:%SZ}: {brake['lost']} snapshots of "
             f"{brake['trees']} trees are missing, and {brake['unknown']} directories are unknown; "
             "read: wvs runbook volume-losses"
         )
-        return [held]
 
     async def _brake(self) -> Any:
         async with acquire(self._pool) as connection:

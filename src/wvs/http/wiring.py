@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -112,7 +114,7 @@ def build_api(
     task_waiter = TaskWaiter(readers, metrics)
     directive_waiter = DirectiveWaiter(registry, metrics, draining)
     feed = Feed(pool, partial(stream.stream_entry, write_path.mapper), metrics, draining, feed_limits(settings))
-    upkeep = Upkeep(pool, metrics)
+    upkeep = Upkeep(pool, metrics, assumed_volume=_assumed_volume(settings))
     executors = ExecutorWatch(pool, settings.lease_s, metrics)
     watch = WatermarkWatch(pool, metrics)
     service = Service(
@@ -152,6 +154,10 @@ def build_api(
         limits=limits or Limits(keep_alive_s=settings.keep_alive_s),
         examples=EXAMPLES,
     )
+
+
+def _assumed_volume(settings: Settings) -> Path | None:
+    return None if settings.volume else Path(os.path.realpath(settings.volume_path))
 
 
 class _Running(Protocol):

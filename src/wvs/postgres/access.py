@@ -30,6 +30,16 @@ _PROBE_TIMEOUT_S: Final = 5.0
 _SERVER_PROCESS: Final = sql("server_process")
 _ENCODING: Final = sql("database_encoding")
 _WRITABILITY: Final = sql("writability")
+_STANDBY: Final = "the database is a read-only standby; WVS_DATABASE_URL must lead to the primary"
+_READ_ONLY: Final = (
+    "the database is read-only (default_transaction_read_only is on for the server, the database or the role)"
+)
+_WRITABLE_AGAIN: Final = {
+    _STANDBY: "Promote the standby, or set WVS_DATABASE_URL to the primary.",
+    _READ_ONLY: "Turn it off where it was set: by ALTER DATABASE … or ALTER ROLE … RESET "
+    "default_transaction_read_only, in postgresql.conf, or in `options` of WVS_DATABASE_URL. "
+    "SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only' names the place.",
+}
 
 R = TypeVar("R")
 
@@ -51,7 +61,7 @@ async def check_access(url: str, *, for_writes: bool) -> None:
         await _require_utf8(first)
         reason = await why_read_only(first) if for_writes else None
         if reason is not None:
-            raise ReadOnlyDatabase(reason, "Promote the standby, or set WVS_DATABASE_URL to the primary.")
+            raise ReadOnlyDatabase(reason, _WRITABLE_AGAIN[reason])
 
 
 async def why_read_only(connection: Connection) -> str | None:
@@ -60,8 +70,8 @@ async def why_read_only(connection: Connection) -> str | None:
     if row is None or not (row["standby"] or row["read_only"]):
         return None
     if row["standby"]:
-        return "the database is a read-only standby; WVS_DATABASE_URL must lead to the primary"
-    return "the database is read-only (default_transaction_read_only is on for the server, the database or the role)"
+        return _STANDBY
+    return _READ_ONLY
 
 
 async def when_reachable(

@@ -31,9 +31,10 @@ async def check_schema(connection: Connection, directory: Path | None = None) ->
     lacking = [name for version, name in known.items() if version <= LEAST_MIGRATION and version not in applied]
     if lacking:
         at = f"is at migration {max(applied)}" if applied else "has no migrations"
+        names = f" (not applied: {', '.join(lacking)})" if applied else ""
         raise SchemaTooOld(
-            f"the schema of the database is too old: it {at}, and this program needs migration {LEAST_MIGRATION} "
-            f"(not applied: {', '.join(lacking)}); run wvs migrate of this release"
+            f"the schema of the database is too old: it {at}, and this program needs migration {LEAST_MIGRATION}"
+            f"{names}; run wvs migrate of this release"
         )
     if applied - known.keys():
         await _check_newer(connection, newest_known=max(known), newest_applied=max(applied))

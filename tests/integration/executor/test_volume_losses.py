@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -91,6 +92,28 @@ async def test_the_executor_of_another_volume_is_refused_with_both_names_and_the
     assert open_volume(str(other)).identity.system_id is None, "a refused volume is bound to nothing"
     async with platform.running():
         await platform.ready_snapshot(workspace_id)
+
+
+async def test_an_api_that_assumes_another_volume_than_the_executors_warns(platform: Platform, tmp_path: Path) -> None:
+    await with_snapshots(platform, 1)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "volume").symlink_to(platform.volume)
+    for settings, warns in (
+        ({"volume": "", "data_dir": str(tmp_path / "data")}, True),
+        ({"volume": "", "data_dir": str(linked)}, False),
+        ({"volume": str(tmp_path / "as-agents-see-it")}, False),
+    ):
+        api = ApiProcess(platform.url, tmp_path / "api.log", **settings)
+        api.start()
+        try:
+            assert ("WVS_VOLUME of this API is not set" in readiness(api)) == warns
+            assert api.metric("wvs_volume_brake") == 0
+            if warns:
+                assert f"the volume at {os.path.realpath(platform.volume)}" in readiness(api)
+                await eventually(partial(logged, api, "http.needs_attention"))
+        finally:
+            api.close()
 
 
 async def test_a_log_of_an_older_release_names_the_volume_that_has_its_trees(
@@ -201,6 +224,10 @@ async def test_more_losses_than_the_brake_allows_wait_for_a_person(
 async def held(metrics: Metrics, wanted: float) -> bool:
     swept = value(metrics, "wvs_volume_free_bytes") > 0
     return swept and value(metrics, "wvs_volume_brake") == wanted
+
+
+async def logged(api: ApiProcess, event: str) -> bool:
+    return event in api.log.read_text()
 
 
 def readiness(api: ApiProcess) -> str:

@@ -60,6 +60,13 @@ async def test_a_list_after_a_position_beyond_the_last_event_is_refused(
         assert f"1:{position} is beyond the end of the log, {ended}" in problem["detail"]
 
 
+async def test_what_is_no_position_is_refused_with_an_example(client: Client, ended: str) -> None:
+    problem = (await client.get("/v1/events/stream", params={"after": ended.partition(":")[2]})).json()
+    assert problem["code"] == "INVALID_CURSOR"
+    assert "epoch:position" in problem["detail"]
+    assert "or 1:0 to read from the start" in problem["hint"]
+
+
 async def test_streams_and_heads_give_out_the_position_of_the_last_event(start_api: StartApi, ended: str) -> None:
     api = start_api()
     async with StreamClient(api.url) as now_on, StreamClient(api.url, after="1:0", workspace="one") as one:

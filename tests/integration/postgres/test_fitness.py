@@ -151,6 +151,7 @@ def test_an_api_on_a_standby_is_not_ready_until_the_standby_is_promoted(standby:
         status, body = get(f"{api.url}/readyz")
         assert status == 503
         assert "standby" in body["reasons"][0]
+        assert [line["reason"] for line in log_lines(api.log, "http.not_ready")] == body["reasons"]
         assert get(f"{api.url}/v1/workspaces")[0] == 200
         promote(standby)
         assert get(f"{api.url}/readyz")[0] == 200
@@ -162,6 +163,9 @@ def test_an_api_on_a_standby_is_not_ready_until_the_standby_is_promoted(standby:
         until(lambda: "default_transaction_read_only" in str(get(f"{api.url}/readyz")[1]))
     finally:
         api.close()
+    refused = run_wvs("migrate", standby.url(), WVS_DATABASE_WAIT_S="0")
+    assert "RESET default_transaction_read_only" in refused.stderr
+    assert "standby" not in refused.stderr
 
 
 def test_an_executor_waits_for_a_standby_to_be_promoted_and_a_migration_is_refused(
@@ -170,6 +174,7 @@ def test_an_executor_waits_for_a_standby_to_be_promoted_and_a_migration_is_refus
     refused = run_wvs("migrate", standby.url(), WVS_DATABASE_WAIT_S="0")
     assert refused.returncode == 1
     assert "DATABASE_READ_ONLY" in refused.stderr
+    assert "Promote the standby" in refused.stderr
     log = tmp_path / "executor.log"
     with program("executor", standby.url(), log, WVS_VOLUME=volume(tmp_path)) as process:
         until(lambda: log_lines(log, WAIT_LINE))

@@ -43,6 +43,15 @@ def test_a_data_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
     assert ended.stderr == f"wvs: WVS_DATA_DIR={taken} is no directory and cannot become one: File exists\n"
 
 
+@pytest.mark.parametrize("command", ["migrate", "api"])
+def test_a_database_that_is_away_is_named_as_such(command: str) -> None:
+    url = f"postgresql://wvs@127.0.0.1:{free_port()}/wvs"
+    ended = wvs(command, WVS_DATABASE_URL=url, WVS_DATABASE_WAIT_S="0", WVS_PORT="0")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("wvs: the database cannot be reached (ConnectionRefusedError: ")
+    assert "Check WVS_DATABASE_URL" in ended.stderr
+
+
 def test_a_port_that_does_not_exist_is_refused() -> None:
     """The kernel would take its lower 16 bits."""
     assert "65535" in (ended := wvs("api", "--port", "74323")).stdout + ended.stderr

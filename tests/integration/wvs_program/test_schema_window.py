@@ -85,6 +85,15 @@ async def test_a_program_refuses_the_schema_of_the_release_before(
     assert "ready" not in done.stdout
 
 
+def test_an_empty_database_needs_a_migration_and_no_list_of_all_of_them(empty_database_url: str):
+    done = run(empty_database_url, "api")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "wvs: the schema of the database is too old: it has no migrations, and this program needs migration "
+        f"{LEAST_MIGRATION}; run wvs migrate of this release\n"
+    )
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
 async def test_a_program_refuses_a_schema_that_does_not_support_it_any_more(
     database_url: str, program: tuple[str, ...]

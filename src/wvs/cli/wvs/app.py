@@ -152,7 +152,7 @@ def openapi() -> int:
 
 @app.command(help_epilogue=_ALL)
 def runbook(name: str | None = None, /) -> int:
-    """Prints a page of advice for operators; without a name, which pages there are.
+    """Print a page of advice for operators; without a name, print the names of all pages.
 
     Parameters
     ----------

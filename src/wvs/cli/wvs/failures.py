@@ -12,7 +12,8 @@ from wvs.eventlog.codec import UnknownEventError
 from wvs.eventlog.reading.follower import SequenceBehindError
 from wvs.executor.volume_binding import ExecutorsConnectedError, WrongVolumeError
 from wvs.executor.volume_sweep import RestoredDatabaseError
-from wvs.postgres.availability import CONNECTION_LOST
+from wvs.postgres.access import reason_of
+from wvs.postgres.availability import CONNECTION_LOST, is_unavailable
 from wvs.postgres.errors import DatabaseSetupError, InvalidDatabaseUrl, ReadOnlyDatabase, UnfitDatabase
 from wvs.projections.rebuild import RebuildRunsError, SchemaChangedError, SwapBlockedError
 from wvs.projections.replaying import PoisonedEventError
@@ -64,7 +65,7 @@ def report(failure: Exception) -> int:
                 f"The database does not have the schema of this release ({failure}).", "Run wvs migrate.", EXIT_FAILURE
             )
         case _ if isinstance(failure, (*CONNECTION_LOST, asyncpg.PostgresError)):
-            what = f"{type(failure).__name__}: {failure}"
+            what = reason_of(failure) if is_unavailable(failure) else f"{type(failure).__name__}: {failure}"
             return _report(what, "Check WVS_DATABASE_URL, and that the database server runs.", EXIT_FAILURE)
         case _:
             raise failure

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from wvs.domain.errors import ErrorCode
-from wvs.domain.values import TEXT_PATTERN, Message
+from wvs.domain.values import TEXT_PATTERN, Reason
 from wvs.http.openapi.examples import TREE_NAME, WORKSPACE_ID, Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.requests.paths import SessionPath
@@ -62,7 +62,7 @@ class FreezeRefused(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """The session cannot stop or cannot flush. It continues to run."""
 
     freeze: Freeze
-    reason: Message
+    reason: Reason
 
 
 class StillFrozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="still_frozen"):

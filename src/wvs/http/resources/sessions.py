@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from wvs.domain.commands import EvictSession
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SESSION, WORKSPACE, format_id
-from wvs.domain.values import TEXT_PATTERN, Message
+from wvs.domain.values import TEXT_PATTERN, Reason
 from wvs.eventlog.recorder import Show
 from wvs.http.openapi.examples import OF_SESSION, OF_WORKSPACE, SESSION_ID, SESSION_SECRET, WORKSPACE_ID, Examples, at
 from wvs.http.openapi.responses import OPTIONAL_KEY_PROBLEMS, problem_responses
@@ -58,7 +58,7 @@ class NewSession(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
 class Eviction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The reason for evicting a session."""
 
-    reason: Message | None = None
+    reason: Reason | None = None
 
 
 class SessionView(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.events import Event, WorkspaceInitRetried
 from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id
 from wvs.domain.states import WorkspaceState
-from wvs.domain.values import NAME_PATTERN, Labels, Message, TaskError, WorkspaceName
+from wvs.domain.values import NAME_PATTERN, Labels, Reason, TaskError, WorkspaceName
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.recorder import Show
 from wvs.http.openapi.examples import IDEMPOTENCY_KEY, KEYED_WRITE, LIVE_LINK, OF_WORKSPACE, WORKSPACE_ID, Examples, at
@@ -48,7 +48,7 @@ class NewWorkspace(Struct, frozen=True, forbid_unknown_fields=True, omit_default
 class Disabling(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The reason for disabling a workspace."""
 
-    reason: Message | None = None
+    reason: Reason | None = None
 
 
 class WorkspaceView(Struct, frozen=True, kw_only=True):

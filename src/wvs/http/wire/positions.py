@@ -33,7 +33,11 @@ def parse_position(text: str | None, end: LogEnd) -> int:
     if text is None:
         return 0
     if not _POSITION.fullmatch(text):
-        raise Refused(ErrorCode.INVALID_CURSOR, f"{text[:40]!r} is not a position of the form epoch:position")
+        raise Refused(
+            ErrorCode.INVALID_CURSOR,
+            f"{text[:40]!r} is not a position of the form epoch:position",
+            f"Send the `position` of an event, the last `id` of a stream, or {end.epoch}:0 to read from the start.",
+        )
     epoch, position = map(int, text.split(":"))
     if epoch != end.epoch:
         raise Refused(

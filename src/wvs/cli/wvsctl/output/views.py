@@ -42,7 +42,10 @@ def snapshot_rows(snapshot: SnapshotDocument) -> Rows:
         ("state", snapshot.state),
         ("message", snapshot.message or NOTHING),
         ("labels", pairs(snapshot.labels)),
-        ("content", f"{counted(snapshot.files, 'file')}, {size(snapshot.bytes)}"),
+        (
+            "content",
+            NOTHING if snapshot.files is None else f"{counted(snapshot.files, 'file')}, {size(snapshot.bytes)}",
+        ),
         *(("not kept" if index == 0 else "", note) for index, note in enumerate(snapshot.notes)),
         ("created", moment(snapshot.created_at)),
         ("ready", moment(snapshot.ready_at)),
