@@ -94,7 +94,7 @@ async def drop(scene: Scene) -> Asked:
 
 
 async def sweep(scene: Scene) -> Asked:
-    """One of each finding: an abandoned tree that came back, an unknown directory, a lost snapshot, a wrong link."""
+    """One of each finding: an abandoned tree that came back, an unknown directory, a lost snapshot, a link to a removed tree."""
     platform = scene.platform
     workspace_id, (dropped, lost, _) = await scene.prepared(snapshots=3)
     async with platform.running():
@@ -109,7 +109,7 @@ async def sweep(scene: Scene) -> Asked:
     lose(platform, workspace_id, str(workspace.snapshots[lost].tree))
     del scene.contents[lost]
     (home / "current").unlink()
-    (home / "current").symlink_to("/nowhere")
+    (home / "current").symlink_to(f"trees/{obsolete}/root")
     return Asked(workspace_id, ())
 
 
