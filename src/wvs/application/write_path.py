@@ -51,7 +51,8 @@ from wvs.telemetry.metrics import Metrics
 
 MAX_CONFLICTS: Final = 50
 _RETRY_SETTLE_S: Final = 0.2
-_KEPT_FOR_DROPS: Final = 0.5
+KEPT_FOR_DROPS: Final = 0.5
+"""The share of the reserve that only drops and cancels may use."""
 
 log = structlog.get_logger(__name__)
 
@@ -266,7 +267,7 @@ class _Attempt:
         drops only if the tasks before them end.
         """
         reserve, reported = self._path.reserve, self._hold is not None
-        keep = 0.0 if _frees_space(self._command) else _KEPT_FOR_DROPS
+        keep = 0.0 if _frees_space(self._command) else KEPT_FOR_DROPS
         admitted = reported or _frees_space(self._command)
         if reserve is not None and admitted and await asyncio.to_thread(partial(reserve.make_room, keep=keep)):
             return

@@ -47,12 +47,16 @@ class CreateSnapshot(Struct, frozen=True):
 
 
 class SetCurrent(Struct, frozen=True):
-    """Replace the live tree by a clone of a snapshot. `if_epochs` are the epochs that the client's If-Match allows."""
+    """Replace the live tree by a clone of a snapshot. `if_epochs` are the epochs that the client's If-Match allows.
+
+    `path_replaced_by`: what an executor last saw at the workspace's path instead of the link to the live tree.
+    """
 
     snapshot_id: UUID
     task_id: UUID
     reset: bool = False
     if_epochs: frozenset[int] | None = None
+    path_replaced_by: str | None = None
 
 
 class DropSnapshot(Struct, frozen=True):

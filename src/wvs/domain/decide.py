@@ -131,6 +131,7 @@ def _set_current(command: commands.SetCurrent, workspace: Workspace) -> list[Eve
     if command.if_epochs is not None:
         refusals.refuse_changed_current(command.if_epochs, workspace)
     if workspace.current == snapshot.id and not command.reset and not workspace.movers:
+        refusals.refuse_replaced_path(command.path_replaced_by)
         return [CurrentSetSkipped(snapshot.id, command.task_id, at_request=True)]
     refusals.refuse_not_ready(snapshot)
     refusals.refuse_full_queue(workspace)

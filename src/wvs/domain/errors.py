@@ -81,6 +81,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.TASK_NOT_CANCELLABLE: 409,
     ErrorCode.IDEMPOTENCY_IN_FLIGHT: 409,
     ErrorCode.FREEZE_STALE: 409,
+    ErrorCode.PATH_REPLACED: 409,
     ErrorCode.CURRENT_CHANGED: 412,
     ErrorCode.BODY_TOO_LARGE: 413,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,

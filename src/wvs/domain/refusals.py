@@ -84,6 +84,19 @@ def refuse_bad_labels(labels: dict[str, str]) -> None:
         )
 
 
+def refuse_replaced_path(replaced_by: str | None) -> None:
+    """Raises `PATH_REPLACED` if the workspace's path shows other files than the live tree: nothing moves those here."""
+    if replaced_by is not None:
+        raise Refused(
+            ErrorCode.PATH_REPLACED,
+            f"The snapshot is current, but {replaced_by} is at the workspace's path instead of the link to the live "
+            "tree.",
+            "To keep the live tree: wvs volume check --repair moves what is at the path to quarantine and makes the "
+            "link again. To replace the live tree, too: wvsctl current set --reset. WVS notices within about a minute "
+            "if the path was cleared by hand.",
+        )
+
+
 def refuse_changed_current(allowed: frozenset[int], workspace: Workspace) -> None:
     """Raises `CURRENT_CHANGED` unless the epoch is allowed and no task is about to change it.
 

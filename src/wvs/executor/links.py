@@ -78,8 +78,9 @@ async def require_path(job: Job, tree: str) -> None:
         raise EngineError(
             ErrorCode.PATH_REPLACED,
             f"{path} is {standing.kind}, not the link to the live tree {volume.root_path(job.workspace, tree)}.",
-            "Copy what you need from the path into that live tree. Then run wvs volume check --repair, or wvsctl "
-            "current set: both move what is at the path to quarantine and make the link again.",
+            "Copy what you need from the path into that live tree. Then run wvs volume check --repair: it moves what "
+            "is at the path to quarantine and makes the link again. wvsctl current set does so, too, and replaces the "
+            "live tree.",
             retryable=False,
         )
     await move_link(job.bench, job.claim.workspace_id)

@@ -20,7 +20,7 @@ from wvs.engines.paths import tree_path
 from wvs.engines.volume.layout import Stranger
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
-from wvs.executor.links import require_path, set_link, try_to_move_link
+from wvs.executor.links import move_link, require_path, set_link, try_to_move_link
 from wvs.executor.reports import execute
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
@@ -183,6 +183,8 @@ async def _clear_path(job: Job, live_tree: str | None) -> tuple[str, ...]:
     if live_tree is None or not isinstance(standing, Stranger):
         return ()
     place = await set_link(job.bench, job.workspace, live_tree)
+    # This attempt may have lost its lease, and `live_tree` be an old one: whoever sets the link asks PostgreSQL again.
+    await move_link(job.bench, job.claim.workspace_id)
     return () if place is None else (f"the workspace's path was {standing.kind}, moved to {place}",)
 
 

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import asyncpg
 import structlog
 
-from wvs.application.write_path import OutcomeUnknownError
+from wvs.application.write_path import KEPT_FOR_DROPS, OutcomeUnknownError
 from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskKind
@@ -63,6 +64,8 @@ class Slot:
                 await self._work()
             except (*CONNECTION_LOST, asyncpg.PostgresError, OutcomeUnknownError) as error:
                 survived(self._bench.metrics, "slot", error, "slot_lost_its_connection")
+                if isinstance(error, asyncpg.DiskFullError):
+                    await self._make_room()
                 await self._until_stopped(_RECONNECT_S)
             except Exception as error:  # noqa: BLE001 - a slot that ended would claim no more tasks
                 survived(self._bench.metrics, "slot", error, "slot_crashed", crashed=True)
@@ -87,6 +90,13 @@ class Slot:
         finally:
             # No orderly close: it would wait for a server that may be gone, and the locks end either way.
             connection.terminate()
+
+    async def _make_room(self) -> None:
+        """Lets PostgreSQL use a part of the reserve: without a claim no task ends, and no snapshot is dropped."""
+        reserve = self._bench.path.reserve
+        if reserve is not None:
+            with contextlib.suppress(OSError):  # the next claim that finds no room comes here again
+                await asyncio.to_thread(partial(reserve.make_room, keep=KEPT_FOR_DROPS))
 
     async def _until_woken(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from wvs.domain.ids import WORKSPACE, parse_id
+from wvs.engines.errors import EngineError
 from wvs.engines.volume.volume import Volume
 from wvs.postgres.pool import Pool, acquire
 from wvs.postgres.queries import sql
@@ -30,7 +31,7 @@ _WAY_OUT: Final = (
 
 
 class WrongVolumeError(Exception):
-    """The log belongs to another volume than the one of the settings; the text names both and the way out."""
+    """Log and volume do not belong together; the text names both and the way out."""
 
 
 class ExecutorsConnectedError(Exception):
@@ -57,13 +58,19 @@ async def check_volume(pool: Pool, volume: Volume) -> None:
 
 
 async def bind(pool: Pool, volume: Volume) -> None:
-    """Makes log and volume name each other. Raises `WrongVolumeError`, and `EngineError` as `Volume.bind` does.
+    """Makes log and volume name each other.
 
+    Raises `WrongVolumeError`, and `EngineError` if the volume cannot be used now.
     A log that names no volume yet, of an older release or an empty one, names this one from now on. If it has trees,
     the volume has to hold some of them.
     """
     await check_volume(pool, volume)
-    await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
+    try:
+        await asyncio.to_thread(volume.bind, str(await pool.fetchval(_SYSTEM_ID)))
+    except EngineError as error:
+        if error.retryable:
+            raise
+        raise WrongVolumeError(f"{error.detail}. {error.hint}") from error
     if await pool.fetchval(_NAME, volume.identity.id, volume.path) is None:
         await check_volume(pool, volume)  # the executor of another volume was first
 

@@ -18,6 +18,7 @@ from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.identity import LogPosition
+from wvs.engines.volume.layout import Stranger
 from wvs.eventlog.reading.follower import complete_until, log_epoch
 from wvs.executor.disks import DiskWatch
 from wvs.executor.volume_binding import WrongVolumeError, check_volume
@@ -127,9 +128,8 @@ async def sweep_volume(
         else:
             findings += await _guarded(bench, workspace_id, report(bench, finding))
     if repair:
-        replaced = {workspace_id for workspace_id, finding in confirmed if finding.action is Action.PATH_REPLACED}
-        if restored := noted - replaced:
-            await bench.path.pool.execute(_PATHS_RESTORED, list(restored))
+        if restored := [workspace_id for workspace_id in noted if not await _is_path_replaced(bench, workspace_id)]:
+            await bench.path.pool.execute(_PATHS_RESTORED, restored)
         await keep_brake(bench.path.pool, brake if held else msgspec.structs.replace(brake, lost=0, unknown=0))
     return findings
 
@@ -153,7 +153,7 @@ async def sweep_periodically(bench: Workbench, url: str, stopping: asyncio.Event
     while not stopping.is_set():
         await disks.look()
         try:
-            await record_seen(bench)
+            await _try_to_record_seen(bench)
             if loop.time() >= due and await _sweep_alone(bench, url):
                 due = loop.time() + _spread(SWEEP_EVERY_S)
             bench.metrics.volume_brake.set(await is_brake_held(bench.path.pool))
@@ -166,6 +166,14 @@ async def sweep_periodically(bench: Workbench, url: str, stopping: asyncio.Event
             survived(bench.metrics, "sweep", error, "sweep_crashed", crashed=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _spread(LOOK_EVERY_S))
+
+
+async def _try_to_record_seen(bench: Workbench) -> None:
+    """As `record_seen`, but goes on if the volume has no room for the position: the sweep makes some."""
+    try:
+        await record_seen(bench)
+    except EngineError as error:
+        survived(bench.metrics, "sweep", error, "position_not_recorded")
 
 
 def _spread(seconds: float) -> float:
@@ -212,6 +220,18 @@ async def _confirmed(bench: Workbench) -> list[tuple[UUID, Finding]]:
         again = await _guarded(bench, workspace_id, look(bench, workspace_id))
         confirmed += [(workspace_id, finding) for finding in again if finding.key in first]
     return confirmed
+
+
+async def _is_path_replaced(bench: Workbench, workspace_id: UUID) -> bool:
+    """Whether something else stands at the workspace's path; also True if that cannot be seen now."""
+    workspace = format_id(WORKSPACE, workspace_id)
+    try:
+        if not await bench.run(bench.volume.has_workspace, workspace):
+            return False
+        return isinstance(await bench.run(bench.volume.standing, workspace), Stranger)
+    except EngineError as error:
+        survived(bench.metrics, "sweep", error, "path_not_seen", workspace_id=workspace)
+        return True
 
 
 async def _guarded(bench: Workbench, workspace_id: UUID, work: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:

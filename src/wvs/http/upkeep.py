@@ -92,8 +92,7 @@ class Upkeep:
         return [] if read_only is None else [read_only]
 
     async def _warnings(self) -> Sequence[str]:
-        async with acquire(self._pool) as connection:
-            brake = await connection.fetchrow(_VOLUME_BRAKE)
+        brake = await self._brake()
         if brake is None:
             return []
         held = (
@@ -103,9 +102,13 @@ class Upkeep:
         )
         return [held]
 
+    async def _brake(self) -> Any:
+        async with acquire(self._pool) as connection:
+            return await connection.fetchrow(_VOLUME_BRAKE)
+
     async def _refresh_gauges(self) -> None:
         await self._count_sessions()
-        self._metrics.volume_brake.set(len(await self._warnings()))
+        self._metrics.volume_brake.set(await self._brake() is not None)
         self._metrics.pg_pool_in_use.set(self._pool.get_size() - self._pool.get_idle_size())
         async with acquire(self._pool) as connection:
             open_tasks = await connection.fetch(_QUEUE_GAUGES)

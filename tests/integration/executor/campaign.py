@@ -94,7 +94,7 @@ async def drop(scene: Scene) -> Asked:
 
 
 async def sweep(scene: Scene) -> Asked:
-    """One of each finding: an abandoned tree that came back, an unknown directory, a lost snapshot, a link to a removed tree."""
+    """One of each: an abandoned tree come back, an unknown directory, a lost snapshot, a link to a removed tree."""
     platform = scene.platform
     workspace_id, (dropped, lost, _) = await scene.prepared(snapshots=3)
     async with platform.running():

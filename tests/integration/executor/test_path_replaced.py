@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from uuid import UUID
+from typing import cast
+from uuid import UUID, uuid4
 
 import pytest
 from tests.integration.executor.conftest import Platform, platform
@@ -10,13 +11,16 @@ from tests.integration.executor.test_sweeper import bench
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
-from wvs.domain.states import TaskState
+from wvs.domain.states import TaskKind, TaskState
 from wvs.executor import operations
+from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.cloning import ProvenClone
 from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Job, Workbench
 from wvs.executor.workspace_sweep import Action
+from wvs.postgres.pool import Connection
 from wvs.projections.readers import Readers
+from wvs.queue.lanes import Claim
 
 __all__ = ["bench", "platform"]
 
@@ -121,6 +125,22 @@ async def test_current_set_moves_a_stranger_to_quarantine_and_says_where(platfor
     assert shown(kept) == "precious"
 
 
+async def test_an_attempt_whose_lease_was_lost_leaves_the_link_at_the_newest_live_tree(
+    platform: Platform, bench: Workbench
+) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        before = platform.linked_tree(workspace_id)
+        snapshot_id, _ = await platform.snapshot(workspace_id)
+        assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    newest = platform.linked_tree(workspace_id)
+    a_directory(platform.live(workspace_id))
+    claim = Claim(workspace_id, 1, 1, uuid4(), TaskKind.CURRENT_SET, False, False, False, None, None, None, 0.0)
+    job = Job(bench, claim, ClaimWatch(cast("Connection", None), claim, 30, 10, bench.metrics))
+    assert await operations._clear_path(job, before)
+    assert platform.linked_tree(workspace_id) == newest
+
+
 @STRANGERS
 async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
     platform: Platform, bench: Workbench, replace: Replace
@@ -135,6 +155,14 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
         assert finding.action is Action.PATH_REPLACED
         assert shown(path) == "precious"
         assert (await noted(platform, workspace_id) is not None) == repair
+    trash = path.parent / "trash"
+    trash.rename(path.parent / "away")
+    trash.write_text("no directory")
+    (finding,) = await sweep_volume(bench)
+    assert finding.action is Action.UNREADABLE
+    assert await noted(platform, workspace_id) is not None, "a failed look clears nothing"
+    trash.unlink()
+    (path.parent / "away").rename(trash)
     (finding,) = await sweep_volume(bench, clear_paths=True)
     assert finding.action is Action.QUARANTINED
     assert shown(Path(finding.detail)) == "precious"

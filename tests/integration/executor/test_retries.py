@@ -3,14 +3,17 @@
 import itertools
 from datetime import timedelta
 
+import psycopg
 import pytest
 from tests.integration.executor.platform import Platform, eventually, value
 
 from wvs import failpoints
+from wvs.application.write_path import KEPT_FOR_DROPS
 from wvs.domain.commands import RetryInit, RetryTask
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.policy import JITTER, RETRY
 from wvs.domain.states import SnapshotState, TaskKind, TaskState, WorkspaceState
+from wvs.postgres.reserve import DiskReserve
 from wvs.telemetry.metrics import Metrics
 
 
@@ -116,3 +119,29 @@ async def test_a_refused_kind_of_error_is_not_retried(platform: Platform) -> Non
         assert state is TaskState.FAILED
         assert (await platform.workspace(workspace_id)).snapshots[snapshot_id].state is SnapshotState.FAILED
     assert "task.attempt_failed.v1" not in await platform.events(workspace_id)
+
+
+async def test_a_claim_for_which_the_disk_of_the_database_has_no_room_uses_the_reserve(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[float] = []
+
+    def make_room(_reserve: DiskReserve, *, keep: float) -> bool:
+        kept.append(keep)
+        with psycopg.connect(platform.url, autocommit=True) as connection:
+            connection.execute("DROP TRIGGER no_room ON wvs.lanes")
+        return True
+
+    monkeypatch.setattr(DiskReserve, "make_room", make_room)
+    workspace_id, task_id = await platform.ask_for_workspace()
+    await platform.pool.execute(
+        "CREATE FUNCTION wvs.no_room() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    )
+    await platform.pool.execute(
+        "CREATE TRIGGER no_room BEFORE UPDATE ON wvs.lanes FOR EACH ROW WHEN (NEW.fence > OLD.fence) "
+        "EXECUTE FUNCTION wvs.no_room()"
+    )
+    async with platform.running():
+        assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
+    assert kept == [KEPT_FOR_DROPS]

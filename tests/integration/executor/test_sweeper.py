@@ -1,6 +1,8 @@
 """The sweeper: each action on a directory, and the directories that it leaves alone."""
 
 import asyncio
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +16,13 @@ import pytest
 from tests.integration.executor.platform import Platform, eventually, value
 
 from wvs import failpoints
-from wvs.domain.commands import StartTask
+from wvs.application.write_path import Origin
+from wvs.domain.commands import DisableWorkspace, StartTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
+from wvs.engines.volume import volume as volume_module
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.opening import open_volume
 from wvs.executor.volume_sweep import _keep_alive, _sweep_alone, record_seen, sweep_after_lost_claim, sweep_volume
@@ -242,6 +246,29 @@ async def test_an_executor_sweeps_by_itself_and_records_the_logs_position_on_the
     seen = open_volume(str(platform.volume)).seen()
     assert seen is not None
     assert seen.position >= await platform.pool.fetchval("SELECT max(notification_id) FROM wvs.events") - 1
+
+
+async def test_a_full_volume_without_room_for_the_position_is_swept(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace_id, name = await with_abandoned(platform)
+    (platform.home(workspace_id) / "trees" / name / "root").mkdir(parents=True)
+    await platform.path.execute(
+        workspace_id,
+        DisableWorkspace("moves the log on"),
+        at=datetime.now(UTC),
+        origin=Origin(actor="a", request_id="r"),
+    )
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(volume_module, "write_identity", full)
+    metrics = Metrics()
+    async with platform.running(metrics):
+        await platform.until_swept(workspace_id)
+    assert value(metrics, "wvs_sweeper_trees_total", action="purged") == 1
+    assert value(metrics, "wvs_ignored_failures_total", where="sweep") > 0
 
 
 async def test_the_position_that_a_volume_has_seen_comes_with_its_events_hash(

@@ -10,6 +10,7 @@ from wvs.domain.commands import ReportLost
 from wvs.domain.errors import STATUS, ErrorCode
 from wvs.domain.ids import SNAPSHOT, parse_id
 from wvs.http.app import Api
+from wvs.postgres.pool import Pool
 from wvs.queue.lanes import Claim
 
 
@@ -173,14 +174,31 @@ async def test_a_queue_has_at_most_a_hundred_tasks(client: Client, active: dict[
     assert (problem["limit"], int(response.headers["retry-after"]) > 0) == (100, True)
 
 
+async def test_a_noop_is_refused_while_the_path_shows_something_else(
+    client: Client, executor: Executor, pool: Pool, ready: dict[str, Any]
+) -> None:
+    path, body = "/v1/workspaces/one/current", {"snapshot_id": ready["id"]}
+    await client.ok("PUT", path, body)
+    await executor.run()
+    await pool.execute("UPDATE wvs.lanes SET path_replaced_by = 'a directory'")  # as an executor notes it
+    for name in ("one", ready["workspace_id"]):
+        refusal = refused(await client.write("PUT", f"/v1/workspaces/{name}/current", body), "PATH_REPLACED")
+        assert "a directory" in refusal["detail"]
+        assert "wvs volume check --repair" in refusal["hint"]
+    assert (await client.write("PUT", path, {**body, "reset": True})).status_code == 202, "its task clears the path"
+    await pool.execute("UPDATE wvs.lanes SET path_replaced_by = NULL")
+    await executor.run()
+    assert (await client.write("PUT", path, body)).status_code == 200
+
+
 async def test_if_match_matches_only_the_epoch_and_only_while_no_task_will_change_it(
     client: Client, executor: Executor, ready: dict[str, Any]
 ) -> None:
     path, body = "/v1/workspaces/one/current", {"snapshot_id": ready["id"]}
-    for stale in ('"2"', '"0"', 'W/"1"', '"1.0"', '"01"', '"x"', '"2", "3"'):
+    for stale in ('"2"', '"0"', '"1.0"', '"01"', '"x"', '"2", "3"'):
         problem = refused(await client.write("PUT", path, body, if_match=stale), "CURRENT_CHANGED")
         assert problem["epoch"] == 1
-    for malformed in ("1", '"1', "", "'1'", '"1" "2"'):
+    for malformed in ("1", '"1', "", "'1'", '"1" "2"', 'W/"1"'):
         refused(await client.write("PUT", path, body, if_match=malformed), "INVALID_REQUEST")
     accepted = await client.ok("PUT", path, body, if_match='"7", "1"')
     problem = refused(await client.write("PUT", path, body, if_match='"1"'), "CURRENT_CHANGED")

@@ -70,7 +70,7 @@ async def test_the_refusal_after_a_move_to_a_new_cluster_leads_to_the_step_that_
     with server(tmp_path / "new") as new:
         run(restore, "--no-owner", "--exit-on-error", f"--dbname={new.url()}", str(tmp_path / "dump"))
         refused = site.wvs(new.url(), "executor")
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert "belongs to the database cluster" in refused.stderr
         assert "pg_upgrade" in refused.stderr
         assert site.wvs(new.url(), "runbook", *re.findall(r"wvs runbook (\S+)", refused.stderr)).returncode == 0

@@ -85,6 +85,19 @@ def test_a_child_that_refuses_its_settings_ends_wvs_up_at_once_with_its_message(
 
 
 @pytest.mark.timeout(180)
+def test_a_volume_of_another_database_ends_wvs_up_at_once_with_its_message(tmp_path: Path) -> None:
+    with started(tmp_path) as process:
+        Up(process, tmp_path)
+    (database,) = (path for path in tmp_path.iterdir() if (path / "PG_VERSION").exists())
+    database.rename(tmp_path / "lost")
+    began = time.monotonic()
+    with started(tmp_path) as process:
+        assert process.wait(_TIMEOUT_S * 2) == 2
+    assert time.monotonic() - began < 30
+    assert "belongs to the database cluster" in (tmp_path / "err").read_text().splitlines()[-1]
+
+
+@pytest.mark.timeout(180)
 def test_ready_waits_for_the_executor(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         executor = _pid_of_executor(tmp_path / "err")

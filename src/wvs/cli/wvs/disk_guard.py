@@ -22,7 +22,9 @@ from wvs.postgres.reserve import START_BYTES, disk_of
 SPARE_SEGMENTS: Final = 3
 GUARD_EVERY_S: Final = 2.0
 RECOVERY_S: Final = 10.0
-"""Seconds of refused connections after a full disk until a server is taken for hung."""
+"""Seconds of refused connections after a full disk until a server is taken for hung. Doubled each time, because a long
+recovery looks the same, and a server that is ended begins its recovery again.
+"""
 _SPACIOUS: Final = 0.8
 _NEXT_SEGMENT: Final = ("SELECT pg_logical_emit_message(true, 'wvs', '')", "SELECT pg_switch_wal()")
 
@@ -38,6 +40,7 @@ class DiskGuard:
         self._spare = False
         self._was_full = False
         self._refused_since: float | None = None
+        self._patience_s = RECOVERY_S
 
     async def run(self, ending: asyncio.Event) -> None:
         """Looks every few seconds until `ending` is set."""
@@ -63,11 +66,14 @@ class DiskGuard:
     async def _ask_server(self) -> None:
         try:
             connection = await connect(self._server.url(), application_name="wvs-up")
+        except asyncpg.TooManyConnectionsError:
+            self._refused_since = None  # it works
+            return
         except (*CONNECTION_LOST, asyncpg.PostgresError):
             self._end_if_hung()
             return
         try:
-            self._refused_since = None
+            self._refused_since, self._patience_s = None, RECOVERY_S
             self._was_full = disk_of(self._server.data_dir).free < START_BYTES
             self._spare = self._spare or await self._make_spare_segments(connection)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
@@ -79,10 +85,11 @@ class DiskGuard:
         now = time.monotonic()
         self._refused_since = self._refused_since or now
         pid = self._server.pid
-        if self._was_full and pid is not None and now - self._refused_since > RECOVERY_S:
-            log.error("database_hung_after_full_disk", pid=pid)
+        if self._was_full and pid is not None and now - self._refused_since > self._patience_s:
+            log.error("database_hung_after_full_disk", pid=pid, refused_for_s=self._patience_s)
             os.kill(pid, signal.SIGQUIT)
             self._refused_since = None
+            self._patience_s *= 2
 
     async def _make_spare_segments(self, connection: Connection) -> bool:
         """Makes segments that PostgreSQL keeps and reuses; False if the disk has too little room for that now."""

@@ -248,7 +248,7 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "Something else is at the workspace's path",
         "The workspace's path is not the link to the live tree any more: a program removed the link and made a "
         "directory, a file or another link there. A snapshot would hold other files than the path shows, so WVS took "
-        "none.",
+        "none. A request to set the snapshot that is current, which changes nothing, is refused as well.",
         "Copy what you need from the path into the live tree that the error names. Then run wvs volume check "
         "--repair, which moves what is at the path to quarantine and makes the link again.",
     ),

@@ -86,6 +86,7 @@ async def get_current(workspace: WorkspacePath, service: NamedDependency[Service
             ErrorCode.SNAPSHOT_NOT_READY,
             ErrorCode.SNAPSHOT_DROPPED,
             ErrorCode.CURRENT_CHANGED,
+            ErrorCode.PATH_REPLACED,
             ErrorCode.WORKSPACE_QUEUE_FULL,
         ),
         200: ResponseSpec(
@@ -113,18 +114,19 @@ async def set_current(
 ) -> Response[CurrentAccepted]:
     """Rebuilds the live tree from a snapshot.
 
-    If that snapshot is current already, answers 200 and a task with `noop`, unless `reset` is set.
+    If that snapshot is current already, answers 200 and a task with `noop`, unless `reset` is set. Refuses that with
+    `PATH_REPLACED` if the path of the live tree shows something else.
     """
     snapshot_id = _snapshot_id_of(data)
     condition = None if if_match is None else ", ".join(request.headers.getall("if-match"))
-    command = SetCurrent(snapshot_id, new_id(), data.reset, _epochs(condition))
-    workspace_id = await write.service.workspace_id(workspace)
+    row = await write.service.workspace(workspace)
+    command = SetCurrent(snapshot_id, new_id(), data.reset, _epochs(condition), row.path_replaced_by)
 
     def describe(events: list[Event], _workspace: Workspace) -> tuple[int, Show]:
         skipped = any(isinstance(event, CurrentSetSkipped) for event in events)
-        return 200 if skipped else 202, Show(workspace=workspace_id, task=command.task_id)
+        return 200 if skipped else 202, Show(workspace=row.id, task=command.task_id)
 
-    answered = await write.execute(workspace_id, command, data, describe)
+    answered = await write.execute(row.id, command, data, describe)
     rows = answered.rows
     return write.respond(
         answered,
