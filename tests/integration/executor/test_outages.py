@@ -1,5 +1,6 @@
 """The volume is away for a while: accepted tasks wait for it, say so, and run when it is back."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -155,6 +156,41 @@ async def test_accepted_tasks_wait_for_a_volume_that_is_away_and_then_succeed(
             assert await platform.wait(workspace_id, task_id, 30) is TaskState.SUCCEEDED
             assert (await platform.task_row(task_id))["attempt"] == 1, "a wait is no attempt"
         assert (await platform.snapshot(workspaces[0]))[1] is TaskState.SUCCEEDED
+
+
+async def test_an_executor_whose_mount_works_takes_over_from_one_whose_mount_is_gone(
+    platform: Platform, namespace: Namespace
+) -> None:
+    try:
+        point = namespace.mount(f"second-{uuid.uuid4().hex[:8]}", "--bind", str(platform.volume))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    async with platform.running():
+        workspaces = [await platform.create() for _ in range(4)]
+    async with platform.running(volume=point) as cut_off:
+        await asyncio.wait_for(cut_off.serving.wait(), 30)
+        filesystems.run_when_free("umount", point)
+        asked = [(w, (await platform.ask_for_snapshot(w))[1]) for w in workspaces]
+        for workspace_id, task_id in asked:
+            await waits(platform, workspace_id, task_id)
+            assert set(await started_by(platform, workspace_id, task_id)) == {cut_off.executor_id}
+        async with platform.running() as working:
+            # From now on both claim.
+            asked += [(w, (await platform.ask_for_snapshot(w))[1]) for w in workspaces]
+            for workspace_id, task_id in asked:
+                assert await platform.wait(workspace_id, task_id, 30) is TaskState.SUCCEEDED
+                assert (await started_by(platform, workspace_id, task_id))[-1] == working.executor_id
+
+
+async def started_by(platform: Platform, workspace_id: UUID, task_id: UUID) -> list[str]:
+    """The executors that started the attempts at a task, in order."""
+    rows = await platform.pool.fetch(
+        "SELECT convert_from(state, 'UTF8')::jsonb #>> '{event,executor}' FROM wvs.events WHERE originator_id = $1 "
+        "AND task_id = $2 AND topic LIKE 'task.started.%' ORDER BY originator_version",
+        workspace_id,
+        task_id,
+    )
+    return [executor for (executor,) in rows]
 
 
 async def test_a_volume_whose_other_trees_work_is_not_waited_for(

@@ -2,6 +2,7 @@
 
 import gzip
 import time
+import tracemalloc
 from typing import Any
 
 import httpx
@@ -22,7 +23,11 @@ async def test_no_answer_is_held_back_for_longer_than_the_setting(database_url: 
         body = {"agent": "a", "host": "h", "pid": 1}
         registered = (await client.write("POST", "/v1/workspaces/one/sessions", body)).json()
         number, session = registered["directive"]["number"], registered["session"]["id"]
-        directive = await client.get(f"/v1/sessions/{session}/directive", params={"after": number, "wait": 30})
+        directive = await client.get(
+            f"/v1/sessions/{session}/directive",
+            params={"after": number, "wait": 30},
+            headers={"x-session-secret": registered["secret"]},
+        )
         assert directive.json()["number"] == number
         assert time.monotonic() - began < 20
 
@@ -90,8 +95,15 @@ async def test_another_coding_is_refused_with_those_that_are_accepted(client: Cl
 
 @pytest.mark.parametrize("size", [65537, 50_000_000])
 async def test_a_small_body_that_decodes_to_a_large_one_is_refused(client: Client, size: int) -> None:
-    refused = await ask(client, gzip.compress(b" " * size), "gzip")
+    body = gzip.compress(b" " * size)
+    tracemalloc.start()
+    try:
+        refused = await ask(client, body, "gzip")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert refused.status_code == 413
+    assert peak_bytes < 5_000_000, "decoded beyond the limit"
     assert (await ask(client, gzip.compress(b'{"name":"one"}' + b" " * (65536 - 14)), "gzip")).status_code == 202
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,44 @@ def test_a_server_that_ended_on_a_full_disk_starts_again_from_the_reserve(disk: 
         whole = (data / "reserve").stat().st_size
         with filling(disk / "filler"):
             pass
-        pid = int((data / "postgres" / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, 9)
+        os.kill(server_of(data), signal.SIGKILL)
         until(lambda: wvsctl("workspace", "get", "w").code == 0, 60)
         assert (data / "reserve").stat().st_size < whole
+
+
+def test_a_server_that_hangs_in_its_recovery_after_a_full_disk_is_ended_and_started_again(
+    disk: Path, tmp_path: Path
+) -> None:
+    data, log = disk / "data", tmp_path / "log"
+    arguments = ("--data-dir", str(data), "--port", "0", "--engine", "copy")
+    with serving("up", *arguments, environment={"WVS_EXECUTOR_METRICS_PORT": "0"}, log=log) as url:
+        wvsctl = Wvsctl(url)
+        wvsctl.ok("workspace", "create", "w")
+        segments = data / "postgres" / "pg_wal"
+        until(lambda: (data / "reserve").exists() and len(list(segments.glob("0*"))) >= 4, 60)
+        # The recovery reads this file if it is there, and hangs in opening a pipe that nobody writes to.
+        pipe = data / "postgres" / "backup_label"
+        os.mkfifo(pipe)
+        os.chmod(pipe, 0o644)
+        os.chown(pipe, pipe.parent.stat().st_uid, -1)
+        with filling(disk / "filler"):
+            pass
+        server = server_of(data)
+        os.kill(backends_of(server)[0], signal.SIGKILL)
+        until(lambda: "database_hung_after_full_disk" in log.read_text(), 90)
+        pipe.unlink()
+        until(lambda: wvsctl("workspace", "get", "w").code == 0, 200)
+        assert server_of(data) != server
+    (hung,) = (line for line in log.read_text().splitlines() if "database_hung_after_full_disk" in line)
+    assert str(server) in hung
+    assert "database_restarted" in log.read_text()
+
+
+def server_of(data: Path) -> int:
+    return int((data / "postgres" / "postmaster.pid").read_text().split()[0])
+
+
+def backends_of(server: int) -> list[int]:
+    """Processes that serve a connection of the role and database `wvs`."""
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    return [pid for pid in map(int, children) if b"postgres: wvs wvs" in Path(f"/proc/{pid}/cmdline").read_bytes()]

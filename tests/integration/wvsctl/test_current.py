@@ -1,3 +1,5 @@
+import contextlib
+import socket
 from pathlib import Path
 
 from tests.integration.wvsctl.consoles import Wvsctl
@@ -46,6 +48,21 @@ def test_reset_needs_yes_without_a_terminal_and_replaces_the_tree(
     assert (live / "spoiled").exists()
     wvsctl.ok("current", "set", workspace, snapshot, "--reset", "--yes")
     assert not (live / "spoiled").exists()
+
+
+def test_the_log_shows_what_was_moved_from_the_path_and_what_a_clone_could_not_keep(
+    wvsctl: Wvsctl, workspace: str
+) -> None:
+    path = Path(wvsctl.ok("workspace", "path", workspace).out.strip())
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(path):
+        listener.bind("s")
+    snapshot = wvsctl.json("snapshot", "create", workspace)["snapshot"]["id"]
+    path.unlink()
+    path.mkdir()
+    wvsctl.ok("current", "set", workspace, snapshot)
+    log = wvsctl.ok("audit", "log", workspace).out
+    assert "note: socket: 1, first s)" in log
+    assert "note: the workspace's path was a directory, moved to " in log
 
 
 def test_if_match_accepts_only_the_etag_that_get_shows(wvsctl: Wvsctl, workspace: str, snapshot: str) -> None:

@@ -20,8 +20,11 @@ def _because(text: Any) -> str:
 
 
 def _content_of(data: Data) -> str:
+    """What the clone's report says: its size, and the notes on what the engine could not keep."""
     report: Data = data.get("report") or {}
-    return f"{counted(report.get('files'), 'file')}, {size(report.get('bytes'))}, engine {report.get('engine', '?')}"
+    notes = "".join(f"; note: {note}" for note in report.get("notes") or ())
+    content = f"{counted(report.get('files'), 'file')}, {size(report.get('bytes'))}, engine {report.get('engine', '?')}"
+    return content + notes
 
 
 _SENTENCES: Final[Mapping[str, Callable[[Data], str]]] = {
