@@ -206,7 +206,9 @@ async def test_a_volume_whose_other_trees_work_is_not_waited_for(
         assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
         row = await platform.task_row(task_id)
     assert row["attempt"] == RETRY[TaskKind.SNAPSHOT_CREATE].max_attempts
-    assert (await platform.error(task_id)).detail == "reading a file: EIO, Input/output error"
+    assert (
+        await platform.error(task_id)
+    ).detail == "reading a file: EIO, Input/output error: the disk or its network failed"
 
 
 async def test_a_snapshot_is_not_taken_for_lost_because_its_mount_went_away_in_the_middle(

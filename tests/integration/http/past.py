@@ -18,15 +18,15 @@ async def listed(client: Client, path: str, **params: Any) -> list[dict[str, Any
 
 
 async def shown_now(client: Client, workspace: str) -> tuple[int, dict[str, Any]]:
-    """The version and the state at it, without the progress of running tasks, which is not in the log."""
+    """The version and the state at it, without what is not in the log: progress, and what executors see now."""
     path = f"/v1/workspaces/{workspace}"
     tasks = await listed(client, "/v1/tasks", workspace=workspace)
     events = await client.read(f"{path}/events", limit=1000)
     seen = {
-        "workspace": await client.read(path),
+        "workspace": {k: v for k, v in (await client.read(path)).items() if k != "path_replaced_by"},
         "current": await client.read(f"{path}/current"),
         "snapshots": await listed(client, f"{path}/snapshots", include_deleted=True),
-        "tasks": [without_progress(task) for task in tasks],
+        "tasks": [without_present(task) for task in tasks],
     }
     return events["items"][-1]["version"], seen
 
@@ -44,9 +44,9 @@ async def shown_then(client: Client, workspace: str, limit: int = 50, **at: Any)
             page = (await client.read(path, limit=limit, at_version=first["version"], **cursor))[part]
             items += page["items"]
         found[part] = items
-    found["tasks"] = [without_progress(task) for task in found["tasks"]]
+    found["tasks"] = [without_present(task) for task in found["tasks"]]
     return found
 
 
-def without_progress(task: dict[str, Any]) -> dict[str, Any]:
-    return task if task["state"] == "succeeded" else {**task, "progress": None}
+def without_present(task: dict[str, Any]) -> dict[str, Any]:
+    return task if task["state"] == "succeeded" else {**task, "progress": None, "waiting_for": None}

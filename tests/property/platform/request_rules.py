@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -121,7 +122,7 @@ class RequestRules(StoryMachine):
         _, request, first = self.story.answered[-1 - pick % len(self.story.answered)]
         again = self.harness.client.send(request)
         assert again.replayed, (request, again)
-        assert (again.status, again.body) == (first.status, first.body), request
+        assert (again.status, _stored(again.body)) == (first.status, _stored(first.body)), request
 
     @rule(pick=picks)
     def use_a_key_for_another_request(self, pick: int) -> None:
@@ -143,6 +144,13 @@ class RequestRules(StoryMachine):
             assert sum(not a.replayed for a in answers) == 1
             self.story.answered.append((model, request, answers[0]))
             self.created(model, answers[0])
+
+
+def _stored(body: Any) -> Any:
+    """An answer without what it says of now: the only part that a repetition may change."""
+    if not isinstance(body, dict) or not isinstance(body.get("task"), dict):
+        return body
+    return {**body, "task": {**body["task"], "waiting_for": None}}
 
 
 def _other_than(request: Request) -> Request | None:
