@@ -68,6 +68,7 @@ ALL: Final[dict[str, Order]] = {
     "CreateSnapshot": lambda s: CreateSnapshot(s.story.new_id(), s.story.new_id(), None, {}),
     "SetCurrent": lambda s: SetCurrent(s.snapshot, s.story.new_id()),
     "SetCurrent, reset": lambda s: SetCurrent(s.snapshot, s.story.new_id(), reset=True),
+    "SetCurrent, path replaced": lambda s: SetCurrent(s.snapshot, s.story.new_id(), path_replaced_by="a directory"),
     "SetCurrent, If-Match holds": lambda s: _set_if(s, {s.story.workspace.epoch}),
     "SetCurrent, If-Match stale": lambda s: _set_if(s, {s.story.workspace.epoch - 1}),
     "DropSnapshot": lambda s: DropSnapshot(s.snapshot, s.story.new_id()),
