@@ -107,9 +107,17 @@ async def test_a_small_body_that_decodes_to_a_large_one_is_refused(client: Clien
     assert (await ask(client, gzip.compress(b'{"name":"one"}' + b" " * (65536 - 14)), "gzip")).status_code == 202
 
 
+WHOLE_GZIP = gzip.compress(b"{}", mtime=0)
+
+
 @pytest.mark.parametrize(
     "body",
-    [b'{"name":"one"}', gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"x", gzip.compress(b"{}")[:-8] + b"\0" * 8],
+    [
+        pytest.param(b'{"name":"one"}', id="plain"),
+        pytest.param(WHOLE_GZIP[:-1], id="cut"),
+        pytest.param(WHOLE_GZIP + b"x", id="trailing"),
+        pytest.param(WHOLE_GZIP[:-8] + b"\0" * 8, id="wrong-sum"),
+    ],
 )
 async def test_damaged_gzip_is_named(client: Client, body: bytes) -> None:
     refused = await ask(client, body, "gzip")
