@@ -186,26 +186,33 @@ def _replaced(path: str, stranger: Stranger, tree: str) -> EngineError:
     )
 
 
-async def try_to_bring_live(bench: Workbench, workspace_id: UUID) -> None:
+async def try_to_bring_live(bench: Workbench, workspace_id: UUID) -> bool:
     """As `bring_live`, but logs a failure: the task has succeeded already, and the reaper tries again."""
     try:
-        await bring_live(bench, workspace_id)
+        changed = await bring_live(bench, workspace_id)
     except EngineError as error:
         survived(bench.metrics, "switch", error, "live_tree_not_brought", code=str(error.code))
-    else:
-        bench.hint()
+        return False
+    bench.hint()
+    return changed
 
 
-async def bring_pending_trees(bench: Workbench) -> None:
-    """Ends the switches whose executor ended after the event; one that fails does not delay the others."""
+async def bring_pending_trees(bench: Workbench) -> list[UUID]:
+    """Ends the switches whose executor ended after the event; one that fails does not delay the others.
+
+    Returns the workspaces that have another tree at their path now: the old one is in the trash.
+    """
+    changed: list[UUID] = []
     for row in await bench.path.pool.fetch(_FORGOTTEN):
         with structlog.contextvars.bound_contextvars(workspace_id=format_id(WORKSPACE, row["workspace_id"])):
             try:
-                await try_to_bring_live(bench, row["workspace_id"])
+                if await try_to_bring_live(bench, row["workspace_id"]):
+                    changed.append(row["workspace_id"])
             except CONNECTION_LOST:
                 raise
             except Exception as error:  # noqa: BLE001 - one switch that cannot be ended delays no other
                 survived(bench.metrics, "switch", error, "live_tree_not_brought", crashed=True)
+    return changed
 
 
 async def states_of(bench: Workbench, workspace_id: UUID, names: list[str]) -> dict[str, TreeState]:

@@ -38,7 +38,15 @@ AROUND_THE_CLONE = ("stamped", "cloning", "cloned", "proven")
 CREATE = ["freeze.opened", "create.frozen", *(f"create.{p}" for p in AROUND_THE_CLONE)]
 CREATE += ["freeze.asked_again", "freeze.confirmed", "freeze.closing", "freeze.closed"]
 SET = ["freeze.opened", "set.frozen", *(f"set.{p}" for p in AROUND_THE_CLONE), "set.synced", "set.opened"]
-SET += ["freeze.asked_again", "freeze.confirmed", "set.committed", "link.asked", "link.moved", "set.linked"]
+SET += [
+    "freeze.asked_again",
+    "freeze.confirmed",
+    "set.committed",
+    "switch.asked",
+    "switch.taken",
+    "switch.exchanged",
+    "set.switched",
+]
 SET += ["freeze.closing", "freeze.closed"]
 STEPS = [*(("create", point) for point in CREATE), *(("set", point) for point in SET)]
 FROZEN_AT = {

@@ -1,11 +1,13 @@
 """The path of the live tree: one for ever, whatever tree is brought there, on every engine."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.integration.engines.conftest import Bench
+from tests.integration.engines.conftest import Bench, attempt
 
 from wvs.engines.paths import SWITCH, TREES
 from wvs.engines.volume.switching import Held, Stranger
@@ -141,3 +143,24 @@ def test_a_link_that_wvs_did_not_make_is_a_stranger(bench: Bench, target: str) -
     (home(bench) / "current").unlink()
     (home(bench) / "current").symlink_to(target)
     assert bench.volume.standing(bench.workspace) == Stranger(f"a link to {target!r}")
+
+
+def test_a_root_that_its_owner_replaced_is_taken_as_the_path_shows_it_or_refused(bench: Bench) -> None:
+    name = with_file(bench, "first")
+    switch(bench, name)
+    root = home(bench) / "live" / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    with contextlib.suppress(FileExistsError):
+        root.mkdir()
+    if bench.volume.engine.name == "btrfs":
+        subprocess.run(["btrfs", "subvolume", "delete", root], check=True, capture_output=True)
+        root.mkdir()
+    (root / "which").write_text("replaced")
+    if bench.volume.engine.name == "btrfs":
+        for call in (lambda: bench.volume.stamp(bench.workspace, name), lambda: bench.clone(name)):
+            error = attempt(call)
+            assert error is not None
+            assert "btrfs subvolume create" in error.hint
+        return
+    bench.volume.stamp(bench.workspace, name)
+    assert (bench.path(bench.clone(name)) / "which").read_text() == "replaced"

@@ -169,8 +169,11 @@ class WorkspaceDir:
         if exists(self.descriptor, f"{LIVE}/{ROOT}"):
             yield _tree_at(self.descriptor, LIVE), LIVE
 
-    def _places(self, name: str) -> list[tuple[str, str]]:
-        return [(TREES, name), (".", LIVE), *((SWITCH, slot) for slot in self.names(SWITCH))]
+    def _places(self, name: str) -> Iterator[tuple[str, str]]:
+        yield TREES, name
+        yield ".", LIVE
+        for slot in self.names(SWITCH):
+            yield SWITCH, slot
 
     @contextmanager
     def open(self, place: str) -> Generator[int]:

@@ -52,7 +52,7 @@ class Disabling(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class WorkspaceView(Struct, frozen=True, kw_only=True):
-    """A workspace. `path` is the link to its live tree on the hosts of the volume; the path never changes."""
+    """A workspace. `path` is its live tree on the hosts of the volume: a real path that never changes."""
 
     id: WorkspaceId
     name: str
@@ -67,8 +67,8 @@ class WorkspaceView(Struct, frozen=True, kw_only=True):
 
 
 class WorkspaceDetails(WorkspaceView, frozen=True, kw_only=True):
-    """A workspace. `path_replaced_by` says what an executor last saw at `path` instead of the link that WVS made: a
-    directory, a file or another link. Snapshots fail with `PATH_REPLACED` until it is moved away.
+    """A workspace. `path_replaced_by` says what an executor last saw instead of what WVS made in the
+    workspace's directory: a directory, a file or another link. Snapshots fail with `PATH_REPLACED` until it is moved away.
     """
 
     path_replaced_by: str | None
