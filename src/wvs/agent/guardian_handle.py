@@ -67,5 +67,5 @@ class GuardianHandle:
 
 @lru_cache(maxsize=4)
 def _encoded(tree: Tree) -> str:
-    words = (name_beside(tree.path), tree.name or "")
-    return " ".join(base64.b64encode(os.fsencode(word)).decode() for word in words)
+    texts = (name_beside(tree.path), tree.name or "")
+    return " ".join(base64.b64encode(os.fsencode(text)).decode() for text in texts)

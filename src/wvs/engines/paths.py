@@ -33,11 +33,6 @@ def workspace_path(volume: str, workspace: str) -> str:
     return f"{volume}/{workspace}"
 
 
-def current_path(volume: str, workspace: str) -> str:
-    """The link to the live tree."""
-    return f"{workspace_path(volume, workspace)}/{CURRENT}"
-
-
 def live_root_path(volume: str, workspace: str) -> str:
     """The path of the live tree: its real path, the same before and after every switch."""
     return root_path(live_path(workspace_path(volume, workspace)))

@@ -128,8 +128,7 @@ async def _clear_link(bench: Workbench, name: str) -> bool:
     standing = await bench.run(bench.volume.standing, name)
     if isinstance(standing, Stranger) and standing.place == CURRENT:
         await clear_path(bench, name)
-    await bench.run(bench.volume.make_link, name)
-    return isinstance(standing, Stranger) and standing.place == CURRENT
+    return await bench.run(bench.volume.make_link, name)
 
 
 async def clear_path(bench: Workbench, name: str) -> list[str]:

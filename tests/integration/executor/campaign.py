@@ -94,7 +94,7 @@ async def drop(scene: Scene) -> Asked:
 
 
 async def sweep(scene: Scene) -> Asked:
-    """One of each: an abandoned tree come back, an unknown directory, a lost snapshot, a live tree that is not at its path."""
+    """One of each: an abandoned tree come back, an unknown directory, a lost snapshot, a live tree in a slot."""
     platform = scene.platform
     workspace_id, (dropped, lost, _) = await scene.prepared(snapshots=3)
     async with platform.running():

@@ -224,12 +224,12 @@ class Platform:
         live = self.live_tree(workspace_id)
         return names | {f"switch/{p.name}" for p in (home / "switch").iterdir()} | ({live} if live else set())
 
-    def live_tree(self, workspace_id: UUID) -> str | None:
-        """The tree at the workspace's path, by the file beside its root."""
+    def live_tree(self, workspace_id: UUID) -> str:
+        """The tree at the workspace's path, by the file beside its root; empty without one."""
         try:
             return (self.home(workspace_id) / "live" / "name").read_text().strip()
         except FileNotFoundError:
-            return None
+            return ""
 
     def root(self, workspace_id: UUID, tree: str) -> Path:
         if tree == self.live_tree(workspace_id):

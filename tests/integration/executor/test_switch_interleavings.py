@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Coroutine
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -134,10 +135,9 @@ class World:
 
     def disk(self) -> dict[str, str]:
         """Every directory around a tree, with the name of the tree."""
-        found = [
-            self.home / "live",
-            *(p for place in ("trees", "switch", "trash") for p in (self.home / place).iterdir()),
-        ]
+        found = [self.home / "live"]
+        for place in ("trees", "switch", "trash"):
+            found += (self.home / place).iterdir()
         return {str(p.relative_to(self.home)): (p / "name").read_text().strip() for p in found if p.exists()}
 
     def left_behind(self) -> object:
@@ -263,7 +263,7 @@ def test_no_order_of_two_hands_shows_another_tree_once_agents_resumed(
 def turns(order: tuple[str, ...]) -> int:
     """How often the turn went from one hand to another. The commit is no hand's step."""
     hands = [choice for choice in order if choice != COMMIT]
-    return sum(one != other for one, other in zip(hands, hands[1:], strict=False))
+    return sum(one != other for one, other in pairwise(hands))
 
 
 class Search:

@@ -9,7 +9,6 @@ TREE = "01h455vb4pex5vsknk084sn02q.7"
 
 
 def test_paths_are_where_the_layout_puts_them() -> None:
-    assert paths.current_path("/srv", "ws_1") == "/srv/ws_1/current"
     assert paths.live_root_path("/srv", "ws_1") == "/srv/ws_1/live/root"
     assert paths.tree_path("/srv/ws_1", TREE) == f"/srv/ws_1/trees/{TREE}"
     assert paths.trashed_path("/srv/ws_1", TREE) == f"/srv/ws_1/trash/{TREE}"

@@ -132,13 +132,14 @@ def discard(here: WorkspaceDir, held: Held) -> bool:
     return True
 
 
-def make_link(here: WorkspaceDir) -> None:
-    """Makes `CURRENT` if it is missing. Durable."""
+def make_link(here: WorkspaceDir) -> bool:
+    """Makes `CURRENT` if it is missing. Durable. True if it was missing."""
     try:
         os.symlink(LINK_TARGET, CURRENT, dir_fd=here.descriptor)
     except FileExistsError:
-        return
+        return False
     os.fsync(here.descriptor)
+    return True
 
 
 def _name_if_nameless(here: WorkspaceDir, tree: str) -> None:

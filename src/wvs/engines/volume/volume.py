@@ -192,10 +192,10 @@ class Volume(BoundVolume):
                     places.append(quarantine_entry(volume, here, SWITCH, held.slot, LIVE))
         return [f"{self.path}/{place}" for place in places]
 
-    def make_link(self, workspace: str) -> None:
-        """Makes the link `current` if it is missing. Durable, re-entrant."""
+    def make_link(self, workspace: str) -> bool:
+        """Makes the link `current` if it is missing. Durable, re-entrant. True if it was missing."""
         with self._workspace(workspace, "making the link") as here:
-            switching.make_link(here)
+            return switching.make_link(here)
 
     def retire(self, workspace: str, name: str) -> Retired:
         """Moves a tree to the trash. Durable, re-entrant. Raises `EngineError` if the name is in both places.

@@ -68,7 +68,8 @@ class WorkspaceView(Struct, frozen=True, kw_only=True):
 
 class WorkspaceDetails(WorkspaceView, frozen=True, kw_only=True):
     """A workspace. `path_replaced_by` says what an executor last saw instead of what WVS made in the
-    workspace's directory: a directory, a file or another link. Snapshots fail with `PATH_REPLACED` until it is moved away.
+    workspace's directory: a directory, a file or another link. Snapshots fail with `PATH_REPLACED` until it is moved
+    away.
     """
 
     path_replaced_by: str | None
