@@ -78,7 +78,7 @@ BOXES: Final = (
     Box(950, 330, 210, 46, "operation", ("init, create, set, drop",)),
     Box(950, 412, 210, 58, "freeze", ("opened, confirmed, closed",)),
     Box(950, 530, 210, 58, "engine and volume", ("stamp, clone, sync, retire",)),
-    Box(40, 690, 320, 54, "live tree", ("trees/<name>/root, reached by current",)),
+    Box(40, 690, 320, 54, "live tree", ("live/root, the same path for ever",)),
     Box(440, 690, 320, 54, "snapshots", ("trees/<name>/root, closed and sealed",)),
     Box(840, 690, 320, 54, "trash and quarantine", ("removed later; kept for a person",)),
 )
@@ -129,7 +129,7 @@ TASK_STEPS: Final = (
     ("10", "The executor stamps the source, clones it, and stamps it again."),
     ("11", "Each session is asked again and confirms that it stayed frozen."),
     ("12", "The clone is synced; one transaction under the fence names its tree."),
-    ("13", "After the event the link follows, and obsolete trees go to the trash."),
+    ("13", "After the event the path follows by an exchange, and obsolete trees go to the trash."),
 )
 
 

@@ -56,7 +56,7 @@ class BtrfsEngine(Engine):
             set_root(tree, owner, mode)
 
     def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
-        with _root(source) as subvolume:
+        with _source(source) as subvolume:
             _refuse_nested(source, subvolume)
             try:
                 create_snapshot(subvolume, target.descriptor, ROOT)
@@ -78,7 +78,7 @@ class BtrfsEngine(Engine):
         with _failing(ErrorCode.VOLUME_UNAVAILABLE, f"settling {tree.path}"):
             sync_filesystem(tree.descriptor)
         cancel.check()
-        with _failing(ErrorCode.CLONE_FAILED, f"reading {tree.root_path}"), _root(tree) as subvolume:
+        with _failing(ErrorCode.CLONE_FAILED, f"reading {tree.root_path}"), _source(tree) as subvolume:
             info = subvolume_info(subvolume)
         return Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
 
@@ -172,6 +172,22 @@ def _destroy_root(tree: TreeDir) -> None:
             raise
         with _root(tree) as subvolume:
             set_read_only(subvolume, read_only=False)
+
+
+@contextmanager
+def _source(tree: TreeDir) -> Generator[int]:
+    """The root as a subvolume. The ioctls would take the subvolume around a plain directory, with all other trees."""
+    with _root(tree) as root:
+        if not is_subvolume(tree.descriptor, ROOT):
+            raise EngineError(
+                ErrorCode.CLONE_FAILED,
+                f"{tree.root_path} is a plain directory, not the btrfs subvolume that WVS made: somebody replaced it",
+                f"put its content into a subvolume: cd {tree.path} && btrfs subvolume create new && "
+                "cp -a --reflink=auto root/. new/ && mv root old && mv new root; then retry the task. Or recreate the "
+                "live tree from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset",
+                retryable=False,
+            )
+        yield root
 
 
 @contextmanager

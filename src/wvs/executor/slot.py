@@ -141,5 +141,5 @@ class Slot:
         finally:
             if leftover is not None:
                 await discard(job, leftover.tree)
-            if job.claim.took_over:
+            if job.claim.took_over or job.claim.link_pending:
                 await sweep_after_lost_claim(self._bench, job.claim.workspace_id)

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from wvs.application.write_path import WritePath
-from wvs.background import background
+from wvs.background import background, stop
 from wvs.domain.events import Event
 from wvs.domain.states import TaskKind
 from wvs.engines.base import Journal
@@ -23,10 +23,10 @@ from wvs.engines.volume.journal import journal_file
 from wvs.engines.volume.opening import open_volume
 from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
-from wvs.executor.links import move_pending_links
 from wvs.executor.slot import Slot
+from wvs.executor.switching import bring_pending_trees
 from wvs.executor.volume_binding import bind
-from wvs.executor.volume_sweep import sweep_periodically
+from wvs.executor.volume_sweep import sweep_after_lost_claim, sweep_periodically
 from wvs.executor.workbench import Workbench
 from wvs.postgres.access import check_access, when_reachable
 from wvs.postgres.availability import CONNECTION_LOST
@@ -72,6 +72,7 @@ class Executor:
         self._hinter = hints.Hinter(url, metrics.ignored_failures.labels(where="hint_sender").inc)
         self._stopping = asyncio.Event()
         self._slots: list[Slot] = []
+        self._tidying: set[asyncio.Task[None]] = set()
         self.stuck = False
         """True if `run` returned although a thread still hangs on the volume: such a thread cannot be ended."""
         self.serving = asyncio.Event()
@@ -154,15 +155,18 @@ class Executor:
         Its connection shows that this executor lives (`living_executors`), so it begins when tasks can run.
         """
         await self.serving.wait()
-        while not self._stopping.is_set():
-            try:
-                await self._reap_on_one_connection(bench)
-            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-                survived(bench.metrics, "reaper", error, "reaper_lost_its_connection")
-                await asyncio.sleep(_REAP_EVERY_S)
-            except Exception as error:  # noqa: BLE001 - without a reaper, tasks of dead executors wait for ever
-                survived(bench.metrics, "reaper", error, "reaper_crashed", crashed=True)
-                await asyncio.sleep(_REAP_EVERY_S)
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._reap_on_one_connection(bench)
+                except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                    survived(bench.metrics, "reaper", error, "reaper_lost_its_connection")
+                    await asyncio.sleep(_REAP_EVERY_S)
+                except Exception as error:  # noqa: BLE001 - without a reaper, tasks of dead executors wait for ever
+                    survived(bench.metrics, "reaper", error, "reaper_crashed", crashed=True)
+                    await asyncio.sleep(_REAP_EVERY_S)
+        finally:
+            await stop(*self._tidying)
 
     async def _reap_on_one_connection(self, bench: Workbench) -> None:
         connection = await connect(self._url, application_name=REAPER)
@@ -174,7 +178,11 @@ class Executor:
                     if await freezes.abandon(connection, lane.workspace_id, lane.fence):
                         bench.hint_sessions()
                     self._wake()
-                await move_pending_links(bench)
+                for workspace_id in await bring_pending_trees(bench):
+                    # Beside the reaper: the removal of the tree that came out of the path may take long.
+                    task = asyncio.create_task(sweep_after_lost_claim(bench, workspace_id))
+                    self._tidying.add(task)
+                    task.add_done_callback(self._tidying.discard)
                 with contextlib.suppress(TimeoutError):
                     pause = _REAP_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the polls
                     await asyncio.wait_for(self._stopping.wait(), pause)

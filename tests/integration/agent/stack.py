@@ -96,7 +96,8 @@ async def served(stack: Stack) -> AsyncGenerator[Service]:
 def counts(service: Service) -> dict[Path, bytes]:
     """The counter of the program writing.py in each tree."""
     found: dict[Path, bytes] = {}
-    for file in service.platform.home(service.workspace_id).glob("trees/*/root/first"):
+    home = service.platform.home(service.workspace_id)
+    for file in (*home.glob("live/root/first"), *home.glob("trees/*/root/first"), *home.glob("trash/*/root/first")):
         with contextlib.suppress(FileNotFoundError):
             found[file] = file.read_bytes()
     return found

@@ -21,6 +21,7 @@ from tests.integration.agent.conftest import (
 
 from wvs.agent.cgroup_freezer import kernel_freezer
 from wvs.agent.freeze_state import GRACE_S
+from wvs.agent.protocol import Tree
 from wvs.domain.states import TaskState
 
 WRITING = 'echo "$PWD"; i=0; while true; do i=$((i+1)); echo $i > a; done'
@@ -85,44 +86,46 @@ async def test_a_frozen_command_whose_wrapper_is_killed_is_killed_if_its_tree_wa
     await writes_on(old / "a")
     (session,) = await service.sessions()
     cgroup = await service.cgroup()
-    monkeypatch.setattr("wvs.executor.operations.try_to_move_link", _killing(service, wrapped))
+    monkeypatch.setattr("wvs.executor.operations.try_to_bring_live", _killing(service, wrapped))
     assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
     await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text())
     assert (service.live / "a").read_text() == "kept\n"
-    assert not old.exists()
+    assert old == service.live, "the path is the same"
     await settle(service, session["id"], cgroup)
 
 
-async def test_a_frozen_command_lives_on_if_something_else_than_a_tree_took_the_place_of_the_link(
+async def test_a_frozen_command_lives_on_if_something_else_than_a_tree_took_its_place(
     short_freezes: None, service: Service, after_the_clone: Arrange
 ) -> None:
-    """No live tree was replaced: a program removed the link and made a directory there."""
+    """No live tree was replaced: somebody moved the directory away and made another one there."""
     wrapped = await service.shell(WRITING)
-    old = Path(await wrapped.line())
+    await wrapped.line()
+    aside = service.live.parent.with_name("aside")
     (session,) = await service.sessions()
     cgroup = await service.cgroup()
 
     async def kill_and_replace() -> None:
         await kill_wrapper(wrapped)
-        service.live.unlink()
-        service.live.mkdir()
+        service.live.parent.rename(aside)
+        service.live.parent.mkdir()
 
     after_the_clone(kill_and_replace)
     _, state = await service.snapshot()
     assert state is TaskState.FAILED
     await until(lambda: "frozen 0" in (cgroup / "cgroup.events").read_text())
-    await writes_on(old / "a")
-    service.live.rmdir()
+    await writes_on(aside / "root" / "a")
+    service.live.parent.rmdir()
+    aside.rename(service.live.parent)
     await settle(service, session["id"], cgroup)
 
 
 def _killing(service: Service, wrapped: Wrapped) -> Callable[..., Awaitable[None]]:
     """Kills the wrapper before the link of the replaced live tree moves, so that the wrapper never learns of it."""
-    from wvs.executor.links import try_to_move_link  # noqa: PLC0415
+    from wvs.executor.switching import try_to_bring_live  # noqa: PLC0415
 
     async def kill_and_follow(*arguments: object) -> None:
         await kill_wrapper(wrapped)
-        await try_to_move_link(*arguments)  # pyright: ignore[reportArgumentType]
+        await try_to_bring_live(*arguments)  # pyright: ignore[reportArgumentType]
 
     return kill_and_follow
 
@@ -163,20 +166,18 @@ async def test_the_guardian_ends_with_its_wrapper(service: Service) -> None:
 
 async def test_a_guardian_follows_a_deadline_that_moves_in_small_steps(kernel_holds: None, tmp_path: Path) -> None:
     """The guardian waits 2 s longer while the wrapper lives. Steps too small to be sent must not add up beyond that."""
-    tree = tmp_path / "ws" / "trees" / "tree" / "root"
-    tree.mkdir(parents=True)
-    (tmp_path / "ws" / "current").symlink_to(tree)
+    tree = Tree(str(tmp_path / "live" / "root"), 1, "tree")
     freezer = kernel_freezer(f"wvs-steps-{os.getpid()}")
     guardian = freezer.start_guardian()
     assert guardian is not None
     process = subprocess.Popen(["sleep", "100"], preexec_fn=freezer.enter)  # noqa: ASYNC220 - waited for below
     try:
         deadline = time.monotonic() + 0.5
-        guardian.arm(deadline, str(tree))
+        guardian.arm(deadline, tree)
         await freezer.freeze()
         while time.monotonic() < deadline - 0.5 + 4:
             await asyncio.sleep(0.05)
-            guardian.arm(time.monotonic() + 0.5, str(tree))
+            guardian.arm(time.monotonic() + 0.5, tree)
         assert freezer.still_frozen(), "the guardian thawed it during the clone"
         await until(lambda: not freezer.still_frozen(), 20)  # and once the deadline no longer moves
     finally:

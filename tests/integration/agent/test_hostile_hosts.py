@@ -15,6 +15,7 @@ from tests.integration.engines.filesystems import Namespace, Unavailable, need_p
 from tests.integration.executor.platform import Platform, make_volume
 
 from wvs.agent.guardian_handle import GuardianHandle
+from wvs.agent.protocol import Tree
 from wvs.agent.threads import in_daemon_thread
 from wvs.domain.states import TaskState
 from wvs.postgres.pool import Pool
@@ -114,7 +115,7 @@ async def test_a_guardian_thaws_its_command_although_the_volume_hangs(hung_volum
     frozen.write_text("1")
     guardian = GuardianHandle(tmp_path, frozen.name, "0")
     try:
-        guardian.arm(time.monotonic(), f"{hung_volume.path.parent}/trees/name/root")
+        guardian.arm(time.monotonic(), Tree(f"{hung_volume.path.parent}/live/root", 1, "tree"))
         await until(lambda: frozen.read_text() == "0")
         assert hung_volume.read.is_set()
         closing = asyncio.create_task(in_daemon_thread(guardian.close))

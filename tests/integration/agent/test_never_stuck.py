@@ -38,7 +38,15 @@ AROUND_THE_CLONE = ("stamped", "cloning", "cloned", "proven")
 CREATE = ["freeze.opened", "create.frozen", *(f"create.{p}" for p in AROUND_THE_CLONE)]
 CREATE += ["freeze.asked_again", "freeze.confirmed", "freeze.closing", "freeze.closed"]
 SET = ["freeze.opened", "set.frozen", *(f"set.{p}" for p in AROUND_THE_CLONE), "set.synced", "set.opened"]
-SET += ["freeze.asked_again", "freeze.confirmed", "set.committed", "link.asked", "link.moved", "set.linked"]
+SET += [
+    "freeze.asked_again",
+    "freeze.confirmed",
+    "set.committed",
+    "switch.asked",
+    "switch.taken",
+    "switch.exchanged",
+    "set.switched",
+]
 SET += ["freeze.closing", "freeze.closed"]
 STEPS = [*(("create", point) for point in CREATE), *(("set", point) for point in SET)]
 FROZEN_AT = {
@@ -113,7 +121,7 @@ async def test_every_agent_resumes_and_the_task_ends_right(
     if operation == "set":
         workspace = await service.platform.workspace(service.workspace_id)
         assert (workspace.current == snapshot_id) == (error is None)
-        assert service.platform.linked_tree(service.workspace_id) == workspace.live_tree
+        assert service.platform.live_tree(service.workspace_id) == workspace.live_tree
     await until_lease_renewed(service)
     await counted_on(service, time.monotonic())  # in the new tree the program first creates its files
     later_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)

@@ -94,7 +94,7 @@ async def drop(scene: Scene) -> Asked:
 
 
 async def sweep(scene: Scene) -> Asked:
-    """One of each: an abandoned tree come back, an unknown directory, a lost snapshot, a link to a removed tree."""
+    """One of each: an abandoned tree come back, an unknown directory, a lost snapshot, a live tree in a slot."""
     platform = scene.platform
     workspace_id, (dropped, lost, _) = await scene.prepared(snapshots=3)
     async with platform.running():
@@ -108,8 +108,7 @@ async def sweep(scene: Scene) -> Asked:
     (home / "trees" / "stranger").mkdir()
     lose(platform, workspace_id, str(workspace.snapshots[lost].tree))
     del scene.contents[lost]
-    (home / "current").unlink()
-    (home / "current").symlink_to(f"trees/{obsolete}/root")
+    (home / "live").rename(home / "switch" / "slot")
     return Asked(workspace_id, ())
 
 
@@ -129,9 +128,12 @@ STORIES: Final[dict[str, Story]] = {
     "drop": drop,
     "fail": create,
     "discard": set_current,
-    "link": set_current,
+    "switch": set_current,
     "sweep": sweep,
 }
+
+STORY_OF: Final = {"switch.cleared": "sweep"}
+"""A point that another story passes than those of its kind: only a switch that was left half done fills a slot."""
 
 ALSO_ARMED: Final = {"fail.recorded": "create.cloned=error@1"}
 """The condition under which the operation passes the point at all."""
@@ -153,7 +155,7 @@ def names(kind: str) -> list[str]:
 
 async def story(scene: Scene, point: str, action: str, **settings: str) -> tuple[Asked, ExecutorProcess]:
     """Runs an executor into `point`; returns the story's tasks and that executor, dead or stopped."""
-    asked = await STORIES[point.split(".", maxsplit=1)[0]](scene)
+    asked = await STORIES[STORY_OF.get(point, point.split(".", maxsplit=1)[0])](scene)
     armed = ",".join(filter(None, [ALSO_ARMED.get(point), f"{point}={action}@1"]))
     process = scene.executors.start(failpoints=armed, **settings)
     if action == "kill":
@@ -171,8 +173,8 @@ async def violations(scene: Scene, asked: Asked) -> list[str]:
     await eventually(lambda: settled(platform, workspace_id), _PATIENCE_S)
     await platform.until_swept(workspace_id, _PATIENCE_S)
     workspace = await platform.workspace(workspace_id)
-    if platform.linked_tree(workspace_id) != workspace.live_tree:
-        found.append(f"the link names {platform.linked_tree(workspace_id)}, Postgres {workspace.live_tree}")
+    if platform.live_tree(workspace_id) != workspace.live_tree:
+        found.append(f"the path shows {platform.live_tree(workspace_id)}, Postgres names {workspace.live_tree}")
     for snapshot in workspace.snapshots.values():
         if snapshot.state is SnapshotState.READY:
             root = platform.home(workspace_id) / "trees" / str(snapshot.tree) / "root"
@@ -189,9 +191,9 @@ async def violations(scene: Scene, asked: Asked) -> list[str]:
 
 
 async def settled(platform: Platform, workspace_id: UUID) -> bool:
-    """Waits for the right link: a sweep corrects it last."""
+    """Waits for the right tree at the path: a sweep brings it last."""
     workspace = await platform.workspace(workspace_id)
-    return platform.live(workspace_id).is_symlink() and platform.linked_tree(workspace_id) == workspace.live_tree
+    return platform.link(workspace_id).is_dir() and platform.live_tree(workspace_id) == workspace.live_tree
 
 
 ENDS: Final = {

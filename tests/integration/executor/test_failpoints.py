@@ -94,8 +94,8 @@ async def lease_over(platform: Platform, workspace_id: UUID) -> bool:
     return over is not False
 
 
-async def _link_swept() -> bool:
-    return failpoints.passes()["sweep.linked"] > 0
+async def _switch_swept() -> bool:
+    return failpoints.passes()["sweep.switched"] > 0
 
 
 async def test_every_failpoint_is_on_the_way_of_some_operation(platform: Platform, executors: Executors) -> None:
@@ -111,11 +111,11 @@ async def test_every_failpoint_is_on_the_way_of_some_operation(platform: Platfor
         assert await platform.drop(workspace_id, two) is TaskState.SUCCEEDED
         before = failpoints.passes()
         (platform.live(workspace_id) / "a").unlink()
-        tree = platform.home(workspace_id) / "trees" / platform.linked_tree(workspace_id) / "root"
+        tree = platform.live(workspace_id)
         tree.rename(platform.volume / "aside")
         assert (await platform.snapshot(workspace_id))[1] is TaskState.FAILED
         (platform.volume / "aside").rename(tree)
-        await eventually(_link_swept)  # a sweep acts after its second look
+        await eventually(_switch_swept)  # a sweep acts after its second look
         passed = failpoints.passes()
     assert [name for name in NAMES if not passed[name]] == []
     assert passed["fail.recorded"] == before["fail.recorded"] + 1

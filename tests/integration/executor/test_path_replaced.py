@@ -65,7 +65,7 @@ async def test_a_snapshot_of_a_replaced_path_is_refused_and_nothing_is_moved(
 ) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        path = platform.live(workspace_id)
+        path = platform.link(workspace_id)
         (path / "a").write_text("old")
         trees = platform.trees(workspace_id)
         replace(path)
@@ -87,7 +87,7 @@ async def test_a_path_that_is_replaced_during_the_clone_discards_it(
 
     async def clone(job: Job, source: str, point: str) -> ProvenClone:
         result = await real(job, source, point)
-        a_directory(platform.live(job.claim.workspace_id))
+        a_directory(platform.link(job.claim.workspace_id))
         return result
 
     async with platform.running():
@@ -101,18 +101,18 @@ async def test_a_path_that_is_replaced_during_the_clone_discards_it(
 async def test_a_snapshot_makes_a_missing_link_again(platform: Platform) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        (platform.live(workspace_id) / "a").write_text("one")
-        platform.live(workspace_id).unlink()
+        (platform.link(workspace_id) / "a").write_text("one")
+        platform.link(workspace_id).unlink()
         _, state = await platform.snapshot(workspace_id)
         assert state is TaskState.SUCCEEDED
-        assert shown(platform.live(workspace_id)) == "one"
+        assert shown(platform.link(workspace_id)) == "one"
 
 
 @STRANGERS
 async def test_current_set_moves_a_stranger_to_quarantine_and_says_where(platform: Platform, replace: Replace) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        path = platform.live(workspace_id)
+        path = platform.link(workspace_id)
         (path / "a").write_text("one")
         snapshot_id, _ = await platform.snapshot(workspace_id)
         replace(path)
@@ -130,15 +130,15 @@ async def test_an_attempt_whose_lease_was_lost_leaves_the_link_at_the_newest_liv
 ) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        before = platform.linked_tree(workspace_id)
+        before = platform.live_tree(workspace_id)
         snapshot_id, _ = await platform.snapshot(workspace_id)
         assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
-    newest = platform.linked_tree(workspace_id)
-    a_directory(platform.live(workspace_id))
+    newest = platform.live_tree(workspace_id)
+    a_directory(platform.link(workspace_id))
     claim = Claim(workspace_id, 1, 1, uuid4(), TaskKind.CURRENT_SET, False, False, False, None, None, None, 0.0)
     job = Job(bench, claim, ClaimWatch(cast("Connection", None), claim, 30, 10, bench.metrics))
     assert await operations._clear_path(job, before)
-    assert platform.linked_tree(workspace_id) == newest
+    assert platform.live_tree(workspace_id) == newest
 
 
 @STRANGERS
@@ -147,7 +147,7 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
 ) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        path = platform.live(workspace_id)
+        path = platform.link(workspace_id)
         (path / "a").write_text("one")
     replace(path)
     for repair in (False, True):  # a check, and the periodic sweep

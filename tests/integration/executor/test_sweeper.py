@@ -22,7 +22,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskState
 from wvs.domain.values import TaskError
-from wvs.engines.volume import volume as volume_module
+from wvs.engines.volume import bound
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.opening import open_volume
 from wvs.executor.volume_sweep import _keep_alive, _sweep_alone, record_seen, sweep_after_lost_claim, sweep_volume
@@ -103,7 +103,7 @@ async def test_nothing_is_swept_after_a_lost_claim_beside_a_restored_database(
 async def test_an_old_live_tree_is_swept(platform: Platform, bench: Workbench) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        old = platform.linked_tree(workspace_id)
+        old = platform.live_tree(workspace_id)
         snapshot_id = await platform.ready_snapshot(workspace_id)
         assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
         await platform.until_swept(workspace_id)
@@ -173,8 +173,8 @@ async def test_a_missing_live_tree_is_reported_with_the_command_that_helps(
     platform: Platform, bench: Workbench
 ) -> None:
     workspace_id, _ = await with_abandoned(platform)
-    live = platform.linked_tree(workspace_id)
-    shutil.rmtree(platform.home(workspace_id) / "trees" / live)
+    live = platform.live_tree(workspace_id)
+    shutil.rmtree(platform.home(workspace_id) / "live")
     (finding,) = await sweep_volume(bench)
     assert (finding.action, finding.name) == (Action.LIVE_MISSING, live)
     assert "--reset" in finding.detail
@@ -190,18 +190,27 @@ async def test_a_workspace_whose_whole_directory_is_gone_is_found(platform: Plat
     assert found(await sweep_volume(bench), workspace_id) == wanted
 
 
-@pytest.mark.parametrize("link", ["missing", "other tree"])
-async def test_the_link_is_corrected(platform: Platform, bench: Workbench, link: str) -> None:
+@pytest.mark.parametrize("path", ["no link", "not there", "in a slot", "another tree there"])
+async def test_the_path_of_the_live_tree_is_corrected(platform: Platform, bench: Workbench, path: str) -> None:
     workspace_id, _ = await with_abandoned(platform)
-    current = platform.live(workspace_id)
-    right = current.readlink()
-    current.unlink()
-    if link != "missing":
-        others = sorted(platform.trees(workspace_id) - {right.parts[1]})
-        current.symlink_to(f"trees/{others[0]}/root")
-    assert found(await sweep_volume(bench), workspace_id) == {(Action.LINKED, "current")}
-    assert current.readlink() == right
-    assert swept(bench, "linked") == 1
+    home, right = platform.home(workspace_id), platform.live_tree(workspace_id)
+    trees = platform.trees(workspace_id)
+    match path:
+        case "no link":
+            platform.link(workspace_id).unlink()
+        case "not there":
+            (home / "live").rename(home / "trees" / right)
+        case "in a slot":
+            (home / "live").rename(home / "switch" / "slot")
+        case _:
+            (home / "live").rename(home / "trees" / right)
+            (home / "trees" / (trees - {right}).pop()).rename(home / "live")
+    done = found(await sweep_volume(bench), workspace_id)
+    assert (Action.SWITCHED, "live") in done
+    assert platform.live_tree(workspace_id) == right
+    assert platform.link(workspace_id).resolve() == platform.live(workspace_id)
+    assert swept(bench, "switched") == 1
+    assert platform.trees(workspace_id, "switch") == set()
 
 
 async def test_a_look_without_repair_changes_nothing_and_finds_the_same(platform: Platform, bench: Workbench) -> None:
@@ -216,7 +225,7 @@ async def test_a_look_without_repair_changes_nothing_and_finds_the_same(platform
     looked = await sweep_volume(bench, repair=False)
     assert (sorted(p.relative_to(home) for p in home.rglob("*")), await platform.events(workspace_id)) == before
     repaired = await sweep_volume(bench)
-    actions = {Action.RETIRED, Action.QUARANTINED, Action.LOST, Action.LINKED}
+    actions = {Action.RETIRED, Action.QUARANTINED, Action.LOST, Action.SWITCHED}
     assert {f.action for f in looked} == actions
     assert {f.action for f in repaired} == actions | {Action.PURGED}, "what was retired a moment ago"
 
@@ -263,7 +272,7 @@ async def test_a_full_volume_without_room_for_the_position_is_swept(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(volume_module, "write_identity", full)
+    monkeypatch.setattr(bound, "write_identity", full)
     metrics = Metrics()
     async with platform.running(metrics):
         await platform.until_swept(workspace_id)

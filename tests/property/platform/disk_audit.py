@@ -44,16 +44,19 @@ class DiskAudit:
 
     def tree(self, workspace_id: UUID, name: str) -> Path:
         """The root of a tree."""
+        if name == self.live_tree(workspace_id):
+            return self.directory(workspace_id) / "live" / "root"
         return self.directory(workspace_id) / "trees" / name / "root"
 
-    def linked_tree(self, workspace_id: UUID) -> str | None:
-        """The name of the tree that the link `current` points to."""
+    def live_tree(self, workspace_id: UUID) -> str | None:
+        """The name of the tree at the workspace's path."""
         link = self.directory(workspace_id) / "current"
-        if not link.is_symlink():
+        if link.is_symlink():
+            assert str(link.readlink()) == "live/root"
+        try:
+            return (self.directory(workspace_id) / "live" / "name").read_text().strip()
+        except FileNotFoundError:
             return None
-        place, name, root = str(link.readlink()).split("/")
-        assert (place, root) == ("trees", "root"), link.readlink()
-        return name
 
     def check_snapshots(self, workspace_id: UUID, look: Look) -> None:
         """Ready snapshots have the same content as when they became ready; dropped ones have no directory."""
@@ -96,7 +99,9 @@ class DiskAudit:
         owned = {t for t, state in kept.items() if state is not SnapshotState.DROPPED} | {workspace.live_tree}
         trees = {p.name for p in (directory / "trees").iterdir()}
         trash = {p.name for p in (directory / "trash").iterdir()}
+        slots = {p.name for p in (directory / "switch").iterdir()}
         strays = [*(f"trees/{n}" for n in sorted(trees - owned)), *(f"trash/{n}" for n in sorted(trash - going))]
+        strays += [f"switch/{n}" for n in sorted(slots)]
         return ", ".join(strays)
 
     def _mark(self, mark: CloneMark) -> None:

@@ -148,7 +148,7 @@ class Story:
                 known["state"] = "lost"
             assert found == known["state"], (snapshot, found, known["state"])
         live = look.workspace.live_tree
-        assert self.harness.disk.linked_tree(look.workspace.id) == live, "the link is not what Postgres says"
+        assert self.harness.disk.live_tree(look.workspace.id) == live, "the path does not show what Postgres says"
         if live is not None:
             wrong = difference(model.live[-1], manifest_of(self.harness.disk.tree(look.workspace.id, live)))
             assert not wrong, f"the live tree is not what it was: {wrong}"
@@ -162,12 +162,12 @@ class Story:
     def look_at(self, typed_id: str) -> Look:
         """One look at log and disk, with every invariant that holds at any moment."""
         workspace_id = parse_id(WORKSPACE, typed_id)
-        linked = self.harness.disk.linked_tree(workspace_id)
+        linked = self.harness.disk.live_tree(workspace_id)
         look = self.harness.log.look(workspace_id)
         self.pasts.note(look)
         states = {row["name"]: row["state"] for row in look.rows["trees"]}
         # The link was read first, so that it is no newer than the log.
-        assert linked is None or states[linked] in ("live", "retired"), f"the link leads to a tree {states[linked]}"
+        assert linked is None or states[linked] in ("live", "retired"), f"the path shows a tree {states[linked]}"
         self.harness.disk.check_snapshots(workspace_id, look)
         return look
 
@@ -189,7 +189,7 @@ class Story:
     def _check_link(self, look: Look) -> None:
         """An executor that was stopped may move the link back to its own tree. It then asks again and repairs it."""
         deadline = time.monotonic() + WAIT_S
-        while self.harness.disk.linked_tree(look.workspace.id) != look.workspace.live_tree:
+        while self.harness.disk.live_tree(look.workspace.id) != look.workspace.live_tree:
             assert time.monotonic() < deadline, f"the link of {format_id(WORKSPACE, look.workspace.id)} is wrong"
             time.sleep(0.05)
 

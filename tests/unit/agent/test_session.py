@@ -1,7 +1,6 @@
 """Directives that a correct service would not send in this order."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +39,7 @@ class Script:
 
 @pytest.mark.parametrize(
     ("changes", "resumes"),
-    [({}, True), ({"path": "another"}, False), ({"freeze": 8}, False), ({"resume": False}, False)],
+    [({}, True), ({"tree": "another"}, False), ({"freeze": 8}, False), ({"resume": False}, False)],
 )
 async def test_an_agent_resumes_early_only_from_its_own_freeze_in_its_own_tree(
     changes: dict[str, Any], resumes: bool, tmp_path: Path
@@ -59,13 +58,11 @@ async def test_an_agent_resumes_early_only_from_its_own_freeze_in_its_own_tree(
     async def on_switch(_tree: object) -> None:
         raise AssertionError("there is no switch in this script")
 
-    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, path=str(root))
+    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, path=str(root), tree="one")
     freeze = DirectiveDocument(
-        number=2, kind=Instruction.FREEZE, epoch=1, freeze=7, member=True, budget_s=10.0, path=str(root)
+        number=2, kind=Instruction.FREEZE, epoch=1, freeze=7, member=True, budget_s=10.0, path=str(root), tree="one"
     )
-    asked = {**CONFIRM, "freeze": 7, "resume": True, "path": str(root), **changes}
-    if asked["path"] == "another":
-        asked["path"] = os.fspath(root.parent.parent / "another" / "root")
+    asked = {**CONFIRM, "freeze": 7, "resume": True, "path": str(root), "tree": "one", **changes}
     script = Script(freeze, DirectiveDocument(**asked))
     hooks = Hooks(on_freeze=on_freeze, on_thaw=on_thaw, on_switch=on_switch)
     session = Session(
@@ -107,7 +104,7 @@ async def test_an_agent_whose_secret_does_not_arrive_stops_with_the_reason_and_n
     async def on_switch(_tree: object) -> None:
         raise AssertionError("there is no switch in this script")
 
-    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, path=str(root))
+    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, path=str(root), tree="one")
     freeze = DirectiveDocument(
         number=2, kind=Instruction.FREEZE, epoch=1, freeze=7, budget_s=-4.9, path=str(root)
     )  # the freeze ends at once

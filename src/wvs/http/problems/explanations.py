@@ -246,11 +246,11 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ),
     ErrorCode.PATH_REPLACED: Explanation(
         "Something else is at the workspace's path",
-        "The workspace's path is not the link to the live tree any more: a program removed the link and made a "
-        "directory, a file or another link there. A snapshot would hold other files than the path shows, so WVS took "
-        "none. A request to set the snapshot that is current, which changes nothing, is refused as well.",
+        "The workspace's path does not lead to the live tree any more: somebody put a directory, a file or another "
+        "link in the place of `live` or of the link `current`. A snapshot would hold other files than the path shows, "
+        "so WVS took none. A request to set the snapshot that is current, which changes nothing, is refused as well.",
         "Copy what you need from the path into the live tree that the error names. Then run wvs volume check "
-        "--repair, which moves what is at the path to quarantine and makes the link again.",
+        "--repair, which moves what is at the path to quarantine and makes the path right again.",
     ),
     ErrorCode.REMOVE_FAILED: Explanation(
         "The removal of the snapshot failed",
