@@ -49,6 +49,7 @@ class Postgres:
             as_user = [need_program("setpriv"), "--reuid", str(user.uid), "--regid", str(user.gid), "--clear-groups"]
             os.chown(sockets, user.uid, user.gid)
         self._sockets = sockets
+        self.progress = sockets / "committed"
         self._binaries = embedded_binaries()
         self.script = (_START_POSTGRES + _RUN_LOAD).format(
             binaries=shlex.quote(str(self._binaries)),
@@ -56,11 +57,6 @@ class Postgres:
             owner=f"{user.uid}:{user.gid}",
             as_user=shlex.join(as_user),
         )
-
-    @property
-    def committed(self) -> int:
-        """The highest id that the program has seen as committed."""
-        return int((self._sockets / "committed").read_text())
 
     def query(self, statement: str) -> str:
         """The answer of the running server."""
