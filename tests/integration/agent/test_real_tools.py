@@ -51,7 +51,7 @@ export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER
 if [ ! -d repo ]; then
     git init -q repo && git -C repo commit -q --allow-empty -m one && git -C repo worktree add -q ../wt -b task || exit
 fi
-git -C wt status --short --branch && git -C wt commit -q --allow-empty -m more && git -C repo worktree list --porcelain
+git -C wt status --short --branch && git -C wt commit -q --allow-empty -m more && git -C repo worktree list | cut -d' ' -f1
 """
 
 
@@ -96,9 +96,7 @@ async def test_a_venv_and_an_editable_install_work_after_a_restore(service: Serv
 async def test_a_git_worktree_works_after_a_restore(service: Service) -> None:
     need_program("git")
     before, after = await reports_around_a_restore(service, WORKTREE)
-    assert [line for line in before if line.startswith("worktree ")] == [
-        line for line in after if line.startswith("worktree ")
-    ]
+    assert before == after
 
 
 @pytest.fixture
@@ -127,13 +125,15 @@ async def test_pnpm_installs_and_adds_after_a_restore_on_btrfs(btrfs_service: Se
     for name in ("one", "two"):
         pack(live / f"{name}.tgz", name)
     (live / "package.json").write_text(json.dumps({"name": "project", "version": "1.0.0", "private": True}))
-    run = f"HOME={tmp_path} CI=1 {pnpm()} --offline"
     script = f"""
-    [ -d node_modules ] || {run} add ./one.tgz >&2 || exit
-    {run} install --frozen-lockfile >&2 || exit
-    [ ! -e junk ] || exit 9
-    [ ! -e again ] || {run} add ./two.tgz >&2 || exit
-    touch again; {run} store path
+    export HOME={tmp_path} CI=1; pnpm() {{ {pnpm()} "$@"; }}
+    if [ ! -d node_modules ]; then
+        pnpm add --offline ./one.tgz >&2 && touch node_modules/kept || exit
+    else
+        pnpm install --offline --frozen-lockfile >&2 && pnpm add --offline ./two.tgz >&2 || exit
+        [ -e node_modules/kept ] || {{ echo "pnpm has made node_modules anew"; exit 1; }}
+    fi
+    pnpm store path
     """
     before, after = await reports_around_a_restore(btrfs_service, script)
     assert before == after

@@ -1,4 +1,4 @@
-"""Databases and servers in the live tree: snapshotted under load, restored, started again, checked by their own means."""
+"""Databases and servers in the live tree: snapshotted under load, restored, started again, and checked."""
 
 import asyncio
 import os
