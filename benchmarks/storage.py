@@ -81,7 +81,7 @@ class Bench:
         return name
 
     def root(self, name: str) -> Path:
-        return Path(self.volume.root_path(self.workspace, name))
+        return Path(self.volume.path, self.workspace, "trees", name, "root")
 
     def settle(self) -> None:
         subprocess.run(["sync", "-f", self.path], check=True)

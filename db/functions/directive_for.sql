@@ -1,6 +1,7 @@
 -- What a session has to do now: run, freeze, confirm, switch or end. `number` changes whenever the answer may have changed.
 -- `resume`: the member may resume as soon as it has checked that it was frozen throughout. A session that has not switched
--- to the present live tree stays frozen until its directive is `switch`.
+-- to the present live tree stays frozen until its directive is `switch`. Nobody starts or switches before the path shows that
+-- tree: until then the directive is `freeze`, with the number of the last freeze.
 CREATE OR REPLACE FUNCTION wvs.directive_for(p_session uuid)
 RETURNS TABLE (
     workspace_id uuid, number bigint, kind text, "freeze" bigint, member boolean, resume boolean,
@@ -14,10 +15,11 @@ RETURNS TABLE (
                WHEN s.state <> 'active' OR w.state = 'disabled' THEN 'end'
                WHEN f.holds AND f.phase = 'confirming' AND m.state = 'frozen' THEN 'confirm'
                WHEN f.holds AND NOT coalesce(m.told, false) THEN 'freeze'
+               WHEN l.link_pending IS NOT NULL THEN 'freeze'
                WHEN s.epoch < w.epoch THEN 'switch'
                ELSE 'run'
            END,
-           CASE WHEN f.holds THEN f.number END,
+           CASE WHEN f.holds THEN f.number WHEN l.link_pending IS NOT NULL THEN nullif(l.freezes, 0) END,
            m.session_id IS NOT NULL,
            coalesce(f.holds AND f.resumes AND f.phase = 'confirming' AND m.state = 'frozen' AND s.epoch = w.epoch, false),
            CASE WHEN f.holds THEN greatest(extract(epoch FROM f.holds_until - clock_timestamp()), 0)::float8 END,

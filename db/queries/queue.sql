@@ -58,9 +58,11 @@ WHERE a.datname = current_database() AND a.application_name = $1
 SELECT system_identifier::text FROM pg_control_system()
 
 -- name: link_moved
--- Notes that the link points to the live tree of epoch $2, or to a later one.
-UPDATE wvs.lanes SET link_pending = CASE WHEN link_pending <= $2 THEN NULL ELSE link_pending END, path_replaced_by = NULL
-WHERE workspace_id = $1 AND (link_pending <= $2 OR path_replaced_by IS NOT NULL)
+-- Notes that the path shows the live tree of epoch $2, or a later one. Sessions that waited for it get a new directive.
+UPDATE wvs.lanes
+SET link_pending = CASE WHEN link_pending <= $2 THEN NULL ELSE link_pending END, path_replaced_by = NULL,
+    directives = directives + CASE WHEN link_pending <= $2 THEN 1 ELSE 0 END
+WHERE workspace_id = $1 AND (link_pending <= $2 OR path_replaced_by IS NOT NULL) RETURNING workspace_id
 
 -- name: paths_noted
 -- The workspaces at whose paths an executor saw something else than the link.
@@ -75,7 +77,7 @@ UPDATE wvs.lanes SET path_replaced_by = NULL WHERE workspace_id = ANY ($1::uuid[
 UPDATE wvs.lanes SET path_replaced_by = $2 WHERE workspace_id = $1 AND path_replaced_by IS DISTINCT FROM $2
 
 -- name: orphaned_links
--- Workspaces whose link is pending although the executor that had to move it is gone: nobody holds the lane, or its holder
+-- Workspaces whose switch is pending although the executor that had to end it is gone: nobody holds the lane, or its holder
 -- hangs.
 SELECT l.workspace_id FROM wvs.lanes l
 WHERE l.link_pending IS NOT NULL AND (l.lease_until < now() OR NOT EXISTS (

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from wvs.agent import guardian_process
+from wvs.agent.protocol import Tree
 from wvs.agent.transport import PreparedRequest
-from wvs.engines.paths import current_beside
+from wvs.engines.paths import name_beside
 
 _EXIT_TIMEOUT_S: Final = 2.0
 _SLACK_S: Final = 0.25
@@ -38,7 +39,7 @@ class GuardianHandle:
             start_new_session=True,  # a terminal's keys and hang-up must not reach it
         )
         self.pid: Final = self._process.pid
-        self._sent: tuple[float, str] | None = None
+        self._sent: tuple[float, Tree] | None = None
 
     def hand_over(self, ending: PreparedRequest) -> None:
         """Gives the guardian the request that ends the session, which has the session's secret (ADR 0012)."""
@@ -54,12 +55,12 @@ class GuardianHandle:
         unread = fcntl.ioctl(self._process.stdin.fileno(), termios.FIONREAD, struct.pack("i", 0))
         return struct.unpack("i", unread)[0] == 0 or self._process.poll() is not None
 
-    def arm(self, deadline: float, tree: str) -> None:
+    def arm(self, deadline: float, tree: Tree) -> None:
         """Reports that the command is frozen in `tree`, or about to be, until `deadline` (time.monotonic)."""
         if self._sent is not None and self._sent[1] == tree and 0 <= deadline - self._sent[0] < _SLACK_S:
             return
         self._sent = deadline, tree
-        self._send(f"freeze {deadline:.6f} {_encoded_paths(tree)}\n")
+        self._send(f"freeze {deadline:.6f} {_encoded(tree)}\n")
 
     def disarm(self) -> None:
         """Reports that the command runs."""
@@ -90,6 +91,6 @@ class GuardianHandle:
 
 
 @lru_cache(maxsize=4)
-def _encoded_paths(tree: str) -> str:
-    paths = (current_beside(tree), tree)
-    return " ".join(base64.b64encode(os.fsencode(path)).decode() for path in paths)
+def _encoded(tree: Tree) -> str:
+    words = (name_beside(tree.path), tree.name or "")
+    return " ".join(base64.b64encode(os.fsencode(word)).decode() for word in words)

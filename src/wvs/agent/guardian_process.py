@@ -5,13 +5,13 @@ and to outlive whatever kills the wrapper. It reads from its input until when th
 tree:
 
     session HOST PORT TLS REQUEST  the HTTP request that ends the session, with its secret; HOST and REQUEST in base64
-    freeze DEADLINE LINK TREE      frozen until DEADLINE (seconds of CLOCK_MONOTONIC); both paths in base64
+    freeze DEADLINE FILE TREE      frozen until DEADLINE (seconds of CLOCK_MONOTONIC); FILE and TREE in base64
     free                           running
     left                           all processes have ended, and the wrapper has ended the session itself
 
 If the deadline passes while the wrapper is killed, stopped or hangs, the guardian thaws the command (design §7, step
 8). That is safe for a snapshot: the wrapper does not answer `still_frozen` with the old token, so the clone is
-discarded. If `LINK` no longer points to `TREE` by then, the live tree was replaced: the guardian kills the command,
+discarded. If the name in `FILE` is not `TREE` by then, the live tree was replaced: the guardian kills the command,
 which is still in the old tree, instead of thawing it.
 
 If the input ends without `left`, the wrapper was killed. The guardian then waits until the cgroup is empty, removes it,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import socket
 
 _RETRY_S = 1.0
-_LINK_PATIENCE_S = 1.0
+_READ_PATIENCE_S = 1.0
 _WRAPPER_HEAD_START_S = 2.0
 """A wrapper that runs thaws the command itself at the deadline, and may restart it; the guardian waits longer."""
 _LOOK_S = 0.5
@@ -91,7 +91,7 @@ class Guardian:
         self._thaw = thaw
         self._procs = os.open(directory / "cgroup.procs", os.O_RDONLY)
         self._deadline: float | None = None
-        self._link = self._tree = b""
+        self._name_file = self._tree = b""
         self._ending: Ending | None = None
 
     def watch(self, source: int) -> None:
@@ -127,9 +127,9 @@ class Guardian:
 
     def _handle(self, line: bytes) -> None:
         match line.split(b" "):
-            case [b"freeze", deadline, link, tree]:
+            case [b"freeze", deadline, name_file, tree]:
                 self._deadline = float(deadline)
-                self._link, self._tree = base64.b64decode(link), base64.b64decode(tree)
+                self._name_file, self._tree = base64.b64decode(name_file), base64.b64decode(tree)
             case [b"session", host, port, tls, request]:
                 to = base64.b64decode(host).decode()
                 self._ending = Ending(to, int(port), tls == b"1", base64.b64decode(request))
@@ -154,20 +154,20 @@ class Guardian:
         return True
 
     def _is_replaced(self) -> bool:
-        """Whether the link points to another tree of the workspace.
+        """Whether another tree is at the path.
 
-        False if it cannot be read in time, because the volume may hang, and if something else is in the link's place: a
-        program made that, and no live tree was replaced.
+        False if the file cannot be read in time, because the volume may hang, and without the file: somebody removed
+        it, and no live tree was replaced.
         """
-        targets: list[bytes] = []
-        reader = threading.Thread(target=self._follow_link, args=(targets,), daemon=True)
+        names: list[bytes] = []
+        reader = threading.Thread(target=self._read_name, args=(names,), daemon=True)
         reader.start()
-        reader.join(_LINK_PATIENCE_S)
-        return any(target != self._tree and _trees_of(target) == _trees_of(self._tree) for target in targets)
+        reader.join(_READ_PATIENCE_S)
+        return bool(self._tree) and any(name not in (b"", self._tree) for name in names)
 
-    def _follow_link(self, targets: list[bytes]) -> None:
+    def _read_name(self, names: list[bytes]) -> None:
         with suppress(OSError):
-            targets.append(os.path.realpath(self._link, strict=True))
+            names.append(Path(os.fsdecode(self._name_file)).read_bytes().strip())
 
     def _is_removed(self) -> bool:
         """Removes the cgroup if it is empty. Whether it is removed now, by whomever.
@@ -202,10 +202,6 @@ def _end(ending: Ending) -> None:
     while not ending.is_answered() and time.monotonic() < gives_up_at:
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_S)
-
-
-def _trees_of(root: bytes) -> bytes:
-    return root.rsplit(b"/", 2)[0]  # less `<tree>/root`
 
 
 if __name__ == "__main__":

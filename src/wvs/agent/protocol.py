@@ -19,7 +19,8 @@ class Instruction(StrEnum):
 class DirectiveDocument(Struct, frozen=True):
     """What the session has to do now.
 
-    `budget_s`: the seconds for which freeze number `freeze` still holds. `path`: the root of the live tree of `epoch`.
+    `budget_s`: the seconds for which freeze number `freeze` still holds. `path`: the root of the live tree, the same
+    for every tree. `tree`: the name of the tree of `epoch`; the file beside the root says which tree is there.
     `member`: false for a session that joined during the freeze. `resume` comes with `CONFIRM`: the agent checks whether
     it stayed frozen, resumes at once, and answers `answer_after_s` seconds later.
     """
@@ -35,6 +36,7 @@ class DirectiveDocument(Struct, frozen=True):
     answer_after_s: float = 0.0
     budget_s: float | None = None
     path: str | None = None
+    tree: str | None = None
     reason: str | None = None
 
 
@@ -63,10 +65,14 @@ class ServiceRefusal(Struct, frozen=True):
 
 
 class Tree(Struct, frozen=True):
-    """A live tree. `path` is its real path; `epoch` is None while the agent cannot reach the service to learn it."""
+    """A live tree. `path` is its real path, the same for every tree of the workspace, and `name` tells them apart.
+
+    `epoch` is None while the agent cannot reach the service to learn it.
+    """
 
     path: str
     epoch: int | None
+    name: str | None = None
 
 
 FREEZE_STALE: Final = "FREEZE_STALE"

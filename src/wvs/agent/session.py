@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from wvs.agent.errors import AgentError, CannotFreeze, Rejected, Unreachable
 from wvs.agent.freeze_state import FreezeState
 from wvs.agent.hooks import Hooks
-from wvs.agent.live_link import linked_tree
+from wvs.agent.live_tree import tree_at
 from wvs.agent.protocol import (
     FREEZE_STALE,
     SESSION_NOT_FOUND,
@@ -31,6 +31,8 @@ _LONGEST_PAUSE_S: Final = 2.0
 _LEAVE_PATIENCE_S: Final = 30.0
 _SPREAD_S: Final = 0.03
 _WAKE_PATIENCE_S: Final = 0.05
+_IN_PLACE_PATIENCE_S: Final = 2.0
+_IN_PLACE_PAUSE_S: Final = 0.05
 
 log = logging.getLogger("wvs.agent")
 
@@ -173,7 +175,7 @@ class Session:
                     await self._resume_alone()
                     continue
                 if self._is_detached:
-                    await self._follow_link()
+                    await self._follow_path()
                 log.debug("%s: the service cannot be reached: %s", self.id, error)
             await self._pause(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the callers, protects nothing
             pause = min(pause * 2, _FROZEN_WAIT_S / 2 if self._state.is_frozen else _LONGEST_PAUSE_S)
@@ -226,6 +228,8 @@ class Session:
     async def _obey_run(self, directive: DirectiveDocument) -> None:
         self._owes_answer = False
         if not self._started.is_set():
+            if not await self._is_in_place(directive):
+                return
             self._state.enter(_tree_of(directive))
             self._started.set()
         elif self._state.is_frozen:
@@ -268,7 +272,7 @@ class Session:
             log.warning("%s: another process thawed the agent in freeze %s", self.id, number)
             await state.thaw()
             token = state.token
-        elif state.is_frozen and directive.resume and number == state.number and directive.path == self.tree.path:
+        elif state.is_frozen and directive.resume and number == state.number and directive.tree == self.tree.name:
             # The clone has ended, and the agent stayed frozen until then. That stays true when the agent resumes.
             assert number is not None
             self._answered, self._early_resume, self._owes_answer = number, (number, token), True
@@ -290,29 +294,52 @@ class Session:
         return answer
 
     async def _obey_switch(self, directive: DirectiveDocument) -> DirectiveDocument | None:
+        if not await self._is_in_place(directive):
+            return None
+        tree = _tree_of(directive)
         if not self._started.is_set():
-            self._state.enter(_tree_of(directive))
-        elif directive.path != self.tree.path:
-            await self._state.switch(_tree_of(directive))
+            self._state.enter(tree)
+        elif (tree.path, tree.name) != (self.tree.path, self.tree.name):
+            await self._state.switch(tree)
         elif self._state.is_frozen:
             await self._state.thaw()
-        self._state.tree = Tree(self.tree.path, directive.epoch)
+        self._state.tree = tree
         return await self._acknowledge("switched", epoch=directive.epoch)
+
+    async def _is_in_place(self, directive: DirectiveDocument) -> bool:
+        """Waits until the path shows the tree of the directive; False if the agent has to ask again.
+
+        The service gives out a tree that is in place. But this host may still show what its filesystem has cached.
+        """
+        if directive.path is None:
+            return True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _IN_PLACE_PATIENCE_S
+        while await tree_at(directive.path) not in (None, directive.tree):
+            if self._state.is_overdue:
+                await self._resume_alone()
+                return False
+            if loop.time() >= until:
+                log.warning("%s: %s is not yet the live tree %s", self.id, directive.path, directive.tree)
+                self._seen_number = None
+                return False
+            await asyncio.sleep(_IN_PLACE_PAUSE_S)
+        return True
 
     async def _resume_alone(self) -> None:
         """Ends a freeze whose deadline passed without contact to the service. Its token is never sent again."""
         log.warning("%s: no contact to the service in freeze %s; resuming the agent", self.id, self._state.number)
         self._is_detached = True
-        if not await self._follow_link():
+        if not await self._follow_path():
             await self._state.thaw()
 
-    async def _follow_link(self) -> bool:
-        """Moves the agent to the tree to which the link `current` points. False if the agent is there already."""
-        target = await linked_tree(self.tree.path)
-        if target is None or target == self.tree.path:
+    async def _follow_path(self) -> bool:
+        """Moves the agent to the tree that is at the path now. False if the agent is in that one already."""
+        name = await tree_at(self.tree.path)
+        if name is None or self.tree.name in (None, name):
             return False
-        log.warning("%s: the live tree was replaced by %s", self.id, target)
-        await self._state.switch(Tree(target, None))
+        log.warning("%s: the live tree was replaced by %s", self.id, name)
+        await self._state.switch(Tree(self.tree.path, None, name))
         return True
 
     async def _acknowledge(self, kind: str, wait_s: float = 0.0, **fields: Any) -> DirectiveDocument | None:
@@ -353,7 +380,7 @@ def _end_directive(number: int, reason: str) -> DirectiveDocument:
 def _tree_of(directive: DirectiveDocument) -> Tree:
     if directive.path is None:
         raise AgentError("the service's directive names no live tree")
-    return Tree(directive.path, directive.epoch)
+    return Tree(directive.path, directive.epoch, directive.tree)
 
 
 def _as_json_text(error: Exception) -> str:

@@ -23,7 +23,6 @@ from wvs.agent.session import Session
 from wvs.agent.signals import forwarding_signals
 from wvs.agent.sigstop_freezer import SigstopFreezer
 from wvs.endpoint import HEADERS_VARIABLE
-from wvs.engines.paths import current_beside
 
 SWITCHED_EXIT: Final = 75
 """EX_TEMPFAIL of sysexits(3): the command was killed because its live tree was replaced; a supervisor restarts it."""
@@ -173,7 +172,7 @@ class _Wrapper:
             **_headers_for(self._assignment.headers),
             "WVS_WORKSPACE": session.workspace_id,
             "WVS_SESSION": session.id,
-            "WVS_LIVE": current_beside(tree.path),
+            "WVS_LIVE": tree.path,
         }
         assignment = self._assignment
         default_signal = assignment.switch_signal if assignment.on_switch is OnSwitch.SIGNAL else None
@@ -183,7 +182,7 @@ class _Wrapper:
 
     def _set_deadline(self, deadline: float) -> None:
         if self._guardian is not None:
-            self._guardian.arm(deadline, self._session.tree.path)
+            self._guardian.arm(deadline, self._session.tree)
 
     def _still_frozen(self) -> bool:
         return self._freezer.still_frozen()

@@ -14,7 +14,7 @@ from wvs.engines.btrfs import BtrfsEngine
 from wvs.engines.copy import CopyEngine
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.juicefs import JuicefsEngine
-from wvs.engines.kernel import rename_noreplace
+from wvs.engines.kernel import OPEN_DIRECTORY, exists, rename_exchange, rename_noreplace
 from wvs.engines.reflink import ReflinkEngine
 
 ENGINES: Final[Mapping[EngineName, type[Engine]]] = {
@@ -24,6 +24,11 @@ ENGINES: Final[Mapping[EngineName, type[Engine]]] = {
     "copy": CopyEngine,
 }
 """Every engine, best first: `choose` tries them in this order. Volumes store the names: add lines, rename none."""
+
+
+_UNSUPPORTED: Final = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
+_INNER: Final = "inner"
+_CONTENT: Final = "content"
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -72,30 +77,66 @@ def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Ch
 
 
 def require_basics(directory: TreeDir, filesystem: str) -> None:
-    """Tries what every engine and the layout need: directories, symlinks, and a rename that does not replace."""
+    """Tries what every engine and the layout need: directories, symlinks, and renames that exchange or do not replace.
+
+    Raises `EngineError` that names what the filesystem lacks.
+    """
     names = [f"probe-{secrets.token_hex(8)}" for _ in range(3)]
     where = directory.descriptor
     try:
         os.mkdir(names[0], 0o700, dir_fd=where)
         os.mkdir(names[1], 0o700, dir_fd=where)
         os.symlink("nowhere", names[2], dir_fd=where)
-        rename_noreplace(where, names[0], where, names[1])
-    except FileExistsError:
-        return
+        lacking = _lacks_noreplace(where, *names[:2]) or _lacks_exchange(where, *names[:2])
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
-            detail = f"{filesystem} lacks directories, symlinks or RENAME_NOREPLACE: {error.strerror}"
-            raise EngineError(ErrorCode.VOLUME_UNAVAILABLE, detail, retryable=False) from error
-        raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"trying {directory.path}") from error
+        if error.errno not in _UNSUPPORTED:
+            raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"trying {directory.path}") from error
+        lacking = f"lacks directories or symlinks: {error.strerror}"
     finally:
         _remove_trials(where, names)
-    raise EngineError(
-        ErrorCode.VOLUME_UNAVAILABLE, f"{filesystem} ignores RENAME_NOREPLACE and replaced a directory", retryable=False
-    )
+    if lacking:
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"{filesystem} {lacking}",
+            "put the volume on ext4, XFS, btrfs or JuiceFS",
+            retryable=False,
+        )
+
+
+def _lacks_noreplace(where: int, one: str, other: str) -> str:
+    try:
+        rename_noreplace(where, one, where, other)
+    except FileExistsError:
+        return ""
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return f"lacks RENAME_NOREPLACE: {error.strerror}"
+    return "ignores RENAME_NOREPLACE and replaced a directory"
+
+
+def _lacks_exchange(where: int, one: str, other: str) -> str:
+    """Exchanges a directory with one in another directory, as a switch does."""
+    os.mkdir(f"{one}/{_INNER}", 0o700, dir_fd=where)
+    os.mkdir(f"{one}/{_INNER}/{_CONTENT}", 0o700, dir_fd=where)
+    inside = os.open(one, OPEN_DIRECTORY, dir_fd=where)
+    try:
+        rename_exchange(inside, _INNER, where, other)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return f"lacks RENAME_EXCHANGE, by which a switch replaces the live tree: {error.strerror}"
+    finally:
+        os.close(inside)
+    exchanged = exists(where, f"{other}/{_CONTENT}") and exists(where, f"{one}/{_INNER}")
+    return "" if exchanged else "ignores RENAME_EXCHANGE: two directories were not exchanged"
 
 
 def _remove_trials(where: int, names: list[str]) -> None:
-    for name, remove in zip(names, (os.rmdir, os.rmdir, os.unlink), strict=True):
+    one, other, link = names
+    inner = f"{one}/{_INNER}"
+    removals = [(os.rmdir, each) for each in (f"{inner}/{_CONTENT}", inner, one, f"{other}/{_CONTENT}", other)]
+    for remove, name in [*removals, (os.unlink, link)]:
         try:
             remove(name, dir_fd=where)
         except OSError as error:

@@ -21,6 +21,7 @@ _RESOLVE_NO_XDEV: Final = 0x01
 _RESOLVE_NO_SYMLINKS: Final = 0x04
 _RESOLVE_BENEATH: Final = 0x08
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
 
 FICLONE: Final = 0x40049409
 FS_IOC_GETFLAGS: Final = 0x80086601
@@ -123,10 +124,16 @@ def open_unseen(directory: int, name: str, flags: int) -> int:
 
 def rename_noreplace(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
     """Renames. Raises FileExistsError if the new name exists, where plain rename replaces an empty directory."""
-    done = _libc.renameat2(
-        from_directory, os.fsencode(from_name), to_directory, os.fsencode(to_name), _RENAME_NOREPLACE
-    )
-    if done != 0:
+    _renameat2(from_directory, from_name, to_directory, to_name, _RENAME_NOREPLACE)
+
+
+def rename_exchange(one_directory: int, one_name: str, other_directory: int, other_name: str) -> None:
+    """Exchanges two entries in one step. Raises FileNotFoundError unless both exist."""
+    _renameat2(one_directory, one_name, other_directory, other_name, _RENAME_EXCHANGE)
+
+
+def _renameat2(from_directory: int, from_name: str, to_directory: int, to_name: str, flags: int) -> None:
+    if _libc.renameat2(from_directory, os.fsencode(from_name), to_directory, os.fsencode(to_name), flags) != 0:
         _raise_errno(from_name)
 
 

@@ -1,7 +1,7 @@
 """Where things are on a volume: the one module that spells out these names (docs/engines.md, "Layout").
 
-Text only. The API shows paths, and the agent finds its workspace's link, without a volume at hand: this module imports
-nothing that they would have to pay for.
+Text only. The API shows paths, and the agent finds its live tree, without a volume at hand: this module imports nothing
+that they would have to pay for.
 """
 
 from typing import Final
@@ -10,10 +10,16 @@ ROOT: Final = "root"
 """The tree itself, inside the directory that the service keeps around it."""
 TREES: Final = "trees"
 TRASH: Final = "trash"
+NAME: Final = "name"
+"""Beside the root: a file that says which tree this is. Only the service can write it."""
+LIVE: Final = "live"
+"""The directory around the live tree. A switch exchanges it with the directory around another tree."""
+SWITCH: Final = "switch"
+"""Where an executor holds the tree that it is about to exchange with `LIVE`, and then the one that came out."""
 CURRENT: Final = "current"
-"""The link that agents follow to the live tree."""
-NEW_LINK: Final = ".current.new"
-"""The link before the rename that makes it `CURRENT`."""
+"""A link to the root of `LIVE`, which never changes."""
+LINK_TARGET: Final = f"{LIVE}/{ROOT}"
+"""What `CURRENT` holds: relative, so that a volume can be mounted anywhere."""
 SERVICE_DIRECTORY: Final = ".wvs"
 QUARANTINE: Final = "quarantine"
 REASON: Final = "why-it-stays"
@@ -28,8 +34,18 @@ def workspace_path(volume: str, workspace: str) -> str:
 
 
 def current_path(volume: str, workspace: str) -> str:
-    """The stable path at which agents find the live tree."""
+    """The link to the live tree."""
     return f"{workspace_path(volume, workspace)}/{CURRENT}"
+
+
+def live_root_path(volume: str, workspace: str) -> str:
+    """The path of the live tree: its real path, the same before and after every switch."""
+    return root_path(live_path(workspace_path(volume, workspace)))
+
+
+def live_path(workspace_path: str) -> str:
+    """The service's directory around the live tree, below a workspace's."""
+    return f"{workspace_path}/{LIVE}"
 
 
 def tree_path(workspace_path: str, tree: str) -> str:
@@ -47,11 +63,6 @@ def root_path(tree_path: str) -> str:
     return f"{tree_path}/{ROOT}"
 
 
-def tree_root_path(volume: str, workspace: str, tree: str) -> str:
-    """The tree itself, from the volume's path."""
-    return root_path(tree_path(workspace_path(volume, workspace), tree))
-
-
 def service_path(volume: str) -> str:
     """The directory of the service's own files."""
     return f"{volume}/{SERVICE_DIRECTORY}"
@@ -67,23 +78,6 @@ def lock_path(volume: str) -> str:
     return f"{service_path(volume)}/{LOCK_FILE}"
 
 
-def link_target(tree: str) -> str:
-    """What the link `current` holds: relative, so that a volume can be mounted anywhere."""
-    return f"{TREES}/{tree}/{ROOT}"
-
-
-def tree_of_link(target: str) -> str | None:
-    """The tree that a link with this content leads to; None for a link of another form."""
-    parts = target.split("/")
-    return parts[1] if len(parts) == 3 and target == link_target(parts[1]) else None
-
-
-def current_beside(tree_root: str) -> str:
-    """The link `current` of the workspace that the tree at `tree_root` belongs to."""
-    workspace = tree_root.rsplit("/", 3)[0]  # less `trees/<tree>/root`
-    return f"{workspace}/{CURRENT}"
-
-
-def is_tree_beside(path: str, tree_root: str) -> bool:
-    """Whether `path` is the root of a tree of the workspace that the tree at `tree_root` belongs to."""
-    return path.endswith(f"/{ROOT}") and path.rsplit("/", 2)[0] == tree_root.rsplit("/", 2)[0]
+def name_beside(root: str) -> str:
+    """The file that says which tree is at `root`, such as the path of the live tree."""
+    return f"{root.rsplit('/', 1)[0]}/{NAME}"

@@ -14,10 +14,10 @@ from wvs.domain.states import TaskKind
 from wvs.domain.values import TaskError
 from wvs.engines.errors import EngineError
 from wvs.executor.full_volume import hint_on_full_volume
-from wvs.executor.links import try_to_move_link
 from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.outages import why_volume_is_away
 from wvs.executor.reports import execute
+from wvs.executor.switching import try_to_bring_live
 from wvs.executor.workbench import Job
 from wvs.failpoints import InjectedFault, failpoint
 from wvs.postgres.availability import CONNECTION_LOST
@@ -45,8 +45,8 @@ async def attempt(job: Job) -> Leftover | None:
     Raises `Refused(LEASE_LOST)` if the claim is stale: then the attempt changed nothing.
     """
     if job.claim.link_pending:
-        # The executor that was to move the link is gone. No task may start while the link leads to an older tree.
-        await try_to_move_link(job.bench, job.claim.workspace_id)
+        # The executor that was to switch is gone. No task may start while the path shows an older tree.
+        await try_to_bring_live(job.bench, job.claim.workspace_id)
     if job.claim.took_over:
         log.warning("task_taken_over", kind=str(job.claim.kind), overdue=job.claim.overdue)
     committed = await execute(job, _start(job.claim, job))

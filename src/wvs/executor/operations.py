@@ -16,12 +16,11 @@ from wvs.domain.states import TaskKind
 from wvs.domain.workspace import Task, Workspace
 from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
-from wvs.engines.paths import tree_path
-from wvs.engines.volume.layout import Stranger
+from wvs.engines.volume.switching import Stranger
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
-from wvs.executor.links import move_link, require_path, set_link, try_to_move_link
 from wvs.executor.reports import execute
+from wvs.executor.switching import bring_live, clear_path, require_path, try_to_bring_live
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
 
@@ -60,8 +59,8 @@ async def init_workspace(job: Job, _started: Started) -> None:
     job.watch.safe_point()
     await _commit(job, FinishInit(job.claim.task_id, job.claim.fence, job.tree, volume.engine.name))
     failpoint("init.committed")
-    await try_to_move_link(job.bench, job.claim.workspace_id)
-    failpoint("init.linked")
+    await try_to_bring_live(job.bench, job.claim.workspace_id)
+    failpoint("init.switched")
 
 
 async def create_snapshot(job: Job, started: Started) -> None:
@@ -95,7 +94,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
 
 
 async def set_current(job: Job, started: Started) -> Leftover | None:
-    """Clones a snapshot into a new live tree. One event moves pointer, live tree and epoch; the link follows."""
+    """Clones a snapshot into a new live tree. One event moves pointer, live tree and epoch; the path follows."""
     volume = job.bench.volume
     started_at = time.monotonic()
     failpoint("set.started")
@@ -118,8 +117,8 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         with freeze.required():
             await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
         failpoint("set.committed")
-        await try_to_move_link(job.bench, job.claim.workspace_id)
-        failpoint("set.linked")
+        await try_to_bring_live(job.bench, job.claim.workspace_id)
+        failpoint("set.switched")
     failpoint("set.resumed")
     old = started.workspace.live_tree
     return None if old is None else Leftover(old)
@@ -175,17 +174,20 @@ async def _commit(job: Job, command: Command) -> None:
 
 
 async def _clear_path(job: Job, live_tree: str | None) -> tuple[str, ...]:
-    """Moves to quarantine what stands at the workspace's path instead of the link; returns a note about it.
+    """Moves to quarantine what stands at the workspace's path and is not of WVS; returns notes about it.
 
     Before the event: once the pointer has moved, the path has to show the new live tree.
     """
     standing = await job.bench.run(job.bench.volume.standing, job.workspace)
     if live_tree is None or not isinstance(standing, Stranger):
         return ()
-    place = await set_link(job.bench, job.workspace, live_tree)
-    # This attempt may have lost its lease, and `live_tree` be an old one: whoever sets the link asks PostgreSQL again.
-    await move_link(job.bench, job.claim.workspace_id)
-    return () if place is None else (f"the workspace's path was {standing.kind}, moved to {place}",)
+    places = await clear_path(job.bench, job.workspace)
+    try:
+        await bring_live(job.bench, job.claim.workspace_id)
+    except EngineError as error:
+        if error.code is not ErrorCode.TREE_MISSING:
+            raise  # without the old live tree the path stays empty until the new one is there
+    return tuple(f"the workspace's path was {standing.kind}, moved to {place}" for place in places)
 
 
 def _live_tree(workspace: Workspace) -> str:
@@ -199,7 +201,7 @@ async def _require_live_tree(job: Job, tree: str) -> None:
     if not await job.bench.run(job.bench.volume.has_tree, job.workspace, tree):
         raise EngineError(
             ErrorCode.TREE_MISSING,
-            f"The live tree {tree_path(job.workspace, tree)} is missing on the volume.",
+            f"The live tree {tree} of {job.workspace} is missing on the volume, or its root is.",
             "Recreate it from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
             retryable=False,
         )

@@ -18,13 +18,13 @@ from wvs.domain.errors import Refused
 from wvs.domain.ids import WORKSPACE, format_id, parse_id
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.identity import LogPosition
-from wvs.engines.volume.layout import Stranger
+from wvs.engines.volume.switching import Stranger
 from wvs.eventlog.reading.follower import complete_until, log_epoch
 from wvs.executor.disks import DiskWatch
 from wvs.executor.volume_binding import WrongVolumeError, check_volume
 from wvs.executor.volume_brake import brake_for, is_brake_held, keep_brake
 from wvs.executor.workbench import Workbench
-from wvs.executor.workspace_sweep import Action, Finding, clear_path, look, report, settle, tidy_workspace
+from wvs.executor.workspace_sweep import Action, Finding, look, repair_path, report, settle, tidy_workspace
 from wvs.postgres.availability import CONNECTION_LOST
 from wvs.postgres.locks import SWEEPER
 from wvs.postgres.pool import Connection, Pool, connect
@@ -122,7 +122,7 @@ async def sweep_volume(
         elif finding.action is Action.UNREADABLE:
             findings.append(finding)
         elif finding.action is Action.PATH_REPLACED and clear_paths:
-            findings += await _guarded(bench, workspace_id, clear_path(bench, workspace_id, finding))
+            findings += await _guarded(bench, workspace_id, repair_path(bench, workspace_id, finding))
         elif repair:
             findings += await _guarded(bench, workspace_id, settle(bench, workspace_id, finding))
         else:

@@ -23,8 +23,8 @@ from wvs.engines.volume.journal import journal_file
 from wvs.engines.volume.opening import open_volume
 from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
-from wvs.executor.links import move_pending_links
 from wvs.executor.slot import Slot
+from wvs.executor.switching import bring_pending_trees
 from wvs.executor.volume_binding import bind
 from wvs.executor.volume_sweep import sweep_periodically
 from wvs.executor.workbench import Workbench
@@ -174,7 +174,7 @@ class Executor:
                     if await freezes.abandon(connection, lane.workspace_id, lane.fence):
                         bench.hint_sessions()
                     self._wake()
-                await move_pending_links(bench)
+                await bring_pending_trees(bench)
                 with contextlib.suppress(TimeoutError):
                     pause = _REAP_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the polls
                     await asyncio.wait_for(self._stopping.wait(), pause)

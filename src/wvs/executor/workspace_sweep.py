@@ -21,20 +21,15 @@ from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.values import Certificate, CloneReport
 from wvs.engines.errors import EngineError
-from wvs.engines.paths import CURRENT
-from wvs.engines.volume.layout import Stranger
-from wvs.engines.volume.names import is_tree_name
+from wvs.engines.paths import LIVE
+from wvs.engines.volume.switching import Stranger
 from wvs.engines.volume.volume import Made
-from wvs.executor.links import move_link, note_stranger, set_link
+from wvs.executor.switching import bring_live, clear_path, note_stranger, states_of
 from wvs.executor.workbench import Workbench
 from wvs.failpoints import failpoint
 from wvs.postgres.queries import sql
-from wvs.readmodel.tree_states import TreeState
+from wvs.readmodel.tree_states import OBSOLETE, TreeState
 
-OBSOLETE: Final = frozenset({TreeState.ABANDONED, TreeState.RETIRED, TreeState.REMOVED})
-"""States of trees that may be removed. Trees in any other state are kept."""
-
-_NAMED: Final = sql("trees_named")
 _EXPECTED: Final = sql("trees_expected")
 _MADE: Final = sql("snapshot_made")
 
@@ -51,7 +46,7 @@ class Action(StrEnum):
     FOUND = "found"
     CHANGED = "changed"
     LIVE_MISSING = "live_missing"
-    LINKED = "linked"
+    SWITCHED = "switched"
     STUCK = "stuck"
     PATH_REPLACED = "path_replaced"
     UNREADABLE = "unreadable"
@@ -76,9 +71,9 @@ DIFFERENCES: Final = {
     Action.FOUND: "the directory of a lost snapshot is there again",
     Action.CHANGED: "the directory of a lost snapshot is there again with another content",
     Action.LIVE_MISSING: "the live tree is missing",
-    Action.LINKED: "the link does not point to the live tree",
+    Action.SWITCHED: "the live tree is not at its path",
     Action.STUCK: "a tree in the trash cannot be removed",
-    Action.PATH_REPLACED: "something else is in the place of the link",
+    Action.PATH_REPLACED: "something else is in the place of the live tree or of the link to it",
     Action.UNREADABLE: "the workspace cannot be swept",
 }
 """What differs between volume and log where the sweeper takes an action."""
@@ -111,6 +106,7 @@ class _Disk(Struct, frozen=True):
     """What lies in a workspace's directory; all of it is empty without one. `trash`: why each tree stays, if known."""
 
     trees: list[str] = []
+    misnamed: list[str] = []
     trash: dict[str, str] = {}
     whole: set[str] = set()
     standing: str | Stranger | None = None
@@ -124,7 +120,7 @@ async def look(bench: Workbench, workspace_id: UUID) -> list[Finding]:
     disk = await _on_disk(bench, workspace)
     failpoint("sweep.listed")
     after = await _expected(bench, workspace_id)
-    states = await _states(bench, workspace_id, [*disk.trees, *disk.trash])
+    states = await states_of(bench, workspace_id, [*disk.trees, *disk.trash])
     named = {name: tree for name, tree in after.items() if before.get(name) == tree}
     return [
         *(Finding(action, workspace, name, detail) for action, name, detail in _present(disk, states)),
@@ -134,17 +130,17 @@ async def look(bench: Workbench, workspace_id: UUID) -> list[Finding]:
             for name, tree in named.items()
             if tree.state is TreeState.LOST and name in disk.whole
         ),
-        *(_unlinked(workspace, name, disk) for name, tree in named.items() if _is_unlinked(name, tree, disk)),
+        *(_misplaced(workspace, name, disk) for name, tree in named.items() if _is_misplaced(name, tree, disk)),
     ]
 
 
 async def tidy_workspace(bench: Workbench, workspace_id: UUID) -> None:
-    """Removes what is obsolete and corrects the link; whatever else differs is left to the sweep of the volume.
+    """Removes what is obsolete and ends a switch; whatever else differs is left to the sweep of the volume.
 
     The caller checks first that the volume belongs to this log: see `volume_sweep.check_log`.
     """
     for finding in await look(bench, workspace_id):
-        if finding.action in (Action.RETIRED, Action.PURGED, Action.STUCK, Action.LINKED):
+        if finding.action in (Action.RETIRED, Action.PURGED, Action.STUCK, Action.SWITCHED):
             await settle(bench, workspace_id, finding)
 
 
@@ -162,16 +158,18 @@ async def report(bench: Workbench, finding: Finding) -> list[Finding]:
     return [finding]
 
 
-async def clear_path(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:
-    """Moves what stands at the workspace's path to quarantine and makes the link again. Raises `EngineError`.
+async def repair_path(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:
+    """Moves what stands at the workspace's path to quarantine and makes the path right. Raises `EngineError`.
 
     Agents may work in it, so that only a person decides this: the periodic sweep leaves it.
     """
-    place = await set_link(bench, finding.workspace, finding.name)
-    await move_link(bench, workspace_id)
-    cleared = Finding(Action.QUARANTINED if place else Action.LINKED, finding.workspace, CURRENT, place or "")
-    _record(bench, cleared)
-    return [cleared]
+    places = await clear_path(bench, finding.workspace)
+    cleared = [Finding(Action.QUARANTINED, finding.workspace, place.rpartition("-")[2], place) for place in places]
+    if await bring_live(bench, workspace_id) or not cleared:
+        cleared.append(Finding(Action.SWITCHED, finding.workspace, LIVE))
+    for each in cleared:
+        _record(bench, each)
+    return cleared
 
 
 async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:
@@ -198,12 +196,12 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
             if not await _reported(bench, workspace_id, finding):
                 return []
             _record(bench, finding)
-        case Action.LINKED:
-            if not await move_link(bench, workspace_id):
+        case Action.SWITCHED:
+            if not await bring_live(bench, workspace_id):
                 return []
-            finding = msgspec.structs.replace(finding, name=CURRENT)
+            finding = msgspec.structs.replace(finding, name=LIVE)
             _record(bench, finding)
-            failpoint("sweep.linked")
+            failpoint("sweep.switched")
         case Action.PATH_REPLACED:
             await note_stranger(bench, workspace_id, Stranger(finding.detail))
             _record(bench, finding)
@@ -216,8 +214,10 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
 
 def _present(disk: _Disk, states: dict[str, TreeState]) -> list[tuple[Action, str, str]]:
     """Directories that should not be there. In the trash lies only what the log knows, so strangers there are left."""
-    unknown = [(Action.QUARANTINED, name, "") for name in disk.trees if name not in states]
-    obsolete = [(Action.RETIRED, n, str(states[n])) for n in disk.trees if states.get(n) in OBSOLETE]
+    unknown = [(Action.QUARANTINED, name, "") for name in disk.trees if name not in states or name in disk.misnamed]
+    obsolete = [
+        (Action.RETIRED, n, str(states[n])) for n in disk.trees if states.get(n) in OBSOLETE and n not in disk.misnamed
+    ]
     waiting = [(Action.PURGED, n, "") for n, why in disk.trash.items() if not why and states.get(n) in OBSOLETE]
     return [*unknown, *obsolete, *waiting, *((Action.STUCK, n, why) for n, why in disk.trash.items() if why)]
 
@@ -228,15 +228,17 @@ def _is_missing(name: str, tree: _Expected, disk: _Disk) -> bool:
     return name not in disk.whole and tree.state is not TreeState.LOST and not unneeded
 
 
-def _unlinked(workspace: str, name: str, disk: _Disk) -> Finding:
+def _misplaced(workspace: str, name: str, disk: _Disk) -> Finding:
     if isinstance(disk.standing, Stranger):
         return Finding(Action.PATH_REPLACED, workspace, name, disk.standing.kind)
-    return Finding(Action.LINKED, workspace, name)
+    return Finding(Action.SWITCHED, workspace, name)
 
 
-def _is_unlinked(name: str, tree: _Expected, disk: _Disk) -> bool:
-    unneeded = tree.disabled and name not in disk.whole
-    return disk.exists and tree.state is TreeState.LIVE and disk.standing != name and not unneeded
+def _is_misplaced(name: str, tree: _Expected, disk: _Disk) -> bool:
+    """A live tree that is nowhere is reported as missing, and no switch can bring it."""
+    if not disk.exists or tree.state is not TreeState.LIVE or disk.standing == name:
+        return False
+    return name in disk.whole or (isinstance(disk.standing, Stranger) and not tree.disabled)
 
 
 def _missing(workspace: str, name: str, tree: _Expected) -> Finding:
@@ -252,18 +254,13 @@ async def _expected(bench: Workbench, workspace_id: UUID) -> dict[str, _Expected
     return {row["name"]: _Expected(TreeState(row["state"]), row["snapshot_id"], row["disabled"]) for row in rows}
 
 
-async def _states(bench: Workbench, workspace_id: UUID, names: list[str]) -> dict[str, TreeState]:
-    async with bench.path.pool.acquire() as connection:
-        rows = await connection.fetch(_NAMED, workspace_id, [n for n in names if is_tree_name(n)])
-    return {row["name"]: TreeState(row["state"]) for row in rows}
-
-
 async def _on_disk(bench: Workbench, workspace: str) -> _Disk:
     volume = bench.volume
     if not await bench.run(volume.has_workspace, workspace):
         return _Disk()
     return _Disk(
         await bench.run(volume.trees, workspace),
+        await bench.run(volume.misnamed, workspace),
         await bench.run(volume.trash_with_reasons, workspace),
         await bench.run(volume.whole_trees, workspace),
         await bench.run(volume.standing, workspace),
@@ -292,7 +289,7 @@ async def _purged(bench: Workbench, workspace_id: UUID, finding: Finding) -> Fin
 
     A tree of a drop that failed is left to the task.
     """
-    if (await _states(bench, workspace_id, [finding.name])).get(finding.name) not in OBSOLETE:
+    if (await states_of(bench, workspace_id, [finding.name])).get(finding.name) not in OBSOLETE:
         return finding
     try:
         await bench.run(bench.volume.purge, finding.workspace, finding.name, bench.tidying)

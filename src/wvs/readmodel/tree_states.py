@@ -1,6 +1,7 @@
 """The states of a directory according to the log. The sweeper may touch only abandoned, retired and removed ones."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class TreeState(StrEnum):
@@ -13,3 +14,7 @@ class TreeState(StrEnum):
     ABANDONED = "abandoned"
     REMOVED = "removed"
     LOST = "lost"
+
+
+OBSOLETE: Final = frozenset({TreeState.ABANDONED, TreeState.RETIRED, TreeState.REMOVED})
+"""States of trees that may be removed. Trees in any other state are kept."""

@@ -113,7 +113,7 @@ async def test_every_agent_resumes_and_the_task_ends_right(
     if operation == "set":
         workspace = await service.platform.workspace(service.workspace_id)
         assert (workspace.current == snapshot_id) == (error is None)
-        assert service.platform.linked_tree(service.workspace_id) == workspace.live_tree
+        assert service.platform.live_tree(service.workspace_id) == workspace.live_tree
     await until_lease_renewed(service)
     await counted_on(service, time.monotonic())  # in the new tree the program first creates its files
     later_id, task_id = await service.platform.ask_for_snapshot(service.workspace_id)

@@ -51,7 +51,8 @@ export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER
 if [ ! -d repo ]; then
     git init -q repo && git -C repo commit -q --allow-empty -m one && git -C repo worktree add -q ../wt -b task || exit
 fi
-git -C wt status --short --branch && git -C wt commit -q --allow-empty -m more && git -C repo worktree list | cut -d' ' -f1
+git -C wt status --short --branch && git -C wt commit -q --allow-empty -m more || exit
+git -C repo worktree list | cut -d' ' -f1
 """
 
 

@@ -127,7 +127,7 @@ class Bench:
         return name
 
     def path(self, name: str) -> Path:
-        return Path(self.volume.root_path(self.workspace, name))
+        return Path(self.volume.path, self.workspace, "trees", name, "root")
 
     def clone(self, source: str) -> str:
         target = self.intend()

@@ -91,7 +91,7 @@ def test_opening_what_is_no_volume_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("filesystem", "zfs"), ("layout", 2), ("engine", "teleport"), ("surprise", 1)]
+    ("field", "value"), [("filesystem", "zfs"), ("layout", 3), ("engine", "teleport"), ("surprise", 1)]
 )
 def test_a_volume_that_does_not_fit_any_more_is_refused_by_name(tmp_path: Path, field: str, value: object) -> None:
     init_volume(str(tmp_path), uuid.uuid4(), "copy")

@@ -1,7 +1,8 @@
-"""Names, directories, the link, and the trash: the base of the commit protocol."""
+"""Names, directories, and the trash: the base of the commit protocol."""
 
 import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from tests.integration.engines.conftest import Bench
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
-from wvs.engines.paths import current_path
 from wvs.engines.volume import identity
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.layout import Retired
+from wvs.engines.volume.opening import open_volume
 
 
 def mode_of(path: Path) -> int:
@@ -59,34 +60,48 @@ def test_others_pass_through_the_workspace_but_list_nothing(bench: Bench) -> Non
     assert mode_of(workspace) == 0o711
     assert mode_of(workspace / "trees") == 0o711
     assert mode_of(workspace / "trash") == 0o700
+    assert mode_of(workspace / "switch") == 0o700
     assert mode_of(Path(bench.volume.path) / ".wvs") == 0o700
 
 
-def test_the_link_leads_to_the_live_tree_and_moves_by_one_rename(bench: Bench) -> None:
-    first, second = bench.live(), bench.live()
-    (bench.path(first) / "which").write_text("first")
-    (bench.path(second) / "which").write_text("second")
-    assert bench.volume.linked_tree(bench.workspace) is None
-
-    link = Path(current_path(bench.volume.path, bench.workspace))
-    for name, text in ((first, "first"), (second, "second"), (second, "second")):
-        bench.volume.set_link(bench.workspace, name)
-        assert bench.volume.linked_tree(bench.workspace) == name
-        assert (link / "which").read_text() == text
-    assert not os.path.isabs(os.readlink(link))
+def test_a_tree_has_a_file_with_its_name_that_all_can_read(bench: Bench) -> None:
+    name = bench.intend()
+    file = bench.path(name).parent / "name"
+    assert (file.read_text(), mode_of(file)) == (f"{name}\n", 0o644)
 
 
-def test_moving_the_link_survives_a_leftover_of_a_crash(bench: Bench) -> None:
+@pytest.mark.parametrize("another", ["01h455vb4pex5vsknk084sn02q.9", "01h455vb4pex5vsknk084sn02q.8"])
+def test_a_directory_that_holds_another_tree_is_never_removed(bench: Bench, another: str) -> None:
     name = bench.live()
-    (Path(bench.volume.path) / bench.workspace / ".current.new").symlink_to("left over")
-    bench.volume.set_link(bench.workspace, name)
-    assert bench.volume.linked_tree(bench.workspace) == name
+    (bench.path(name) / "kept").touch()
+    (bench.path(name).parent / "name").write_text(another)
+    assert not bench.volume.has_tree(bench.workspace, name)
+    assert bench.volume.misnamed(bench.workspace) == [name]
+    bench.volume.retire(bench.workspace, name)
+    with pytest.raises(EngineError) as raised:
+        bench.volume.purge(bench.workspace, name)
+    assert raised.value.code is ErrorCode.REMOVE_FAILED
+    assert another in raised.value.detail
+    assert (Path(bench.volume.path) / bench.workspace / "trash" / name / "root" / "kept").exists()
 
 
-@pytest.mark.parametrize("target", ["trees/../../etc/root", "/etc", "trees/x/root"])
-def test_a_link_that_wvs_did_not_make_points_to_nothing(bench: Bench, target: str) -> None:
-    (Path(bench.volume.path) / bench.workspace / "current").symlink_to(target)
-    assert bench.volume.linked_tree(bench.workspace) is None
+def test_the_rest_of_a_removal_that_was_killed_is_removed(bench: Bench) -> None:
+    name = bench.live()
+    (bench.path(name) / "file").touch()
+    bench.volume.retire(bench.workspace, name)
+    (Path(bench.volume.path) / bench.workspace / "trash" / name / "name").unlink()
+    bench.volume.purge(bench.workspace, name)
+    assert bench.volume.trash(bench.workspace) == []
+
+
+def test_a_volume_of_an_older_layout_is_refused_with_the_command_that_helps(bench: Bench) -> None:
+    file = Path(bench.volume.path, ".wvs", "volume.json")
+    for layout, help_ in ((1, "wvs volume upgrade"), (3, "the version of wvs that made the volume")):
+        file.write_text(re.sub(r'"layout": \d', f'"layout": {layout}', file.read_text()))
+        with pytest.raises(EngineError) as raised:
+            open_volume(bench.volume.path)
+        assert raised.value.code is ErrorCode.VOLUME_UNAVAILABLE
+        assert help_ in raised.value.hint
 
 
 def test_retiring_is_re_entrant(bench: Bench) -> None:
@@ -139,7 +154,7 @@ def test_cloning_onto_an_existing_root_is_refused(bench: Bench) -> None:
     "name", ["", ".", "..", "../x", "a/b", "x\0", "01h455vb4pex5vsknk084sn02q", "01h455vb4pex5vsknk084sn02q.-1"]
 )
 def test_a_name_that_is_no_trees_name_never_becomes_a_path(bench: Bench, name: str) -> None:
-    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.set_link):
+    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.has_tree):
         with pytest.raises(EngineError):
             call(bench.workspace, name)
 

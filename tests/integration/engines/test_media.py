@@ -160,7 +160,7 @@ def test_a_read_only_volume_is_unavailable_and_works_again_when_it_can_be_writte
         lambda: bench.volume.clone(bench.workspace, source, target),
         lambda: bench.volume.retire(bench.workspace, source),
         lambda: bench.volume.purge(bench.workspace, retired),
-        lambda: bench.volume.set_link(bench.workspace, source),
+        lambda: bench.volume.take(bench.workspace, "trees", source),
         lambda: bench.volume.create_workspace(format_id(WORKSPACE, new_uuid7())),
         lambda: open_volume(small.volume_path),
     ]

@@ -171,8 +171,8 @@ async def violations(scene: Scene, asked: Asked) -> list[str]:
     await eventually(lambda: settled(platform, workspace_id), _PATIENCE_S)
     await platform.until_swept(workspace_id, _PATIENCE_S)
     workspace = await platform.workspace(workspace_id)
-    if platform.linked_tree(workspace_id) != workspace.live_tree:
-        found.append(f"the link names {platform.linked_tree(workspace_id)}, Postgres {workspace.live_tree}")
+    if platform.live_tree(workspace_id) != workspace.live_tree:
+        found.append(f"the link names {platform.live_tree(workspace_id)}, Postgres {workspace.live_tree}")
     for snapshot in workspace.snapshots.values():
         if snapshot.state is SnapshotState.READY:
             root = platform.home(workspace_id) / "trees" / str(snapshot.tree) / "root"
@@ -191,7 +191,7 @@ async def violations(scene: Scene, asked: Asked) -> list[str]:
 async def settled(platform: Platform, workspace_id: UUID) -> bool:
     """Waits for the right link: a sweep corrects it last."""
     workspace = await platform.workspace(workspace_id)
-    return platform.live(workspace_id).is_symlink() and platform.linked_tree(workspace_id) == workspace.live_tree
+    return platform.live(workspace_id).is_symlink() and platform.live_tree(workspace_id) == workspace.live_tree
 
 
 ENDS: Final = {

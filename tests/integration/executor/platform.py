@@ -205,6 +205,9 @@ class Platform:
         return self.volume / format_id(WORKSPACE, workspace_id)
 
     def live(self, workspace_id: UUID) -> Path:
+        return self.home(workspace_id) / "live" / "root"
+
+    def link(self, workspace_id: UUID) -> Path:
         return self.home(workspace_id) / "current"
 
     def fill(self, workspace_id: UUID, files: int, size: int = 16) -> None:
@@ -213,10 +216,25 @@ class Platform:
             (self.live(workspace_id) / f"{number:05}").write_bytes(number.to_bytes(4, "big") * (size // 4))
 
     def trees(self, workspace_id: UUID, place: str = "trees") -> set[str]:
-        return {p.name for p in (self.home(workspace_id) / place).iterdir()}
+        """The names in `trees`, with the live tree and what a switch holds; or the names in the trash."""
+        home = self.home(workspace_id)
+        names = {p.name for p in (home / place).iterdir()}
+        if place != "trees":
+            return names
+        live = self.live_tree(workspace_id)
+        return names | {f"switch/{p.name}" for p in (home / "switch").iterdir()} | ({live} if live else set())
 
-    def linked_tree(self, workspace_id: UUID) -> str:
-        return self.live(workspace_id).readlink().parts[1]
+    def live_tree(self, workspace_id: UUID) -> str | None:
+        """The tree at the workspace's path, by the file beside its root."""
+        try:
+            return (self.home(workspace_id) / "live" / "name").read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def root(self, workspace_id: UUID, tree: str) -> Path:
+        if tree == self.live_tree(workspace_id):
+            return self.live(workspace_id)
+        return self.home(workspace_id) / "trees" / tree / "root"
 
     def tree_of(self, task_id: UUID, fence: int) -> str:
         return tree_name(task_id, fence)

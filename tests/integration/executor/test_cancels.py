@@ -78,7 +78,7 @@ async def test_disabling_a_workspace_in_mid_task_ends_the_task_and_keeps_the_tre
         (platform.live(workspace_id) / "a").write_text("one")
         first = await platform.ready_snapshot(workspace_id)
         (platform.live(workspace_id) / "a").write_text("two")
-        live = platform.linked_tree(workspace_id)
+        live = platform.live_tree(workspace_id)
         failpoints.arm("set.syncing=sleep:1.5")
         set_task = await platform.ask_for_current(workspace_id, first)
         snapshot_id, snapshot_task = await platform.ask_for_snapshot(workspace_id)
@@ -91,7 +91,7 @@ async def test_disabling_a_workspace_in_mid_task_ends_the_task_and_keeps_the_tre
     assert await snapshot_state(platform, workspace_id, snapshot_id) is SnapshotState.FAILED
     assert await snapshot_state(platform, workspace_id, first) is SnapshotState.READY
     assert (await platform.workspace(workspace_id)).state is WorkspaceState.DISABLED
-    assert platform.linked_tree(workspace_id) == live
+    assert platform.live_tree(workspace_id) == live
     assert (platform.live(workspace_id) / "a").read_text() == "two"
 
 

@@ -41,7 +41,7 @@ async def volume_of(platform: Platform, workspace_id: UUID) -> tuple[object, ...
     return (
         await platform.events(workspace_id),
         lane,
-        platform.linked_tree(workspace_id),
+        platform.live_tree(workspace_id),
         platform.trees(workspace_id),
         platform.trees(workspace_id, "trash"),
     )

@@ -111,7 +111,7 @@ async def test_every_failpoint_is_on_the_way_of_some_operation(platform: Platfor
         assert await platform.drop(workspace_id, two) is TaskState.SUCCEEDED
         before = failpoints.passes()
         (platform.live(workspace_id) / "a").unlink()
-        tree = platform.home(workspace_id) / "trees" / platform.linked_tree(workspace_id) / "root"
+        tree = platform.home(workspace_id) / "trees" / platform.live_tree(workspace_id) / "root"
         tree.rename(platform.volume / "aside")
         assert (await platform.snapshot(workspace_id))[1] is TaskState.FAILED
         (platform.volume / "aside").rename(tree)

@@ -22,19 +22,19 @@ async def with_snapshots(platform: Platform, count: int = 1) -> tuple[UUID, list
 async def follows(platform: Platform, workspace_id: UUID) -> bool:
     pending = await platform.pool.fetchval(LINK_IS_PENDING, workspace_id)
     workspace = await platform.workspace(workspace_id)
-    return not pending and platform.linked_tree(workspace_id) == workspace.live_tree
+    return not pending and platform.live_tree(workspace_id) == workspace.live_tree
 
 
 async def test_a_link_left_behind_by_a_crash_is_moved_within_two_seconds(
     platform: Platform, executors: Executors
 ) -> None:
     workspace_id, (snapshot_id,) = await with_snapshots(platform)
-    before = platform.linked_tree(workspace_id)
+    before = platform.live_tree(workspace_id)
     first = executors.start(failpoints="set.committed=kill")
     metrics = Metrics()
     await platform.ask_for_current(workspace_id, snapshot_id)
     assert await first.ended() == -9
-    assert platform.linked_tree(workspace_id) == before
+    assert platform.live_tree(workspace_id) == before
     assert (await platform.workspace(workspace_id)).live_tree != before
     async with platform.running(metrics):
         started = time.monotonic()

@@ -226,7 +226,7 @@ async def recovers(
         workspace_id = await platform.create()
         for number in range(20):
             (platform.live(workspace_id) / f"{number}").write_bytes(os.urandom(200_000))
-        open_volume(str(platform.volume)).flush(platform.home(workspace_id).name, platform.linked_tree(workspace_id))
+        open_volume(str(platform.volume)).flush(platform.home(workspace_id).name, platform.live_tree(workspace_id))
         wanted = read_tree(platform.live(workspace_id))
         once_stamped(monkeypatch, strike)
         snapshot_id, task_id = await platform.ask_for_snapshot(workspace_id)

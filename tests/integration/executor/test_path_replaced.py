@@ -130,15 +130,15 @@ async def test_an_attempt_whose_lease_was_lost_leaves_the_link_at_the_newest_liv
 ) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        before = platform.linked_tree(workspace_id)
+        before = platform.live_tree(workspace_id)
         snapshot_id, _ = await platform.snapshot(workspace_id)
         assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
-    newest = platform.linked_tree(workspace_id)
+    newest = platform.live_tree(workspace_id)
     a_directory(platform.live(workspace_id))
     claim = Claim(workspace_id, 1, 1, uuid4(), TaskKind.CURRENT_SET, False, False, False, None, None, None, 0.0)
     job = Job(bench, claim, ClaimWatch(cast("Connection", None), claim, 30, 10, bench.metrics))
     assert await operations._clear_path(job, before)
-    assert platform.linked_tree(workspace_id) == newest
+    assert platform.live_tree(workspace_id) == newest
 
 
 @STRANGERS

@@ -73,7 +73,7 @@ class Story:
             first = await self._snapshot(workspace_id, "one")
             second = await self._snapshot(workspace_id, "two")
             assert await platform.set_current(workspace_id, first) is TaskState.SUCCEEDED
-            live = platform.linked_tree(workspace_id)
+            live = platform.live_tree(workspace_id)
             content = account(self._root(workspace_id, live))
             self.promises.append(Promise(live, content, self._passed["set.committed"], self.disk.now()))
             await self._drop(workspace_id, second)

@@ -103,7 +103,7 @@ async def test_nothing_is_swept_after_a_lost_claim_beside_a_restored_database(
 async def test_an_old_live_tree_is_swept(platform: Platform, bench: Workbench) -> None:
     async with platform.running():
         workspace_id = await platform.create()
-        old = platform.linked_tree(workspace_id)
+        old = platform.live_tree(workspace_id)
         snapshot_id = await platform.ready_snapshot(workspace_id)
         assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
         await platform.until_swept(workspace_id)
@@ -173,7 +173,7 @@ async def test_a_missing_live_tree_is_reported_with_the_command_that_helps(
     platform: Platform, bench: Workbench
 ) -> None:
     workspace_id, _ = await with_abandoned(platform)
-    live = platform.linked_tree(workspace_id)
+    live = platform.live_tree(workspace_id)
     shutil.rmtree(platform.home(workspace_id) / "trees" / live)
     (finding,) = await sweep_volume(bench)
     assert (finding.action, finding.name) == (Action.LIVE_MISSING, live)

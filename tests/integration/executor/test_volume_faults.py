@@ -103,7 +103,7 @@ async def test_a_missing_live_tree_names_the_command_that_helps_and_a_reset_recr
         (platform.live(workspace_id) / "a").write_text("one")
         snapshot_id = await platform.ready_snapshot(workspace_id)
         assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
-        shutil.rmtree(platform.home(workspace_id) / "trees" / platform.linked_tree(workspace_id))
+        shutil.rmtree(platform.home(workspace_id) / "trees" / platform.live_tree(workspace_id))
 
         _, task_id = await platform.ask_for_snapshot(workspace_id)
         assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
@@ -125,7 +125,7 @@ async def test_a_snapshot_without_its_directory_is_lost_when_it_is_to_become_cur
         workspace_id = await platform.create()
         (platform.live(workspace_id) / "a").write_text("one")
         snapshot_id = await platform.ready_snapshot(workspace_id)
-        live = platform.linked_tree(workspace_id)
+        live = platform.live_tree(workspace_id)
         tree = (await platform.workspace(workspace_id)).snapshots[snapshot_id].tree
         shutil.rmtree(platform.home(workspace_id) / "trees" / str(tree))
 
@@ -133,7 +133,7 @@ async def test_a_snapshot_without_its_directory_is_lost_when_it_is_to_become_cur
         assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
         assert (await platform.error(task_id)).code is ErrorCode.TREE_MISSING
         assert await snapshot_state(platform, workspace_id, snapshot_id) is SnapshotState.LOST
-        assert platform.linked_tree(workspace_id) == live
+        assert platform.live_tree(workspace_id) == live
         assert (platform.live(workspace_id) / "a").read_text() == "one"
 
         await platform.cancel(workspace_id, task_id)

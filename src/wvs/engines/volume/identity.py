@@ -17,7 +17,8 @@ from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY
 from wvs.engines.paths import IDENTITY_FILE, LOCK_FILE, SERVICE_DIRECTORY
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
+"""2: the live tree stays at one path, and each tree has a file with its name. 1: a link led to the live tree."""
 _NEW_FILE: Final = f".{IDENTITY_FILE}.new."
 _LOCK_WAIT_S: Final = 2.0
 _POLL_S: Final = 0.02
@@ -50,6 +51,21 @@ class VolumeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_identity(volume: int) -> VolumeIdentity | None:
     """The identity of the volume at the descriptor, or None without one. Raises `EngineError` if it is unusable."""
+    identity = read_identity_of_any_layout(volume)
+    if identity is not None and identity.layout != LAYOUT_VERSION:
+        raise EngineError(
+            ErrorCode.VOLUME_UNAVAILABLE,
+            f"the volume has layout {identity.layout}, this version of wvs supports {LAYOUT_VERSION}",
+            "stop all executors and run wvs volume upgrade"
+            if identity.layout < LAYOUT_VERSION
+            else "use the version of wvs that made the volume",
+            retryable=False,
+        )
+    return identity
+
+
+def read_identity_of_any_layout(volume: int) -> VolumeIdentity | None:
+    """As `read_identity`, also of a volume whose layout this version of wvs does not use."""
     try:
         descriptor = os.open(f"{SERVICE_DIRECTORY}/{IDENTITY_FILE}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=volume)
     except FileNotFoundError:
@@ -57,19 +73,11 @@ def read_identity(volume: int) -> VolumeIdentity | None:
     with open(descriptor, "rb") as file:
         content = file.read()
     try:
-        identity = msgspec.json.decode(content, type=VolumeIdentity)
+        return msgspec.json.decode(content, type=VolumeIdentity)
     except msgspec.MsgspecError as error:
         raise EngineError(
             ErrorCode.VOLUME_UNAVAILABLE, f"{IDENTITY_FILE} of the volume cannot be read: {error}", retryable=False
         ) from error
-    if identity.layout != LAYOUT_VERSION:
-        raise EngineError(
-            ErrorCode.VOLUME_UNAVAILABLE,
-            f"the volume has layout {identity.layout}, this version of wvs supports {LAYOUT_VERSION}",
-            "use the version of wvs that made the volume",
-            retryable=False,
-        )
-    return identity
 
 
 def write_identity(volume: int, identity: VolumeIdentity) -> None:

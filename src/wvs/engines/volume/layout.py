@@ -7,37 +7,37 @@ are refused all the same.
 import errno
 import os
 import stat
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from typing import Final
-
-import msgspec
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import TreeDir
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, OPEN_FILE, exists, open_beneath, rename_noreplace
 from wvs.engines.paths import (
-    CURRENT,
-    NEW_LINK,
+    LIVE,
+    NAME,
     REASON,
     ROOT,
+    SWITCH,
     TRASH,
     TREES,
-    link_target,
     trashed_path,
-    tree_of_link,
     tree_path,
     workspace_path,
 )
 from wvs.engines.volume.names import checked_tree, checked_workspace, is_tree_name
 
-_MOST_RACES: Final = 100
+_NAME_BYTES: Final = 100
+_LOOKS: Final = 3
 
 OPEN_TO_AGENTS: Final = 0o711
 """Others can pass through to a name that they know, and list nothing."""
 CLOSED: Final = 0o700
+NAME_MODE: Final = 0o644
+"""Agents may read which tree they work in."""
 
 
 class Retired(Enum):
@@ -49,12 +49,6 @@ class Retired(Enum):
     """Neither among the trees nor in the trash: purged before, never made, or removed at once for lack of room."""
 
 
-class Stranger(msgspec.Struct, frozen=True):
-    """Something at a workspace's path that WVS did not make; `kind` describes it for a person."""
-
-    kind: str
-
-
 class WorkspaceDir:
     """The open directory of one workspace. Methods raise `OSError` for the medium, `EngineError` for the layout."""
 
@@ -64,13 +58,40 @@ class WorkspaceDir:
 
     @contextmanager
     def tree(self, name: str) -> Generator[TreeDir]:
-        """The directory around the tree `name`; raises TREE_MISSING."""
-        with self._open(TREES) as trees, _opened(trees, checked_tree(name), tree_path(self.path, name)) as tree:
-            yield tree
+        """The directory around the tree `name`, wherever it is; raises TREE_MISSING.
+
+        The file in it says which tree it is. A directory under `TREES` without that file has its own name: its maker
+        was killed before it wrote the file.
+        """
+        checked_tree(name)
+        with ExitStack() as closing:
+            # A switch may move the tree from one place to the next between two looks.
+            for place, entry in (place for _ in range(_LOOKS) for place in self._places(name)):
+                try:
+                    tree = closing.enter_context(self.wrapper(place, entry))
+                except EngineError:
+                    continue
+                except OSError:
+                    if place == TREES:
+                        raise
+                    continue
+                named = tree_in(tree.descriptor)
+                if named == name or (place == TREES and named is None):
+                    yield tree
+                    return
+            raise EngineError(ErrorCode.TREE_MISSING, f"{tree_path(self.path, name)} is missing", retryable=False)
+
+    @contextmanager
+    def wrapper(self, place: str, entry: str) -> Generator[TreeDir]:
+        """The directory `entry` in `place`, whichever tree it holds; raises TREE_MISSING."""
+        with self.open(place) as parent:
+            path = self.path if place == "." else f"{self.path}/{place}"
+            with _opened(parent, entry, f"{path}/{entry}") as tree:
+                yield tree
 
     def intend(self, name: str) -> None:
         """Makes the closed directory for a new tree. An existing one is a fatal error: no name is used twice."""
-        with self._open(TREES) as trees:
+        with self.open(TREES) as trees:
             try:
                 os.mkdir(checked_tree(name), CLOSED, dir_fd=trees)
             except FileExistsError as error:
@@ -78,17 +99,19 @@ class WorkspaceDir:
                     ErrorCode.CLONE_FAILED, f"{tree_path(self.path, name)} exists already", retryable=False
                 ) from error
             _set_mode(trees, name, CLOSED)
+            with _opened(trees, name, tree_path(self.path, name)) as tree:
+                name_tree(tree.descriptor, name)
             os.fsync(trees)
 
     def set_mode(self, name: str, mode: int) -> None:
         """Sets the mode of the directory around a tree: `OPEN_TO_AGENTS` for a live tree, `CLOSED` for a snapshot."""
-        with self._open(TREES) as trees:
-            _set_mode(trees, checked_tree(name), mode)
+        with self.tree(name) as tree:
+            os.chmod(tree.descriptor, mode)
 
     def retire(self, name: str) -> Retired:
         """Moves a tree to the trash. Re-entrant. Raises `EngineError` if the name is in both places."""
         checked_tree(name)
-        with self._open(TREES) as trees, self._open(TRASH) as trash:
+        with self.open(TREES) as trees, self.open(TRASH) as trash:
             try:
                 rename_noreplace(trees, name, trash, name)
             except FileNotFoundError:
@@ -105,7 +128,7 @@ class WorkspaceDir:
     @contextmanager
     def trashed(self, name: str) -> Generator[TreeDir | None]:
         """The directory `name` in the trash; None if it is absent."""
-        with self._open(TRASH) as trash:
+        with self.open(TRASH) as trash:
             if not exists(trash, checked_tree(name)):
                 yield None
                 return
@@ -113,80 +136,95 @@ class WorkspaceDir:
                 yield tree
 
     def drop(self, place: str, name: str) -> None:
-        """Removes the emptied directory `name` from `TRASH` or `TREES` and checks that it is gone. Durable."""
-        with self._open(place) as directory:
-            if exists(directory, checked_tree(name)):
+        """Removes the emptied directory `name` from `place` and checks that it is gone. Durable."""
+        with self.open(place) as directory:
+            if exists(directory, name):
                 os.rmdir(name, dir_fd=directory)
             if exists(directory, name):
                 raise EngineError(ErrorCode.REMOVE_FAILED, f"{self.path}/{place}/{name} is still there")
             os.fsync(directory)
 
-    def set_link(self, name: str) -> None:
-        """Makes `current` point to the live tree `name`, by one rename.
-
-        Several executors may do so at once. They share one temporary name, so that a crash leaves at most one link
-        behind: each may remove or rename the link of another. A caller that must know calls `linked_tree` afterwards.
-        Raises PATH_REPLACED if `current` is not a link of WVS: a rename would delete it.
-        """
-        target = link_target(checked_tree(name))
-        for _ in range(_MOST_RACES):
-            standing = self.standing()
-            if isinstance(standing, Stranger):
-                detail = f"{self.path}/{CURRENT} is {standing.kind}, not the link of WVS."
-                raise EngineError(ErrorCode.PATH_REPLACED, detail)
-            with suppress(FileNotFoundError):
-                os.unlink(NEW_LINK, dir_fd=self.descriptor)
-            try:
-                os.symlink(target, NEW_LINK, dir_fd=self.descriptor)
-                if standing is None:
-                    rename_noreplace(self.descriptor, NEW_LINK, self.descriptor, CURRENT)
-                else:
-                    os.rename(NEW_LINK, CURRENT, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
-            except (FileExistsError, FileNotFoundError):
-                continue
-            os.fsync(self.descriptor)
-            return
-        raise EngineError(
-            ErrorCode.VOLUME_UNAVAILABLE,
-            f"{self.path}/{CURRENT} was not moved: other executors moved it {_MOST_RACES} times",
-        )
-
-    def standing(self) -> str | Stranger | None:
-        """What is at the workspace's path: the tree that the link of WVS points to, something else, or nothing."""
-        try:
-            target = os.readlink(CURRENT, dir_fd=self.descriptor)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            mode = os.stat(CURRENT, dir_fd=self.descriptor, follow_symlinks=False).st_mode
-            return Stranger("a directory" if stat.S_ISDIR(mode) else "a file")
-        tree = tree_of_link(target)
-        return tree if tree is not None and is_tree_name(tree) else Stranger(f"a link to {target[:200]!r}")
-
-    def linked_tree(self) -> str | None:
-        """The tree that `current` points to; None if there is no link, or something that WVS did not make."""
-        standing = self.standing()
-        return None if isinstance(standing, Stranger) else standing
-
     def names(self, place: str) -> list[str]:
-        """All names in `TREES` or `TRASH`, also those that WVS did not make."""
-        with self._open(place) as directory:
+        """All names in `TREES`, `TRASH` or `SWITCH`, also those that WVS did not make."""
+        with self.open(place) as directory:
             return sorted(os.listdir(directory))
 
     def whole_trees(self) -> set[str]:
-        """The names in `TREES` that have a root."""
-        with self._open(TREES) as directory:
-            return {name for name in os.listdir(directory) if exists(directory, f"{name}/{ROOT}")}
+        """The trees that have a root, by the files with their names, in all places but the trash."""
+        return {tree for _ in range(2) for tree, _ in self._held() if tree is not None}
+
+    def misnamed(self) -> list[str]:
+        """The names in `TREES` of directories that hold another tree: WVS moves none there."""
+        with self.open(TREES) as trees:
+            return [entry for entry in sorted(os.listdir(trees)) if _tree_at(trees, entry) not in (None, entry)]
+
+    def _held(self) -> Iterator[tuple[str | None, str]]:
+        """Each directory with a root: the tree in it, and its name. A switch may move one during the listing."""
+        for place in (TREES, SWITCH):
+            with self.open(place) as directory:
+                for entry in os.listdir(directory):
+                    if exists(directory, f"{entry}/{ROOT}"):
+                        tree = _tree_at(directory, entry)
+                        yield (entry if tree is None and place == TREES else tree), entry
+        if exists(self.descriptor, f"{LIVE}/{ROOT}"):
+            yield _tree_at(self.descriptor, LIVE), LIVE
+
+    def _places(self, name: str) -> list[tuple[str, str]]:
+        return [(TREES, name), (".", LIVE), *((SWITCH, slot) for slot in self.names(SWITCH))]
 
     @contextmanager
-    def _open(self, place: str) -> Generator[int]:
-        directory = open_beneath(self.descriptor, place, OPEN_DIRECTORY)
+    def open(self, place: str) -> Generator[int]:
+        """A descriptor of one of the workspace's own directories, or of the workspace's itself (`.`)."""
+        directory = os.dup(self.descriptor) if place == "." else open_beneath(self.descriptor, place, OPEN_DIRECTORY)
         try:
             yield directory
         finally:
             os.close(directory)
+
+
+def tree_in(wrapper: int) -> str | None:
+    """The tree whose name the file in the open directory has; None without a file, or with something else in it."""
+    try:
+        descriptor = os.open(NAME, OPEN_FILE, dir_fd=wrapper)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if stat.S_ISREG(os.stat(NAME, dir_fd=wrapper, follow_symlinks=False).st_mode):
+            raise
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        name = os.read(descriptor, _NAME_BYTES).decode(errors="replace").strip()
+    finally:
+        os.close(descriptor)
+    return name if is_tree_name(name) else None
+
+
+def name_tree(wrapper: int, name: str) -> None:
+    """Writes the name of the tree into the open directory around it. Durable, re-entrant."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(NAME, flags, NAME_MODE, dir_fd=wrapper)
+    try:
+        os.write(descriptor, f"{name}\n".encode())
+        os.fchmod(descriptor, NAME_MODE)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.fsync(wrapper)
+
+
+def _tree_at(directory: int, entry: str) -> str | None:
+    try:
+        wrapper = open_beneath(directory, entry, OPEN_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    try:
+        return tree_in(wrapper)
+    finally:
+        os.close(wrapper)
 
 
 @contextmanager
@@ -226,6 +264,7 @@ def make_workspace(volume: int, workspace: str) -> None:
     try:
         _ensure(directory, TREES, OPEN_TO_AGENTS)
         _ensure(directory, TRASH, CLOSED)
+        _ensure(directory, SWITCH, CLOSED)
         os.fsync(directory)
     finally:
         os.close(directory)

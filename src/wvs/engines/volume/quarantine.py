@@ -5,7 +5,7 @@ import os
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, open_beneath, rename_noreplace
-from wvs.engines.paths import CURRENT, QUARANTINE, SERVICE_DIRECTORY, TREES, quarantine_path, tree_path
+from wvs.engines.paths import QUARANTINE, SERVICE_DIRECTORY, TREES, quarantine_path, tree_path
 from wvs.engines.volume.layout import WorkspaceDir
 
 
@@ -20,7 +20,7 @@ def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
         )
     trees = open_beneath(here.descriptor, TREES, OPEN_DIRECTORY)
     try:
-        return _quarantine(volume, os.path.basename(here.path), trees, name)
+        return _quarantine(volume, os.path.basename(here.path), trees, name, name)
     except FileNotFoundError as error:
         raise EngineError(
             ErrorCode.TREE_MISSING, f"{tree_path(here.path, name)} is missing", retryable=False
@@ -29,15 +29,19 @@ def quarantine_tree(volume: int, here: WorkspaceDir, name: str) -> str:
         os.close(trees)
 
 
-def quarantine_stranger(volume: int, here: WorkspaceDir) -> str:
-    """Moves what stands at the workspace's path there; returns its path below the volume. Durable."""
-    return _quarantine(volume, os.path.basename(here.path), here.descriptor, CURRENT)
+def quarantine_entry(volume: int, here: WorkspaceDir, place: str, entry: str, shown: str) -> str:
+    """Moves `entry` of `place` there, as `<n>-<shown>`; returns its path below the volume. Durable.
+
+    Raises FileNotFoundError.
+    """
+    with here.open(place) as directory:
+        return _quarantine(volume, os.path.basename(here.path), directory, entry, shown)
 
 
-def _quarantine(volume: int, workspace: str, directory: int, name: str) -> str:
+def _quarantine(volume: int, workspace: str, directory: int, name: str, shown: str) -> str:
     place = _ensure_directories(volume, (SERVICE_DIRECTORY, QUARANTINE, workspace))
     try:
-        new_name = _move(directory, name, place)
+        new_name = _move(directory, name, place, shown)
         os.fsync(place)
         os.fsync(directory)
     finally:
@@ -45,10 +49,10 @@ def _quarantine(volume: int, workspace: str, directory: int, name: str) -> str:
     return quarantine_path(workspace, new_name)
 
 
-def _move(directory: int, name: str, place: int) -> str:
+def _move(directory: int, name: str, place: int, shown: str) -> str:
     number = len(os.listdir(place))
     while True:
-        new_name = f"{number}-{os.fsencode(name)[:200].decode(errors='backslashreplace')}"
+        new_name = f"{number}-{os.fsencode(shown)[:200].decode(errors='backslashreplace')}"
         try:
             rename_noreplace(directory, name, place, new_name)
         except FileExistsError:

@@ -6,8 +6,6 @@ raises `EngineError`.
 """
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import msgspec
 
@@ -16,29 +14,22 @@ from wvs.engines.base import (
     Cancel,
     CloneCall,
     CloneResult,
-    Engine,
     OnProgress,
     Stamp,
     Totals,
+    TreeDir,
     TreeOwner,
 )
-from wvs.engines.errors import CODE_OF_ERRNO, EngineError, from_os_error
-from wvs.engines.kernel import OPEN_DIRECTORY
-from wvs.engines.paths import ROOT, TRASH, TREES, lock_path, tree_root_path
+from wvs.engines.errors import CODE_OF_ERRNO, EngineError
+from wvs.engines.paths import CURRENT, LIVE, ROOT, SWITCH, TRASH, TREES, live_root_path
 from wvs.engines.trees.stamps import Manifest
-from wvs.engines.volume import layout
-from wvs.engines.volume.identity import (
-    LogPosition,
-    VolumeIdentity,
-    identity_lock,
-    read_identity,
-    touch_lock,
-    write_identity,
-)
-from wvs.engines.volume.layout import Retired, Stranger, WorkspaceDir, make_workspace, open_workspace
+from wvs.engines.volume import layout, switching
+from wvs.engines.volume.bound import BoundVolume
+from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace, open_workspace
 from wvs.engines.volume.names import checked_workspace, is_tree_name, is_workspace_name
-from wvs.engines.volume.quarantine import quarantine_stranger, quarantine_tree
-from wvs.engines.volume.space import Space, read_space, require_space
+from wvs.engines.volume.quarantine import quarantine_entry, quarantine_tree
+from wvs.engines.volume.space import require_space
+from wvs.engines.volume.switching import Held, Stranger
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -50,21 +41,12 @@ class Made(msgspec.Struct, frozen=True):
     source_stamp: str
 
 
-class Volume:
-    """An open volume, made by `opening.open_volume`.
+class Volume(BoundVolume):
+    """An open volume, made by `opening.open_volume`: its workspaces and their trees."""
 
-    It keeps no descriptor between calls, so that the volume can be unmounted and mounted again. Instead each call
-    checks that the volume at the path is still this one.
-    """
-
-    def __init__(self, path: str, identity: VolumeIdentity, engine: Engine) -> None:
-        self.path = path
-        self.identity = identity
-        self.engine = engine
-
-    def root_path(self, workspace: str, name: str) -> str:
-        """The path of one tree's own root."""
-        return tree_root_path(self.path, workspace, name)
+    def live_path(self, workspace: str) -> str:
+        """The path of the workspace's live tree."""
+        return live_root_path(self.path, workspace)
 
     def create_workspace(self, workspace: str) -> None:
         """Makes the workspace's directories that are missing. Durable, re-entrant."""
@@ -147,27 +129,73 @@ class Volume:
         with self._workspace(workspace, "opening a live tree") as here:
             here.set_mode(name, layout.OPEN_TO_AGENTS)
 
-    def set_link(self, workspace: str, name: str) -> str | None:
-        """Makes the link `current` point to a live tree. Atomic, durable, re-entrant.
-
-        Something that WVS did not make and that stands there is moved to quarantine; returns its new path, else None.
-        """
-        place = None
-        with self._open("moving the link") as volume, open_workspace(volume, workspace, self.path) as here:
-            if isinstance(here.standing(), Stranger):
-                place = f"{self.path}/{quarantine_stranger(volume, here)}"
-            here.set_link(name)
-        return place
-
     def standing(self, workspace: str) -> str | Stranger | None:
-        """What is at the workspace's path: the tree that the link of WVS points to, something else, or nothing."""
+        """The tree at the workspace's path; a stranger there; None if it is not complete, or a switch has not ended."""
         with self._workspace(workspace, "looking at the workspace's path") as here:
-            return here.standing()
+            return switching.standing(here)
 
-    def linked_tree(self, workspace: str) -> str | None:
-        """The tree that `current` points to; None if there is no link, or something that WVS did not make."""
-        with self._workspace(workspace, "reading the link") as here:
-            return here.linked_tree()
+    def live_tree(self, workspace: str) -> str | None:
+        """The tree in the workspace's live directory, by the file with its name; None if it has none."""
+        with self._workspace(workspace, "looking at the live tree") as here:
+            live = switching.live_tree(here)
+            return None if isinstance(live, Stranger) else live
+
+    def slots(self, workspace: str) -> list[str]:
+        """The slots that a switch has filled and not emptied."""
+        with self._workspace(workspace, "looking for switches") as here:
+            return here.names(SWITCH)
+
+    def take(self, workspace: str, place: str, entry: str) -> Held | None:
+        """Moves a tree (`TREES`) or what is in another slot (`SWITCH`) to a slot of the caller's; None if absent."""
+        with self._workspace(workspace, "taking a tree") as here:
+            return switching.take(here, place, entry)
+
+    def bring(self, workspace: str, slot: str) -> Held | None:
+        """Exchanges the caller's slot with the live directory. Returns what the slot holds then; None if nothing."""
+        with self._workspace(workspace, "exchanging the live tree") as here:
+            switching.bring(here, slot)
+            return switching.look_at(here, slot)
+
+    def put_away(self, workspace: str, held: Held, *, obsolete: bool) -> str | None:
+        """Moves what came out: an obsolete tree to the trash, anything else to quarantine; returns its place there.
+
+        As `retire`, it removes an obsolete tree where it is if the filesystem has no room for the rename.
+        """
+        with self._open("putting away a tree") as volume, open_workspace(volume, workspace, self.path) as here:
+            if not obsolete:
+                shown = held.tree or LIVE
+                try:
+                    return f"{self.path}/{quarantine_entry(volume, here, SWITCH, held.slot, shown)}"
+                except FileNotFoundError:
+                    return None
+            try:
+                switching.discard(here, held)
+            except OSError as error:
+                if CODE_OF_ERRNO.get(error.errno or 0) is not ErrorCode.VOLUME_FULL:
+                    raise
+                self._remove_in_place(here, SWITCH, held.slot, held.tree)
+            return None
+
+    def clear_path(self, workspace: str) -> list[str]:
+        """Moves to quarantine what stands in the place of the link or of the live directory; returns the new paths.
+
+        The caller then makes the path right again. What is no stranger any more stays in a slot for that.
+        """
+        places: list[str] = []
+        with self._open("clearing the path") as volume, open_workspace(volume, workspace, self.path) as here:
+            found = switching.standing(here)
+            if isinstance(found, Stranger) and found.place == CURRENT:
+                places.append(quarantine_entry(volume, here, ".", CURRENT, CURRENT))
+            if isinstance(switching.live_tree(here), Stranger):
+                held = switching.take(here, ".", LIVE)
+                if held is not None and held.tree is None:
+                    places.append(quarantine_entry(volume, here, SWITCH, held.slot, LIVE))
+        return [f"{self.path}/{place}" for place in places]
+
+    def make_link(self, workspace: str) -> None:
+        """Makes the link `current` if it is missing. Durable, re-entrant."""
+        with self._workspace(workspace, "making the link") as here:
+            switching.make_link(here)
 
     def retire(self, workspace: str, name: str) -> Retired:
         """Moves a tree to the trash. Durable, re-entrant. Raises `EngineError` if the name is in both places.
@@ -184,18 +212,27 @@ class Volume:
             except OSError as error:
                 if CODE_OF_ERRNO.get(error.errno or 0) is not ErrorCode.VOLUME_FULL:
                     raise
-            with here.tree(name) as tree:
-                self.engine.remove(tree, Cancel())
-            here.drop(TREES, name)
+            self._remove_in_place(here, TREES, name, name)
             return Retired.ABSENT
 
+    def _remove_in_place(self, here: WorkspaceDir, place: str, entry: str, name: str | None) -> None:
+        with here.wrapper(place, entry) as tree:
+            _require_named(tree, name)
+            self.engine.remove(tree, Cancel())
+        here.drop(place, entry)
+
     def purge(self, workspace: str, name: str, cancel: Cancel | None = None) -> None:
-        """Removes a retired tree and checks that it is gone. Durable, re-entrant; an absent tree is no error."""
+        """Removes a retired tree and checks that it is gone. Durable, re-entrant; an absent tree is no error.
+
+        Raises `EngineError` if the file in the directory says that it is another tree. A directory without that file is
+        the rest of an earlier removal: nothing else comes into the trash.
+        """
         if not self.has_workspace(workspace):
             return
         with self._workspace(workspace, "purging a tree", ErrorCode.REMOVE_FAILED) as here:
             with here.trashed(name) as tree:
                 if tree is not None:
+                    _require_named(tree, name)
                     with layout.reason_left(tree):
                         self.engine.remove(tree, cancel or Cancel())
             here.drop(TRASH, name)
@@ -221,7 +258,7 @@ class Volume:
             raise
 
     def whole_trees(self, workspace: str) -> set[str]:
-        """The names in `trees/` that have a root: one call, where `has_tree` would take one for each tree."""
+        """The trees that have a root: one call, where `has_tree` would take one for each tree."""
         with self._workspace(workspace, "looking for trees") as here:
             return here.whole_trees()
 
@@ -241,7 +278,8 @@ class Volume:
     def take_back(self, workspace: str, name: str) -> None:
         """Makes a tree that is there again what a snapshot has to be: closed, durable and sealed. Re-entrant."""
         with self._workspace(workspace, "taking a tree back") as here, here.tree(name) as tree:
-            here.set_mode(name, layout.CLOSED)
+            os.chmod(tree.descriptor, layout.CLOSED)
+            layout.name_tree(tree.descriptor, name)
             self.engine.sync(tree)
             self.engine.seal(tree)
 
@@ -263,6 +301,11 @@ class Volume:
         with self._workspace(workspace, "listing trees") as here:
             return here.names(TREES)
 
+    def misnamed(self, workspace: str) -> list[str]:
+        """The names in `trees/` of directories that hold another tree."""
+        with self._workspace(workspace, "listing trees") as here:
+            return here.misnamed()
+
     def trash(self, workspace: str) -> list[str]:
         """All names in `trash/`, likewise."""
         with self._workspace(workspace, "listing the trash") as here:
@@ -272,110 +315,14 @@ class Volume:
         """The trees in `trash/`, each with `why_it_stays`."""
         return {name: self.why_it_stays(workspace, name) for name in self.trash(workspace) if is_tree_name(name)}
 
-    def space(self) -> Space:
-        """Room on the volume."""
-        with self._open("measuring space") as volume:
-            return read_space(volume)
 
-    def require_working(self) -> None:
-        """Raises `EngineError` with VOLUME_UNAVAILABLE if no operation on the volume can succeed now.
-
-        It writes and syncs a byte: a mount whose storage is gone may still answer reads from its cache.
-        """
-        with self._open("checking", ErrorCode.VOLUME_UNAVAILABLE) as volume:
-            touch_lock(volume)
-
-    def bind(self, system_id: str) -> None:
-        """Binds the volume to the Postgres cluster of its log. Raises `EngineError` if it belongs to another one."""
-        with self._open("binding") as volume:
-            if self._is_bound(volume, system_id):
-                return
-            with self._locked(volume):
-                if not self._is_bound(volume, system_id):
-                    write_identity(volume, msgspec.structs.replace(self._reread(volume), system_id=system_id))
-
-    def rebind(self, system_id: str) -> None:
-        """As `bind`, whichever cluster the volume belonged to before: a person decided it."""
-        with self._open("binding") as volume, self._locked(volume):
-            write_identity(volume, msgspec.structs.replace(self._reread(volume), system_id=system_id))
-
-    @contextmanager
-    def _locked(self, volume: int) -> Generator[None]:
-        with identity_lock(volume) as held:
-            if not held:
-                raise EngineError(
-                    ErrorCode.VOLUME_UNAVAILABLE,
-                    f"another process holds the lock of the volume {self.path} and does not release it",
-                    f"find the process (fuser -v {lock_path(self.path)}), end it, and start again",
-                )
-            yield
-
-    def _is_bound(self, volume: int, system_id: str) -> bool:
-        identity = self._reread(volume)
-        if identity.system_id not in (None, system_id):
-            raise EngineError(
-                ErrorCode.VOLUME_UNAVAILABLE,
-                f"the volume {self.path} belongs to the database cluster {identity.system_id}, not {system_id}",
-                "set WVS_DATABASE_URL to the volume's own database; if that moved to a new cluster (pg_upgrade, a "
-                "restored dump), stop the old cluster and all executors and run `wvs volume rebind`. "
-                "Read: wvs runbook new-cluster",
-                retryable=False,
-            )
-        return identity.system_id is not None
-
-    def seen(self) -> LogPosition | None:
-        """The latest log position recorded on the volume. If Postgres has not reached it, the database was restored."""
-        with self._open("reading the position") as volume:
-            return self._reread(volume).seen
-
-    def seen_event(self) -> tuple[LogPosition, str | None] | None:
-        """`seen` with the hash (hex) of the event there. If Postgres has another hash, it has another log."""
-        with self._open("reading the position") as volume:
-            identity = self._reread(volume)
-            return None if identity.seen is None else (identity.seen, identity.seen_hash)
-
-    def record_seen(self, position: LogPosition, event_hash: str | None = None) -> None:
-        """Records a log position and the hash of its event. Durable. An older position changes nothing."""
-        with self._open("recording the position") as volume, identity_lock(volume):
-            identity = self._reread(volume)
-            if identity.seen is None or identity.seen < position:
-                write_identity(volume, msgspec.structs.replace(identity, seen=position, seen_hash=event_hash))
-
-    def _reread(self, volume: int) -> VolumeIdentity:
-        identity = read_identity(volume)
-        if identity is None:
-            raise _missing(self.path, self.identity, None)
-        return identity
-
-    @contextmanager
-    def _open(self, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED) -> Generator[int]:
-        descriptor = -1
-        try:
-            descriptor = os.open(self.path, OPEN_DIRECTORY)
-            identity = read_identity(descriptor)
-            if identity is None or identity.id != self.identity.id:
-                raise _missing(self.path, self.identity, identity)
-            yield descriptor
-        except FileNotFoundError as error:
-            if descriptor < 0:
-                raise _missing(self.path, self.identity, None) from error
-            raise from_os_error(error, otherwise, f"{doing} on {self.path}") from error
-        except OSError as error:
-            raise from_os_error(error, otherwise, f"{doing} on {self.path}") from error
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-
-    @contextmanager
-    def _workspace(
-        self, workspace: str, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED
-    ) -> Generator[WorkspaceDir]:
-        with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
-            yield here
-
-
-def _missing(path: str, expected: VolumeIdentity, present: VolumeIdentity | None) -> EngineError:
-    content = f"the volume {present.id}" if present else "no volume"
-    return EngineError(
-        ErrorCode.VOLUME_UNAVAILABLE, f"{path} holds {content}, expected {expected.id}", "mount the volume's filesystem"
-    )
+def _require_named(tree: TreeDir, name: str | None) -> None:
+    """Raises `EngineError` if the file in the directory names another tree: that one must not be removed."""
+    named = layout.tree_in(tree.descriptor)
+    if named not in (None, name):
+        raise EngineError(
+            ErrorCode.REMOVE_FAILED,
+            f"{tree.path} holds the tree {named}, not {name}: nothing was removed",
+            "somebody moved it there; move it out of the workspace's directory, then retry the task",
+            retryable=False,
+        )

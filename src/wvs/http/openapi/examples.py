@@ -24,7 +24,7 @@ DROP_TASK_ID: Final = "task_01kax45b6mfrqt8xz1ebq3s7zn"
 SESSION_ID: Final = "sess_01kax3z9f1f6ktv1n2k0h9r5da"
 SESSION_SECRET: Final = "q5XkV1c0m9Zr3yT8bH2sJ6uN4wE7oA_dF1gK5iL9pQs"  # noqa: S105 - an example
 IDEMPOTENCY_KEY: Final = "8f14e45f-ceea-467f-a3d2-b1c1b6d9a1b7"
-LIVE_LINK: Final = f"/srv/wvs/{WORKSPACE_ID}/current"
+LIVE_PATH: Final = f"/srv/wvs/{WORKSPACE_ID}/live/root"
 TREE_NAME: Final = "01kax3y0c8ecf8xg6d5sn1ytfw.1"
 
 OF_WORKSPACE: Final = {"workspace": "agent-7"}

@@ -21,7 +21,7 @@ from wvs.domain.ids import SNAPSHOT, InvalidId, parse_id
 from wvs.domain.states import TaskKind, TaskState
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.recorder import Show
-from wvs.http.openapi.examples import KEYED_WRITE, LIVE_LINK, OF_WORKSPACE, SET_TASK_ID, SNAPSHOT_ID, Examples, at
+from wvs.http.openapi.examples import KEYED_WRITE, LIVE_PATH, OF_WORKSPACE, SET_TASK_ID, SNAPSHOT_ID, Examples, at
 from wvs.http.openapi.headers import ACCEPTED_HEADERS, ETAG_HEADER
 from wvs.http.openapi.responses import KEY_PROBLEMS, problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
@@ -30,7 +30,7 @@ from wvs.http.requests.paths import WorkspacePath
 from wvs.http.resources.tasks import TaskView, queued_task_example, written_task
 from wvs.http.service import Service, new_id
 from wvs.http.wire.ids import SnapshotId, format_optional_id
-from wvs.http.wire.tree_paths import live_link
+from wvs.http.wire.tree_paths import live_root
 from wvs.http.writes import WriteRequest, present
 from wvs.readmodel.rows import WorkspaceRow
 
@@ -158,19 +158,19 @@ def _snapshot_id_of(data: NewCurrent) -> UUID:
 
 def current_view(row: WorkspaceRow, volume: Path) -> CurrentView:
     """The workspace's pointer as the API shows it; `volume` is the volume's directory on its hosts."""
-    return CurrentView(format_optional_id(SNAPSHOT, row.current_snapshot_id), live_link(volume, row.id), row.epoch)
+    return CurrentView(format_optional_id(SNAPSHOT, row.current_snapshot_id), live_root(volume, row.id), row.epoch)
 
 
 HANDLERS: Final = [get_current, set_current]
 
 _EXAMPLE_SET: Final = queued_task_example(SET_TASK_ID, TaskKind.CURRENT_SET, at(4, 0))
-_EXAMPLE_CURRENT: Final = CurrentView(SNAPSHOT_ID, LIVE_LINK, 2)
+_EXAMPLE_CURRENT: Final = CurrentView(SNAPSHOT_ID, LIVE_PATH, 2)
 
 EXAMPLES: Final[Mapping[str, Examples]] = {
     "getCurrent": Examples({200: {"set": _EXAMPLE_CURRENT}}, parameters=OF_WORKSPACE),
     "setCurrent": Examples(
         {
-            202: {"accepted": CurrentAccepted(CurrentView(None, LIVE_LINK, 1), _EXAMPLE_SET)},
+            202: {"accepted": CurrentAccepted(CurrentView(None, LIVE_PATH, 1), _EXAMPLE_SET)},
             200: {
                 "already current": CurrentAccepted(
                     _EXAMPLE_CURRENT, replace(_EXAMPLE_SET, state=TaskState.SUCCEEDED, noop=True, finished_at=at(4, 0))

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.values import TEXT_PATTERN, Reason
-from wvs.http.openapi.examples import TREE_NAME, WORKSPACE_ID, Examples
+from wvs.http.openapi.examples import LIVE_PATH, TREE_NAME, Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.requests.paths import SessionPath
 from wvs.http.resources.own_session import OF_OWN_SESSION, OWN_SESSION_PROBLEMS, SessionSecret, own_session
 from wvs.http.service import Service
-from wvs.http.wire.tree_paths import tree_root
+from wvs.http.wire.tree_paths import live_root
 from wvs.quiesce.ack_batches import AckKind, Acknowledgement
 from wvs.quiesce.sessions import Directive, DirectiveKind
 
@@ -89,7 +89,8 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
     processes stayed stopped, resume them, then acknowledge. Without `resume`, acknowledge and keep them stopped.
     `budget_s`: seconds for which the freeze still holds. `answer_after_s`, with `resume`: resume at once, but send the
     acknowledgement only after these seconds, because other sessions resume at the same moment. `path` is the root of
-    the live tree of `epoch`.
+    the live tree, the same for every tree; `tree` is the name of the tree of `epoch`. The file `name` beside the root
+    has the name of the tree that is at the path now.
     """
 
     number: int
@@ -101,6 +102,7 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
     budget_s: float | None
     epoch: int
     path: str | None
+    tree: str | None
     reason: str | None
 
 
@@ -209,7 +211,8 @@ def directive_view(directive: Directive, volume: Path) -> DirectiveView:
         answer_after_s=directive.answer_after_s,
         budget_s=directive.budget_s,
         epoch=directive.epoch,
-        path=None if tree is None else tree_root(volume, directive.workspace_id, tree),
+        path=None if tree is None else live_root(volume, directive.workspace_id),
+        tree=tree,
         reason=directive.reason,
     )
 
@@ -225,7 +228,8 @@ EXAMPLE_DIRECTIVE: Final = DirectiveView(
     answer_after_s=0.0,
     budget_s=None,
     epoch=1,
-    path=f"/srv/wvs/{WORKSPACE_ID}/trees/{TREE_NAME}/root",
+    path=LIVE_PATH,
+    tree=TREE_NAME,
     reason=None,
 )
 _EXAMPLE_FREEZE: Final = replace(

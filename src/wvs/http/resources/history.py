@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.states import TaskState
 from wvs.eventlog.reading.follower import log_epoch
-from wvs.http.openapi.examples import LIVE_LINK, OF_WORKSPACE, TREE_NAME, Examples, at
+from wvs.http.openapi.examples import LIVE_PATH, OF_WORKSPACE, TREE_NAME, Examples, at
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.problems.problem import FieldError, refuse_fields
 from wvs.http.requests.event_filters import TIME_SCHEMA, parse_time
@@ -172,7 +172,7 @@ _EXAMPLE_HISTORY: Final = HistoryView(
     occurred_at=at(2, 0),
     hash=EXAMPLE_EVENT.hash,
     workspace=EXAMPLE_WORKSPACE,
-    current=CurrentView(None, LIVE_LINK, 1),
+    current=CurrentView(None, LIVE_PATH, 1),
     live_tree=TREE_NAME,
     snapshots=SnapshotList([EXAMPLE_NEW_SNAPSHOT], None),
     tasks=TaskList(

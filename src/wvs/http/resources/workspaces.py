@@ -20,7 +20,7 @@ from wvs.domain.states import WorkspaceState
 from wvs.domain.values import NAME_PATTERN, Labels, Reason, TaskError, WorkspaceName
 from wvs.domain.workspace import Workspace
 from wvs.eventlog.recorder import Show
-from wvs.http.openapi.examples import IDEMPOTENCY_KEY, KEYED_WRITE, LIVE_LINK, OF_WORKSPACE, WORKSPACE_ID, Examples, at
+from wvs.http.openapi.examples import IDEMPOTENCY_KEY, KEYED_WRITE, LIVE_PATH, OF_WORKSPACE, WORKSPACE_ID, Examples, at
 from wvs.http.openapi.headers import ACCEPTED_HEADERS, REPLAYED_HEADER
 from wvs.http.openapi.responses import KEY_PROBLEMS, OPTIONAL_KEY_PROBLEMS, problem_responses
 from wvs.http.requests.bodies import Nothing
@@ -30,7 +30,7 @@ from wvs.http.resources.tasks import EXAMPLE_INIT, TaskView, written_task
 from wvs.http.service import Service, new_id
 from wvs.http.wire.cursors import DEFAULT_LIMIT, CursorText, Limit
 from wvs.http.wire.ids import SnapshotId, WorkspaceId, format_optional_id
-from wvs.http.wire.tree_paths import live_link
+from wvs.http.wire.tree_paths import live_root
 from wvs.http.writes import WriteRequest, WriteResult, accepted, present
 from wvs.projections.listings import WorkspaceFilter
 from wvs.readmodel.rows import WorkspaceRow
@@ -203,7 +203,7 @@ def workspace_view(row: WorkspaceRow, volume: Path) -> WorkspaceView:
         state=row.state,
         labels=row.labels,
         current_snapshot_id=format_optional_id(SNAPSHOT, row.current_snapshot_id),
-        path=live_link(volume, row.id),
+        path=live_root(volume, row.id),
         epoch=row.epoch,
         error=row.error,
         created_at=row.created_at,
@@ -219,7 +219,7 @@ EXAMPLE_WORKSPACE: Final = WorkspaceView(
     state=WorkspaceState.ACTIVE,
     labels={"team": "search"},
     current_snapshot_id=None,
-    path=LIVE_LINK,
+    path=LIVE_PATH,
     epoch=1,
     error=None,
     created_at=at(0, 0),
