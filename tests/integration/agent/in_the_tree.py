@@ -48,8 +48,11 @@ def ask_redis(socket: str, *command: str) -> str:
 
 def watchdog() -> None:
     """Prints each file that is made or changed."""
-    from watchdog.events import FileSystemEvent, FileSystemEventHandler  # noqa: PLC0415 - not among the test packages
-    from watchdog.observers import Observer  # noqa: PLC0415
+    from watchdog.events import (  # pyright: ignore[reportMissingImports]  # noqa: PLC0415 - not among the test packages
+        FileSystemEvent,
+        FileSystemEventHandler,
+    )
+    from watchdog.observers import Observer  # pyright: ignore[reportMissingImports]  # noqa: PLC0415
 
     class Printer(FileSystemEventHandler):
         def on_closed(self, event: FileSystemEvent) -> None:
