@@ -60,6 +60,20 @@ $(GENERATORS)/.ready: $(VENV)/.tools requirements/client-generators.txt
 		|| $(GENERATORS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/client-generators.txt
 	@touch $@
 
+# What agents run: some tests start it in a live tree. Installed by test-deps where node, npm and their registries are there.
+AGENT_TOOLS := build/agent-tools
+
+.PHONY: agent-tools
+agent-tools: $(AGENT_TOOLS)/.ready ## Install pnpm, vite, pyright and watchdog, which tests run in a live tree
+
+$(AGENT_TOOLS)/.ready: $(VENV)/.tools $(wildcard requirements/agent-tools/*)
+	@mkdir -p $(AGENT_TOOLS)
+	@cp requirements/agent-tools/package.json requirements/agent-tools/package-lock.json $(AGENT_TOOLS)
+	@cd $(AGENT_TOOLS) && npm ci --silent --no-audit --no-fund
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(AGENT_TOOLS)/python --require-hashes \
+		-r requirements/agent-tools/python.txt
+	@touch $@
+
 .PHONY: test
 test: setup client-generators ## All tests on the embedded PostgreSQL 18 (PYTEST_ARGS='-k name' narrows)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
@@ -83,6 +97,7 @@ test-python: $(VENV)/.tools ## Install the pinned packages for each Python here 
 .PHONY: test-deps
 test-deps: ## Install the programs that tests use (Debian, root or sudo); quick when all are there
 	@requirements/install-test-programs
+	@$(MAKE) --no-print-directory agent-tools || echo "test-deps: without npm and PyPI, the tests of pnpm, vite, pyright and watchdog are skipped"
 
 PG15_BIN ?= /usr/lib/postgresql/15/bin
 
@@ -215,6 +230,8 @@ requirements: $(VENV)/.tools ## Compile pyproject.toml and requirements/*.in int
 	$(COMPILE) requirements/test.in -o requirements/test.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/client-generators.in -o requirements/client-generators.txt
+	$(COMPILE) requirements/agent-tools/python.in -o requirements/agent-tools/python.txt
+	cd requirements/agent-tools && npm update --package-lock-only --silent --no-audit --no-fund
 
 .PHONY: clean
 clean: ## Remove .venv/ and every cache

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -69,6 +70,9 @@ class CommandProcess:
         except subprocess.SubprocessError as error:
             raise CannotStart(f"{argv[0]} could not be added to its {freezer.name}: {error}", 1) from None
         self.pid: Final = self._process.pid
+        # Opened before anything can reap the process: later its pid may be that of another.
+        self._ended: Final = os.pidfd_open(self.pid)
+        weakref.finalize(self, os.close, self._ended)
         self.give_terminal()
 
     def give_terminal(self) -> None:
@@ -80,7 +84,9 @@ class CommandProcess:
         self._set_foreground(self.pid, os.getpgrp())
 
     def send(self, number: int) -> None:
-        """Sends a signal to the command's process group, as a terminal does."""
+        """Sends a signal to the command's process group, as a terminal does, unless the command has ended."""
+        if self._process.returncode is not None:
+            return  # its pid may be that of another group
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
@@ -88,7 +94,7 @@ class CommandProcess:
         """Waits for the command to end; returns its exit code as a shell does: 128 + n for signal n."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        descriptor = os.pidfd_open(self.pid)
+        descriptor = os.dup(self._ended)  # a loop has one reader for each descriptor
         try:
             loop.add_reader(descriptor, ended.set)
             await ended.wait()

@@ -1,9 +1,12 @@
 """The wrapper's side of the guardian, a process that outlives the wrapper (see guardian_process.py)."""
 
 import base64
+import fcntl
 import os
+import struct
 import subprocess
 import sys
+import termios
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Final
 
 from wvs.agent import guardian_process
 from wvs.agent.protocol import Tree
+from wvs.agent.transport import PreparedRequest
 from wvs.engines.paths import name_beside
 
 _EXIT_TIMEOUT_S: Final = 2.0
@@ -19,7 +23,10 @@ _SLACK_S: Final = 0.25
 
 
 class GuardianHandle:
-    """Starts, arms and ends the guardian of one cgroup. An armed guardian thaws the cgroup after the deadline."""
+    """Starts, arms and ends the guardian of one cgroup. An armed guardian thaws the cgroup after the deadline.
+
+    If this process is killed, the guardian ends the session once the cgroup is empty.
+    """
 
     def __init__(self, directory: Path, file: str, thaw: str) -> None:
         """Starts the guardian. Writing `thaw` to `file` in `directory` thaws the cgroup."""
@@ -31,7 +38,22 @@ class GuardianHandle:
             cwd="/",
             start_new_session=True,  # a terminal's keys and hang-up must not reach it
         )
+        self.pid: Final = self._process.pid
         self._sent: tuple[float, Tree] | None = None
+
+    def hand_over(self, ending: PreparedRequest) -> None:
+        """Gives the guardian the request that ends the session, which has the session's secret (ADR 0012)."""
+        host, content = (base64.b64encode(part).decode() for part in (ending.host.encode(), ending.content))
+        self._send(f"session {host} {ending.port} {int(ending.tls)} {content}\n")
+
+    def has_read_all(self) -> bool:
+        """Whether the guardian has read all that was sent.
+
+        What it has not read, a program of the same user could read from the pipe, by way of /proc/PID/fd.
+        """
+        assert self._process.stdin is not None
+        unread = fcntl.ioctl(self._process.stdin.fileno(), termios.FIONREAD, struct.pack("i", 0))
+        return struct.unpack("i", unread)[0] == 0 or self._process.poll() is not None
 
     def arm(self, deadline: float, tree: Tree) -> None:
         """Reports that the command is frozen in `tree`, or about to be, until `deadline` (time.monotonic)."""
@@ -45,10 +67,13 @@ class GuardianHandle:
         self._sent = None
         self._send("free\n")
 
+    def reap(self) -> None:
+        """Takes the exit status of a guardian that has ended."""
+        self._process.wait()
+
     def close(self) -> None:
-        """Ends the guardian. Call it when the command is not frozen."""
-        with suppress(OSError):
-            self.disarm()
+        """Ends the guardian. Call it when all processes of the command have ended, and the session with them."""
+        self._send("left\n")
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()

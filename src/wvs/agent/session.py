@@ -21,7 +21,7 @@ from wvs.agent.protocol import (
     RegistrationDocument,
     Tree,
 )
-from wvs.agent.transport import AgentTransport
+from wvs.agent.transport import AgentTransport, PreparedRequest
 from wvs.background import stop
 
 _ANSWER_TIMEOUT_S: Final = 5.0
@@ -62,6 +62,7 @@ class Session:
         self._early_resume: tuple[int, str] | None = None  # freeze and token; the agent resumed before its answer
         self._owes_answer = False  # to the freeze in _early_resume
         self._requested_at = 0.0  # when the newest directive was requested, in the loop's time
+        self._ending: Final = ("DELETE", f"/v1/sessions/{self.id}")
         self._is_detached = False  # the agent resumed because the service was unreachable
         self.end_reason: str | None = None
 
@@ -116,7 +117,7 @@ class Session:
         try:
             async with asyncio.timeout(patience_s):
                 await self._send_owed_answer()
-                await self._retry(lambda: self._transport.call("DELETE", f"/v1/sessions/{self.id}", dict[str, Any]))
+                await self._retry(lambda: self._transport.call(*self._ending, dict[str, Any]))
         except TimeoutError:
             raise Unreachable(f"the service did not end the session within {patience_s:g} s") from None
         except Rejected as problem:
@@ -125,6 +126,10 @@ class Session:
         finally:
             self._transport.close()
             self._state.close()
+
+    def prepared_ending(self) -> PreparedRequest:
+        """The request that deregisters the session, for a process that outlives this one. It has the secret."""
+        return self._transport.prepare(*self._ending)
 
     async def _send_owed_answer(self) -> None:
         """Confirms the freeze from which the agent resumed early; without this answer the clone is discarded.

@@ -1,15 +1,14 @@
 """The freezer for a host without usable cgroups: SIGSTOP to every descendant. A person has to request it."""
 
 import asyncio
-import ctypes
 import os
 import signal
 from pathlib import Path
 from typing import ClassVar, Final
 
 from wvs.agent.freezer import Freezer, poll_until, signal_all, wait_until_dead, wait_until_thawed
+from wvs.agent.orphans import adopt_orphans
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _STOPPED: Final = "Tt"
 _GONE: Final = "ZX"
 
@@ -25,11 +24,8 @@ class SigstopFreezer(Freezer):
     caveat: ClassVar[str] = "cooperative: stopped by SIGSTOP, not held by the kernel"
 
     def __init__(self) -> None:
-        # Descendants whose parents end become children of this process, so that it still finds them.
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
-        self._frozen_states: dict[int, str] | None = None
+        adopt_orphans()  # else a descendant whose parent has ended would be lost
+        self._frozen_pids: list[int] | None = None
 
     def enter(self) -> None:
         pass  # every descendant belongs to the tree
@@ -37,19 +33,19 @@ class SigstopFreezer(Freezer):
     async def freeze(self) -> None:
         await poll_until(self._stop_all)
         await asyncio.sleep(0)
-        self._frozen_states = _descendants()
+        self._frozen_pids = self.pids()
 
     async def thaw(self) -> None:
-        self._frozen_states = None
+        self._frozen_pids = None
         signal_all(self.pids(), signal.SIGCONT)
         await wait_until_thawed(lambda: not any(state in _STOPPED for state in _descendants().values()))
 
     def still_frozen(self) -> bool:
         found = _descendants()
-        return self._frozen_states is not None and found.keys() == self._frozen_states.keys() and _all_stopped(found)
+        return self._frozen_pids is not None and list(found) == self._frozen_pids and _all_stopped(found)
 
     def pids(self) -> list[int]:
-        return [pid for pid, state in _descendants().items() if state not in _GONE]
+        return list(_descendants())
 
     async def kill(self) -> None:
         await wait_until_dead(self._kill_all, self.pids)
@@ -61,7 +57,7 @@ class SigstopFreezer(Freezer):
         """Whether all are stopped. Stopped processes cannot fork, so a second reading equal to the first is final."""
         first = _descendants()
         if not _all_stopped(first):
-            signal_all((pid for pid, state in first.items() if state not in _STOPPED + _GONE), signal.SIGSTOP)
+            signal_all((pid for pid, state in first.items() if state not in _STOPPED), signal.SIGSTOP)
             return False
         return _descendants() == first
 
@@ -73,11 +69,11 @@ class SigstopFreezer(Freezer):
 
 
 def _all_stopped(found: dict[int, str]) -> bool:
-    return all(state in _STOPPED + _GONE for state in found.values())
+    return all(state in _STOPPED for state in found.values())
 
 
 def _descendants() -> dict[int, str]:
-    """The descendants of this process, each with the letter of its state, see proc_pid_stat(5)."""
+    """The living descendants of this process, each with the letter of its state, see proc_pid_stat(5), in order."""
     children: dict[int, list[int]] = {}
     states: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
@@ -96,4 +92,4 @@ def _descendants() -> dict[int, str]:
         for pid in children.get(waiting.pop(), ()):
             found[pid] = states[pid]
             waiting.append(pid)
-    return found
+    return {pid: state for pid, state in sorted(found.items()) if state not in _GONE}

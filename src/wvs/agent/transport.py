@@ -26,6 +26,15 @@ class BadAnswer(Exception):
     """The answer violates HTTP/1.1, or ended too early."""
 
 
+class PreparedRequest(msgspec.Struct, frozen=True):
+    """A whole request, credentials included, for a process that has no transport. The answer ends its connection."""
+
+    host: str
+    port: int
+    tls: bool
+    content: bytes
+
+
 class AgentTransport:
     """Requests to the API at `url` (http or https, with a path if it is behind a proxy).
 
@@ -77,6 +86,11 @@ class AgentTransport:
             return msgspec.json.decode(content, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unreachable(f"the answer is not from WVS: {error}") from error
+
+    def prepare(self, method: str, path: str) -> PreparedRequest:
+        """The request that `call` would send."""
+        content = f"{method} {self._prefix}{path}{self._headers}Connection: close\r\n\r\n"
+        return PreparedRequest(self._host, self._port, self._tls is not None, content.encode("ascii"))
 
     def close(self) -> None:
         """Closes the connection. The next call opens a new one."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -12,9 +13,10 @@ from msgspec import Struct
 from wvs.agent.cgroup_freezer import kernel_freezer
 from wvs.agent.command import CommandProcess
 from wvs.agent.errors import AgentError, NotThawed, StillAlive
-from wvs.agent.freezer import Freezer
+from wvs.agent.freezer import Freezer, poll_until
 from wvs.agent.guardian_handle import GuardianHandle
 from wvs.agent.hooks import Hooks
+from wvs.agent.orphans import Reap, adopt_orphans, reap_children, until_reaped
 from wvs.agent.protocol import Tree
 from wvs.agent.registration import open_session
 from wvs.agent.session import Session
@@ -27,6 +29,7 @@ SWITCHED_EXIT: Final = 75
 
 _SIGNALED: Final = 128
 _TERMINATE_PATIENCE_S: Final = 10.0
+_GUARDIAN_PATIENCE_S: Final = 5.0
 
 
 class OnSwitch(StrEnum):
@@ -56,7 +59,10 @@ async def run_command(assignment: Assignment) -> int:
 
     The session ends only after every process of the command is proven to have ended. Raises `AgentError` if the service
     refuses or is unreachable, if the host has no freezer, or if the command cannot be started.
+
+    Call it in a process without other children: it adopts the orphans of the command and reaps every child.
     """
+    adopt_orphans()
     return await _Wrapper(assignment).run()
 
 
@@ -77,7 +83,7 @@ class _Wrapper:
 
     async def run(self) -> int:
         job = self._assignment
-        with forwarding_signals(self._forward, self._suspend_with_command):
+        with forwarding_signals(self._forward, self._child_changed):
             self._session = session = await open_session(
                 job.url, job.workspace, job.agent, self._hooks(), headers=job.headers
             )
@@ -87,12 +93,24 @@ class _Wrapper:
                 await session.leave()
                 raise
             try:
-                self._guardian = self._freezer.start_guardian()
+                self._start_guardian()
                 session.follow()
                 return await self._run_until_done()
             finally:
                 await session.stop_following()
                 await self._leave()
+
+    def _start_guardian(self) -> None:
+        self._guardian = guardian = self._freezer.start_guardian()
+        if guardian is not None:
+            guardian.hand_over(self._session.prepared_ending())
+
+    async def _until_guardian_has_read(self) -> None:
+        """Waits before the command starts: it may run as the same user, and could read the pipe."""
+        if self._guardian is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GUARDIAN_PATIENCE_S):
+                    await poll_until(self._guardian.has_read_all)
 
     def _hooks(self) -> Hooks:
         return Hooks(
@@ -108,6 +126,7 @@ class _Wrapper:
 
     async def _run_until_done(self) -> int:
         await _wait_for_first(self._session.until_started(), self._start_cancelled.wait())
+        await self._until_guardian_has_read()
         await self._start_when_thawed()
         if self._exit_code is not None:
             return self._exit_code
@@ -228,12 +247,14 @@ class _Wrapper:
 
     async def _kill(self) -> None:
         """Kills every process without resuming one, and prepares the freezer for another command."""
+        pids = self._freezer.pids()
         while True:
             try:
                 await self._freezer.kill()
                 break
             except StillAlive as error:
                 self._assignment.report(f"{error}; the session continues until it has ended")
+        await until_reaped(pids, self._own_children())
         if self._command is not None:
             self._command.reap()
             self._command.take_terminal()
@@ -241,8 +262,6 @@ class _Wrapper:
 
     async def _leave(self) -> None:
         await self._kill()
-        if self._guardian is not None:
-            self._guardian.close()
         self._freezer.close()
         try:
             await self._session.leave()
@@ -251,6 +270,10 @@ class _Wrapper:
                 f"session {self._session.id} continues to block freezes ({error}). "
                 f"All its processes have ended, so run: wvsctl session evict {self._session.id}"
             )
+        finally:
+            # Last: if this process is killed before, the guardian ends the session.
+            if self._guardian is not None:
+                self._guardian.close()
 
     def _forward(self, number: int) -> None:
         if self._command is not None:
@@ -258,6 +281,13 @@ class _Wrapper:
         else:
             self._exit_code = _SIGNALED + number
             self._start_cancelled.set()
+
+    def _child_changed(self) -> None:
+        reap_children(self._own_children())
+        self._suspend_with_command()
+
+    def _own_children(self) -> dict[int, Reap]:
+        return {child.pid: child.reap for child in (self._command, self._guardian) if child is not None}
 
     def _suspend_with_command(self) -> None:
         """After Ctrl-Z this process stops too, or no process would own the terminal. It then answers no freeze."""

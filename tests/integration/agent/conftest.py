@@ -62,9 +62,18 @@ class Service:
         self.live = platform.live(workspace_id)
         self.wrapped: list[Wrapped] = []
 
-    async def run(self, *argv: str, options: tuple[str, ...] = (), url: str | None = None, **more: Any) -> Wrapped:
+    async def run(
+        self,
+        *argv: str,
+        options: tuple[str, ...] = (),
+        url: str | None = None,
+        below: tuple[str, ...] = (),
+        **more: Any,
+    ) -> Wrapped:
+        """Starts `wvsctl agent run`; `below` is a command that starts it."""
         arguments = ("-m", "wvs.cli.wvsctl", "--url", url or self.url, "agent", "run", "-w", self.name, *options)
         process = await asyncio.create_subprocess_exec(
+            *below,
             sys.executable,
             *arguments,
             "--",
@@ -122,9 +131,11 @@ class Service:
                     wrapped.process.send_signal(signal.SIGCONT)
                     wrapped.process.terminate()
                 await wrapped.ended()
-        left = [cgroup for session in await self.sessions(ended=True) for cgroup in cgroups_of(session["id"])]
+        sessions = [session["id"] for session in await self.sessions(ended=True)]
+        left = [cgroup for session in sessions for cgroup in cgroups_of(session)]
         for cgroup in left:  # of a failed test: no process may outlive it
             await clear(cgroup)
+        await until(lambda: not any(map(guardians, sessions)))
         assert left == [], "an agent left its cgroup behind"
 
     async def tree(self, snapshot_id: UUID) -> Path:
@@ -164,16 +175,35 @@ async def until_lease_renewed(service: Service, session: str | None = None) -> N
 
 
 async def clear(cgroup: Path) -> None:
-    """What a person does with the cgroup of a killed wrapper, see docs/agents.md."""
+    """What a person does with the cgroup of a killed wrapper, see docs/agents.md. The guardian removes it, too."""
     if (cgroup / "cgroup.kill").exists():
         (cgroup / "cgroup.kill").write_text("1")
-        await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text())
     else:
         for pid in (cgroup / "cgroup.procs").read_text().split():
             os.kill(int(pid), signal.SIGKILL)
         (cgroup / "freezer.state").write_text("THAWED")
-        await until(lambda: not (cgroup / "cgroup.procs").read_text())
-    cgroup.rmdir()
+    await until(lambda: _is_removed(cgroup))
+
+
+def _is_removed(cgroup: Path) -> bool:
+    try:
+        cgroup.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def guardians(session: str) -> list[int]:
+    """The process ids of the guardian of a session."""
+    found: list[int] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            cmdline = file.read_bytes()
+            if b"guardian_process.py" in cmdline and session.encode() in cmdline:
+                found.append(int(file.parent.name))
+    return found
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ class Network:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["Network"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        """Outside the block it refuses every connection. A second block has the address of the first."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", urlsplit(self.url).port or 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.agent.conftest import PATIENCE_S, Service, clear, until, until_lease_renewed
+from tests.integration.agent.conftest import PATIENCE_S, Service, clear, guardians, until, until_lease_renewed
 from tests.integration.agent.cutting import Network
 
 from wvs.agent import CannotFreeze, Unreachable, register
@@ -125,7 +125,7 @@ async def test_the_error_names_a_stopped_wrapper_which_works_again_when_it_conti
     await writes_on(service.live / "a")
 
 
-async def test_a_killed_wrapper_blocks_freezes_until_its_session_is_evicted(
+async def test_a_killed_wrapper_blocks_freezes_until_its_processes_have_ended(
     short_freezes: None, service: Service
 ) -> None:
     wrapped = await service.shell(WRITING)
@@ -148,7 +148,7 @@ async def test_a_killed_wrapper_blocks_freezes_until_its_session_is_evicted(
     await writes_on(service.live / "a")
     await writes_on(service.live / "b")
     await clear(cgroup)
-    await service.evict(session["id"])
+    await until(lambda: not guardians(session["id"]))  # it has ended the session
     _, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
 
