@@ -36,6 +36,7 @@ class DirectiveDocument(Struct, frozen=True):
     budget_s: float | None = None
     path: str | None = None
     reason: str | None = None
+    looked_from: str | None = None
 
 
 class SessionIds(Struct, frozen=True):

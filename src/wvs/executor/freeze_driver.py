@@ -198,7 +198,7 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
     budget_s = max(job.bench.settings.freeze_budget_s, job.bench.volume.engine.freeze_budget_s)
     opened_at = time.monotonic()
     async with job.bench.path.pool.acquire() as connection:
-        opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s)
+        opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s, None)
     if opened is None:
         raise EngineError(ErrorCode.LEASE_LOST, "a newer claim exists", retryable=True)
     if opened.members:
@@ -225,7 +225,7 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
 
 
 def _certified(member: FreezeMember) -> Member:
-    return Member(member.session_id, member.token or "", member.flush or str(member.state))
+    return Member(member.session_id, member.token or "", member.flush or str(member.state), member.details.frozen)
 
 
 def _describe(member: FreezeMember) -> str:
