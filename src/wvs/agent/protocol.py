@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class Instruction(StrEnum):
@@ -36,7 +36,9 @@ class DirectiveDocument(Struct, frozen=True):
     budget_s: float | None = None
     path: str | None = None
     reason: str | None = None
-    looked_from: str | None = None
+    # Shim for peers before 0.1.0; remove after 0.2.0.
+    # Older APIs do not send it, and refuse acknowledgements with the fields that came with it.
+    looked_from: str | UnsetType | None = UNSET
 
 
 class SessionIds(Struct, frozen=True):

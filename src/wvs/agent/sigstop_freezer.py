@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from wvs.agent.freezer import Freezer, poll_until, signal_all, wait_until_dead, wait_until_thawed
+from wvs.domain.values import FrozenProcesses
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _STOPPED: Final = "Tt"
@@ -50,6 +51,10 @@ class SigstopFreezer(Freezer):
 
     def pids(self) -> list[int]:
         return [pid for pid, state in _descendants().items() if state not in _GONE]
+
+    def frozen(self) -> FrozenProcesses:
+        states = (self._frozen_states or {}).values()
+        return FrozenProcesses("sigstop", "", sum(state not in _GONE for state in states))
 
     async def kill(self) -> None:
         await wait_until_dead(self._kill_all, self.pids)

@@ -77,11 +77,12 @@ class FreezeRefused(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 class StillFrozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="still_frozen"):
     """The session has been stopped without interruption since it acknowledged the freeze under this token.
 
-    `bystanders` as in the acknowledgement of the freeze; this one replaces that one.
+    `hidden_mounts` and `bystanders` as in the acknowledgement of the freeze; these replace those.
     """
 
     freeze: Freeze
     token: Token
+    hidden_mounts: Annotated[tuple[HiddenMount, ...], Meta(max_length=MAX_MOUNTS)] = ()
     bystanders: HostLook | None = None
 
 
@@ -185,7 +186,7 @@ def _acknowledgement(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgeme
             details = MemberDetails(ack.frozen, ack.bystanders, ack.hidden_mounts)
             return Acknowledgement(AckKind.FROZEN, ack.freeze, ack.token, ack.flush, details=details)
         case StillFrozen():
-            details = MemberDetails(bystanders=ack.bystanders)
+            details = MemberDetails(bystanders=ack.bystanders, hidden_mounts=ack.hidden_mounts)
             return Acknowledgement(AckKind.STILL_FROZEN, ack.freeze, ack.token, details=details)
         case _:
             assert_never(ack)
