@@ -238,9 +238,9 @@ def _mount_at(table: tuple[Mount, ...], path: str) -> Mount | None:
     """The mount that a path leads to: the one with the longest point; of these the newest, which hides the others."""
     best: Mount | None = None
     for mount in table:
-        point = mount.point
-        covers = point in ("/", path) or path.startswith(f"{point}/")
-        if covers and (best is None or len(point) >= len(best.point)):
+        top = mount.point
+        covers = top in ("/", path) or path.startswith(f"{top}/")
+        if covers and (best is None or len(top) >= len(best.point)):
             best = mount
     return best
 
@@ -282,10 +282,10 @@ def _describe(pid: int, how: tuple[str, ...], parents: dict[int, int]) -> Holder
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as lines:
             status = dict(line.rstrip("\n").split(":", 1) for line in lines if ":" in line)
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(4096).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+            line = file.read(4096).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     except _GONE:
         return None
-    command = "".join(c if c.isprintable() else "?" for c in words or status["Name"].strip())
+    command = "".join(c if c.isprintable() else "?" for c in line or status["Name"].strip())
     shown = command if len(command) <= _MAX_COMMAND else f"{command[: _MAX_COMMAND - 1]}…"
     inner = int((status.get("NSpid") or str(pid)).split()[-1])
     return Holder(pid, shown, tuple(map(_printable, how)), cgroups, tuple(_ancestors(pid, parents)), inner)

@@ -29,7 +29,7 @@ MAX_NAMED: Final = 20
 MAX_PLACES: Final = 20
 
 _MAX_HELD: Final = 5_000
-_PATIENCE_S: Final = 5.0
+BYSTANDERS_PATIENCE_S: Final = 5.0
 _SHORTEST_PART: Final = 12
 """A shorter name could be a part of another cgroup's name by chance; an abbreviated id of a container has 12 digits."""
 
@@ -56,11 +56,11 @@ def looked_from() -> str | None:
 async def look_at_host(job: Job, root: str) -> HostSight:
     """Looks at this host's processes. A look that fails or takes long is no failure: the certificate says so."""
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(BYSTANDERS_PATIENCE_S):
             return await job.bench.run(_look, root)
     except (OSError, TimeoutError) as error:
         survived(job.bench.metrics, "look_for_bystanders", error, "bystanders_not_looked_for")
-        return HostSight(Look(0, (), f"the look failed: {error or f'no end within {_PATIENCE_S:g} s'}"))
+        return HostSight(Look(0, (), f"the look failed: {error or f'no end within {BYSTANDERS_PATIENCE_S:g} s'}"))
 
 
 def bystanders_among(sights: Sequence[HostSight], members: Sequence[FreezeMember]) -> Found:

@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from wvs.domain.values import TEXT_PATTERN, FrozenProcesses
 
-MAX_NAMED: Final = 50
+MAX_SEEN: Final = 50
 MAX_MOUNTS: Final = 50
 
 _Text = Annotated[str, Meta(max_length=500, pattern=TEXT_PATTERN)]
@@ -32,7 +32,7 @@ class HostLook(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """What a look at the processes of one host found: how many, the first of them, and what it could not see."""
 
     found: Annotated[int, Meta(ge=0, le=2**31 - 1)]
-    named: Annotated[tuple[SeenProcess, ...], Meta(max_length=MAX_NAMED)] = ()
+    named: Annotated[tuple[SeenProcess, ...], Meta(max_length=MAX_SEEN)] = ()
     unseen: _Text = ""
 
 

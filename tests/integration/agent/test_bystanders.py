@@ -97,7 +97,7 @@ async def test_an_agent_that_leaves_its_cgroup_is_a_bystander(agent: Service) ->
     pid = (cgroup / "cgroup.procs").read_text().split()[0]
     (cgroup.parent / "cgroup.procs").write_text(pid)
     try:
-        assert pids(await proof(agent)) == [int(pid)]
+        assert int(pid) in pids(await proof(agent))
     finally:
         (cgroup / "cgroup.procs").write_text(pid)
 
