@@ -29,6 +29,7 @@ CREATE TABLE wvs.freeze_members (
     reason text,
     acked_at timestamp with time zone,
     told boolean DEFAULT false NOT NULL,
+    details jsonb,
     CONSTRAINT freeze_members_pkey PRIMARY KEY (workspace_id, number, session_id),
     CONSTRAINT freeze_members_state_check CHECK ((state = ANY (ARRAY['asked'::text, 'frozen'::text, 'confirmed'::text, 'refused'::text, 'broken'::text, 'left'::text, 'evicted'::text])))
 );
@@ -44,6 +45,7 @@ CREATE TABLE wvs.freezes (
     over_at timestamp with time zone,
     resumes boolean DEFAULT false NOT NULL,
     budget_s double precision,
+    looked_from text,
     CONSTRAINT freezes_pkey PRIMARY KEY (workspace_id, number),
     CONSTRAINT freezes_phase_check CHECK ((phase = ANY (ARRAY['freezing'::text, 'confirming'::text, 'over'::text])))
 );
@@ -176,6 +178,7 @@ CREATE TABLE wvs.tasks (
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
     next_attempt_at timestamp with time zone,
+    notes jsonb,
     CONSTRAINT tasks_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=80);
 CREATE TABLE wvs.trees (
@@ -246,6 +249,7 @@ CREATE INDEX workspaces_with_trees_idx ON wvs.workspaces USING btree (id) WHERE 
 SET check_function_bodies = off;
 \ir functions/acknowledge.sql
 \ir functions/acknowledge_together.sql
+\ir functions/acknowledge_together_v2.sql
 \ir functions/answer_rows.sql
 \ir functions/apply_changes.sql
 \ir functions/apply_queue_steps.sql
@@ -267,6 +271,7 @@ SET check_function_bodies = off;
 \ir functions/leave_session.sql
 \ir functions/make_fresh_tables.sql
 \ir functions/open_freeze.sql
+\ir functions/open_freeze_v2.sql
 \ir functions/position_before.sql
 \ir functions/read_models.sql
 \ir functions/reap_lanes.sql

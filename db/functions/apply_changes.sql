@@ -38,9 +38,10 @@ BEGIN
     END IF;
     IF p_changes ? 'tasks_update' THEN
         UPDATE wvs.tasks t
-        SET (state, noop, cancel_requested, attempt, progress, error, started_at, finished_at, next_attempt_at) = (
+        SET (state, noop, cancel_requested, attempt, progress, error, started_at, finished_at, next_attempt_at,
+             notes) = (
             SELECT r.state, r.noop, r.cancel_requested, r.attempt, r.progress, r.error, r.started_at, r.finished_at,
-                   r.next_attempt_at
+                   r.next_attempt_at, r.notes
             FROM jsonb_populate_record(t, u.value) r)
         FROM jsonb_array_elements(p_changes -> 'tasks_update') u
         WHERE t.id = (u.value ->> 'id')::uuid;

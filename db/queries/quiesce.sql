@@ -1,10 +1,11 @@
 -- name: open_freeze
 -- Opens the next freeze for the claim that holds the lane; no row if that claim no longer holds it.
-SELECT number, members FROM wvs.open_freeze($1, $2, $3, $4)
+SELECT number, members FROM wvs.open_freeze_v2($1, $2, $3, $4, $5)
 
 -- name: freeze_members
 -- The required set of a freeze, and the last answer of each member.
-SELECT m.session_id, m.state, m.token, m.flush, m.reason, s.agent, s.host, s.lease_until < clock_timestamp() AS expired
+SELECT m.session_id, m.state, m.token, m.flush, m.reason, m.details, s.agent, s.host, s.pid,
+       s.lease_until < clock_timestamp() AS expired
 FROM wvs.freeze_members m JOIN wvs.sessions s ON s.id = m.session_id
 WHERE m.workspace_id = $1 AND m.number = $2 ORDER BY m.session_id
 
@@ -71,7 +72,9 @@ FROM wvs.sessions WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
 
 -- name: directive_for
 -- What a session has to do now.
-SELECT workspace_id, number, kind, "freeze", member, resume, budget_s, epoch, live_tree, reason FROM wvs.directive_for($1)
+SELECT d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason,
+       f.looked_from
+FROM wvs.directive_for($1) d LEFT JOIN wvs.freezes f ON f.workspace_id = d.workspace_id AND f.number = d."freeze"
 
 -- name: renewed_directive
 -- A session has sent a request: what it has to do now. Its lease is renewed only after a tenth of it has passed, which saves
@@ -80,19 +83,24 @@ WITH renewed AS (
     UPDATE wvs.sessions SET lease_until = clock_timestamp() + make_interval(secs => lease_s)
     WHERE id = $1 AND state = 'active' AND lease_until < clock_timestamp() + make_interval(secs => 0.9 * lease_s)
     RETURNING set_config('synchronous_commit', 'off', true))
-SELECT d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason
+SELECT d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason,
+       f.looked_from
 FROM wvs.directive_for($1) d LEFT JOIN renewed ON true
+LEFT JOIN wvs.freezes f ON f.workspace_id = d.workspace_id AND f.number = d."freeze"
 
 -- name: directives_after
 -- What the sessions $1 have to do now, those only whose directive's number differs from the last one they saw, in $2.
-SELECT s.id, d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree, d.reason
-FROM unnest($1::uuid[], $2::bigint[]) AS s (id, seen), LATERAL wvs.directive_for(s.id) d WHERE d.number <> s.seen
+SELECT s.id, d.workspace_id, d.number, d.kind, d."freeze", d.member, d.resume, d.budget_s, d.epoch, d.live_tree,
+       d.reason, f.looked_from
+FROM unnest($1::uuid[], $2::bigint[]) AS s (id, seen) CROSS JOIN LATERAL wvs.directive_for(s.id) d
+LEFT JOIN wvs.freezes f ON f.workspace_id = d.workspace_id AND f.number = d."freeze" WHERE d.number <> s.seen
 
 -- name: acknowledge_together
 -- Takes answers of sessions of one workspace to freezes (`taken` is false for a stale one). Returns what each session has to
 -- do now.
-SELECT word, taken, settled, workspace_id, number, kind, "freeze", member, resume, budget_s, epoch, live_tree, reason
-FROM wvs.acknowledge_together($1, $2, $3, $4, $5, $6)
+SELECT word, taken, settled, workspace_id, number, kind, "freeze", member, resume, budget_s, epoch, live_tree, reason,
+       looked_from
+FROM wvs.acknowledge_together_v2($1, $2, $3, $4, $5, $6, $7)
 
 -- name: session_switched
 -- Notes that a session works in the live tree of epoch $2.

@@ -112,6 +112,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_renew_s: Annotated[Seconds, Meta(description="seconds between two renewals of a task's lease")] = 10.0
     poll_s: Annotated[Seconds, Meta(description="longest time in seconds between two polls of the queue")] = 1.0
     freeze_budget_s: Annotated[Seconds, Meta(description="seconds in which every session must freeze and flush")] = 10.0
+    bystanders: Annotated[
+        Literal["note", "refuse"],
+        Meta(
+            description="what processes outside every session do that hold the live tree: note names them in the "
+            "certificate, refuse fails the task (QUIESCE_REFUSED)"
+        ),
+    ] = "note"
     drain_grace_s: Annotated[
         Seconds, Meta(description="seconds that running tasks and requests get to finish at shutdown")
     ] = 10.0

@@ -96,7 +96,7 @@ class Attempt:
 
     async def _run(self) -> None:
         try:
-            async with frozen(self._job()) as freeze:
+            async with frozen(self._job(), "/nonexistent") as freeze:
                 self.began = self._world.tick()
                 await self.clone_may_end.wait()
                 self.ended = self._world.tick()

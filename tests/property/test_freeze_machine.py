@@ -318,7 +318,7 @@ def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) ->
 
 
 def _resumed_in_the_old_tree(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
-    for function in ("directive_for", "acknowledge_together"):
+    for function in ("directive_for", "acknowledge_together_v2"):
         source = bed.run(bed.pool.fetchval(f"SELECT pg_get_functiondef('wvs.{function}'::regproc)"))
         changed = source.replace("AND s.epoch = w.epoch", "")
         assert changed != source

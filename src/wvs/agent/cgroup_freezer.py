@@ -14,6 +14,7 @@ from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
 from wvs.agent.errors import NoFreezer
 from wvs.agent.freezer import Freezer, poll_until, signal_all, wait_until_dead, wait_until_thawed
 from wvs.agent.guardian_handle import GuardianHandle
+from wvs.domain.values import FrozenProcesses
 
 _NOTIFY_INTERVAL_S: Final = 0.012
 """The kernel notifies at most every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV); it delays the last notification."""
@@ -63,6 +64,9 @@ class _CgroupFreezer(Freezer):
 
     def pids(self) -> list[int]:
         return sorted(set(self._members()))
+
+    def frozen(self) -> FrozenProcesses:
+        return FrozenProcesses("cgroup", self.directory.name, len(self._frozen_pids or ()))
 
     def _members(self) -> Iterator[int]:
         for directory in _with_descendants(self.directory):

@@ -4,16 +4,20 @@ import asyncio
 import logging
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from wvs.agent.errors import AgentError, CannotFreeze
 from wvs.agent.flushing import Flusher
 from wvs.agent.hooks import Hooks
+from wvs.agent.observing import observe
 from wvs.agent.protocol import Tree
 from wvs.agent.threads import in_daemon_thread
+from wvs.domain.values import FrozenProcesses
 
 GRACE_S: Final = 5.0
 """An agent without contact to the service thaws this long after the budget of the freeze."""
+
+_OBSERVE_AFTER_S: Final = 0.01
 
 log = logging.getLogger("wvs.agent")
 
@@ -68,6 +72,16 @@ class FreezeState:
             raise CannotFreeze("the agent ran again before the flush ended")
         self.deadline = until + GRACE_S
         return f"{flushed} ({self._hooks.caveat})" if self._hooks.caveat else flushed
+
+    def frozen(self) -> FrozenProcesses:
+        """What is stopped, for the certificate."""
+        return self._hooks.frozen()
+
+    async def observe(self, looked_from: str | None) -> dict[str, Any]:
+        """What the session reports of its host (`observing`). It begins when the agent's answer is on its way."""
+        await asyncio.sleep(_OBSERVE_AFTER_S)
+        root, writers = self.tree.path, self._hooks.writers
+        return await in_daemon_thread(lambda: observe(root, writers(), looked_from))
 
     def still_frozen(self) -> bool:
         """Whether the agent has not run since `freeze`, as far as its hook can see."""

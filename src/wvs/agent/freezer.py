@@ -9,6 +9,7 @@ from typing import ClassVar, Final
 
 from wvs.agent.errors import NotThawed, StillAlive
 from wvs.agent.guardian_handle import GuardianHandle
+from wvs.domain.values import FrozenProcesses
 
 _FIRST_POLL_S: Final = 0.0005
 _LONGEST_POLL_S: Final = 0.02
@@ -45,6 +46,10 @@ class Freezer(ABC):
     @abstractmethod
     def pids(self) -> list[int]:
         """The ids of the processes in the tree."""
+
+    @abstractmethod
+    def frozen(self) -> FrozenProcesses:
+        """What `freeze` stopped, for the certificate."""
 
     @abstractmethod
     async def kill(self) -> None:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class Instruction(StrEnum):
@@ -38,6 +38,9 @@ class DirectiveDocument(Struct, frozen=True):
     path: str | None = None
     tree: str | None = None
     reason: str | None = None
+    # Shim for peers before 0.1.0; remove after 0.2.0.
+    # Older APIs do not send it, and refuse acknowledgements with the fields that came with it.
+    looked_from: str | UnsetType | None = UNSET
 
 
 class SessionIds(Struct, frozen=True):

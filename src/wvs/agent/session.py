@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
+from msgspec import UNSET, to_builtins
+
 from wvs.agent.errors import AgentError, CannotFreeze, Rejected, Unreachable
 from wvs.agent.freeze_state import FreezeState
 from wvs.agent.hooks import Hooks
@@ -33,6 +35,7 @@ _SPREAD_S: Final = 0.03
 _WAKE_PATIENCE_S: Final = 0.05
 _IN_PLACE_PATIENCE_S: Final = 2.0
 _IN_PLACE_PAUSE_S: Final = 0.05
+_OBSERVE_PATIENCE_S: Final = 2.0
 
 log = logging.getLogger("wvs.agent")
 
@@ -64,6 +67,7 @@ class Session:
         self._requested_at = 0.0  # when the newest directive was requested, in the loop's time
         self._ending: Final = ("DELETE", f"/v1/sessions/{self.id}")
         self._is_detached = False  # the agent resumed because the service was unreachable
+        self._observation: asyncio.Task[dict[str, Any]] | None = None
         self.end_reason: str | None = None
 
     @property
@@ -253,7 +257,21 @@ class Session:
         self._answered = number
         if not directive.member:
             return None
-        return await self._acknowledge("frozen", freeze=number, token=self._state.token, flush=flush)
+        details: dict[str, Any] = {}
+        if directive.looked_from is not UNSET:
+            details["frozen"] = to_builtins(self._state.frozen())
+            self._observation = asyncio.create_task(self._state.observe(directive.looked_from))
+        return await self._acknowledge("frozen", freeze=number, token=self._state.token, flush=flush, **details)
+
+    async def _observed(self) -> dict[str, Any]:
+        """What the session saw on its host while its agent was frozen; nothing if that takes too long."""
+        observation, self._observation = self._observation, None
+        if observation is None:
+            return {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OBSERVE_PATIENCE_S):
+                return await observation
+        return {}
 
     async def _refuse(self, number: int, reason: str) -> DirectiveDocument | None:
         """Refuses a freeze. The refusal is repeated until the service has taken it, or has gone on without it."""
@@ -277,7 +295,7 @@ class Session:
             assert number is not None
             self._answered, self._early_resume, self._owes_answer = number, (number, token), True
             return await self._resume_then_confirm(number, token, directive.answer_after_s)
-        return await self._acknowledge("still_frozen", freeze=number, token=token)
+        return await self._acknowledge("still_frozen", freeze=number, token=token, **await self._observed())
 
     async def _resume_then_confirm(self, number: int, token: str, after_s: float) -> DirectiveDocument | None:
         """Resumes the agent, then confirms the freeze. An agent that is slow to resume does not delay the answer."""
@@ -286,7 +304,8 @@ class Session:
             await asyncio.sleep(after_s)
             await asyncio.wait({thaw}, timeout=_WAKE_PATIENCE_S)
             wait_s = self._wait_s if thaw.done() and thaw.exception() is None else 0.0
-            answer = await self._acknowledge("still_frozen", wait_s, freeze=number, token=token)
+            seen = await self._observed()
+            answer = await self._acknowledge("still_frozen", wait_s, freeze=number, token=token, **seen)
         except asyncio.CancelledError:
             await stop(thaw)
             raise

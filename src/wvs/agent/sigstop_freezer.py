@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 
 from wvs.agent.freezer import Freezer, poll_until, signal_all, wait_until_dead, wait_until_thawed
 from wvs.agent.orphans import adopt_orphans
+from wvs.domain.values import FrozenProcesses
 
 _STOPPED: Final = "Tt"
 _GONE: Final = "ZX"
@@ -46,6 +47,9 @@ class SigstopFreezer(Freezer):
 
     def pids(self) -> list[int]:
         return list(_descendants())
+
+    def frozen(self) -> FrozenProcesses:
+        return FrozenProcesses("sigstop", "", len(self._frozen_pids or ()))
 
     async def kill(self) -> None:
         await wait_until_dead(self._kill_all, self.pids)

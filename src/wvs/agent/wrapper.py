@@ -22,6 +22,7 @@ from wvs.agent.registration import open_session
 from wvs.agent.session import Session
 from wvs.agent.signals import forwarding_signals
 from wvs.agent.sigstop_freezer import SigstopFreezer
+from wvs.domain.values import FrozenProcesses
 from wvs.endpoint import HEADERS_VARIABLE
 
 SWITCHED_EXIT: Final = 75
@@ -121,6 +122,7 @@ class _Wrapper:
             on_deadline=self._set_deadline,
             still_frozen=self._still_frozen,
             writers=self._pids,
+            frozen=self._frozen,
             caveat=SigstopFreezer.caveat if self._assignment.cooperative else "",
         )
 
@@ -189,6 +191,9 @@ class _Wrapper:
 
     def _pids(self) -> list[int]:
         return self._freezer.pids()
+
+    def _frozen(self) -> FrozenProcesses:
+        return self._freezer.frozen()
 
     async def _freeze(self) -> None:
         self._is_frozen = True

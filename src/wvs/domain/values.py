@@ -1,7 +1,7 @@
 """Values that commands, events and read models share."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -44,20 +44,55 @@ class TaskError(Struct, frozen=True, forbid_unknown_fields=True):
     retryable: bool = False
 
 
-class Member(Struct, frozen=True, forbid_unknown_fields=True):
-    """One session's part in a freeze: the token that it froze under and the result of its flush."""
+FrozenKind = Literal["cgroup", "container", "sigstop", "program"]
+
+
+class FrozenProcesses(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a session stopped: a cgroup or a container by its name, a tree of processes by SIGSTOP, or a program itself.
+
+    `processes` counts what was in it while it was frozen.
+    """
+
+    kind: FrozenKind
+    name: Annotated[str, Meta(max_length=500, pattern=TEXT_PATTERN)]
+    processes: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class Member(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One session's part in a freeze: its token, the result of its flush, and what it stopped.
+
+    `frozen` is None if its agent did not report it.
+    """
 
     session_id: UUID
     token: str
     flush: str
+    frozen: FrozenProcesses | None = None
 
 
-class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
+class Bystander(Struct, frozen=True, forbid_unknown_fields=True):
+    """A process outside everything that was frozen, and how it holds the live tree."""
+
+    pid: int
+    command: str
+    host: str
+    how: tuple[str, ...]
+
+
+class Bystanders(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the look for bystanders found: how many, the first of them, and where it could not look and why."""
+
+    found: int
+    named: tuple[Bystander, ...]
+    unseen: tuple[str, ...]
+
+
+class Certificate(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Proof that nothing wrote while a tree was cloned (design §7).
 
     `vacuous` says that no session was registered, so that only the stamps prove it. The engine takes the stamps: equal
     stamps mean that the source did not change in between. All members were frozen from `frozen_at` to `resumed_at`:
-    each stopped before the first and resumed after the second.
+    each stopped before the first and resumed after the second. `bystanders` is None if nobody looked for them.
     """
 
     freeze: int
@@ -68,6 +103,7 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
     engine: str
     frozen_at: datetime
     resumed_at: datetime
+    bystanders: Bystanders | None = None
 
 
 class CloneReport(Struct, frozen=True, forbid_unknown_fields=True):

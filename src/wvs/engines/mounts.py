@@ -15,6 +15,7 @@ class Mount(msgspec.Struct, frozen=True):
     """One line of `/proc/self/mountinfo`, see proc_pid_mountinfo(5)."""
 
     id: int
+    device: str
     root: str
     point: str
     options: str
@@ -36,14 +37,15 @@ class Mount(msgspec.Struct, frozen=True):
         return self.filesystem == "fuse.juicefs"
 
 
-def mounts() -> Iterator[Mount]:
-    """Every mount in this process's namespace."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+def mounts(process: int | str = "self") -> Iterator[Mount]:
+    """Every mount in the namespace of a process, by default this one, that is below the process's root directory."""
+    with open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             head, tail = line.rstrip("\n").split(" - ", 1)
             fields, rest = head.split(" "), tail.split(" ")
             yield Mount(
                 id=int(fields[0]),
+                device=fields[2],
                 root=plain_path(fields[3]),
                 point=plain_path(fields[4]),
                 options=fields[5],

@@ -17,9 +17,10 @@ import structlog
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import SESSION, format_id
-from wvs.domain.values import Certificate, Member
+from wvs.domain.values import Bystanders, Certificate, Member
 from wvs.engines.base import Stamp
 from wvs.engines.errors import EngineError
+from wvs.executor.bystanders import Found, HostSight, bystanders_among, look_at_host, looked_from, refuse_bystanders
 from wvs.executor.stopwatch import Stopwatch
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
@@ -43,12 +44,13 @@ log = structlog.get_logger(__name__)
 class Freeze:
     """Freeze `number` of a workspace. Call `confirm` before you publish a clone that was made within it."""
 
-    def __init__(self, job: Job, number: int, budget_s: float, wanted: int) -> None:
+    def __init__(self, job: Job, number: int, budget_s: float, wanted: int, sights: list[HostSight]) -> None:
         self._job = job
         self._budget_s = budget_s
         self._wanted = wanted
         self.number = number
         self.members: list[FreezeMember] = []
+        self._sights = sights
         self._together = Stopwatch()  # while all agents are frozen
         self.outcome = "failed"
 
@@ -57,6 +59,18 @@ class Freeze:
         if self._wanted:
             await self._until(lambda member: member.state in _STOPPED, ErrorCode.QUIESCE_TIMEOUT)
         self._together = Stopwatch()
+        refuse_bystanders(self._job, self.found().bystanders)
+
+    def found(self) -> Found:
+        """The bystanders that all looks saw, on every host."""
+        return bystanders_among(self._sights, self.members)
+
+    async def look_again(self, root: str) -> Found:
+        """Looks at this host after the agents have resumed. Raises QUIESCE_REFUSED if a bystander may not be."""
+        self._sights.append(await look_at_host(self._job, root))
+        found = self.found()
+        refuse_bystanders(self._job, found.bystanders)
+        return found
 
     async def confirm(self, *, resume: bool) -> None:
         """Asks every member after the clone: each must still be frozen under the token that it gave.
@@ -127,8 +141,9 @@ class Freeze:
         """Seconds for which all agents were frozen; until now if they still are."""
         return self._together.seconds
 
-    def certificate(self, before: Stamp, after: Stamp, engine: str) -> Certificate:
+    def certificate(self, before: Stamp, after: Stamp, engine: str, bystanders: Bystanders) -> Certificate:
         """The proof, to be stored with the event."""
+        self._job.bench.metrics.bystanders.inc(bystanders.found)
         return Certificate(
             freeze=self.number,
             vacuous=not self.members,
@@ -138,6 +153,7 @@ class Freeze:
             engine=engine,
             frozen_at=self._together.started_at,
             resumed_at=self._together.until,
+            bystanders=bystanders,
         )
 
     @property
@@ -193,17 +209,21 @@ class Freeze:
 
 
 @contextlib.asynccontextmanager
-async def frozen(job: Job) -> AsyncGenerator[Freeze]:
-    """A freeze that holds within the block. Raises `EngineError`; however the block ends, all agents resume."""
+async def frozen(job: Job, live_root: str) -> AsyncGenerator[Freeze]:
+    """A freeze that holds within the block. Raises `EngineError`; however the block ends, all agents resume.
+
+    Before it opens the freeze it looks for processes that hold the tree at `live_root`.
+    """
+    sights = [await look_at_host(job, live_root)]
     budget_s = max(job.bench.settings.freeze_budget_s, job.bench.volume.engine.freeze_budget_s)
     opened_at = time.monotonic()
     async with job.bench.path.pool.acquire() as connection:
-        opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s)
+        opened = await freezes.open_freeze(_plain(connection), job.claim, budget_s, looked_from())
     if opened is None:
         raise EngineError(ErrorCode.LEASE_LOST, "a newer claim exists", retryable=True)
     if opened.members:
         job.bench.hint_sessions()
-    freeze = Freeze(job, opened.number, budget_s, opened.members)
+    freeze = Freeze(job, opened.number, budget_s, opened.members, sights)
     structlog.contextvars.bind_contextvars(freeze=opened.number)
     holding = asyncio.create_task(freeze.hold())
     try:
@@ -225,7 +245,7 @@ async def frozen(job: Job) -> AsyncGenerator[Freeze]:
 
 
 def _certified(member: FreezeMember) -> Member:
-    return Member(member.session_id, member.token or "", member.flush or str(member.state))
+    return Member(member.session_id, member.token or "", member.flush or str(member.state), member.details.frozen)
 
 
 def _describe(member: FreezeMember) -> str:

@@ -17,6 +17,7 @@ from wvs.domain.workspace import Task, Workspace
 from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.switching import Stranger
+from wvs.executor.bystanders import refuse_bystanders, taken_away
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
 from wvs.executor.reports import execute
@@ -73,7 +74,8 @@ async def create_snapshot(job: Job, started: Started) -> None:
     await require_path(job, source)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
-    async with frozen(job) as freeze:
+    live_root = volume.root_path(job.workspace, source)
+    async with frozen(job, live_root) as freeze:
         failpoint("create.frozen")
         # A store through a shared mapping changes a file's times only at its write-back (msync(2)). Stamps show such
         # stores only after a flush, and in a workspace without sessions no agent has flushed.
@@ -82,12 +84,13 @@ async def create_snapshot(job: Job, started: Started) -> None:
         await require_path(job, source)
         await freeze.confirm(resume=True)
     failpoint("create.resumed")
+    found = await freeze.look_again(live_root)
     await _sync(job, "create.syncing")
     failpoint("create.synced")
     await job.bench.run(volume.seal, job.workspace, job.tree)
     failpoint("create.sealed")
-    certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-    report = report_of(job, clone, freeze, started_at, await counted_by_walk(job, job.tree))
+    certificate = freeze.certificate(clone.before, clone.after, volume.engine.name, found.bystanders)
+    report = report_of(job, clone, freeze, started_at, await counted_by_walk(job, job.tree), found.notes)
     job.watch.safe_point()
     await _commit(job, FinishSnapshot(job.claim.task_id, job.claim.fence, job.tree, report, certificate))
     failpoint("create.committed")
@@ -102,7 +105,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("set.tree_intended")
     counted = await counted_by_walk(job, source)
-    async with frozen(job) as freeze:
+    async with frozen(job, volume.root_path(job.workspace, started.workspace.live_tree or "")) as freeze:
         failpoint("set.frozen")
         clone = await clone_proven(job, source, "set")
         await _sync(job, "set.syncing")
@@ -111,8 +114,12 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
         failpoint("set.opened")
         aside = await _clear_path(job, started.workspace.live_tree)
         await freeze.confirm(resume=False)
-        certificate = freeze.certificate(clone.before, clone.after, volume.engine.name)
-        report = report_of(job, clone, freeze, started_at, counted, aside)
+        found = freeze.found()
+        refuse_bystanders(job, found.bystanders)
+        certificate = freeze.certificate(clone.before, clone.after, volume.engine.name, found.bystanders)
+        report = report_of(
+            job, clone, freeze, started_at, counted, (*aside, *found.notes, *taken_away(found.bystanders))
+        )
         job.watch.safe_point()
         with freeze.required():
             await _commit(job, FinishSetCurrent(job.claim.task_id, job.claim.fence, job.tree, report, certificate))

@@ -11,12 +11,15 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
 from wvs.postgres.pool import Pool, Record
 from wvs.postgres.queries import sql
+from wvs.quiesce.member_details import MemberDetails
 
 _ACKNOWLEDGE_TOGETHER: Final = sql("acknowledge_together")
+_encode: Final = msgspec.json.encode
 _MAX_BATCH: Final = 100
 _MAX_REMEMBERED: Final = 20_000
 
@@ -37,6 +40,7 @@ class Acknowledgement(Struct, frozen=True):
     token: str | None = None
     flush: str | None = None
     reason: str | None = None
+    details: MemberDetails | None = None
 
 
 class _PendingAck(Struct, frozen=True):
@@ -110,6 +114,7 @@ def _columns(pending: list[_PendingAck]) -> tuple[list[object], ...]:
         [ack.token for ack in acks],
         [ack.flush for ack in acks],
         [ack.reason for ack in acks],
+        [None if ack.details in (None, MemberDetails()) else _encode(ack.details).decode() for ack in acks],
     )
 
 

@@ -7,9 +7,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from wvs.postgres.pool import Connection
+from wvs.postgres.pool import Connection, Record
 from wvs.postgres.queries import sql
+from wvs.quiesce.member_details import MemberDetails
 
+_details: Final = msgspec.json.Decoder(MemberDetails).decode
 _OPEN: Final = sql("open_freeze")
 _MEMBERS: Final = sql("freeze_members")
 _HOLD: Final = sql("hold_freeze")
@@ -44,7 +46,10 @@ class MemberState(StrEnum):
 
 
 class FreezeMember(Struct, frozen=True):
-    """One session of the required set. `expired`: the session has sent no request within its lease."""
+    """One session of the required set. `expired`: the session has sent no request within its lease.
+
+    `pid` is its process on `host`, and `details` what it added to its acknowledgements.
+    """
 
     session_id: UUID
     state: MemberState
@@ -54,6 +59,8 @@ class FreezeMember(Struct, frozen=True):
     agent: str
     host: str
     expired: bool
+    pid: int | None
+    details: MemberDetails = MemberDetails()
 
 
 class OpenedFreeze(Struct, frozen=True):
@@ -63,16 +70,21 @@ class OpenedFreeze(Struct, frozen=True):
     members: int
 
 
-async def open_freeze(connection: Connection, holder: Holder, budget_s: float) -> OpenedFreeze | None:
-    """Opens the next freeze under the holder's fence; None if a newer claim of the workspace exists."""
-    row = await connection.fetchrow(_OPEN, holder.workspace_id, holder.fence, holder.task_id, budget_s)
+async def open_freeze(
+    connection: Connection, holder: Holder, budget_s: float, looked_from: str | None
+) -> OpenedFreeze | None:
+    """Opens the next freeze under the holder's fence; None if a newer claim of the workspace exists.
+
+    `looked_from` names the processes among which the caller looks for bystanders (`process_view`), or is None.
+    """
+    row = await connection.fetchrow(_OPEN, holder.workspace_id, holder.fence, holder.task_id, budget_s, looked_from)
     return None if row is None else OpenedFreeze(row["number"], row["members"])
 
 
 async def members(connection: Connection, workspace_id: UUID, number: int) -> list[FreezeMember]:
     """The required set. It is fixed when the freeze is opened."""
     rows = await connection.fetch(_MEMBERS, workspace_id, number)
-    return msgspec.convert([dict(row) for row in rows], list[FreezeMember])
+    return [_member(row) for row in rows]
 
 
 async def hold(connection: Connection, workspace_id: UUID, number: int, budget_s: float) -> bool:
@@ -96,3 +108,8 @@ async def close(connection: Connection, workspace_id: UUID, number: int, outcome
 async def abandon(connection: Connection, workspace_id: UUID, fence: int) -> bool:
     """Ends the freeze that a former holder, with a fence up to `fence`, left open. True if there was one."""
     return await connection.fetchval(_ABANDON, workspace_id, fence) is not None
+
+
+def _member(row: Record) -> FreezeMember:
+    details = MemberDetails() if row["details"] is None else _details(row["details"])
+    return msgspec.convert({**dict(row), "details": details}, FreezeMember)

@@ -72,7 +72,8 @@ class Directive(Struct, frozen=True):
     """What a session has to do now. `number` changes whenever the rest may have changed.
 
     `resume` comes with `CONFIRM`: the clone has ended, so the agent may resume as soon as it has checked whether it
-    stayed frozen. `answer_after_s` spreads the answers of sessions that are asked at the same moment.
+    stayed frozen. `answer_after_s` spreads the answers of sessions that are asked at the same moment. `looked_from`
+    names the processes among which the executor of the freeze looks for bystanders.
     """
 
     workspace_id: UUID
@@ -85,6 +86,7 @@ class Directive(Struct, frozen=True):
     epoch: int
     live_tree: str | None
     reason: str | None
+    looked_from: str | None = None
     answer_after_s: float = 0.0
 
 

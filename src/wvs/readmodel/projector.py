@@ -45,7 +45,7 @@ class _Projection:
                 return [*requested, self._new_task(event.task_id, TaskKind.SNAPSHOT_CREATE, event.snapshot_id)]
             case events.SnapshotCreated():
                 ready = self._ready_snapshot(event.snapshot_id, event.tree, event.report, event.certificate)
-                return [*ready, self._succeeded(event.task_id, event.report)]
+                return [*ready, self._succeeded(event.task_id, event.report, event.certificate)]
             case events.SnapshotFailed():
                 failed = self._snapshot(event.snapshot_id, state=SnapshotState.FAILED, error=event.error)
                 return [failed, *self._failed(event.task_id, event.error, event.tree)]
@@ -57,7 +57,7 @@ class _Projection:
                 return [self._skipped(event.task_id, event.snapshot_id, at_request=event.at_request)]
             case events.CurrentSet():
                 moved = self._moved_to(event.snapshot_id, event.epoch, event.tree, event.retired_tree)
-                return [*moved, self._succeeded(event.task_id, event.report)]
+                return [*moved, self._succeeded(event.task_id, event.report, event.certificate)]
             case events.CurrentSetFailed():
                 return self._failed(event.task_id, event.error, event.tree)
             case events.SnapshotDropRequested():
@@ -232,9 +232,14 @@ class _Projection:
             next_attempt_at=None,
         )
 
-    def _succeeded(self, task_id: UUID, report: CloneReport | None = None) -> Change:
+    def _succeeded(
+        self, task_id: UUID, report: CloneReport | None = None, certificate: Certificate | None = None
+    ) -> Change:
         done = None if report is None else _done(report)
-        return self._task(task_id, state=TaskState.SUCCEEDED, finished_at=self._at, error=None, progress=done)
+        # No release before bystanders were looked for wrote notes: rows of its events stay as they were written.
+        looked = certificate is not None and certificate.bystanders is not None
+        notes = {"notes": report.notes} if looked and report is not None and report.notes else {}
+        return self._task(task_id, state=TaskState.SUCCEEDED, finished_at=self._at, error=None, progress=done, **notes)
 
     def _failed(self, task_id: UUID, error: TaskError, tree: str | None) -> list[Change]:
         task = self._task(task_id, state=TaskState.FAILED, finished_at=self._at, error=error, next_attempt_at=None)

@@ -82,6 +82,7 @@ class TaskRow(Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     next_attempt_at: datetime | None = None
+    notes: tuple[str, ...] | None = None
 
 
 class AnswerRows(Struct, frozen=True):

@@ -123,6 +123,11 @@ class Metrics:
             "Time for which all agents of a freeze were frozen together.",
             _FREEZE_BUCKETS,
         )
+        self.bystanders = self._counter(
+            _EXECUTOR,
+            "wvs_bystanders_total",
+            "Processes outside every session that held a live tree when it was cloned or replaced.",
+        )
         self.sessions = self._gauge(_API, "wvs_sessions", "Sessions that have not ended.", "state")
 
     def _describe_clones(self) -> None:

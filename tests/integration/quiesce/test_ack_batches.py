@@ -47,7 +47,7 @@ class Workspace:
 
     async def open(self) -> None:
         number = await self.pool.fetchval(
-            "SELECT number FROM wvs.open_freeze($1, 1, $2, $3)", self.id, self.task_id, BUDGET_S
+            "SELECT number FROM wvs.open_freeze_v2($1, 1, $2, $3, NULL)", self.id, self.task_id, BUDGET_S
         )
         assert number is not None
         self.freeze = number

@@ -22,10 +22,10 @@ def test_what_a_snapshot_could_not_keep_is_shown_when_it_is_made_and_afterwards(
     monkeypatch.chdir(live)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("agent.sock")
-    assert "not kept   socket: 1, first agent.sock" in wvsctl.ok("snapshot", "create", workspace).out
+    assert "notes      socket: 1, first agent.sock" in wvsctl.ok("snapshot", "create", workspace).out
     made = wvsctl.json("snapshot", "list", workspace)["items"][0]
     assert made["notes"] == ["socket: 1, first agent.sock"]
-    assert "not kept   socket: 1, first agent.sock" in wvsctl.ok("snapshot", "get", workspace, made["id"]).out
+    assert "notes      socket: 1, first agent.sock" in wvsctl.ok("snapshot", "get", workspace, made["id"]).out
     (heading, row) = wvsctl.ok("snapshot", "list", workspace).out.splitlines()
     assert row[heading.index("NOTES") :].split()[0] == "1"
     (live / "agent.sock").unlink()

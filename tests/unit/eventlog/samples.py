@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from wvs.domain.errors import ErrorCode
 from wvs.domain.events import (
     CurrentSet,
@@ -35,7 +37,16 @@ from wvs.domain.events import (
     WorkspaceInitRetried,
 )
 from wvs.domain.states import SnapshotState, TaskKind, WorkspaceState
-from wvs.domain.values import Certificate, CloneReport, Member, Metadata, TaskError
+from wvs.domain.values import (
+    Bystander,
+    Bystanders,
+    Certificate,
+    CloneReport,
+    FrozenProcesses,
+    Member,
+    Metadata,
+    TaskError,
+)
 
 SNAPSHOT: Final = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 TASK: Final = UUID("01890a5d-ac97-7b1c-8d3e-0f1e2d3c4b5a")
@@ -71,6 +82,13 @@ CERTIFICATE: Final = Certificate(
     engine="reflink",
     frozen_at=datetime(2026, 11, 23, 19, 33, 5, tzinfo=UTC),
     resumed_at=datetime(2026, 11, 23, 19, 33, 6, 500_000, tzinfo=UTC),
+)
+FULL_CERTIFICATE: Final = replace(
+    CERTIFICATE,
+    members=(Member(SESSION, "boot-1/3", "syncfs ok", FrozenProcesses("cgroup", "wvs-sess_1", 7)),),
+    bystanders=Bystanders(
+        2, (Bystander(4711, "vim main.c", "build-3", ("working directory",)),), ("build-4: no look",)
+    ),
 )
 
 SAMPLES: Final[tuple[Event, ...]] = (
@@ -117,3 +135,9 @@ SAMPLES: Final[tuple[Event, ...]] = (
     ),
     SessionEvicted(SESSION, "It hangs."),
 )
+
+OPTIONAL_SAMPLES: Final[tuple[Event, ...]] = (
+    SnapshotCreated(SNAPSHOT, TASK, 7, TREE, REPORT, FULL_CERTIFICATE),
+    CurrentSet(SNAPSHOT, TASK, 8, TREE, "01h455vb4pex5vsknk084sn02q.1", 2, REPORT, FULL_CERTIFICATE),
+)
+"""Events with the optional fields that releases wrote later under the same name."""

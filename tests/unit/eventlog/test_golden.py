@@ -7,12 +7,15 @@ from typing import get_args, get_type_hints
 import msgspec
 import pytest
 
-from tests.unit.eventlog.samples import METADATA, SAMPLES, SNAPSHOT
+from tests.unit.eventlog.samples import METADATA, OPTIONAL_SAMPLES, SAMPLES, SNAPSHOT
 from wvs.domain.events import Event
 from wvs.domain.values import Metadata
 from wvs.eventlog.codec import TOPICS, EventMapper, RecordedEvent, UnknownEventError, decode, encode
 
 GOLDEN = Path(__file__).with_name("golden")
+
+
+OPTIONAL = Path(__file__).with_name("golden_optional")
 
 
 def golden(topic: str) -> bytes:
@@ -29,6 +32,14 @@ def test_an_event_is_stored_as_its_golden_bytes(event: Event) -> None:
 def test_golden_bytes_are_read_as_the_event(event: Event) -> None:
     topic = TOPICS[type(event)]
     assert decode(topic, golden(topic)) == (event, METADATA)
+
+
+@pytest.mark.parametrize("event", OPTIONAL_SAMPLES, ids=lambda event: TOPICS[type(event)])
+def test_optional_fields_are_stored_as_their_golden_bytes_and_read_again(event: Event) -> None:
+    topic = TOPICS[type(event)]
+    stored = (OPTIONAL / f"{topic}.json").read_bytes()
+    assert encode(event, METADATA) == stored != golden(topic)
+    assert decode(topic, stored) == (event, METADATA)
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: TOPICS[type(event)])

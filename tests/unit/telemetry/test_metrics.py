@@ -23,6 +23,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "wvs_task_attempts_total": ("kind", "outcome"),
     "wvs_quiesce_duration_seconds": ("outcome",),
     "wvs_freeze_seconds": (),
+    "wvs_bystanders_total": (),
     "wvs_clone_duration_seconds": ("engine", "kind"),
     "wvs_clone_bytes_total": (),
     "wvs_clone_files_total": (),

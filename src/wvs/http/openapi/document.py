@@ -219,5 +219,10 @@ def _add_examples(operation: dict[str, Any], examples: Examples | None) -> None:
 def _set_examples(message: dict[str, Any], bodies: Mapping[str, Any]) -> None:
     content = cast("dict[str, Any]", next(iter(message["content"].values())))
     content["examples"] = {
-        name.replace(" ", "-"): {"summary": name, "value": msgspec.to_builtins(body)} for name, body in bodies.items()
+        name.replace(" ", "-"): {"summary": name, "value": _as_json(body)} for name, body in bodies.items()
     }
+
+
+def _as_json(body: object) -> Any:
+    """The body as a client would decode it: with lists, where a Struct has tuples."""
+    return msgspec.json.decode(msgspec.json.encode(body))

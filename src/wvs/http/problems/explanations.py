@@ -202,8 +202,10 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
     ),
     ErrorCode.QUIESCE_REFUSED: Explanation(
         "A session refused to freeze",
-        "A session could not stop its processes, or could not flush the data they had written. Nothing was cloned.",
-        "Read the session's reason in the error and correct the cause on the session's host. Then retry the task.",
+        "A session could not stop its processes, or could not flush the data they had written. With "
+        "WVS_BYSTANDERS=refuse also: a process outside every session holds the live tree. Nothing was published.",
+        "Read the reason in the error and correct the cause on the host that it names: end it, or run it under "
+        "wvsctl agent run. Then retry the task.",
     ),
     ErrorCode.QUIESCE_BROKEN: Explanation(
         "The freeze did not hold",

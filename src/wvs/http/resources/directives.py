@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from wvs.domain.errors import ErrorCode
-from wvs.domain.values import TEXT_PATTERN, Reason
+from wvs.domain.values import TEXT_PATTERN, FrozenProcesses, Reason
 from wvs.http.openapi.examples import LIVE_PATH, TREE_NAME, Examples
 from wvs.http.openapi.responses import problem_responses
 from wvs.http.requests.paths import SessionPath
@@ -21,6 +21,7 @@ from wvs.http.resources.own_session import OF_OWN_SESSION, OWN_SESSION_PROBLEMS,
 from wvs.http.service import Service
 from wvs.http.wire.tree_paths import live_root
 from wvs.quiesce.ack_batches import AckKind, Acknowledgement
+from wvs.quiesce.member_details import MAX_MOUNTS, HiddenMount, HostLook, MemberDetails, SeenProcess
 from wvs.quiesce.sessions import Directive, DirectiveKind
 
 Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=TEXT_PATTERN)]
@@ -51,11 +52,19 @@ _Wait: TypeAlias = Annotated[
 
 
 class Frozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="frozen"):
-    """Every process of the session is stopped, and its data is flushed."""
+    """Every process of the session is stopped, and its data is flushed.
+
+    `frozen` names what was stopped. `hidden_mounts` are other filesystems in the live tree, as the session's processes
+    see it: a clone does not contain them. `bystanders` are processes on this host that hold the live tree and do not
+    belong to the session. The certificate shows all of these; a session that cannot tell leaves them out.
+    """
 
     freeze: Freeze
     token: Token
     flush: Flush
+    frozen: FrozenProcesses | None = None
+    hidden_mounts: Annotated[tuple[HiddenMount, ...], Meta(max_length=MAX_MOUNTS)] = ()
+    bystanders: HostLook | None = None
 
 
 class FreezeRefused(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="refused"):
@@ -66,10 +75,15 @@ class FreezeRefused(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 class StillFrozen(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="still_frozen"):
-    """The session has been stopped without interruption since it acknowledged the freeze under this token."""
+    """The session has been stopped without interruption since it acknowledged the freeze under this token.
+
+    `hidden_mounts` and `bystanders` as in the acknowledgement of the freeze; these replace those.
+    """
 
     freeze: Freeze
     token: Token
+    hidden_mounts: Annotated[tuple[HiddenMount, ...], Meta(max_length=MAX_MOUNTS)] = ()
+    bystanders: HostLook | None = None
 
 
 class Switched(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="switched"):
@@ -91,6 +105,8 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
     acknowledgement only after these seconds, because other sessions resume at the same moment. `path` is the root of
     the live tree, the same for every tree; `tree` is the name of the tree of `epoch`. The file `name` beside the root
     has the name of the tree that is at the path now.
+    `looked_from` names the boot and the PID namespace in which the executor looks for bystanders: a session that
+    runs there too need not look itself.
     """
 
     number: int
@@ -104,6 +120,7 @@ class DirectiveView(Struct, frozen=True, kw_only=True):
     path: str | None
     tree: str | None
     reason: str | None
+    looked_from: str | None
 
 
 @get(
@@ -169,9 +186,11 @@ def _acknowledgement(ack: Frozen | FreezeRefused | StillFrozen) -> Acknowledgeme
         case FreezeRefused():
             return Acknowledgement(AckKind.REFUSED, ack.freeze, reason=ack.reason)
         case Frozen():
-            return Acknowledgement(AckKind.FROZEN, ack.freeze, ack.token, ack.flush)
+            details = MemberDetails(ack.frozen, ack.bystanders, ack.hidden_mounts)
+            return Acknowledgement(AckKind.FROZEN, ack.freeze, ack.token, ack.flush, details=details)
         case StillFrozen():
-            return Acknowledgement(AckKind.STILL_FROZEN, ack.freeze, ack.token)
+            details = MemberDetails(bystanders=ack.bystanders, hidden_mounts=ack.hidden_mounts)
+            return Acknowledgement(AckKind.STILL_FROZEN, ack.freeze, ack.token, details=details)
         case _:
             assert_never(ack)
 
@@ -214,6 +233,7 @@ def directive_view(directive: Directive, volume: Path) -> DirectiveView:
         path=None if tree is None else live_root(volume, directive.workspace_id),
         tree=tree,
         reason=directive.reason,
+        looked_from=directive.looked_from,
     )
 
 
@@ -231,6 +251,7 @@ EXAMPLE_DIRECTIVE: Final = DirectiveView(
     path=LIVE_PATH,
     tree=TREE_NAME,
     reason=None,
+    looked_from=None,
 )
 _EXAMPLE_FREEZE: Final = replace(
     EXAMPLE_DIRECTIVE, number=2, kind=DirectiveKind.FREEZE, freeze=1, member=True, budget_s=9.9
@@ -245,6 +266,14 @@ EXAMPLES: Final[Mapping[str, Examples]] = {
         {200: {"the next directive": EXAMPLE_DIRECTIVE}},
         {
             "frozen": Frozen(1, "b0f6c0de.1.1", "ok"),
+            "frozen, with what it saw": Frozen(
+                1,
+                "b0f6c0de.1.1",
+                "ok",
+                FrozenProcesses("cgroup", "wvs-sess_01h455vb4pex5vsknk084sn02q", 7),
+                (HiddenMount("build", "tmpfs"),),
+                HostLook(1, (SeenProcess(4711, "vim main.c", ("working directory",), "/user.slice", (4700, 1)),)),
+            ),
             "refused": FreezeRefused(1, "a process is in uninterruptible sleep"),
             "still frozen": StillFrozen(1, "b0f6c0de.1.1"),
             "switched": Switched(2),

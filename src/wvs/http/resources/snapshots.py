@@ -15,7 +15,16 @@ from wvs.domain.commands import CreateSnapshot, DropSnapshot
 from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SESSION, SNAPSHOT, WORKSPACE, format_id
 from wvs.domain.states import SnapshotState, TaskKind
-from wvs.domain.values import LABEL_KEY_PATTERN, Certificate, Labels, Message, TaskError
+from wvs.domain.values import (
+    LABEL_KEY_PATTERN,
+    Bystander,
+    Bystanders,
+    Certificate,
+    FrozenProcesses,
+    Labels,
+    Message,
+    TaskError,
+)
 from wvs.http.openapi.examples import (
     DROP_TASK_ID,
     KEYED_WRITE,
@@ -64,17 +73,20 @@ class NewSnapshot(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 
 class MemberView(Struct, frozen=True):
-    """One session's part in a freeze."""
+    """One session's part in a freeze. `frozen` names what it stopped; null if its agent did not report it."""
 
     session_id: SessionId
     token: str
     flush: str
+    frozen: FrozenProcesses | None
 
 
 class CertificateView(Struct, frozen=True, kw_only=True):
     """Proof that no process wrote while the tree was cloned. `vacuous`: no session was registered.
 
-    From `frozen_at` to `resumed_at` all members were stopped: each one stopped before and resumed after.
+    From `frozen_at` to `resumed_at` all members were stopped: each one stopped before and resumed after. `bystanders`
+    are processes that held the live tree and were not stopped, and where WVS could not look for them; null if nobody
+    looked.
     """
 
     freeze: int
@@ -85,12 +97,14 @@ class CertificateView(Struct, frozen=True, kw_only=True):
     engine: str
     frozen_at: datetime
     resumed_at: datetime
+    bystanders: Bystanders | None
 
 
 class SnapshotView(Struct, frozen=True, kw_only=True):
     """A snapshot. `files` and `bytes` are null if the engine clones without reading single files.
 
-    `notes` says what the engine could not keep: what, how often, and the first path.
+    `notes` says what the engine could not keep (what, how often, and the first path), which filesystems were mounted in
+    the live tree and are not in the snapshot, and which bystanders there were.
     """
 
     id: SnapshotId
@@ -250,12 +264,13 @@ def _certificate(proof: Certificate) -> CertificateView:
     return CertificateView(
         freeze=proof.freeze,
         vacuous=proof.vacuous,
-        members=[MemberView(format_id(SESSION, m.session_id), m.token, m.flush) for m in proof.members],
+        members=[MemberView(format_id(SESSION, m.session_id), m.token, m.flush, m.frozen) for m in proof.members],
         stamp_before=proof.stamp_before,
         stamp_after=proof.stamp_after,
         engine=proof.engine,
         frozen_at=proof.frozen_at,
         resumed_at=proof.resumed_at,
+        bystanders=proof.bystanders,
     )
 
 
@@ -264,12 +279,13 @@ HANDLERS: Final = [create_snapshot, list_snapshots, get_snapshot, drop_snapshot]
 _EXAMPLE_CERTIFICATE: Final = CertificateView(
     freeze=1,
     vacuous=False,
-    members=[MemberView(SESSION_ID, "b0f6c0de.1.1", "ok")],
+    members=[MemberView(SESSION_ID, "b0f6c0de.1.1", "ok", FrozenProcesses("cgroup", f"wvs-{SESSION_ID}", 7))],
     stamp_before="9b1f3c44",
     stamp_after="9b1f3c44",
     engine="reflink",
     frozen_at=at(2, 0, 41),
     resumed_at=at(2, 0, 96),
+    bystanders=Bystanders(1, (Bystander(4711, "vim main.c", "build-3", ("working directory",)),), ()),
 )
 EXAMPLE_SNAPSHOT: Final = SnapshotView(
     id=SNAPSHOT_ID,

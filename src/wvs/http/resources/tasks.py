@@ -49,7 +49,8 @@ _WorkspaceFilter = Annotated[
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
-    """A task. `progress` is null until an attempt reports progress.
+    """A task. `progress` is null until an attempt reports progress. `notes` of a snapshot or a new live tree that
+    succeeded: what was not kept, and which processes held the live tree without being stopped.
 
     `waiting_for` says why an accepted task does not run; null while executors live, and for a final task.
     """
@@ -64,6 +65,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     max_attempts: int
     progress: ProgressRow | None
     error: TaskError | None
+    notes: list[str]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -186,6 +188,7 @@ def task_view(row: TaskRow, executors: ExecutorWatch | None) -> TaskView:
         max_attempts=row.max_attempts,
         progress=row.progress,
         error=row.error,
+        notes=list(row.notes or ()),
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
@@ -216,6 +219,7 @@ def queued_task_example(
         max_attempts=5,
         progress=None,
         error=None,
+        notes=[],
         created_at=created_at,
         started_at=None,
         finished_at=None,

@@ -156,3 +156,5 @@ def _notify_task_state(run: Invocation, task: TaskDocument) -> None:
             run.screen.notify(f"the task waits: {task.waiting_for.detail}")
     else:
         run.screen.notify(f"{task.kind} {task.state} (task {task.id})")
+        for note in task.notes if task.kind == "current_set" else ():
+            run.screen.notify(note)

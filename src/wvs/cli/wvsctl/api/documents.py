@@ -54,6 +54,7 @@ class TaskDocument(Struct, frozen=True):
     max_attempts: int = 0
     progress: ProgressDocument | None = None
     error: ErrorDocument | None = None
+    notes: tuple[str, ...] = ()
     started_at: datetime | None = None
     finished_at: datetime | None = None
     next_attempt_at: datetime | None = None
@@ -81,12 +82,38 @@ class WorkspaceDocument(Struct, frozen=True):
     path_replaced_by: str | None = None
 
 
+class FrozenDocument(Struct, frozen=True):
+    """What a session stopped."""
+
+    kind: str
+    name: str
+    processes: int
+
+
 class MemberDocument(Struct, frozen=True):
     """One session's part in a freeze."""
 
     session_id: str
     token: str = ""
     flush: str = ""
+    frozen: FrozenDocument | None = None
+
+
+class BystanderDocument(Struct, frozen=True):
+    """A process that held the live tree and was not stopped."""
+
+    pid: int
+    command: str
+    host: str
+    how: tuple[str, ...] = ()
+
+
+class BystandersDocument(Struct, frozen=True):
+    """What the look for bystanders found, and where it could not look."""
+
+    found: int
+    named: tuple[BystanderDocument, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 class CertificateDocument(Struct, frozen=True):
@@ -99,6 +126,7 @@ class CertificateDocument(Struct, frozen=True):
     frozen_at: datetime
     resumed_at: datetime
     members: tuple[MemberDocument, ...] = ()
+    bystanders: BystandersDocument | None = None
 
 
 class SnapshotDocument(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Describes a consistency certificate in sentences."""
 
-from wvs.cli.wvsctl.api.documents import CertificateDocument, MemberDocument
-from wvs.cli.wvsctl.output.layout import duration, moment
+from wvs.cli.wvsctl.api.documents import BystandersDocument, CertificateDocument, MemberDocument
+from wvs.cli.wvsctl.output.layout import duration, moment, number
 
 
 def describe_certificate(certificate: CertificateDocument) -> list[str]:
@@ -11,6 +11,7 @@ def describe_certificate(certificate: CertificateDocument) -> list[str]:
     return [
         f"freeze {certificate.freeze}: {_agents(len(certificate.members))}",
         *map(_member, certificate.members),
+        *_bystanders(certificate.bystanders),
         _stamps(certificate),
         f"engine {certificate.engine}; frozen at {moment(certificate.frozen_at)} for {duration(held_s)}",
     ]
@@ -27,7 +28,22 @@ def _agents(members: int) -> str:
 
 
 def _member(member: MemberDocument) -> str:
-    return f"  {member.session_id} froze with token {member.token}, flush: {member.flush}"
+    frozen = member.frozen
+    what = "" if frozen is None else f" {frozen.kind} {frozen.name} (processes: {number(frozen.processes)})"
+    return f"  {member.session_id} froze{what} with token {member.token}, flush: {member.flush}"
+
+
+def _bystanders(bystanders: BystandersDocument | None) -> list[str]:
+    if bystanders is None:
+        return ["nobody looked for processes outside the sessions that hold the live tree"]
+    named = [f"  {one.pid} on {one.host}: {one.command} ({', '.join(one.how)})" for one in bystanders.named]
+    more = bystanders.found - len(named)
+    return [
+        f"bystanders, not stopped: {bystanders.found}" + (":" if named else ""),
+        *named,
+        *([f"  and {more} more"] if more > 0 else []),
+        *(f"bystanders not looked for: {place}" for place in bystanders.unseen),
+    ]
 
 
 def _stamps(certificate: CertificateDocument) -> str:

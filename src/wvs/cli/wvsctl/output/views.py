@@ -46,7 +46,7 @@ def snapshot_rows(snapshot: SnapshotDocument) -> Rows:
             "content",
             NOTHING if snapshot.files is None else f"{counted(snapshot.files, 'file')}, {size(snapshot.bytes)}",
         ),
-        *(("not kept" if index == 0 else "", note) for index, note in enumerate(snapshot.notes)),
+        *_notes(snapshot.notes),
         ("created", moment(snapshot.created_at)),
         ("ready", moment(snapshot.ready_at)),
         *_if_any("deleted", moment(snapshot.deleted_at)),
@@ -81,6 +81,7 @@ def task_rows(task: TaskDocument) -> Rows:
         ("finished", moment(task.finished_at)),
         *_if_any("next attempt", moment(task.next_attempt_at)),
         *_error(task.error),
+        *_notes(task.notes),
     ]
 
 
@@ -102,6 +103,10 @@ def _share(done: str, total: str, unit: str) -> str:
 
 def _if_any(label: str, value: str) -> Rows:
     return [] if value == NOTHING else [(label, value)]
+
+
+def _notes(notes: Sequence[str]) -> Rows:
+    return [("notes" if index == 0 else "", note) for index, note in enumerate(notes)]
 
 
 def _replaced(stranger: str | None) -> Rows:

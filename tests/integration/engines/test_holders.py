@@ -1,0 +1,164 @@
+"""Which processes of this host hold a tree, with real processes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.skips import need_root
+
+from wvs.engines.holders import Look, hidden_below, holders_of
+
+MAPS_SHARED = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+fd = os.open(sys.argv[1], os.O_RDWR)
+address = libc.mmap(None, 4096, 3, 1, fd, ctypes.c_long(0))
+assert address not in (None, ctypes.c_void_p(-1).value)
+os.close(fd)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+WRITES = 'import sys; f = open(sys.argv[1], "a"); print("ready", flush=True); sys.stdin.read()'
+READS = 'import sys; f = open(sys.argv[1]); print("ready", flush=True); sys.stdin.read()'
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path.resolve() / "live" / "root"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "main.c").write_text("x" * 4096)
+    (root.parent / "root-beside").mkdir()
+    return root
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a process that prints `ready` and ends with its input."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*argv: str, cwd: Path | str = "/") -> subprocess.Popen[str]:
+        process = subprocess.Popen(argv, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def held(look: Look) -> dict[int, tuple[str, ...]]:
+    return {holder.pid: holder.how for holder in look.holders}
+
+
+def test_a_shell_in_the_tree_holds_it_and_one_beside_it_does_not(tree: Path, start: Start) -> None:
+    inside = start("sh", "-c", "echo ready; cat", cwd=tree / "src")
+    start("sh", "-c", "echo ready; cat", cwd=tree.parent / "root-beside")
+    found = held(holders_of(str(tree), 10))
+    assert found[inside.pid] == ("working directory src",)
+    assert all(Path(f"/proc/{pid}/cwd").readlink() == tree / "src" for pid in found)
+
+
+def test_a_writer_and_a_shared_mapping_hold_the_tree_and_a_reader_does_not(tree: Path, start: Start) -> None:
+    file = str(tree / "src" / "main.c")
+    writer = start(sys.executable, "-c", WRITES, file)
+    mapper = start(sys.executable, "-c", MAPS_SHARED, file)
+    start(sys.executable, "-c", READS, file)
+    assert held(holders_of(str(tree), 10)) == {
+        writer.pid: ("has src/main.c open for writing",),
+        mapper.pid: ("has src/main.c mapped shared",),
+    }
+
+
+def test_a_file_that_left_the_tree_does_not_count(tree: Path, start: Start) -> None:
+    file = tree / "src" / "main.c"
+    start(sys.executable, "-c", WRITES, str(file))
+    file.rename(tree.parent / "main.c")
+    assert held(holders_of(str(tree), 10)) == {}
+
+
+def test_a_mount_in_another_namespace_is_found_under_its_own_path(tree: Path, tmp_path: Path, start: Start) -> None:
+    need_root("mounts in a namespace of its own")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    script = 'mount --bind "$1" "$2"; cd "$2/src"; echo ready; read _'
+    other = start("unshare", "-m", "sh", "-c", script, "sh", str(tree), str(elsewhere))
+    inherits = start("unshare", "-m", "sh", "-c", "echo ready; read _")
+    found = held(holders_of(str(tree), 10))
+    assert found[other.pid] == (f"has it mounted at {elsewhere.resolve()}", "working directory src")
+    assert inherits.pid not in found
+
+
+def test_another_root_that_shows_the_volume_at_the_same_path_is_found(tree: Path, tmp_path: Path, start: Start) -> None:
+    """As a container with `-v /srv/wvs:/srv/wvs`: the mount has the path of here, in another root directory."""
+    need_root("mounts in a namespace of its own")
+    top, volume = tmp_path / "new", tree.parent
+    script = f"""
+        mount -t tmpfs none "{top}"; mkdir -p "{top}/usr" "{top}/old" "{top}/proc" "{top}{volume}"
+        mount --rbind /proc "{top}/proc"; mount --rbind /usr "{top}/usr"; ln -s usr/bin usr/lib usr/lib64 "{top}"
+        mount --bind "{volume}" "{top}{volume}"
+        cd "{top}"; pivot_root . old; exec /usr/bin/sh -c "umount -l /old; echo ready; read _"
+    """
+    top.mkdir()
+    other = start("unshare", "-m", "sh", "-c", script)
+    assert held(holders_of(str(tree), 10))[other.pid] == (f"has it mounted at {tree}",)
+
+
+def test_all_are_counted_and_the_first_are_described(tree: Path, start: Start) -> None:
+    for _ in range(4):
+        start("sh", "-c", "echo ready; read _", cwd=tree)
+    look = holders_of(str(tree), 3)
+    assert (look.found, len(look.holders)) == (4, 3)
+
+
+def test_a_long_command_is_cut_and_control_characters_are_not_shown(tree: Path, start: Start) -> None:
+    start("sh", "-c", "echo ready; read _ #\n\x1b[31m" + "x" * 500, cwd=tree)
+    (holder,) = holders_of(str(tree), 10).holders
+    assert len(holder.command) == 120
+    assert holder.command.isprintable()
+
+
+def test_spared_processes_are_left_out(tree: Path, start: Start) -> None:
+    shell = start("sh", "-c", "echo ready; read _", cwd=tree)
+    assert holders_of(str(tree), 10, [shell.pid]).found == 0
+
+
+def test_processes_that_end_during_the_look_are_no_failure(tree: Path) -> None:
+    churn = subprocess.Popen(["sh", "-c", "while :; do sh -c : ; done"], cwd="/", start_new_session=True)
+    try:
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            assert holders_of(str(tree), 10).found == 0
+    finally:
+        churn.kill()
+        churn.wait()
+
+
+def test_what_cannot_be_examined_is_said(tree: Path) -> None:
+    need_root("becomes another user")
+    code = (
+        "import os, sys; from wvs.engines.holders import holders_of\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "print(holders_of(sys.argv[1], 10).unseen)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, str(tree)], capture_output=True, text=True, check=True).stdout
+    assert "no right to examine" in shown
+
+
+def test_a_mount_in_the_tree_is_hidden_for_those_that_see_it(tree: Path, start: Start) -> None:
+    need_root("mounts in a namespace of its own")
+    script = 'mount -t tmpfs none "$1/src"; echo ready; read _'
+    other = start("unshare", "-m", "sh", "-c", script, "sh", str(tree))
+    assert hidden_below(str(tree), other.pid) == [("src", "tmpfs")]
+    assert hidden_below(str(tree)) == []
