@@ -36,9 +36,9 @@ class Mount(msgspec.Struct, frozen=True):
         return self.filesystem == "fuse.juicefs"
 
 
-def mounts() -> Iterator[Mount]:
-    """Every mount in this process's namespace."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+def mounts(process: int | str = "self") -> Iterator[Mount]:
+    """Every mount in the namespace of this process, or of another."""
+    with open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             head, tail = line.rstrip("\n").split(" - ", 1)
             fields, rest = head.split(" "), tail.split(" ")
