@@ -12,7 +12,7 @@ from typing import Final
 from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, freezer_of
 from wvs.agent.cgroup_placement import cgroups_of_container
 from wvs.agent.containers import Container, ContainerRuntime, NoContainer
-from wvs.agent.errors import AgentError, CannotFreeze, NoFreezer
+from wvs.agent.errors import AgentError, CannotFreeze
 from wvs.agent.freezer import poll_until, signal_all
 
 _RESTART_PATIENCE_S: Final = 3.0
@@ -180,24 +180,32 @@ class CgroupTarget(Target):
 
     async def find(self) -> Run:
         if not (self._directory / "cgroup.procs").exists():
-            raise NoFreezer(
+            raise AgentError(
                 f"{self.name} is no cgroup; for a systemd unit: "
                 "/sys/fs/cgroup$(systemctl show --property ControlGroup --value UNIT)"
             )
-        freezer = freezer_of([self._directory], f"cgroup {self.name}")
-        pids = freezer.pids()
-        try:
-            return Run(min(pids, key=_started_at), freezer)
-        except (ValueError, ProcessLookupError):
-            freezer.close()
-            raise NoFreezer(f"cgroup {self.name} has no process") from None
+        run = await self._oldest()
+        if run is None:
+            raise AgentError(f"cgroup {self.name} has no process: start what is to be attached first")
+        return run
 
     async def next_run(self, ended: Run) -> Run | None:
         """The oldest process is only the first to look at: the target ends with its last one."""
-        pids = await _settled(ended)
-        if not pids:
-            return None
-        return Run(min(pids, key=_started_at), freezer_of([self._directory], f"cgroup {self.name}"))
+        return await self._oldest()
+
+    async def _oldest(self) -> Run | None:
+        """The cgroup as it is, with its oldest process as the main one; None if it is empty."""
+        while self._directory.exists():
+            freezer = freezer_of([self._directory], f"cgroup {self.name}")
+            started = {pid: ticks for pid in freezer.pids() if (ticks := _started_at(pid)) is not None}
+            with suppress(ProcessLookupError):
+                if started:
+                    return Run(min(started, key=started.__getitem__), freezer)
+            freezer.close()
+            if not started:
+                return None
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+        return None
 
     def require_unpaused(self, run: Run) -> None:
         if run.freezer.is_held():
@@ -216,11 +224,6 @@ class CgroupTarget(Target):
         await run.freezer.kill()
 
 
-async def _settled(run: Run) -> list[int]:
-    await asyncio.sleep(_LOOK_INTERVAL_S)
-    return pids_left(run)
-
-
 def pids_left(run: Run) -> list[int]:
     """The processes of the run that still execute: of a zombie only the number is left."""
     return [pid for pid in run.freezer.pids() if not _is_zombie(pid)]
@@ -231,15 +234,13 @@ def _v1_is_held(directory: Path) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
+    return _started_at(pid) is None
+
+
+def _started_at(pid: int) -> int | None:
+    """Ticks after boot, see proc_pid_stat(5); None if the process has ended, a zombie included."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def _started_at(pid: int) -> int:
-    """Ticks after boot, see proc_pid_stat(5)."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-    except FileNotFoundError:
-        raise ProcessLookupError(pid) from None
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])

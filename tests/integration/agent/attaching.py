@@ -79,8 +79,9 @@ def cgroup_of_others() -> Generator[Path]:
         freezer.close()
 
 
-async def in_cgroup(cgroup: Path, *argv: str, cwd: Path) -> None:
+async def in_cgroup(cgroup: Path, *argv: str, cwd: Path) -> asyncio.subprocess.Process:
     """Starts a program as the service manager does, and returns when it runs in the cgroup."""
     enter = ("sh", "-c", f'echo 0 > {cgroup}/cgroup.procs && exec "$@"', "sh")
-    await asyncio.create_subprocess_exec(*enter, *argv, cwd=cwd, stdout=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(*enter, *argv, cwd=cwd, stdout=asyncio.subprocess.DEVNULL)
     await until(lambda: (cgroup / "cgroup.procs").read_text() != "")
+    return process

@@ -31,6 +31,17 @@ from wvs.domain.states import TaskState
 SNAPSHOTS = int(os.environ.get("WVS_ATTACHED_SNAPSHOTS", "10"))
 ENDED_BY_SIGKILL = 137
 
+FOLLOWS_THE_LINK = """
+import os, signal, sys
+def follow(*_):
+    os.chdir(sys.argv[1])
+    print(open("n2").read())
+signal.signal(signal.SIGHUP, follow)
+print("ready")
+while True:
+    signal.pause()
+"""
+
 
 def counting(engine: DockerEngine, service: Service, *options: str, first: int = 1) -> str:
     (service.live / "n").write_text(f"{first}\n")
@@ -321,13 +332,19 @@ async def test_a_cgroup_of_others_is_frozen_and_ends_at_a_switch(service: Servic
 
 
 async def test_the_session_of_a_cgroup_ends_with_its_last_process(service: Service) -> None:
+    wait_for = "while [ ! -e {} ]; do sleep 0.02; done"
     with cgroup_of_others() as cgroup:
-        await in_cgroup(cgroup, "sh", "-c", "sleep 1 & sleep 0.1; exec sleep 0.1", cwd=service.live)
-        started = asyncio.get_running_loop().time()
+        script = f"({wait_for.format('second')}) & {wait_for.format('first')}"
+        first = await in_cgroup(cgroup, "sh", "-c", script, cwd=service.live)
         wrapped = await attached(service, "--cgroup", str(cgroup))
+        (service.live / "first").touch()
+        await first.wait()
+        _, state = await service.snapshot()
+        assert state is TaskState.SUCCEEDED
+        assert len(await service.sessions()) == 1
+        (service.live / "second").touch()
         code, _, _ = await wrapped.ended()
         assert code == 0
-        assert asyncio.get_running_loop().time() - started > 0.5
     assert await service.sessions() == []
 
 

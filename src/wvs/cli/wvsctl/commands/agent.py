@@ -119,7 +119,7 @@ def _attach(run: Run, workspace: str, target: "Target", on_switch: str, agent: s
         ) from error
     except NoFreezer as error:
         raise ConsoleFailure(
-            f"cannot freeze {error}", "run wvsctl agent attach as root, on the host and outside the container"
+            str(error), "run wvsctl agent attach as root, on the host and outside the container"
         ) from error
 
 
