@@ -82,12 +82,12 @@ class DockerEngine:
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr.decode()}"
         return done.stdout.decode().strip()
 
-    def start(self, *argv: str, options: tuple[str, ...] = ()) -> str:
+    def start(self, *argv: str, options: tuple[str, ...] = (), network: str = "none") -> str:
         """Starts a container and returns its name."""
         name = f"wvs-{uuid.uuid4().hex[:8]}"
         read_only = {"/usr", str(_CHECKOUT), sys.base_prefix, sys.prefix}
         shared = [f"--mount=type=bind,source={place},target={place},readonly" for place in sorted(read_only)]
-        self.docker("run", "--detach", "--name", name, "--network=none", *shared, *options, IMAGE, *argv)
+        self.docker("run", "--detach", "--name", name, f"--network={network}", *shared, *options, IMAGE, *argv)
         return name
 
     def state(self, name: str) -> dict[str, Any]:
