@@ -34,7 +34,7 @@ async def snapshots_and_switch(engine: DockerEngine, service: Service, name: str
     for _ in range(3):
         await counts_on(service.live / "n")
         snapshot_id, state = await service.snapshot()
-        assert state is TaskState.SUCCEEDED
+        assert state is TaskState.SUCCEEDED, str((await service.failure())["detail"])[-400:]
     assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
     await until(lambda: len(engine.logs(name).splitlines()) >= 2)
     await counts_on(service.live / "n")
