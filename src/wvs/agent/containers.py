@@ -93,7 +93,7 @@ class ContainerRuntime:
             return None
 
     async def restart(self, container_id: str) -> None:
-        """Starts the container anew, with its mounts made anew. Raises `NoContainer`."""
+        """Restarts the container, which mounts everything again. Raises `NoContainer`."""
         await self._call("container", "restart", "--time", "0", "--", container_id)
 
     async def stop(self, container_id: str) -> None:
