@@ -20,11 +20,13 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
 from msgspec import Struct
+from tests.integration.agent.docker_engine import DockerEngine
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 
@@ -92,6 +94,36 @@ def agents(url: str, workspace: str, live: Path, directory: Path, number: int) -
             process.wait(60)
 
 
+@contextlib.contextmanager
+def container(url: str, workspace: str, live: Path, directory: Path, _number: int) -> Iterator[list[Path]]:
+    """Like `agents`, for one program in a container under `wvsctl agent attach`."""
+    note = directory / "gaps-0"
+    (directory / "docker").mkdir()
+    engine = DockerEngine(directory / "docker")
+    try:
+        mounts = [
+            f"--mount=type=bind,source={place},target={target}" for place, target in ((live, "/work"), (directory,) * 2)
+        ]
+        name = engine.start(sys.executable, "-c", AGENT, str(note), "0", options=(*mounts, "--workdir=/work"))
+        attach = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", url, "agent", "attach", "-w", workspace]
+        process = subprocess.Popen([*attach, "--container", name], stdin=subprocess.DEVNULL, env=engine.environment)
+        until = time.monotonic() + 120
+        while not (live / "ready-0").exists() or not asyncio.run(has_session(url, workspace)):
+            if time.monotonic() > until:
+                raise RuntimeError("the container did not start within 120 s")
+            time.sleep(0.05)
+        yield [note]
+        engine.docker("stop", name)
+        process.wait(60)
+    finally:
+        engine.close()
+
+
+async def has_session(url: str, workspace: str) -> bool:
+    async with Client(url) as client:
+        return bool(json.loads(await client.get(f"/v1/workspaces/{workspace}/sessions"))["items"])
+
+
 async def create_snapshots(url: str, workspace: str, snapshots: int) -> list[SnapshotTimes]:
     times: list[SnapshotTimes] = []
     async with Client(url) as client:
@@ -124,12 +156,15 @@ def longest(gaps: list[Gap], snapshot: SnapshotTimes) -> Gap:
     return max(inside, key=lambda gap: gap[1] - gap[0])
 
 
-def bench_freeze(directory: Path, snapshots: int, number: int) -> dict[str, float]:
-    volume = directory / "btrfs" / f"volume-{number}"
+def bench_freeze(
+    directory: Path, snapshots: int, number: int, start: Callable[..., AbstractContextManager[list[Path]]] = agents
+) -> dict[str, float]:
+    """`start` runs the agents: in `number` wrappers, or in a container."""
+    volume = directory / "btrfs" / f"volume-{start.__name__}-{number}"
     with scratch() as home, up(home, WVS_VOLUME=str(volume)) as (url, _pid):
         workspace, live = asyncio.run(new_workspace(url))
         grow(live, FILES)
-        with agents(url, workspace, live, home, number) as notes:
+        with start(url, workspace, live, home, number) as notes:
             before = cpu_by_program(os.getpid())
             snapshot_times = asyncio.run(create_snapshots(url, workspace, snapshots + WARM_UP))
             used = cpu_by_program(os.getpid())
@@ -255,6 +290,11 @@ def main() -> None:
         for number in (1, 20):
             medians.append(bench_freeze(directory, options.snapshots, number))
             bench_protocol(directory, options.snapshots, number)
+        print("one agent in a container under agent attach:")
+        with contextlib.suppress(Unavailable):
+            in_container = bench_freeze(directory, options.snapshots, 1, container)
+            for name, of_one in medians[0].items():
+                print(f" in a container against agent run: {name:22} {in_container[name] / of_one:4.1f} x")
         for name, of_one in medians[0].items():
             print(f" 20 agents against one: {name:22} {medians[1][name] / of_one:4.1f} x")
     except Unavailable as reason:

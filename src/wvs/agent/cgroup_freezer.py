@@ -6,7 +6,7 @@ import os
 import select
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -23,6 +23,21 @@ _LEAF_LINKS: Final = 2
 """A cgroup directory has one more link for each child. Without children, its forty files need not be listed."""
 
 
+def freezer_of(directories: Iterable[Path], what: str) -> "CgroupV2Freezer | CgroupV1Freezer":
+    """The freezer of a cgroup that others created: the first of its `directories`, one a hierarchy, that can be used.
+
+    Raises `NoFreezer` with the reason for each directory.
+    """
+    reasons: list[str] = []
+    for directory in directories:
+        kind = CgroupV1Freezer if (directory / "freezer.state").exists() else CgroupV2Freezer
+        try:
+            return kind(directory, is_ours=False)
+        except NoFreezer as reason:
+            reasons.append(str(reason))
+    raise NoFreezer(f"{what}: {'; '.join(reasons) or 'its cgroup is in no hierarchy that has a freezer'}")
+
+
 def kernel_freezer(name: str) -> Freezer:
     """Creates cgroup `name` in the v2 hierarchy, else in v1. Raises `NoFreezer` with the reason for each hierarchy."""
     reasons: list[str] = []
@@ -37,25 +52,50 @@ def kernel_freezer(name: str) -> Freezer:
 class _CgroupFreezer(Freezer):
     """One cgroup directory. `cgroup.procs` is opened in advance: a child between fork and exec only writes to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_ours: bool = True) -> None:
+        """Creates the cgroup if it is `is_ours`; else it exists, nothing enters it, and nothing but its freeze changes.
+
+        Raises `NoFreezer` with the reason.
+        """
         self.directory = directory
+        self._is_ours = is_ours
         self._frozen_pids: list[int] | None = None
+        self._procs = -1
+        if is_ours:
+            self._create()
+            return
+        try:
+            self._open()
+        except OSError as error:
+            raise NoFreezer(f"no right to freeze {directory} ({error.strerror})") from None
+        if os.getpid() in self._members():
+            self.close()
+            raise NoFreezer(f"this process is itself in {directory} and would freeze with it; start it outside")
+
+    def _create(self) -> None:
+        directory = self.directory
         try:
             directory.mkdir()
         except OSError as error:
             raise NoFreezer(f"cannot create a cgroup in {directory.parent} ({error.strerror})") from None
         try:
-            self._probe()
+            self._enter_and_leave()
+            self._open()
             self._procs = os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             directory.rmdir()
             raise NoFreezer(f"{self.name} cannot be used in {directory.parent} ({error.strerror})") from None
 
     @abstractmethod
-    def _probe(self) -> None:
-        """Raises `OSError` unless this process may enter the cgroup, which needs more rights than to create it."""
+    def _open(self) -> None:
+        """Opens the files of the freezer. Raises `OSError` if this process may not freeze the cgroup."""
+
+    @abstractmethod
+    def is_held(self) -> bool:
+        """Whether the kernel has the cgroup frozen or is about to, by this process or by another, as by a pause."""
 
     def _enter_and_leave(self) -> None:
+        # To enter the cgroup needs more rights than to create it.
         (self.directory / "cgroup.procs").write_text("0")
         (self.directory.parent / "cgroup.procs").write_text("0")
 
@@ -76,6 +116,8 @@ class _CgroupFreezer(Freezer):
                 pass  # the processes removed a child cgroup meanwhile
 
     def close(self) -> None:
+        if not self._is_ours:
+            return
         os.close(self._procs)
         for directory in sorted(_with_descendants(self.directory), reverse=True):
             _remove(directory)
@@ -86,10 +128,9 @@ class CgroupV2Freezer(_CgroupFreezer):
 
     name: ClassVar[str] = "cgroup v2"
 
-    def _probe(self) -> None:
+    def _open(self) -> None:
         if not (self.directory / "cgroup.freeze").exists():
-            raise OSError(errno.ENOSYS, "the kernel has no cgroup.freeze")
-        self._enter_and_leave()
+            raise OSError(errno.ENOSYS, "it has no cgroup.freeze: the root cgroup, no cgroup v2, or Linux before 5.2")
         self._freeze_file = os.open(self.directory / "cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
         self._events_file = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
         self._notifications = os.open(self.directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
@@ -127,6 +168,10 @@ class CgroupV2Freezer(_CgroupFreezer):
 
     def start_guardian(self) -> GuardianHandle:
         return GuardianHandle(self.directory, "cgroup.freeze", "0")
+
+    def is_held(self) -> bool:
+        with open(self.directory / "cgroup.freeze", "rb") as file:  # noqa: PTH123 - self._freeze_file is write-only
+            return file.read().strip() == b"1"
 
     def close(self) -> None:
         for descriptor in (self._freeze_file, self._events_file, self._notifications):
@@ -173,10 +218,12 @@ class CgroupV1Freezer(_CgroupFreezer):
 
     name: ClassVar[str] = "cgroup v1 freezer"
 
-    def _probe(self) -> None:
+    def _open(self) -> None:
         self._state = self.directory / "freezer.state"
-        self._has_state("THAWED")
-        self._enter_and_leave()
+        os.close(os.open(self._state, os.O_RDWR | os.O_CLOEXEC))
+
+    def is_held(self) -> bool:
+        return not self._has_state("THAWED")
 
     async def freeze(self) -> None:
         await poll_until(self._write_frozen_and_check)

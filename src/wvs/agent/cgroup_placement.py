@@ -1,4 +1,4 @@
-"""The cgroups of this process, in which a freezer creates a child."""
+"""The cgroups of this process, in which a freezer creates a child, and those of a container."""
 
 import os
 from collections.abc import Iterator
@@ -19,11 +19,31 @@ def own_cgroup_v1() -> Path:
     return _own_cgroup(hierarchies, "freezer", "the cgroup v1 freezer")
 
 
+def cgroups_of_container(pid: int, container: str) -> list[Path]:
+    """The directories of a container's cgroup that have a freezer, v2 first. `container` is its whole id.
+
+    Not the cgroup of its process `pid`, which may be below: systemd in a container makes cgroups of its own. Docker and
+    podman name the container's cgroup after its id.
+    """
+    found: list[Path] = []
+    for mount in mounts():
+        controller = {"cgroup2": "", "cgroup": "freezer"}.get(mount.filesystem)
+        if controller is None or (controller and controller not in mount.super_options.split(",")):
+            continue
+        for path in _paths_of(pid, controller):
+            parts = path.split("/")
+            depth = next((n for n, part in enumerate(parts, 1) if container in part), None)
+            directory = Path(mount.point) / "/".join(parts[:depth]).removeprefix(mount.root).lstrip("/")
+            if depth is not None and directory.is_dir():
+                found.append(directory)
+    return sorted(found, key=lambda directory: (directory / "freezer.state").exists())
+
+
 def _own_cgroup(hierarchies: list[Mount], controller: str, name: str) -> Path:
     if not hierarchies:
         raise NoFreezer(f"{name} is not mounted")
     for mount in hierarchies:
-        for path in _own_paths(controller):
+        for path in _paths_of(os.getpid(), controller):
             # In a container the mount may begin below the root, or /proc may show paths as seen from outside.
             inside = path.removeprefix(mount.root) if mount.root != "/" else path
             directory = Path(mount.point) / inside.lstrip("/")
@@ -32,9 +52,9 @@ def _own_cgroup(hierarchies: list[Mount], controller: str, name: str) -> Path:
     raise NoFreezer(f"this process's own directory in {name} is not visible")
 
 
-def _own_paths(controller: str) -> Iterator[str]:
-    """The paths of this process in the hierarchy of `controller`, see cgroups(7), /proc/pid/cgroup."""
-    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+def _paths_of(pid: int, controller: str) -> Iterator[str]:
+    """The paths of a process in the hierarchy of `controller`, see cgroups(7), /proc/pid/cgroup."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             yield path

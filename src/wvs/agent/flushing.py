@@ -95,12 +95,17 @@ def _is_file_on(path: str, device: int) -> bool:
 
 
 def _files_mapped_shared_by(pid: int) -> Iterator[str]:
-    """Paths of the files that the process maps shared, see proc_pid_maps(5). An unlinked file has no path."""
+    """Paths of the files that the process maps shared, see proc_pid_maps(5). An unlinked file has no path.
+
+    For a process in another mount namespace, as in a container, the kernel shows the path from the root over there.
+    """
+    is_elsewhere = os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")  # noqa: PTH115
+    prefix = f"/proc/{pid}/root" if is_elsewhere else ""
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:  # noqa: PTH123
         for line in lines:
             fields = line.rstrip("\n").split(maxsplit=5)
             if len(fields) == 6 and fields[1][3] == "s" and fields[5].startswith("/"):
-                yield fields[5].replace("\\012", "\n")
+                yield prefix + fields[5].replace("\\012", "\n")
 
 
 def _fsync(path: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,7 +106,8 @@ class FreezeState:
         self._hooks.on_deadline(asyncio.get_running_loop().time() + GRACE_S)
         if not self.is_frozen:
             self.is_frozen = True
-            await self._hooks.on_freeze()
+            with suppress(CannotFreeze):  # it has to leave the old tree all the same
+                await self._hooks.on_freeze()
         self._reset()
         self.enter(tree)
         await self._hooks.on_switch(tree)

@@ -127,14 +127,14 @@ class _Wrapper:
         )
 
     async def _run_until_done(self) -> int:
-        await _wait_for_first(self._session.until_started(), self._start_cancelled.wait())
+        await wait_for_first(self._session.until_started(), self._start_cancelled.wait())
         await self._until_guardian_has_read()
         await self._start_when_thawed()
         if self._exit_code is not None:
             return self._exit_code
         done = asyncio.create_task(self._until_done())
         try:
-            await _wait_for_first(asyncio.shield(done), self._session.until_ended())
+            await wait_for_first(asyncio.shield(done), self._session.until_ended())
             return await done
         finally:
             done.cancel()
@@ -153,7 +153,7 @@ class _Wrapper:
                 if not self._is_frozen:
                     self._start(session.tree)
                     return
-            await _wait_for_first(self._thawed.wait(), self._start_cancelled.wait(), session.until_ended())
+            await wait_for_first(self._thawed.wait(), self._start_cancelled.wait(), session.until_ended())
 
     async def _until_done(self) -> int:
         while True:
@@ -314,7 +314,7 @@ def _headers_for(given: Sequence[str]) -> dict[str, str]:
     return {HEADERS_VARIABLE: "\n".join((os.environ.get(HEADERS_VARIABLE, ""), *given))} if given else {}
 
 
-async def _wait_for_first(*awaited: Awaitable[object]) -> None:
+async def wait_for_first(*awaited: Awaitable[object]) -> None:
     """Returns when the first has completed, or raises its error. The others are cancelled."""
     tasks = {asyncio.ensure_future(one) for one in awaited}
     try:

@@ -74,7 +74,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     await require_path(job, source)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
-    live_root = volume.root_path(job.workspace, source)
+    live_root = volume.live_path(job.workspace)
     async with frozen(job, live_root) as freeze:
         failpoint("create.frozen")
         # A store through a shared mapping changes a file's times only at its write-back (msync(2)). Stamps show such
@@ -105,7 +105,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("set.tree_intended")
     counted = await counted_by_walk(job, source)
-    async with frozen(job, volume.root_path(job.workspace, started.workspace.live_tree or "")) as freeze:
+    async with frozen(job, volume.live_path(job.workspace)) as freeze:
         failpoint("set.frozen")
         clone = await clone_proven(job, source, "set")
         await _sync(job, "set.syncing")

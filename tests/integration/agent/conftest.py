@@ -5,13 +5,15 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from tests.integration.agent.docker_engine import DockerEngine
+from tests.integration.engines.filesystems import Unavailable
 from tests.integration.executor.conftest import Platform, platform
 
 from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, kernel_freezer
@@ -213,6 +215,25 @@ def kernel_holds() -> None:
         kernel_freezer(f"wvs-probe-{os.getpid()}").close()
     except NoFreezer as reason:
         pytest.skip(f"no cgroup can be used here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def one_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
+    """One for each process of the run: it starts in half a second."""
+    try:
+        engine = DockerEngine(tmp_path_factory.mktemp("docker"))
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def engine(one_engine: DockerEngine, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
+    """A Docker engine, which `docker` finds. Its containers are removed before the volume that they mount."""
+    monkeypatch.setenv("DOCKER_HOST", one_engine.environment["DOCKER_HOST"])
+    yield one_engine
+    one_engine.remove_containers()
 
 
 @pytest.fixture(params=[CgroupV2Freezer, CgroupV1Freezer])

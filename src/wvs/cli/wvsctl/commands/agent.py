@@ -1,9 +1,11 @@
 """`wvsctl agent …`."""
 
+import contextlib
 import os
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -11,6 +13,9 @@ from wvs.cli.wvsctl.actions.arguments import Flag
 from wvs.cli.wvsctl.actions.invocation import Run
 from wvs.cli.wvsctl.api.exits import exit_of
 from wvs.cli.wvsctl.api.failures import ConsoleFailure, UsageFailure
+
+if TYPE_CHECKING:
+    from wvs.agent.targets import Target
 
 app = App(name="agent", help="Run programs that write to a live tree.")
 
@@ -47,35 +52,149 @@ def run_(
     sys.exit(_carry_out(run, command, workspace, on_switch, agent or " ".join(command)[:200], cooperative=cooperative))
 
 
+@app.command
+def attach(
+    *,
+    workspace: Annotated[str, Parameter(alias="-w")],
+    container: str | None = None,
+    cgroup: str | None = None,
+    runtime: str | None = None,
+    on_switch: str | None = None,
+    agent: str | None = None,
+    run: Run,
+) -> None:
+    """Freeze a running container, or any cgroup, for snapshots: wvsctl agent attach -w NAME --container NAME
+
+    wvsctl runs on the container's host, outside the container, until the container ends, and exits with the container's
+    exit code. It needs the right to freeze the container's cgroup, so mostly root. The container needs a bind mount of
+    the live tree. After Ctrl-C or SIGTERM the container goes on, but without a session: no freeze stops it.
+
+    Parameters
+    ----------
+    workspace
+        Name or id (ws_…) of the workspace.
+    container
+        Name or id of a container that runs.
+    cgroup
+        In place of --container: the directory of a cgroup, for example that of a systemd unit.
+    runtime
+        docker or podman. The default is the first of the two that is installed.
+    on_switch
+        What to do when the live tree is replaced: restart (kill the container and restart it, which mounts the new
+        tree; the default), exit (kill it and exit with 75; the default for --cgroup), or signal:NAME (send this signal
+        to its main process, which must leave the old tree by itself).
+    agent
+        Name of the agent in lists and errors. The default is the name of the container or cgroup.
+    """
+    target = _target(container, cgroup, runtime)
+    sys.exit(_attach(run, workspace, target, on_switch or ("restart" if target.can_restart else "exit"), agent))
+
+
+def _attach(run: Run, workspace: str, target: "Target", on_switch: str, agent: str | None) -> int:
+    import uvloop  # noqa: PLC0415  # costs 0.2 s with the imports below
+
+    from wvs.agent.attachment import AttachOrder, attach_session  # noqa: PLC0415
+    from wvs.agent.containers import NoContainer  # noqa: PLC0415
+    from wvs.agent.errors import NoFreezer  # noqa: PLC0415
+    from wvs.agent.wrapper import OnSwitch  # noqa: PLC0415
+
+    how, switch_signal = _switch_of(on_switch)
+    order = AttachOrder(
+        url=run.options.url,
+        headers=run.options.headers,
+        workspace=workspace,
+        target=target,
+        agent=_printable(agent or f"{target.kind} {target.name}"[:200]),
+        report=lambda text: run.screen.notify(f"wvsctl: {text}"),
+        on_switch=OnSwitch(how),
+        switch_signal=switch_signal,
+    )
+    try:
+        _fill_standard_descriptors()
+        with _failures_for_people(run):
+            return uvloop.run(attach_session(order))
+    except NoContainer as error:
+        raise ConsoleFailure(
+            str(error), "see what runs: docker ps, or podman ps with --runtime podman; DOCKER_HOST names another daemon"
+        ) from error
+    except NoFreezer as error:
+        raise ConsoleFailure(
+            str(error), "run wvsctl agent attach as root, on the host and outside the container"
+        ) from error
+
+
+def _target(container: str | None, cgroup: str | None, runtime: str | None) -> "Target":
+    from wvs.agent.containers import RUNTIMES, ContainerRuntime, NoContainer  # noqa: PLC0415
+    from wvs.agent.targets import CgroupTarget, ContainerTarget  # noqa: PLC0415
+
+    if runtime not in (None, *RUNTIMES):
+        raise UsageFailure(f"--runtime {runtime!r} is not {' or '.join(RUNTIMES)}")
+    if (container is None) == (cgroup is None):
+        raise UsageFailure("give either --container or --cgroup", "wvsctl agent attach -w NAME --container NAME")
+    if container is None:
+        assert cgroup is not None
+        return CgroupTarget(cgroup)
+    try:
+        return ContainerTarget(ContainerRuntime(runtime), container)
+    except NoContainer as error:
+        raise ConsoleFailure(str(error), "install its client, or name the container's cgroup: --cgroup PATH") from error
+
+
 def _carry_out(
     run: Run, command: tuple[str, ...], workspace: str, on_switch: str, name: str, *, cooperative: bool
 ) -> int:
     import uvloop  # noqa: PLC0415  # costs 0.2 s with the imports below, which only this command needs
 
     from wvs.agent.command import CannotStart  # noqa: PLC0415
-    from wvs.agent.errors import AgentError, NoFreezer, Rejected, Unreachable  # noqa: PLC0415
+    from wvs.agent.errors import NoFreezer  # noqa: PLC0415
     from wvs.agent.wrapper import Assignment, OnSwitch, run_command  # noqa: PLC0415
 
-    how, _, signal_name = on_switch.partition(":")
-    if how not in tuple(OnSwitch) or (how == OnSwitch.SIGNAL) != bool(signal_name):
-        raise UsageFailure(f"--on-switch {on_switch!r} is not restart, exit or signal:NAME")
+    how, switch_signal = _switch_of(on_switch)
     assignment = Assignment(
         url=run.options.url,
         headers=run.options.headers,
         workspace=workspace,
         argv=command,
-        agent="".join(c if c.isprintable() else " " for c in name),
+        agent=_printable(name),
         report=lambda text: run.screen.notify(f"wvsctl: {text}"),
         on_switch=OnSwitch(how),
-        switch_signal=_signal_number(signal_name) if signal_name else signal.SIGHUP,
+        switch_signal=switch_signal,
         cooperative=cooperative,
     )
     try:
         _fill_standard_descriptors()
-        return uvloop.run(run_command(assignment))
+        with _failures_for_people(run):
+            return uvloop.run(run_command(assignment))
     except CannotStart as failure:
         run.screen.notify(f"wvsctl: {failure}")
         return failure.code
+    except NoFreezer as error:
+        raise ConsoleFailure(
+            f"this host has no way to freeze the command: {error}",
+            "with systemd: systemd-run --user --scope -p Delegate=yes wvsctl agent run …",
+            "or use SIGSTOP, which a program can evade: --cooperative",
+        ) from error
+
+
+def _switch_of(on_switch: str) -> tuple[str, int]:
+    """What to do at a switch, and the signal."""
+    from wvs.agent.wrapper import OnSwitch  # noqa: PLC0415
+
+    how, _, signal_name = on_switch.partition(":")
+    if how not in tuple(OnSwitch) or (how == OnSwitch.SIGNAL) != bool(signal_name):
+        raise UsageFailure(f"--on-switch {on_switch!r} is not restart, exit or signal:NAME")
+    return how, _signal_number(signal_name) if signal_name else signal.SIGHUP
+
+
+@contextlib.contextmanager
+def _failures_for_people(run: Run) -> Generator[None]:
+    """Translates what every session may fail with. The caller translates its own `AgentError`s outside of this."""
+    from wvs.agent.command import CannotStart  # noqa: PLC0415
+    from wvs.agent.containers import NoContainer  # noqa: PLC0415
+    from wvs.agent.errors import AgentError, NoFreezer, Rejected, Unreachable  # noqa: PLC0415
+
+    try:
+        yield
     except Rejected as problem:
         failure = ConsoleFailure(f"{problem} [{problem.code}]", *([problem.hint] if problem.hint else []))
         failure.exit = exit_of(problem.status, problem.code)
@@ -84,14 +203,14 @@ def _carry_out(
         raise ConsoleFailure(
             f"cannot register at {run.client.url}: {error}", "start the service with: wvs up"
         ) from error
-    except NoFreezer as error:
-        raise ConsoleFailure(
-            f"this host has no way to freeze the command: {error}",
-            "with systemd: systemd-run --user --scope -p Delegate=yes wvsctl agent run …",
-            "or use SIGSTOP, which a program can evade: --cooperative",
-        ) from error
+    except (CannotStart, NoFreezer, NoContainer):
+        raise
     except AgentError as error:
         raise ConsoleFailure(str(error)) from error
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in name)
 
 
 def _fill_standard_descriptors() -> None:
