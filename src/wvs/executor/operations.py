@@ -72,6 +72,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     failpoint("create.started")
     await _require_live_tree(job, source)
     await require_path(job, source)
+    await job.bench.run(volume.require_rights, job.workspace, source, job.cancel)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
     async with frozen(job) as freeze:
@@ -100,6 +101,7 @@ async def set_current(job: Job, started: Started) -> Leftover | None:
     started_at = time.monotonic()
     failpoint("set.started")
     source = _source(started)
+    await job.bench.run(volume.require_rights, job.workspace, source, job.cancel)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("set.tree_intended")
     counted = await counted_by_walk(job, source)
