@@ -123,6 +123,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Seconds, Meta(description="seconds that running tasks and requests get to finish at shutdown")
     ] = 10.0
     clone_workers: Annotated[Count, Meta(description="number of threads that clone the files of one tree")] = 2
+    unreadable: Annotated[
+        Literal["fail", "skip"],
+        Meta(
+            description="what an executor without root's rights does with entries of a live tree that it may not read: "
+            "fail the task, or leave them out of the clone and name them in its notes (engines copy and reflink)"
+        ),
+    ] = "fail"
     pool_size: Annotated[
         Count, Meta(description="largest number of database connections in the pool of one process")
     ] = 10

@@ -75,11 +75,15 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class CloneNote(msgspec.Struct, frozen=True):
-    """Something that a clone could not keep: what it was, how often, and the first path, relative to the root."""
+    """Something that a clone could not keep: what it was, how often, and the first path, relative to the root.
+
+    `more`: further paths, of a kind whose names matter.
+    """
 
     what: str
     count: int
     example: str
+    more: tuple[str, ...] = ()
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -181,8 +185,12 @@ class Engine(ABC):
     root_entries: ClassVar[frozenset[str]] = frozenset()
     """Names that the engine's filesystem itself shows in its root directory: a volume with these alone is empty."""
 
-    def __init__(self, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> None:
+    def __init__(
+        self, workers: int = DEFAULT_WORKERS, journal: Journal | None = None, *, skip_unreadable: bool = False
+    ) -> None:
+        """`skip_unreadable`: a clone leaves out, and notes, what the service may not read, if the engine can do so."""
         self.workers = workers
+        self.skip_unreadable = skip_unreadable
         self._journal = journal
 
     @abstractmethod
@@ -192,6 +200,13 @@ class Engine(ABC):
     @abstractmethod
     def create(self, tree: TreeDir, owner: TreeOwner, mode: int) -> None:
         """Makes an empty root. Raises if the root exists."""
+
+    @abstractmethod
+    def require_rights(self, source: TreeDir, cancel: Cancel) -> None:
+        """Raises `EngineError` if the service lacks a right that a clone of the source needs.
+
+        Callers ask before they freeze anybody, so agents write meanwhile. Cheap for a service that has all rights.
+        """
 
     def clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
         """Makes the root of `target` equal to the root of `source`. The target must not have a root yet.

@@ -3,8 +3,9 @@
 import errno
 import os
 import secrets
+import shlex
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, CloneCall, CloneResult, Engine, Probe, Stamp, Totals, TreeDir, TreeOwner
@@ -24,6 +25,7 @@ from wvs.engines.subvolumes import (
     subvolume_info,
 )
 from wvs.engines.swaps import swap_file_in
+from wvs.engines.trees.readability import owns_everything
 from wvs.engines.trees.removal import remove_content
 
 
@@ -67,6 +69,21 @@ class BtrfsEngine(Engine):
         # The snapshot is from a later transaction, but the latest change to its content is from one of the source.
         clone = Stamp(self.name, f"{info.id}:{info.changed_in}", content=str(info.changed_in))
         return CloneResult(None, None, 0, 0.0, stamp=clone)
+
+    def require_rights(self, source: TreeDir, cancel: Cancel) -> None:
+        """The service has to own the subvolume. The kernel copies what is in it, whoever owns that and may read it."""
+        cancel.check()
+        with _failing(ErrorCode.CLONE_FAILED, f"reading {source.root_path}"):
+            owner = os.stat(ROOT, dir_fd=source.descriptor, follow_symlinks=False).st_uid
+        if owner != os.geteuid() and not owns_everything():
+            raise EngineError(
+                ErrorCode.CLONE_FAILED,
+                f"{source.root_path} belongs to uid {owner}, and the service runs as uid {os.geteuid()}: "
+                "the kernel lets a user without root's rights snapshot only subvolumes of its own",
+                f"as root: chown {os.geteuid()} {shlex.quote(source.root_path)}, or run the executor as root; "
+                "then retry the task",
+                retryable=False,
+            )
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
         """Writes everything back and returns the transaction id of the tree's latest change.
@@ -172,6 +189,9 @@ def _destroy_root(tree: TreeDir) -> None:
             raise
         with _root(tree) as subvolume:
             set_read_only(subvolume, read_only=False)
+        # Not sealed any more, a user may destroy its own subvolume, with entries in it that it could not remove.
+        with suppress(OSError):
+            destroy_subvolume(tree.descriptor, ROOT)
 
 
 @contextmanager

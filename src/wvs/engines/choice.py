@@ -39,7 +39,13 @@ class Choice(msgspec.Struct, frozen=True):
     probes: tuple[Probe, ...]
 
 
-def make_engine(name: EngineName, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> Engine:
+def make_engine(
+    name: EngineName,
+    workers: int = DEFAULT_WORKERS,
+    journal: Journal | None = None,
+    *,
+    skip_unreadable: bool = False,
+) -> Engine:
     """The engine of that name; raises `EngineError` for a name that is not in `ENGINES`."""
     if name not in ENGINES:
         raise EngineError(
@@ -48,7 +54,7 @@ def make_engine(name: EngineName, workers: int = DEFAULT_WORKERS, journal: Journ
             "use the version of wvs that made the volume",
             retryable=False,
         )
-    return ENGINES[name](workers, journal)
+    return ENGINES[name](workers, journal, skip_unreadable=skip_unreadable)
 
 
 def choose(directory: TreeDir, filesystem: str, wanted: EngineName | None) -> Choice:

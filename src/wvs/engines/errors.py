@@ -146,7 +146,11 @@ class EngineError(Exception):
         """The same error, with the path of the tree that its detail is about; a cancel is about no path."""
         if path in self.detail or self.code not in _RETRYABLE:
             return self
-        return EngineError(self.code, f"{self.detail} (in {path})", self.hint, retryable=self.retryable)
+        return type(self)(self.code, f"{self.detail} (in {path})", self.hint, retryable=self.retryable)
+
+
+class UnreadableError(EngineError):
+    """The service's user may not read an entry of a tree."""
 
 
 def from_os_error(error: OSError, otherwise: ErrorCode, doing: str) -> EngineError:

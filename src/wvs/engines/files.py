@@ -24,6 +24,7 @@ from wvs.engines.mounts import mount_of
 from wvs.engines.paths import ROOT
 from wvs.engines.trees.fidelity import drop_inherited_acls
 from wvs.engines.trees.filling import Filling
+from wvs.engines.trees.readability import require_readable
 from wvs.engines.trees.removal import remove_content
 from wvs.engines.trees.stamps import manifest_stamp, settle_clock
 from wvs.engines.trees.treecopy import TreeCopy
@@ -59,12 +60,17 @@ class FileEngine(Engine):
         create_directory_root(tree, owner, mode)
 
     def _clone(self, source: TreeDir, target: TreeDir, call: CloneCall) -> CloneResult:
-        return TreeCopy(self.filling, self.workers, call).run(source, target)
+        return TreeCopy(self.filling, self.workers, call, skip_unreadable=self.skip_unreadable).run(source, target)
+
+    def require_rights(self, source: TreeDir, cancel: Cancel) -> None:
+        """Every file has to be readable, unless it may be left out."""
+        if not self.skip_unreadable:
+            require_readable(source, cancel)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
         """The manifest stamp, by one walk, after the clock has moved on."""
         settle_clock(fine=mount_of(tree.descriptor).filesystem in self.fine_clocks_on)
-        return manifest_stamp(self.name, tree, cancel)
+        return manifest_stamp(self.name, tree, cancel, skip_unreadable=self.skip_unreadable)
 
     def flush(self, tree: TreeDir) -> None:
         """`syncfs`. It suffices: a clone reads the page cache that the writers write to."""

@@ -36,6 +36,7 @@ from wvs.engines.mounts import mount_of
 from wvs.engines.paths import ROOT
 from wvs.engines.trees.meter import Meter
 from wvs.engines.trees.notes import Notes
+from wvs.engines.trees.readability import require_readable
 from wvs.engines.trees.relinking import relink
 from wvs.engines.trees.removal import remove_content
 from wvs.engines.trees.stamps import manifest_stamp
@@ -99,6 +100,10 @@ class JuicefsEngine(Engine):
         meter.add(files or 0, size or 0)
         meter.report()
         return CloneResult(files, size, 0, seconds, notes.all(), stamp)
+
+    def require_rights(self, source: TreeDir, cancel: Cancel) -> None:
+        """Every file has to be readable: the mount process checks that, and leaves nothing out."""
+        require_readable(source, cancel)
 
     def stamp(self, tree: TreeDir, cancel: Cancel) -> Stamp:
         """The manifest stamp, with a second hash that the clone must share: equal stamps of the source prove nothing.

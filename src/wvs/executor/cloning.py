@@ -8,8 +8,8 @@ from msgspec import Struct
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import TaskKind
 from wvs.domain.values import CloneReport
-from wvs.engines.base import Cancel, CloneProgress, CloneResult, OnProgress, Stamp, Totals
-from wvs.engines.errors import EngineError
+from wvs.engines.base import Cancel, CloneNote, CloneProgress, CloneResult, OnProgress, Stamp, Totals
+from wvs.engines.errors import EngineError, UnreadableError
 from wvs.executor.freeze_driver import Freeze
 from wvs.executor.workbench import Job
 from wvs.failpoints import failpoint
@@ -76,8 +76,8 @@ def _count(job: Job, engine: str, result: CloneResult) -> None:
 async def counted_by_walk(job: Job, tree: str) -> Totals | None:
     """The size of a tree that no process writes to, by a walk; not to be called within a freeze.
 
-    None if the engine counts files itself, or if the tree is so large that the walk would delay the workspace's other
-    tasks.
+    None if the engine counts files itself, if the tree is so large that the walk would delay the workspace's other
+    tasks, or if the service may not read a directory.
     """
     volume = job.bench.volume
     if volume.engine.counts_files:
@@ -85,6 +85,8 @@ async def counted_by_walk(job: Job, tree: str) -> Totals | None:
     job.watch.set_phase("counting")
     try:
         return await job.bench.run(volume.measure, job.workspace, tree, Cancel(MEASURE_S))
+    except UnreadableError:
+        return None
     except EngineError as error:
         if error.code is not ErrorCode.DEADLINE_EXCEEDED:
             raise
@@ -113,5 +115,9 @@ def report_of(
         freeze_s=round(freeze.seconds, 6),
         clone_s=round(result.seconds, 6),
         total_s=round(time.monotonic() - started, 6),
-        notes=(*notes, *(f"{note.what}: {note.count}, first {note.example}" for note in result.notes)),
+        notes=(*notes, *map(_shown, result.notes)),
     )
+
+
+def _shown(note: CloneNote) -> str:
+    return f"{note.what}: {note.count}, first {', '.join((note.example, *note.more))}"

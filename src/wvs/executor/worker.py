@@ -218,7 +218,9 @@ class Executor:
         journal: Journal | None = None
         if self._settings.clone_journal is not None:
             journal = journal_file(self._settings.clone_journal)
-        return open_volume(str(self._settings.volume_path), self._settings.clone_workers, journal)
+        settings = self._settings
+        skip = settings.unreadable == "skip"
+        return open_volume(str(settings.volume_path), settings.clone_workers, journal, skip_unreadable=skip)
 
     @contextlib.asynccontextmanager
     async def _hints(self, bench: Workbench) -> AsyncGenerator[None]:

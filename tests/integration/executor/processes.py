@@ -6,6 +6,7 @@ is the program's own code from its command line on.
 
 import asyncio
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -24,14 +25,22 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["wvs.cli.wvs.executing", "wvs.cli.wvs.app", __name__])
 
 
-def _execute(environment: dict[str, str], log: Path, mounts: str | None) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _execute(environment: dict[str, str], log: Path, mounts: str | None, user: int | None) -> None:
     if mounts is not None:
         _enter(mounts)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update(environment)
+    if user is not None:
+        # What the program imports late it has to import now: another user may not reach this installation.
+        for module in ("encodings.ascii", "encodings.idna", "encodings.latin_1", "wvs.cli.wvs.failures"):
+            importlib.import_module(module)
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    # A change of the user clears it (prctl(2)).
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     from wvs.cli.wvs.app import run  # noqa: PLC0415
 
     sys.exit(run(["executor"]))
@@ -49,9 +58,11 @@ def _enter(mounts: str) -> None:
 class ExecutorProcess:
     """One executor. It ends with the test's process, however that ends."""
 
-    def __init__(self, environment: dict[str, str], log: Path, mounts: str | None = None) -> None:
+    def __init__(
+        self, environment: dict[str, str], log: Path, mounts: str | None = None, user: int | None = None
+    ) -> None:
         self.log = log
-        self._process = _context.Process(target=_execute, args=(environment, log, mounts), daemon=True)
+        self._process = _context.Process(target=_execute, args=(environment, log, mounts, user), daemon=True)
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -114,12 +125,16 @@ class ExecutorProcess:
 class Executors:
     """Starts executors on one volume, and ends those that still run in `close`.
 
-    `mounted_here`: the volume is on a mount that only this thread's mount namespace has.
+    `mounted_here`: the volume is on a mount that only this thread's mount namespace has. `user`: the executors run
+    with this uid and gid, and with no right of root.
     """
 
-    def __init__(self, url: str, volume: Path, directory: Path, *, mounted_here: bool = False) -> None:
+    def __init__(
+        self, url: str, volume: Path, directory: Path, *, mounted_here: bool = False, user: int | None = None
+    ) -> None:
         here = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/mnt"
         self._mounts = here if mounted_here else None
+        self._user = user
         self._environment = {
             "WVS_DATABASE_URL": url,
             "WVS_VOLUME": str(volume),
@@ -134,6 +149,8 @@ class Executors:
             "WVS_FAILPOINTS": "",
             "WVS_CLONE_JOURNAL": str(directory / "journal"),
         }
+        if user is not None:
+            self._environment["HOME"] = str(directory)
         self._directory = directory
         self._started: list[ExecutorProcess] = []
 
@@ -146,7 +163,7 @@ class Executors:
         others = {f"WVS_{name.upper()}": text for name, text in settings.items()}
         environment = {**self._environment, "WVS_FAILPOINTS": failpoints, **others}
         log = self._directory / f"executor-{len(self._started)}.log"
-        process = ExecutorProcess(environment, log, self._mounts)
+        process = ExecutorProcess(environment, log, self._mounts, self._user)
         self._started.append(process)
         return process
 

@@ -8,16 +8,22 @@ through `..`, with a check that it is the directory that the walk left.
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel
-from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.errors import EngineError, UnreadableError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
 
 OPEN_LEVELS: Final = 64
 _SHOWN_PATH: Final = 300
+UNREADABLE_HINT: Final = (
+    "let the service's user read it (as root: chown UID PATH, or setfacl -m u:UID:rX PATH), remove it, or run the "
+    "executor as root; or set WVS_UNREADABLE=skip on every executor (engines copy and reflink), and clones leave such "
+    "entries out; then retry the task"
+)
 
 
 class TreePath:
@@ -132,11 +138,12 @@ def open_subdirectory(level: Level, name: str) -> int:
     try:
         return open_unseen(level.source, name, OPEN_DIRECTORY)
     except OSError as error:
-        raise unreadable(error, level.place, name) from error
+        raise unreadable(error, level, name) from error
 
 
-def unreadable(error: OSError, place: TreePath, name: str) -> EngineError:
+def unreadable(error: OSError, level: Level, name: str) -> EngineError:
     """The error for a listed entry that cannot be opened: it changed, is a mount point, or permission is missing."""
+    place = level.place
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.ELOOP | errno.ENXIO:
             return torn_clone(place, name, "was replaced")
@@ -147,12 +154,30 @@ def unreadable(error: OSError, place: TreePath, name: str) -> EngineError:
                 "unmount it, or mount it outside the workspace",
                 retryable=False,
             )
+        case errno.EACCES | errno.EPERM:
+            return denied(level, name)
         case _:
             return from_os_error(error, ErrorCode.CLONE_FAILED, f"reading {place.shown(name)}")
 
 
-def descend(root: L, enter: Callable[[L, str], L], visit: Callable[[L], None], cancel: Cancel) -> None:
-    """Visits `root` and everything below it, depth first. `visit` fills `subdirectories`; `enter` opens one of them.
+def denied(level: Level, name: str) -> UnreadableError:
+    """The error for an entry that the service may not read."""
+    detail = f"the service (uid {os.geteuid()}) may not read {level.place.shown(name)} ({owner_of(level, name)})"
+    return UnreadableError(ErrorCode.CLONE_FAILED, detail, UNREADABLE_HINT, retryable=False)
+
+
+def owner_of(level: Level, name: str) -> str:
+    """Owner and mode of the entry `name` for a person; of its directory if that does not let the service see it."""
+    try:
+        status, place = os.stat(name, dir_fd=level.source, follow_symlinks=False), ""
+    except OSError:
+        status, place = level.status, " of its directory"
+    return f"uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}{place}"
+
+
+def descend(root: L, enter: Callable[[L, str], L | None], visit: Callable[[L], None], cancel: Cancel) -> None:
+    """Visits `root` and everything below it, depth first. `visit` fills `subdirectories`; `enter` opens one of them, or
+    returns None to leave it out.
 
     It releases the hold that the caller has on `root`.
     """
@@ -163,7 +188,10 @@ def descend(root: L, enter: Callable[[L, str], L], visit: Callable[[L], None], c
             cancel.check()
             level = stack[-1]
             if level.subdirectories:
-                stack.append(enter(level, level.subdirectories.pop()))
+                below = enter(level, level.subdirectories.pop())
+                if below is None:
+                    continue
+                stack.append(below)
                 if len(stack) > OPEN_LEVELS:
                     stack[-OPEN_LEVELS - 1].park()
                 visit(stack[-1])

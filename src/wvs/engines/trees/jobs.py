@@ -42,12 +42,17 @@ class BatchFailure(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """The result of a batch. `linked`: names left to the caller because their inodes have further names."""
+    """The result of a batch.
+
+    `linked`: names left to the caller because their inodes have further names. `unreadable`: names that the service
+    may not read; the caller decides whether the clone goes on without them.
+    """
 
     files: int = 0
     bytes: int = 0
     sockets: int = 0
     linked: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     failure: BatchFailure | None = None
 
@@ -63,6 +68,7 @@ class CloneBatch:
         self._with_linked = with_linked
         self._files = self._bytes = self._sockets = 0
         self._linked: list[str] = []
+        self._unreadable: list[str] = []
         self._notes: list[tuple[str, str]] = []
         self._name = self._doing = ""
 
@@ -79,11 +85,16 @@ class CloneBatch:
             failure = BatchFailure(self._name, self._doing, error.errno or errno.EIO)
         except EngineError as error:
             failure = BatchFailure(self._name, self._doing, 0, error.code, error.detail, error.retryable, error.hint)
-        return BatchResult(self._files, self._bytes, self._sockets, tuple(self._linked), tuple(self._notes), failure)
+        names = tuple(self._linked), tuple(self._unreadable)
+        return BatchResult(self._files, self._bytes, self._sockets, *names, tuple(self._notes), failure)
 
     def _clone_file(self, name: str, inode: int) -> None:
         self._doing = "reading"
-        source = _open_file(self._directories[0], name)
+        try:
+            source = _open_file(self._directories[0], name)
+        except PermissionError:
+            self._unreadable.append(name)
+            return
         try:
             status = os.fstat(source)
             if status.st_ino != inode or status.st_dev != self._device:
@@ -125,7 +136,11 @@ class CloneBatch:
 
     def _clone_other(self, name: str) -> None:
         self._doing = "reading"
-        status = os.stat(name, dir_fd=self._directories[0], follow_symlinks=False)
+        try:
+            status = os.stat(name, dir_fd=self._directories[0], follow_symlinks=False)
+        except PermissionError:
+            self._unreadable.append(name)
+            return
         if stat.S_ISSOCK(status.st_mode):
             self._sockets += 1
             self._note("socket")

@@ -68,7 +68,7 @@ class _Relinking:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except OSError as error:
-                    raise unreadable(error, pair.place, entry.name) from error
+                    raise unreadable(error, pair, entry.name) from error
                 if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode) and not stat.S_ISSOCK(status.st_mode):
                     self._restore(pair, entry.name, status)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Cancel, EngineName, Stamp, Totals, TreeDir
-from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.errors import EngineError, UnreadableError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, kernel_version, open_unseen
 from wvs.engines.paths import ROOT
 from wvs.engines.trees.descent import Level, TreePath, descend, open_subdirectory, unreadable
@@ -48,10 +48,17 @@ def _size(status: os.stat_result) -> int:
 class Manifest:
     """The hash and the totals of a tree, by one walk."""
 
-    def __init__(self, tree: TreeDir, cancel: Cancel, *, with_content: bool = False) -> None:
-        """Walks the tree. Raises `EngineError`."""
+    def __init__(
+        self, tree: TreeDir, cancel: Cancel, *, with_content: bool = False, skip_unreadable: bool = False
+    ) -> None:
+        """Walks the tree. Raises `EngineError`.
+
+        `skip_unreadable`: of a directory that the service may not read, the stamp has the directory alone; a clone
+        leaves it out. Its owner and mode are in the stamp, so that it cannot become readable unseen.
+        """
         self._cancel = cancel
         self._with_content = with_content
+        self._skip_unreadable = skip_unreadable
         self._sum = 0
         self._content = 0
         self._entries = 0
@@ -96,8 +103,14 @@ class Manifest:
         self._add(root.digest, "", root.status)
         descend(root, self._enter, self._visit, self._cancel)
 
-    def _enter(self, parent: _HashedLevel, name: str) -> _HashedLevel:
-        return _HashedLevel(TreePath(parent.place, name), open_subdirectory(parent, name), parent.digest)
+    def _enter(self, parent: _HashedLevel, name: str) -> _HashedLevel | None:
+        try:
+            descriptor = open_subdirectory(parent, name)
+        except UnreadableError:
+            if not self._skip_unreadable:
+                raise
+            return None
+        return _HashedLevel(TreePath(parent.place, name), descriptor, parent.digest)
 
     def _visit(self, level: _HashedLevel) -> None:
         with os.scandir(level.source) as entries:
@@ -107,7 +120,10 @@ class Manifest:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except OSError as error:
-                    raise unreadable(error, level.place, entry.name) from error
+                    if self._skip_unreadable and isinstance(error, PermissionError):
+                        self._sum = (self._sum + _number(level.digest, os.fsencode(entry.name))) % _MODULUS
+                        continue
+                    raise unreadable(error, level, entry.name) from error
                 self._add(level.digest, entry.name, status)
                 if self._entries % 256 == 0:
                     self._cancel.check()
@@ -141,7 +157,14 @@ def settle_clock(*, fine: bool) -> None:
         time.sleep(_COARSE_CLOCK_S)
 
 
-def manifest_stamp(engine: EngineName, tree: TreeDir, cancel: Cancel, *, with_content: bool = False) -> Stamp:
+def manifest_stamp(
+    engine: EngineName,
+    tree: TreeDir,
+    cancel: Cancel,
+    *,
+    with_content: bool = False,
+    skip_unreadable: bool = False,
+) -> Stamp:
     """The manifest stamp of a tree."""
-    manifest = Manifest(tree, cancel, with_content=with_content)
+    manifest = Manifest(tree, cancel, with_content=with_content, skip_unreadable=skip_unreadable)
     return Stamp(engine, manifest.value, manifest.content, manifest.totals)

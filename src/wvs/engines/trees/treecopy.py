@@ -12,10 +12,10 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import CloneCall, CloneResult, TreeDir
-from wvs.engines.errors import EngineError, from_os_error
+from wvs.engines.errors import EngineError, UnreadableError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY, open_unseen
 from wvs.engines.paths import ROOT
-from wvs.engines.trees.descent import Level, TreePath, descend, open_subdirectory, unreadable
+from wvs.engines.trees.descent import Level, TreePath, denied, descend, open_subdirectory, owner_of, unreadable
 from wvs.engines.trees.fidelity import copy_attributes, drop_inherited_acls, keep_encryption
 from wvs.engines.trees.filling import FILLINGS, Filling
 from wvs.engines.trees.hardlinks import HardLinks
@@ -25,6 +25,7 @@ from wvs.engines.trees.notes import Notes
 from wvs.engines.trees.worker_pool import WorkerPool
 
 _BATCH: Final = 32
+_LEFT_OUT: Final = "left out because the service may not read it"
 
 
 class _CloneLevel(Level):
@@ -53,11 +54,12 @@ class _CloneLevel(Level):
 
 
 class TreeCopy:
-    """One clone of one tree."""
+    """One clone of one tree. With `skip_unreadable` it leaves out, and notes, what the service may not read."""
 
-    def __init__(self, filling: Filling, workers: int, call: CloneCall) -> None:
+    def __init__(self, filling: Filling, workers: int, call: CloneCall, *, skip_unreadable: bool = False) -> None:
         self._filling: Filling = filling
         self._workers = workers
+        self._skip_unreadable = skip_unreadable
         self._cancel = call.cancel
         self._meter = Meter(call.on_progress, call.totals)
         self._notes = Notes()
@@ -97,8 +99,13 @@ class TreeCopy:
         drop_inherited_acls(writing)
         return level
 
-    def _enter(self, parent: _CloneLevel, name: str) -> _CloneLevel:
-        source = open_subdirectory(parent, name)
+    def _enter(self, parent: _CloneLevel, name: str) -> _CloneLevel | None:
+        try:
+            source = open_subdirectory(parent, name)
+        except UnreadableError:
+            self._leave_out(parent, name)
+            os.rmdir(name, dir_fd=parent.target)
+            return None
         try:
             target = os.open(name, OPEN_DIRECTORY, dir_fd=parent.target)
         except BaseException:
@@ -162,9 +169,16 @@ class TreeCopy:
         for what, name in done.notes:
             self._notes.add(what, level.place, name)
         if done.failure is not None:
-            raise _error(done.failure, level.place)
+            raise _error(done.failure, level)
+        for name in done.unreadable:
+            self._leave_out(level, name)
         for name in done.linked:
             self._clone_linked(level, name)
+
+    def _leave_out(self, level: _CloneLevel, name: str) -> None:
+        if not self._skip_unreadable:
+            raise denied(level, name)
+        self._notes.add_named(_LEFT_OUT, level.place, name, owner_of(level, name))
 
     def _clone_linked(self, level: _CloneLevel, name: str) -> None:
         """Clones an entry whose inode has further names: here, one by one, so that each can link to the first."""
@@ -186,11 +200,12 @@ class TreeCopy:
         self._meter.add(0, size)
 
 
-def _error(failure: BatchFailure, place: TreePath) -> EngineError:
+def _error(failure: BatchFailure, level: Level) -> EngineError:
+    place = level.place
     if failure.code:
         detail = f"{failure.doing} {place.shown(failure.name)}: {failure.detail}"
         return EngineError(ErrorCode(failure.code), detail, failure.hint, retryable=failure.retryable)
     error = OSError(failure.error_number, os.strerror(failure.error_number))
     if failure.doing == "reading":
-        return unreadable(error, place, failure.name)
+        return unreadable(error, level, failure.name)
     return from_os_error(error, ErrorCode.CLONE_FAILED, f"{failure.doing} {place.shown(failure.name)}")

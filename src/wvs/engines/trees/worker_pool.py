@@ -131,11 +131,8 @@ class WorkerPool:
             if answer[0] == PULSE:
                 self._on_pulse(answer[1])
                 continue
-            files, size, sockets, linked, notes, failure = answer
-            yield (
-                worker.waiting.pop(0),
-                BatchResult(files, size, sockets, linked, notes, failure and BatchFailure(*failure)),
-            )
+            *counts, failure = answer
+            yield worker.waiting.pop(0), BatchResult(*counts, failure=failure and BatchFailure(*failure))
 
 
 def _lost(worker: _Worker) -> EngineError:

@@ -80,7 +80,9 @@ def _require_empty(path: str, volume: int) -> None:
         )
 
 
-def open_volume(path: str, workers: int = DEFAULT_WORKERS, journal: Journal | None = None) -> Volume:
+def open_volume(
+    path: str, workers: int = DEFAULT_WORKERS, journal: Journal | None = None, *, skip_unreadable: bool = False
+) -> Volume:
     """The volume at `path`, after another probe of its engine.
 
     Raises `EngineError` with VOLUME_UNAVAILABLE if there is no volume, the filesystem is of another kind than the one
@@ -96,7 +98,7 @@ def open_volume(path: str, workers: int = DEFAULT_WORKERS, journal: Journal | No
                     f"{path} holds no volume",
                     f"run `wvs volume init {path}`, or mount it",
                 )
-            engine = make_engine(identity.engine, workers, journal)
+            engine = make_engine(identity.engine, workers, journal, skip_unreadable=skip_unreadable)
             filesystem = mount_of(volume).filesystem
             if filesystem != identity.filesystem:
                 raise _unfit(path, identity, f"was made on {identity.filesystem} and is now on {filesystem}")

@@ -73,6 +73,11 @@ class Volume(BoundVolume):
         with self._workspace(workspace, "measuring a tree") as here, here.tree(name) as tree:
             return Manifest(tree, cancel or Cancel()).totals
 
+    def require_rights(self, workspace: str, name: str, cancel: Cancel | None = None) -> None:
+        """Raises `EngineError` if the service lacks a right that a clone of the tree needs; see `Engine`."""
+        with self._workspace(workspace, "looking at rights") as here, here.tree(name) as tree:
+            self.engine.require_rights(tree, cancel or Cancel())
+
     def clone(
         self,
         workspace: str,
