@@ -19,6 +19,7 @@ from wvs.agent.session import Session
 from wvs.agent.targets import ContainerTarget, Run, Target, pids_left
 from wvs.agent.threads import in_daemon_thread
 from wvs.agent.wrapper import SWITCHED_EXIT, OnSwitch, wait_for_first
+from wvs.domain.values import FrozenProcesses
 
 _DETACHING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SIGNALED: Final = 128
@@ -103,16 +104,20 @@ class _Attachment:
             on_deadline=self._set_deadline,
             still_frozen=self._still_frozen,
             writers=self._pids,
+            frozen=self._frozen,
         )
 
     def _set_deadline(self, deadline: float) -> None:
-        self._guardian.arm(deadline, self._session.tree.path)
+        self._guardian.arm(deadline, self._session.tree)
 
     def _still_frozen(self) -> bool:
         return not self._run.has_ended() and self._run.freezer.still_frozen()
 
     def _pids(self) -> list[int]:
         return self._run.freezer.pids()
+
+    def _frozen(self) -> FrozenProcesses:
+        return FrozenProcesses(self._target.kind, self._target.frozen_name, len(self._run.freezer.pids()))
 
     async def _hold(self) -> int:
         session = self._session

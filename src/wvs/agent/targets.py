@@ -7,7 +7,7 @@ import signal
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, freezer_of
 from wvs.agent.cgroup_placement import cgroups_of_container
@@ -20,6 +20,8 @@ _RESTART_PATIENCE_S: Final = 3.0
 _LOOK_INTERVAL_S: Final = 0.2
 _STOP_PATIENCE_S: Final = 10.0
 _ATTEMPTS: Final = 3
+_SHORT_ID: Final = 12
+"""So many digits of its id docker and podman show."""
 
 
 class Run:
@@ -65,11 +67,16 @@ class Target(ABC):
     """Something that has runs, one after another."""
 
     name: str
-    kind: str
+    kind: Literal["container", "cgroup"]
     """As people call it, and as the certificate calls what was frozen."""
     can_restart: bool
     exit_code: int = 0
     """The exit code of the last run that ended."""
+
+    @property
+    @abstractmethod
+    def frozen_name(self) -> str:
+        """A part of the path of the cgroup that is frozen, for the certificate."""
 
     @abstractmethod
     async def find(self) -> Run:
@@ -103,6 +110,10 @@ class ContainerTarget(Target):
         self._last: Container
         self._frozen_by_others: list[Path] = []
         self.name = name
+
+    @property
+    def frozen_name(self) -> str:
+        return self._last.id[:_SHORT_ID]
 
     async def find(self) -> Run:
         return await self._adopt(await self._runtime.inspect(self.name))
@@ -177,6 +188,10 @@ class CgroupTarget(Target):
     def __init__(self, path: str) -> None:
         self.name = path
         self._directory = Path(path)
+
+    @property
+    def frozen_name(self) -> str:
+        return self._directory.name
 
     async def find(self) -> Run:
         if not (self._directory / "cgroup.procs").exists():

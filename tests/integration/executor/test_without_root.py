@@ -247,7 +247,7 @@ async def test_a_restore_away_from_directories_of_root_reports_what_stays_and_th
     first = executors.start()
     workspace_id = await platform.create()
     snapshot_id = await platform.ready_snapshot(workspace_id)
-    home, old = platform.home(workspace_id), platform.linked_tree(workspace_id)
+    home, old = platform.home(workspace_id), platform.live_tree(workspace_id)
     leave(platform.live(workspace_id) / "build" / "key", 0o600)
     assert await platform.set_current(workspace_id, snapshot_id, reset=True) is TaskState.SUCCEEDED
     assert not (platform.live(workspace_id) / "build").exists()
