@@ -97,7 +97,9 @@ class Guardian:
 
     def _read_name(self, names: list[bytes]) -> None:
         with suppress(OSError):
-            names.append(Path(os.fsdecode(self._name_file)).read_bytes().strip())
+            file = Path(os.fsdecode(self._name_file))
+            # A link with that text where the filesystem was full when the tree was made.
+            names.append(os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes().strip())
 
     def _pids(self) -> Iterator[int]:
         for file in (self._directory / "cgroup.procs", *self._directory.glob("**/*/cgroup.procs")):

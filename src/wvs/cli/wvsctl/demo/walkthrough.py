@@ -96,7 +96,9 @@ def take_second_snapshot(run: Walkthrough) -> None:
 def go_back(run: Walkthrough) -> None:
     """Replaces the live tree with the content of the first snapshot."""
     with run.narrator.step("Go back to the first snapshot"):
-        run.narrator.explain("WVS clones the snapshot to a new directory and points the link of the live tree to it")
+        run.narrator.explain(
+            "WVS clones the snapshot to a new directory and exchanges it with the live tree, whose path stays"
+        )
         before = run.demo.live_tree()
         document = run.demo.wvsctl("current", "set", WORKSPACE, run.first).document
         run.narrator.check("the task succeeded", holds=document["task"]["state"] == "succeeded")
