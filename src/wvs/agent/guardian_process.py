@@ -167,7 +167,9 @@ class Guardian:
 
     def _read_name(self, names: list[bytes]) -> None:
         with suppress(OSError):
-            names.append(Path(os.fsdecode(self._name_file)).read_bytes().strip())
+            file = Path(os.fsdecode(self._name_file))
+            # A link with that text where the filesystem was full when the tree was made.
+            names.append(os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes().strip())
 
     def _is_removed(self) -> bool:
         """Removes the cgroup if it is empty. Whether it is removed now, by whomever.

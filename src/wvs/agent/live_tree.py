@@ -18,9 +18,14 @@ async def tree_at(path: str) -> str | None:
     is left behind if the volume hangs.
     """
     file = Path(name_beside(path))
+
+    def read() -> str:
+        # A link with that text where the filesystem was full when the tree was made.
+        return str(file.readlink()) if file.is_symlink() else file.read_text(encoding="ascii", errors="replace")
+
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            name = await in_daemon_thread(lambda: file.read_text(encoding="ascii", errors="replace"))
+            name = await in_daemon_thread(read)
     except (OSError, TimeoutError):
         return None
     return name.strip()[:_LONGEST_NAME] or None

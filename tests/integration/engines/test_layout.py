@@ -1,5 +1,6 @@
 """Names, directories, and the trash: the base of the commit protocol."""
 
+import errno
 import fcntl
 import os
 import re
@@ -12,7 +13,7 @@ from tests.integration.engines.conftest import Bench
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
-from wvs.engines.volume import identity
+from wvs.engines.volume import identity, layout
 from wvs.engines.volume.identity import LogPosition
 from wvs.engines.volume.layout import Retired
 from wvs.engines.volume.opening import open_volume
@@ -229,3 +230,13 @@ def test_what_a_killed_writer_of_the_identity_left_is_taken_away_later(bench: Be
 def test_the_space_is_that_of_the_filesystem(bench: Bench) -> None:
     space = bench.volume.space()
     assert 0 < space.free <= space.total
+
+
+def test_a_name_for_which_there_is_no_block_is_a_link(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(layout, "_write_name", full)
+    name = bench.live()
+    assert os.readlink(bench.path(name).parent / "name") == name
+    assert bench.volume.has_tree(bench.workspace, name)

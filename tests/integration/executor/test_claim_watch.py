@@ -30,7 +30,7 @@ async def mid_clone(platform: Platform, workspace_id: UUID) -> None:
     trees = platform.home(workspace_id) / "trees"
 
     async def begun() -> bool:
-        return len(list(trees.glob("*/root/00049"))) == 2
+        return len(list(trees.glob("*/root/00049"))) == 1
 
     await eventually(begun)
 

@@ -103,17 +103,18 @@ class Story:
         return str((await self._platform.workspace(workspace_id)).snapshots[snapshot_id].tree)
 
     def _root(self, workspace_id: UUID, tree: str) -> Path:
-        return self._platform.home(workspace_id) / "trees" / tree / "root"
+        return self._platform.root(workspace_id, tree)
 
 
 def broken(home: Path, promise: Promise) -> str | None:
     """The violations of a tree, in a volume after a cut."""
-    root = home / "trees" / promise.tree / "root"
+    named = [file.parent for file in (home / "live" / "name", *home.glob("*/*/name")) if file.exists()]
+    found = [wrapper for wrapper in named if (wrapper / "name").read_text().strip() == promise.tree]
     if promise.content is None:
-        there = root.parent.exists() or (home / "trash" / promise.tree).exists()
-        return f"{promise.tree} was dropped and is back" if there else None
-    if not root.is_dir():
+        return f"{promise.tree} was dropped and is back" if found else None
+    if len(found) != 1 or not (found[0] / "root").is_dir():
         return f"{promise.tree} is missing"
+    root = found[0] / "root"
     return None if account(root) == promise.content else f"{promise.tree} is altered"
 
 

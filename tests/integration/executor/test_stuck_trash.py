@@ -68,7 +68,7 @@ async def test_a_tree_that_stays_in_the_trash_ends_no_sweep_and_is_seen_until_it
         workspace_id = await platform.create()
         snapshot_id = await platform.ready_snapshot(workspace_id)
     home, old = platform.home(workspace_id), platform.live_tree(workspace_id)
-    mounted(home / "trees" / old / "root" / "mounted")
+    mounted(home / "live" / "root" / "mounted")
     metrics = Metrics()
     async with platform.running(metrics):
         assert await platform.set_current(workspace_id, snapshot_id, reset=True) is TaskState.SUCCEEDED

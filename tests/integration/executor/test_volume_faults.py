@@ -103,7 +103,7 @@ async def test_a_missing_live_tree_names_the_command_that_helps_and_a_reset_recr
         (platform.live(workspace_id) / "a").write_text("one")
         snapshot_id = await platform.ready_snapshot(workspace_id)
         assert await platform.set_current(workspace_id, snapshot_id) is TaskState.SUCCEEDED
-        shutil.rmtree(platform.home(workspace_id) / "trees" / platform.live_tree(workspace_id))
+        shutil.rmtree(platform.home(workspace_id) / "live")
 
         _, task_id = await platform.ask_for_snapshot(workspace_id)
         assert await platform.wait(workspace_id, task_id) is TaskState.FAILED

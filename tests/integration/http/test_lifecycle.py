@@ -34,7 +34,7 @@ async def test_a_workspace_is_accepted_and_becomes_active(client: Client, execut
     workspace = await client.read(f"/v1/workspaces/{accepted['workspace']['id']}")
     assert workspace["state"] == "active"
     assert workspace["labels"] == {"team": "a"}
-    assert workspace["path"] == f"{VOLUME}/{workspace['id']}/current"
+    assert workspace["path"] == f"{VOLUME}/{workspace['id']}/live/root"
     assert workspace["created_at"].endswith("Z")
     assert set(workspace) == WORKSPACE_FIELDS | {"path_replaced_by"}
     assert workspace["path_replaced_by"] is None
@@ -66,7 +66,7 @@ async def test_a_snapshot_is_accepted_and_shows_its_proof(
 
 async def test_current_moves_with_its_epoch_and_etag(client: Client, executor: Executor, ready: dict[str, Any]) -> None:
     before = await client.get("/v1/workspaces/one/current")
-    assert before.json() == {"snapshot_id": None, "path": f"{VOLUME}/{ready['workspace_id']}/current", "epoch": 1}
+    assert before.json() == {"snapshot_id": None, "path": f"{VOLUME}/{ready['workspace_id']}/live/root", "epoch": 1}
     assert before.headers["etag"] == '"1"'
 
     body = {"snapshot_id": ready["id"]}

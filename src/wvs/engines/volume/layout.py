@@ -14,7 +14,7 @@ from typing import Final
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.base import TreeDir
-from wvs.engines.errors import EngineError
+from wvs.engines.errors import CODE_OF_ERRNO, EngineError
 from wvs.engines.kernel import OPEN_DIRECTORY, OPEN_FILE, exists, open_beneath, rename_noreplace
 from wvs.engines.paths import (
     LIVE,
@@ -188,24 +188,45 @@ class WorkspaceDir:
 def tree_in(wrapper: int) -> str | None:
     """The tree whose name the file in the open directory has; None without a file, or with something else in it."""
     try:
-        descriptor = os.open(NAME, OPEN_FILE, dir_fd=wrapper)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        if stat.S_ISREG(os.stat(NAME, dir_fd=wrapper, follow_symlinks=False).st_mode):
-            raise
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        name = _read_name(wrapper)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENXIO):
             return None
-        name = os.read(descriptor, _NAME_BYTES).decode(errors="replace").strip()
-    finally:
-        os.close(descriptor)
+        raise
     return name if is_tree_name(name) else None
 
 
+def _read_name(wrapper: int) -> str:
+    try:
+        return os.readlink(NAME, dir_fd=wrapper)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    descriptor = os.open(NAME, OPEN_FILE, dir_fd=wrapper)
+    try:
+        return os.read(descriptor, _NAME_BYTES).decode(errors="replace").strip()
+    finally:
+        os.close(descriptor)
+
+
 def name_tree(wrapper: int, name: str) -> None:
-    """Writes the name of the tree into the open directory around it. Durable, re-entrant."""
+    """Writes the name of the tree into the open directory around it. Durable, re-entrant.
+
+    Where the filesystem is full it makes a link with that text instead, which takes no block: a full btrfs can be set
+    back to a snapshot.
+    """
+    try:
+        _write_name(wrapper, name)
+    except OSError as error:
+        if CODE_OF_ERRNO.get(error.errno or 0) is not ErrorCode.VOLUME_FULL:
+            raise
+        with suppress(FileNotFoundError):
+            os.unlink(NAME, dir_fd=wrapper)
+        os.symlink(name, NAME, dir_fd=wrapper)
+    os.fsync(wrapper)
+
+
+def _write_name(wrapper: int, name: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(NAME, flags, NAME_MODE, dir_fd=wrapper)
     try:
@@ -214,7 +235,6 @@ def name_tree(wrapper: int, name: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.fsync(wrapper)
 
 
 def _tree_at(directory: int, entry: str) -> str | None:

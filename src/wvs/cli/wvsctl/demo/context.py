@@ -17,7 +17,7 @@ from wvs.cli.wvsctl.api.documents import CertificateDocument
 from wvs.cli.wvsctl.api.transport import Transport
 from wvs.cli.wvsctl.demo.narrator import CheckFailed, Narrator
 from wvs.cli.wvsctl.demo.service import DemoService, environment
-from wvs.engines.paths import root_path, tree_path
+from wvs.engines.paths import name_beside, root_path, tree_path
 
 WORKSPACE = "demo"
 
@@ -36,7 +36,7 @@ class DemoContext:
         self.service = service
         self.narrator = narrator
         self.directory = directory
-        self.link = directory  # the link to the live tree; the first step sets it
+        self.live = directory  # the path of the live tree; the first step sets it
         self._client = Client(Transport(service.url), actor="demo", notify=narrator.explain)
 
     def wvsctl(self, *arguments: str, expected_exit: int = 0) -> CommandResult:
@@ -94,11 +94,20 @@ class DemoContext:
                 return events
             after = cast("str", page["next_cursor"])
 
+    @property
+    def workspace_directory(self) -> Path:
+        """The workspace's directory on the volume."""
+        return self.live.parent.parent
+
+    def live_tree(self) -> str:
+        """The name of the tree that is at the path now."""
+        return Path(name_beside(str(self.live))).read_text(encoding="ascii").strip()
+
     def tree_of(self, snapshot_id: str) -> Path:
         """The directory of a snapshot, according to the event that created it."""
         for event in self.events():
             if event["type"] == "snapshot.created.v1" and event["data"]["snapshot_id"] == snapshot_id:
-                return Path(root_path(tree_path(str(self.link.parent), event["data"]["tree"])))
+                return Path(root_path(tree_path(str(self.workspace_directory), event["data"]["tree"])))
         raise CheckFailed(f"the log has no event that created {snapshot_id}")
 
     def certificate_of(self, snapshot: dict[str, Any]) -> CertificateDocument:

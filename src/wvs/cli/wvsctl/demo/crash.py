@@ -26,7 +26,7 @@ def kill_executor_during_clone(demo: DemoContext) -> None:
     narrator = demo.narrator
     with narrator.step("Kill the executor in the middle of a clone"):
         _write_many_files(demo)
-        content = walk(demo.link)
+        content = walk(demo.live)
         narrator.explain(
             f"an agent adds copies of the project: {count_files(content)} files, fingerprint {fingerprint(content)}"
         )
@@ -44,15 +44,15 @@ def kill_executor_during_clone(demo: DemoContext) -> None:
 
 
 def _write_many_files(demo: DemoContext) -> None:
-    project = demo.link / "project"
+    project = demo.live / "project"
     files = count_files(walk(project))
     for copy in range(-(-ENOUGH_FILES // files)):
-        shutil.copytree(project, demo.link / f"copy-{copy}", symlinks=True)
+        shutil.copytree(project, demo.live / f"copy-{copy}", symlinks=True)
 
 
 def _kill_during_clone(demo: DemoContext, content: Tree) -> tuple[str, str, Path]:
     """Returns the task, its snapshot, and the directory that the killed executor left."""
-    trees = demo.link.parent / TREES
+    trees = demo.workspace_directory / TREES
     before = set(trees.iterdir())
     victim = demo.service.executor()
     if victim is None:

@@ -41,7 +41,7 @@ def freeze_program(demo: DemoContext) -> None:
         narrator.check(
             f"its two counters are consistent in the snapshot: {ahead} and {behind}", holds=ahead - behind in (0, 1)
         )
-        narrator.check("and the program has resumed", holds=_is_running(demo.link))
+        narrator.check("and the program has resumed", holds=_is_running(demo.live))
 
 
 def fail_to_freeze(demo: DemoContext) -> None:
@@ -51,7 +51,7 @@ def fail_to_freeze(demo: DemoContext) -> None:
         narrator.step("Try to take a snapshot while an agent cannot freeze, because its wrapper is stopped"),
         _running_program(demo) as (session, wrapper),
     ):
-        trees = set((demo.link.parent / TREES).iterdir())
+        trees = set((demo.workspace_directory / TREES).iterdir())
         narrator.show_command(f"kill -STOP {wrapper.pid}")
         wrapper.send_signal(signal.SIGSTOP)
         narrator.explain("WVS takes no snapshot without a proof: if an agent does not freeze in time, the task fails")
@@ -61,9 +61,11 @@ def fail_to_freeze(demo: DemoContext) -> None:
         narrator.check("the task failed with QUIESCE_TIMEOUT", holds=error["code"] == "QUIESCE_TIMEOUT", actual=error)
         narrator.check("the error names the session", holds=session in error["detail"])
         # The executor removes the empty directory of the clone just after it has recorded the failure.
-        _wait_for(lambda: set((demo.link.parent / TREES).iterdir()) == trees, "the clone's directory was removed")
+        _wait_for(
+            lambda: set((demo.workspace_directory / TREES).iterdir()) == trees, "the clone's directory was removed"
+        )
         narrator.check("nothing was cloned", holds=True)
-        narrator.check("and the program still runs", holds=_is_running(demo.link))
+        narrator.check("and the program still runs", holds=_is_running(demo.live))
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def _running_program(demo: DemoContext) -> Generator[tuple[str, "subprocess.Pope
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_for(lambda: wrapper.poll() is None and _number(demo.link / "behind") > 0, "the program started")
+        _wait_for(lambda: wrapper.poll() is None and _number(demo.live / "behind") > 0, "the program started")
         sessions = demo.wvsctl("session", "list", WORKSPACE).document["items"]
         yield next(session["id"] for session in sessions if session["pid"] == wrapper.pid), wrapper
     finally:
@@ -88,7 +90,7 @@ def _running_program(demo: DemoContext) -> Generator[tuple[str, "subprocess.Pope
         wrapper.terminate()
         wrapper.wait(_START_TIMEOUT_S)
     for name in ("ahead", "behind", "new"):
-        (demo.link / name).unlink(missing_ok=True)
+        (demo.live / name).unlink(missing_ok=True)
 
 
 def _options(demo: DemoContext) -> list[str]:

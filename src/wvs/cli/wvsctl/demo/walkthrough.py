@@ -47,9 +47,9 @@ def create_workspace(run: Walkthrough) -> None:
             "a workspace versions the working directory of an agent; the agent writes to its live tree"
         )
         workspace = run.demo.wvsctl("workspace", "create", WORKSPACE).document["workspace"]
-        run.demo.link = Path(workspace["path"])
+        run.demo.live = Path(workspace["path"])
         run.narrator.check("the workspace is active", holds=workspace["state"] == "active", actual=workspace["state"])
-        run.narrator.check(f"its live tree exists and is empty: {workspace['path']}", holds=walk(run.demo.link) == {})
+        run.narrator.check(f"its live tree exists and is empty: {workspace['path']}", holds=walk(run.demo.live) == {})
 
 
 def write_files(run: Walkthrough) -> None:
@@ -60,7 +60,7 @@ def write_files(run: Walkthrough) -> None:
         run.narrator.explain(f"the agent copies {source} to project/, without caches")
         run.narrator.explain("the fingerprint below covers the contents, owners, modes and times of all files")
         shutil.copytree(source, Path(path) / "project", symlinks=True, ignore=shutil.ignore_patterns(*_NO_SOURCE))
-        run.content = walk(run.demo.link)
+        run.content = walk(run.demo.live)
         files = count_files(run.content)
         run.narrator.check(
             f"the live tree has {files} files, fingerprint {fingerprint(run.content)}",
@@ -80,12 +80,12 @@ def take_first_snapshot(run: Walkthrough) -> None:
 def take_second_snapshot(run: Walkthrough) -> None:
     """Changes the live tree and takes a second snapshot, which leaves the first unchanged."""
     with run.narrator.step("Let the agent make changes, and take a second snapshot"):
-        project = run.demo.link / "project"
+        project = run.demo.live / "project"
         victim = next(path for path in sorted(project.rglob("*.py")) if path.stat().st_size > 0)
         victim.write_text("# spoiled\n")
         shutil.rmtree(next(path for path in sorted(project.iterdir(), reverse=True) if path.is_dir()))
         (project / "notes.txt").write_text("new\n")
-        changed = walk(run.demo.link)
+        changed = walk(run.demo.live)
         run.narrator.explain("the agent overwrites one file, removes one directory and adds one file")
         run.second = take_snapshot(run, "second")
         _check_snapshot(run, run.second, changed)
@@ -96,22 +96,24 @@ def take_second_snapshot(run: Walkthrough) -> None:
 def go_back(run: Walkthrough) -> None:
     """Replaces the live tree with the content of the first snapshot."""
     with run.narrator.step("Go back to the first snapshot"):
-        run.narrator.explain("WVS clones the snapshot to a new directory and points the link of the live tree to it")
-        before = run.demo.link.resolve()
+        run.narrator.explain(
+            "WVS clones the snapshot to a new directory and exchanges it with the live tree, whose path stays"
+        )
+        before = run.demo.live_tree()
         document = run.demo.wvsctl("current", "set", WORKSPACE, run.first).document
         run.narrator.check("the task succeeded", holds=document["task"]["state"] == "succeeded")
         run.narrator.check("the first snapshot is current", holds=document["current"]["snapshot_id"] == run.first)
-        run.narrator.check("the link points to a new directory", holds=run.demo.link.resolve() != before)
-        _check_equal(run, "the live tree", walk(run.demo.link), run.content)
+        run.narrator.check("another tree is at the same path", holds=run.demo.live_tree() != before)
+        _check_equal(run, "the live tree", walk(run.demo.live), run.content)
 
 
 def set_current_again(run: Walkthrough) -> None:
     """Sets the snapshot that is already current, which does nothing."""
     with run.narrator.step("Set the same snapshot again"):
-        before = run.demo.link.resolve()
+        before = run.demo.live_tree()
         task = run.demo.wvsctl("current", "set", WORKSPACE, run.first).document["task"]
         run.narrator.check("nothing to do: no freeze and no clone", holds=task["noop"] and task["attempt"] == 0)
-        run.narrator.check("the live tree is still the same directory", holds=run.demo.link.resolve() == before)
+        run.narrator.check("the live tree is still the same directory", holds=run.demo.live_tree() == before)
 
 
 def try_to_drop_current(run: Walkthrough) -> None:
