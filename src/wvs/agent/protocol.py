@@ -5,6 +5,8 @@ from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from wvs.agent.errors import AgentError
+
 
 class Instruction(StrEnum):
     """What a directive asks the session to do."""
@@ -76,6 +78,18 @@ class Tree(Struct, frozen=True):
     path: str
     epoch: int | None
     name: str | None = None
+
+
+def tree_of(directive: DirectiveDocument) -> Tree:
+    """The live tree that the directive names. Raises `AgentError` without one."""
+    if directive.path is None:
+        raise AgentError("the service's directive names no live tree")
+    return Tree(directive.path, directive.epoch, directive.tree)
+
+
+def end_directive(number: int, reason: str) -> DirectiveDocument:
+    """A directive that ends the session, which this side gives itself."""
+    return DirectiveDocument(number=number, kind=Instruction.END, epoch=0, reason=reason)
 
 
 FREEZE_STALE: Final = "FREEZE_STALE"

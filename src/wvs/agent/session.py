@@ -22,6 +22,8 @@ from wvs.agent.protocol import (
     Instruction,
     RegistrationDocument,
     Tree,
+    end_directive,
+    tree_of,
 )
 from wvs.agent.transport import AgentTransport, PreparedRequest
 from wvs.background import stop
@@ -59,7 +61,7 @@ class Session:
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
-        self._state = FreezeState(hooks, _tree_of(registration.directive))
+        self._state = FreezeState(hooks, tree_of(registration.directive))
         self._answered: int | None = None  # the number of the last freeze that this session answered
         self._pending_refusal: tuple[int, str] | None = None  # freeze and reason, until the service has taken it
         self._early_resume: tuple[int, str] | None = None  # freeze and token; the agent resumed before its answer
@@ -199,7 +201,7 @@ class Session:
             if problem.code != SESSION_NOT_FOUND:
                 raise Unreachable(f"the service answers {problem.status} {problem.code}") from problem
             # No freeze waits for a session that the service does not know: the agent must stop writing.
-            return _end_directive(self._seen_number or 0, f"the service answers {problem.code}: {problem}")
+            return end_directive(self._seen_number or 0, f"the service answers {problem.code}: {problem}")
         self._is_detached = False
         return directive
 
@@ -234,7 +236,7 @@ class Session:
         if not self._started.is_set():
             if not await self._is_in_place(directive):
                 return
-            self._state.enter(_tree_of(directive))
+            self._state.enter(tree_of(directive))
             self._started.set()
         elif self._state.is_frozen:
             await self._state.thaw()
@@ -315,7 +317,7 @@ class Session:
     async def _obey_switch(self, directive: DirectiveDocument) -> DirectiveDocument | None:
         if not await self._is_in_place(directive):
             return None
-        tree = _tree_of(directive)
+        tree = tree_of(directive)
         if not self._started.is_set():
             self._state.enter(tree)
         elif (tree.path, tree.name) != (self.tree.path, self.tree.name):
@@ -390,16 +392,6 @@ class Session:
                 log.warning("%s: the service refused %s: %s [%s]", self.id, kind, problem, problem.code)
         self._seen_number = None  # poll at once
         return None
-
-
-def _end_directive(number: int, reason: str) -> DirectiveDocument:
-    return DirectiveDocument(number=number, kind=Instruction.END, epoch=0, reason=reason)
-
-
-def _tree_of(directive: DirectiveDocument) -> Tree:
-    if directive.path is None:
-        raise AgentError("the service's directive names no live tree")
-    return Tree(directive.path, directive.epoch, directive.tree)
 
 
 def _as_json_text(error: Exception) -> str:
