@@ -32,12 +32,12 @@ def test_an_armed_failpoint_raises_an_error_that_names_it():
 
 
 def test_an_action_with_a_number_acts_at_that_pass_only():
-    arm("set.linked=error@2")
-    failpoint("set.linked")
+    arm("set.switched=error@2")
+    failpoint("set.switched")
     with pytest.raises(InjectedFault):
-        failpoint("set.linked")
-    failpoint("set.linked")
-    assert passes() == {"set.linked": 3}
+        failpoint("set.switched")
+    failpoint("set.switched")
+    assert passes() == {"set.switched": 3}
 
 
 def test_arming_replaces_what_was_armed():
