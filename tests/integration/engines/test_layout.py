@@ -97,8 +97,8 @@ def test_the_rest_of_a_removal_that_was_killed_is_removed(bench: Bench) -> None:
 
 def test_a_volume_of_an_older_layout_is_refused_with_the_command_that_helps(bench: Bench) -> None:
     file = Path(bench.volume.path, ".wvs", "volume.json")
-    for number, help_ in ((1, "wvs volume upgrade"), (3, "the version of wvs that made the volume")):
-        file.write_text(re.sub(r'"layout": \d', f'"layout": {number}', file.read_text()))
+    for version, help_ in ((1, "wvs volume upgrade"), (3, "the version of wvs that made the volume")):
+        file.write_text(re.sub(r'"layout": \d', f'"layout": {version}', file.read_text()))
         with pytest.raises(EngineError) as raised:
             open_volume(bench.volume.path)
         assert raised.value.code is ErrorCode.VOLUME_UNAVAILABLE

@@ -226,8 +226,9 @@ class Platform:
 
     def live_tree(self, workspace_id: UUID) -> str:
         """The tree at the workspace's path, by the file beside its root; empty without one."""
+        file = self.home(workspace_id) / "live" / "name"
         try:
-            return (self.home(workspace_id) / "live" / "name").read_text().strip()
+            return str(file.readlink()) if file.is_symlink() else file.read_text().strip()
         except FileNotFoundError:
             return ""
 
