@@ -202,7 +202,7 @@ class _Looker:
         root = os.readlink(f"/proc/{thread}/root")
         known = self._known.get((identity, root))
         if known is None:
-            table = tuple(mounts(thread))
+            table = _table_of(thread)
             windows = tuple(_windows(table, self._tree))
             known = self._known[identity, root] = _Namespace(windows, table, self._made_there(table, windows))
         return known
@@ -262,6 +262,15 @@ class _Looker:
         if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             reasons.append(f"{socket.gethostname()} is a container: no process outside it can be seen")
         return "; ".join(reasons)
+
+
+def _table_of(thread: str) -> tuple[Mount, ...]:
+    try:
+        return tuple(mounts(thread))
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it has left its namespace, as every process does that ends
+            raise ProcessLookupError(errno.ESRCH, "the process has ended") from error
+        raise
 
 
 def _tree_in_filesystem(root: str) -> _Place:

@@ -1,5 +1,6 @@
 """Which processes of this host hold a tree, with real processes."""
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 from tests.skips import need_root
 
 from wvs.engines.holders import Look, hidden_below, holders_of
+from wvs.engines.mounts import Mount, mounts
 
 MAPS_SHARED = """
 import ctypes, os, sys
@@ -168,6 +170,23 @@ def test_processes_that_end_during_the_look_are_no_failure(tree: Path) -> None:
     finally:
         churn.kill()
         churn.wait()
+
+
+def test_a_container_that_ends_before_its_mount_table_is_opened_is_no_failure(
+    tree: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel answers EINVAL then."""
+    need_root("mounts in a namespace of its own")
+    ends = start("unshare", "-m", "sh", "-c", "echo ready; read _")
+
+    def opened_late(process: int | str = "self") -> Iterator[Mount]:
+        if process == str(ends.pid):
+            ends.kill()
+            os.waitid(os.P_PID, ends.pid, os.WEXITED | os.WNOWAIT)
+        return mounts(process)
+
+    monkeypatch.setattr("wvs.engines.holders.mounts", opened_late)
+    assert holders_of(str(tree), 10).found == 0
 
 
 def test_what_cannot_be_examined_is_said(tree: Path) -> None:

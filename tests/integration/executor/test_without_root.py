@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import urllib.request
 import uuid
@@ -15,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from tests.integration.agent.conftest import serving
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
 from tests.integration.executor.platform import Platform, eventually
@@ -26,6 +28,7 @@ from wvs.cli.wvs.volumes import run_check
 from wvs.domain.commands import RetryTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.events import SnapshotCreated
+from wvs.domain.ids import SNAPSHOT, WORKSPACE, format_id
 from wvs.domain.states import TaskState
 from wvs.engines.volume.opening import init_volume
 from wvs.eventlog.codec import decode
@@ -173,6 +176,21 @@ async def test_what_the_service_may_not_read_is_named_before_anybody_is_frozen(
         os.chown(path, _UID, _UID)
     await platform.execute(workspace_id, RetryTask(task_id))
     assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
+
+
+@pytest.mark.parametrize("kind", ["copy", "reflink"], indirect=True)
+async def test_snapshot_get_shows_which_owners_could_not_be_kept(platform: Platform, executors: Executors) -> None:
+    executors.start()
+    workspace_id = await platform.create()
+    leave(platform.live(workspace_id) / "build" / "log", 0o644, b"readable")
+    snapshot_id = await platform.ready_snapshot(workspace_id)
+    tree = await tree_of(platform, workspace_id, snapshot_id)
+    assert (tree / "build" / "log").stat().st_uid == _UID, "only CAP_CHOWN gives a file to another user"
+    ids = (format_id(WORKSPACE, workspace_id), format_id(SNAPSHOT, snapshot_id))
+    async with serving(platform) as client:
+        argv = [sys.executable, "-m", "wvs.cli.wvsctl", "--url", str(client.base_url), "snapshot", "get", *ids]
+        shown = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=True)
+    assert re.search(r"^notes +owner: 2, first build/log$", shown.stdout, re.MULTILINE), shown.stdout
 
 
 @pytest.mark.parametrize("kind", ["copy", "reflink"], indirect=True)
