@@ -91,9 +91,7 @@ async def rebind(pool: Pool, volume: Volume) -> NamedVolume | None:
 
     Raises `ExecutorsConnectedError` while an executor works.
     """
-    await require_no_executors(
-        pool, "They would go on working on the volume that it names now. Nothing was changed."
-    )
+    await require_no_executors(pool, "They would go on working on the volume that it names now. Nothing was changed.")
     before = await _named(pool)
     await asyncio.to_thread(volume.rebind, str(await pool.fetchval(_SYSTEM_ID)))
     await pool.execute(_RENAME, volume.identity.id, volume.path)

@@ -33,12 +33,14 @@ async def upgrade_volume(bench: Workbench, volume: OldVolume) -> Upgraded:
     the log is not this volume's, and `EngineError`. What stands in the way in one workspace is said, and does not stop
     the others.
     """
+    if await bench.run(volume.is_up_to_date):
+        return Upgraded(None, [])
+    pool = bench.path.pool
+    await require_no_executors(pool, _WORKING)
+    await bind(pool, volume)
     with volume.locked():
         if await bench.run(volume.is_up_to_date):
             return Upgraded(None, [])
-        pool = bench.path.pool
-        await require_no_executors(pool, _WORKING)
-        await bind(pool, volume)
         await check_log(bench)
         said = await _agents(bench)
         failpoint("upgrade.started")

@@ -94,9 +94,7 @@ class Served(Struct):
 
 
 @contextlib.contextmanager
-def loaded_fixture(
-    release: Path, admin_url: str, directory: Path, *, upgraded: bool = True
-) -> Iterator[Loaded]:
+def loaded_fixture(release: Path, admin_url: str, directory: Path, *, upgraded: bool = True) -> Iterator[Loaded]:
     """The fixture in a new database, which is dropped at the end of the block, and in `directory`."""
     export = directory / "audit.jsonl"
     export.write_bytes(gzip.decompress((release / EXPORT).read_bytes()))
