@@ -76,7 +76,7 @@ async def bind(pool: Pool, volume: Volume) -> None:
 
 
 async def require_no_executors(pool: Pool, because: str) -> None:
-    """Raises `ExecutorsConnectedError` while an executor is connected to the database; `because` is part of its text."""
+    """Raises `ExecutorsConnectedError` while an executor is connected; `because` is part of its text."""
     async with acquire(pool) as connection:
         executors: int = await connection.fetchval(_EXECUTORS)
     if executors:

@@ -72,7 +72,8 @@ async def _agents(bench: Workbench) -> list[str]:
         sessions: int = await connection.fetchval(_SESSIONS)
     if not sessions:
         return []
-    return [
-        f"{sessions} sessions of agents are open (wvsctl session list). An agent that still runs keeps its files, but the "
-        "path under trees/ by which it knows them is gone: stop it and start it again"
-    ]
+    sentence = (
+        f"{sessions} sessions of agents are open (wvsctl session list). An agent that still runs keeps its files, but "
+        "the path under trees/ by which it knows them is gone: stop it and start it again"
+    )
+    return [sentence]

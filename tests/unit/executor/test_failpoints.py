@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import wvs
-from wvs import failpoints
 from wvs.failpoints import NAMES, OF_UPGRADES, InjectedFault, UnknownFailpoint, arm, failpoint, passes
 
 ALL = (*NAMES, *OF_UPGRADES)

@@ -166,5 +166,5 @@ def _tree_of_link(here: WorkspaceDir) -> str | None:
         if error.errno in (errno.ENOENT, errno.EINVAL):
             return None
         raise
-    is_old = len(parts) == 3 and (parts[0], parts[2]) == (TREES, ROOT) and is_tree_name(parts[1])  # noqa: PLR2004
+    is_old = len(parts) == 3 and (parts[0], parts[2]) == (TREES, ROOT) and is_tree_name(parts[1])
     return parts[1] if is_old else None
