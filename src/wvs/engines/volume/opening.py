@@ -91,10 +91,10 @@ def open_volume(
     Raises `EngineError` with VOLUME_UNAVAILABLE if there is no volume, the filesystem is of another kind than the one
     that the volume was made on, or the engine does not work on it any more. WVS falls back to no other engine.
     """
-    return open_with(Volume, path, workers, journal)
+    return open_with(Volume, path, workers, journal, skip_unreadable=skip_unreadable)
 
 
-def open_with(kind: type[V], path: str, workers: int, journal: Journal | None) -> V:
+def open_with(kind: type[V], path: str, workers: int, journal: Journal | None, *, skip_unreadable: bool = False) -> V:
     """As `open_volume`; `kind` says which layouts can be opened."""
     path = os.path.realpath(path)
     try:
