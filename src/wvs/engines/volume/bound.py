@@ -35,6 +35,11 @@ class BoundVolume:
         self.identity = identity
         self.engine = engine
 
+    @staticmethod
+    def read_identity(volume: int) -> VolumeIdentity | None:
+        """The identity of the volume at the descriptor. Raises `EngineError` for a layout that cannot be used."""
+        return read_identity(volume)
+
     def space(self) -> Space:
         """Room on the volume."""
         with self._open("measuring space") as volume:
@@ -105,7 +110,7 @@ class BoundVolume:
                 write_identity(volume, msgspec.structs.replace(identity, seen=position, seen_hash=event_hash))
 
     def _reread(self, volume: int) -> VolumeIdentity:
-        identity = read_identity(volume)
+        identity = self.read_identity(volume)
         if identity is None:
             raise _missing(self.path, self.identity, None)
         return identity
@@ -115,7 +120,7 @@ class BoundVolume:
         descriptor = -1
         try:
             descriptor = os.open(self.path, OPEN_DIRECTORY)
-            identity = read_identity(descriptor)
+            identity = self.read_identity(descriptor)
             if identity is None or identity.id != self.identity.id:
                 raise _missing(self.path, self.identity, identity)
             yield descriptor
