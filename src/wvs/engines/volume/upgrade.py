@@ -91,7 +91,7 @@ def open_old_volume(path: str) -> OldVolume:
 
 
 def _name_all(here: WorkspaceDir, place: str) -> None:
-    """Writes the name of each tree beside its root. A directory without a tree's name is none that WVS made."""
+    """Writes the name of each tree beside its root. Other names are not those of trees."""
     for entry in filter(is_tree_name, here.names(place)):
         with suppress(EngineError), here.wrapper(place, entry) as tree:
             if exists(tree.descriptor, ROOT) and tree_in(tree.descriptor) is None:
