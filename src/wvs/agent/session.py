@@ -38,6 +38,8 @@ _WAKE_PATIENCE_S: Final = 0.05
 _IN_PLACE_PATIENCE_S: Final = 2.0
 _IN_PLACE_PAUSE_S: Final = 0.05
 _OBSERVE_PATIENCE_S: Final = 2.0
+_OBSERVE_FROZEN_PATIENCE_S: Final = 0.05
+"""As long as an agent stands still only because the look at its host has not ended."""
 
 log = logging.getLogger("wvs.agent")
 
@@ -265,13 +267,13 @@ class Session:
             self._observation = asyncio.create_task(self._state.observe(directive.looked_from))
         return await self._acknowledge("frozen", freeze=number, token=self._state.token, flush=flush, **details)
 
-    async def _observed(self) -> dict[str, Any]:
+    async def _observed(self, patience_s: float) -> dict[str, Any]:
         """What the session saw on its host while its agent was frozen; nothing if that takes too long."""
         observation, self._observation = self._observation, None
         if observation is None:
             return {}
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_OBSERVE_PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 return await observation
         return {}
 
@@ -297,7 +299,8 @@ class Session:
             assert number is not None
             self._answered, self._early_resume, self._owes_answer = number, (number, token), True
             return await self._resume_then_confirm(number, token, directive.answer_after_s)
-        return await self._acknowledge("still_frozen", freeze=number, token=token, **await self._observed())
+        seen = await self._observed(_OBSERVE_FROZEN_PATIENCE_S)
+        return await self._acknowledge("still_frozen", freeze=number, token=token, **seen)
 
     async def _resume_then_confirm(self, number: int, token: str, after_s: float) -> DirectiveDocument | None:
         """Resumes the agent, then confirms the freeze. An agent that is slow to resume does not delay the answer."""
@@ -306,7 +309,7 @@ class Session:
             await asyncio.sleep(after_s)
             await asyncio.wait({thaw}, timeout=_WAKE_PATIENCE_S)
             wait_s = self._wait_s if thaw.done() and thaw.exception() is None else 0.0
-            seen = await self._observed()
+            seen = await self._observed(_OBSERVE_PATIENCE_S)
             answer = await self._acknowledge("still_frozen", wait_s, freeze=number, token=token, **seen)
         except asyncio.CancelledError:
             await stop(thaw)

@@ -3,10 +3,15 @@
 Everything comes from the text of /proc. Paths are translated by the mount table of the process's own namespace, so that
 a tree is found under whatever path it is mounted, and no other filesystem is touched: a stat of the working directory
 of an unrelated process could hang for ever, if its server of NFS is gone.
+
+A look takes about 50 µs for each process. What costs more is read only for processes that hold the tree, or may.
 """
 
+import errno
+import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -23,6 +28,12 @@ _PF_KTHREAD: Final = 0x00200000
 _INITIAL_PID_NAMESPACE: Final = "pid:[4026531836]"
 """PROC_PID_INIT_INO of the kernel's proc_ns.h."""
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
+
+_PROCMAP_QUERY: Final = 0xC0686611
+_PROCMAP: Final = struct.Struct("@9Q4I2Q")
+"""The number and the argument of an ioctl of /proc/PID/maps: PROCMAP_QUERY of the kernel's fs.h, since Linux 6.11."""
+_NEXT_WRITABLE_SHARED_FILE: Final = 0x02 | 0x08 | 0x10 | 0x20
+"""VMA_WRITABLE, VMA_SHARED, COVERING_OR_NEXT_VMA and FILE_BACKED_VMA of its query flags."""
 
 
 class Holder(Struct, frozen=True):
@@ -117,83 +128,81 @@ class _Looker:
         self._own_id = os.readlink("/proc/self/ns/mnt")
         self._own = _Namespace(tuple(_windows(self._own_table, self._tree)), self._own_table, "")
         self._known: dict[tuple[str, str], _Namespace] = {}
+        self._parents: dict[int, int] = {}
         self._unreadable = 0
 
     def look(self, most: int, spared: set[int]) -> Look:
         found: list[Holder] = []
         count = 0
-        parents = dict(self._processes())
-        for pid in parents:
-            if pid in spared:
+        for entry in os.listdir("/proc"):
+            if not entry.isdecimal() or int(entry) in spared:
                 continue
-            how = self._how(pid)
+            how = self._how(int(entry))
             if how:
                 count += 1
-                if len(found) < most and (holder := _describe(pid, how, parents)) is not None:
+                if len(found) < most and (holder := self._describe(int(entry), how)) is not None:
                     found.append(holder)
         return Look(count, tuple(found), self._unseen())
-
-    def _processes(self) -> Iterator[tuple[int, int]]:
-        """Every process with its parent; no kernel threads."""
-        for entry in os.listdir("/proc"):
-            if not entry.isdecimal():
-                continue
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except _GONE:
-                continue
-            except PermissionError:
-                self._unreadable += 1
-                continue
-            if not int(fields[6]) & _PF_KTHREAD and fields[0] not in (b"Z", b"X"):
-                yield int(entry), int(fields[1])
 
     def _how(self, pid: int) -> tuple[str, ...]:
         how: list[str] = []
         try:
-            namespace = self._namespace(pid)
+            thread, namespace = self._seat(pid)
             if namespace.shows:
                 how.append(namespace.shows)
             if namespace.windows:
-                how += self._directories(pid, namespace)
-                how += self._files(pid, namespace)
+                how += self._directories(thread, namespace)
+                how += self._files(thread, namespace)
         except _GONE:
-            return tuple(how)  # it has ended meanwhile
+            pass  # it has ended meanwhile
         except PermissionError:
-            self._unreadable += 1
+            self._unreadable += _runs_programs(pid)
         return tuple(how[:_MAX_HOW])
 
-    def _directories(self, pid: int, namespace: _Namespace) -> Iterator[str]:
+    def _seat(self, pid: int) -> tuple[str, _Namespace]:
+        """The directory below /proc that shows what the process holds, and the process's mount namespace.
+
+        Of a process whose first thread has ended, only the directories of its other threads show anything.
+        """
+        try:
+            return str(pid), self._namespace(str(pid))
+        except FileNotFoundError:
+            others = [f"{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task") if thread != str(pid)]
+            if not others:
+                raise
+            return others[0], self._namespace(others[0])
+
+    def _directories(self, thread: str, namespace: _Namespace) -> Iterator[str]:
         for link, name in (("cwd", "working directory"), ("root", "root directory")):
-            place = namespace.place_of(os.readlink(f"/proc/{pid}/{link}"))
+            place = namespace.place_of(os.readlink(f"/proc/{thread}/{link}"))
             if place is not None:
                 yield name if place == "." else f"{name} {place}"
 
-    def _files(self, pid: int, namespace: _Namespace) -> Iterator[str]:
+    def _files(self, thread: str, namespace: _Namespace) -> Iterator[str]:
         seen: set[str] = set()
-        for number in os.listdir(f"/proc/{pid}/fd"):
+        descriptors = f"/proc/{thread}/fd"
+        for number in os.listdir(descriptors):
             try:
-                place = namespace.place_of(os.readlink(f"/proc/{pid}/fd/{number}"))
-                if place is not None and place not in seen and _is_open_for_writing(pid, number):
+                place = namespace.place_of(os.readlink(f"{descriptors}/{number}"))
+                if place is not None and place not in seen and _is_open_for_writing(thread, number):
                     seen.add(place)
                     yield f"has {place} open for writing"
             except _GONE:
                 continue  # closed meanwhile
-        for path in _mapped_shared(pid, namespace):
+        for path in _mapped_shared(thread):
             place = namespace.place_of(path)
             if place is not None and place not in seen:
                 seen.add(place)
                 yield f"has {place} mapped shared"
 
-    def _namespace(self, pid: int) -> _Namespace:
-        identity = os.readlink(f"/proc/{pid}/ns/mnt")
+    def _namespace(self, thread: str) -> _Namespace:
+        identity = os.readlink(f"/proc/{thread}/ns/mnt")
         if identity == self._own_id:
             return self._own
-        root = os.readlink(f"/proc/{pid}/root")
+        root = os.readlink(f"/proc/{thread}/root")
         known = self._known.get((identity, root))
         if known is None:
-            table = tuple(mounts(pid))
+            table = tuple(mounts(thread))
             windows = tuple(_windows(table, self._tree))
             known = self._known[identity, root] = _Namespace(windows, table, self._made_there(table, windows))
         return known
@@ -210,6 +219,35 @@ class _Looker:
             if not (inherits_root and (mount.device, mount.root, mount.point) in here):
                 return f"{MOUNTED} {window.path}"
         return ""
+
+    def _describe(self, pid: int, how: tuple[str, ...]) -> Holder | None:
+        try:
+            with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
+                cgroups = tuple(sorted({line.rstrip("\n").split(":", 2)[2] for line in lines}))
+            with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as lines:
+                status = dict(line.rstrip("\n").split(":", 1) for line in lines if ":" in line)
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                line = file.read(4096).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        except _GONE:
+            return None
+        command = "".join(c if c.isprintable() else "?" for c in line or status["Name"].strip())
+        shown = command if len(command) <= _MAX_COMMAND else f"{command[: _MAX_COMMAND - 1]}…"
+        inner = int((status.get("NSpid") or str(pid)).split()[-1])
+        return Holder(pid, shown, tuple(map(_printable, how)), cgroups, tuple(self._ancestors(pid)), inner)
+
+    def _ancestors(self, pid: int) -> Iterator[int]:
+        seen = {pid}
+        while (pid := self._parent(pid)) and pid not in seen and len(seen) < 100:
+            seen.add(pid)
+            yield pid
+
+    def _parent(self, pid: int) -> int:
+        if pid not in self._parents:
+            try:
+                self._parents[pid] = int(_stat(pid)[1])
+            except (*_GONE, PermissionError):
+                self._parents[pid] = 0
+        return self._parents[pid]
 
     def _unseen(self) -> str:
         reasons: list[str] = []
@@ -258,44 +296,56 @@ def _windows(table: tuple[Mount, ...] | list[Mount], tree: _Place) -> Iterator[_
                 yield _Window(path, mount.id)
 
 
-def _is_open_for_writing(pid: int, number: str) -> bool:
-    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii", errors="replace") as lines:
+def _is_open_for_writing(thread: str, number: str) -> bool:
+    with open(f"/proc/{thread}/fdinfo/{number}", encoding="ascii", errors="replace") as lines:
         flags = next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), 0)
     return flags & os.O_ACCMODE != os.O_RDONLY
 
 
-def _mapped_shared(pid: int, namespace: _Namespace) -> Iterator[str]:
-    with open(f"/proc/{pid}/maps", "rb") as file:
-        text = file.read()
-    if not any(os.fsencode(window.path) in text for window in namespace.windows):
-        return
+def _mapped_shared(thread: str) -> Iterator[str]:
+    """The files that are mapped shared and writable."""
+    maps = os.open(f"/proc/{thread}/maps", os.O_RDONLY)
+    try:
+        text = _all_of(maps) if _may_map_shared(maps) else b""
+    finally:
+        os.close(maps)
     for line in text.splitlines():
         fields = line.split(maxsplit=5)
         if len(fields) == 6 and fields[1][3:4] == b"s" and b"w" in fields[1]:
             yield os.fsdecode(fields[5].replace(b"\\012", b"\n"))
 
 
-def _describe(pid: int, how: tuple[str, ...], parents: dict[int, int]) -> Holder | None:
+def _all_of(descriptor: int) -> bytes:
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read()
+
+
+def _may_map_shared(maps: int) -> bool:
+    """Whether a process has a writable shared mapping of a file, by its open `maps`; True if the kernel cannot say."""
+    query = bytearray(_PROCMAP.size)
+    struct.pack_into("@2Q", query, 0, _PROCMAP.size, _NEXT_WRITABLE_SHARED_FILE)
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
-            cgroups = tuple(sorted({line.rstrip("\n").split(":", 2)[2] for line in lines}))
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as lines:
-            status = dict(line.rstrip("\n").split(":", 1) for line in lines if ":" in line)
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            line = file.read(4096).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        fcntl.ioctl(maps, _PROCMAP_QUERY, query)
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ESRCH)  # no such mapping, no memory any more
+    return True
+
+
+def _runs_programs(pid: int) -> bool:
+    """Whether it is a process that may hold anything: it has not ended, and is no thread of the kernel."""
+    try:
+        fields = _stat(pid)
     except _GONE:
-        return None
-    command = "".join(c if c.isprintable() else "?" for c in line or status["Name"].strip())
-    shown = command if len(command) <= _MAX_COMMAND else f"{command[: _MAX_COMMAND - 1]}…"
-    inner = int((status.get("NSpid") or str(pid)).split()[-1])
-    return Holder(pid, shown, tuple(map(_printable, how)), cgroups, tuple(_ancestors(pid, parents)), inner)
+        return False
+    except PermissionError:
+        return True
+    return not int(fields[6]) & _PF_KTHREAD and fields[0] not in (b"Z", b"X")
 
 
-def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    seen = {pid}
-    while (pid := parents.get(pid, 0)) and pid not in seen and len(seen) < 100:
-        seen.add(pid)
-        yield pid
+def _stat(pid: int) -> list[bytes]:
+    """The fields of proc_pid_stat(5) behind the name: state, parent and so on."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 def _printable(text: str) -> str:

@@ -67,7 +67,9 @@ def bystanders_among(sights: Sequence[HostSight], members: Sequence[FreezeMember
     """What the looks saw, without what the members stopped, without their wrappers and guardians."""
     here = socket.gethostname()
     local = _of_this_host(sights, members, here)
-    found, named = len(local), [_bystander(holder, here) for holder in local]
+    found, named, known = len(local), [_bystander(holder, here) for holder in local], set[Bystander]()
+    known.update(named)
+    stopped: dict[str, _Stopped] = {}
     unseen = [f"{here}: {sights[-1].look.unseen}"] if sights and sights[-1].look.unseen else []
     for member in members:
         look = member.details.bystanders
@@ -75,9 +77,11 @@ def bystanders_among(sights: Sequence[HostSight], members: Sequence[FreezeMember
             if member.host != here:
                 unseen.append(f"{member.host}: {format_id(SESSION, member.session_id)} did not look there")
             continue
-        left = _unstopped([_holder(each) for each in look.named], [m for m in members if m.host == member.host])
-        known = set(named)
+        if member.host not in stopped:
+            stopped[member.host] = _Stopped([m for m in members if m.host == member.host])
+        left = stopped[member.host].rest_of([_holder(each) for each in look.named])
         others = [one for one in (_bystander(holder, member.host) for holder in left) if one not in known]
+        known.update(others)
         found += len(others) + max(0, look.found - len(look.named))
         named += others
         if look.unseen:
@@ -122,25 +126,49 @@ def _of_this_host(sights: Sequence[HostSight], members: Sequence[FreezeMember], 
         for holder in sight.look.holders:
             if is_last or not any("/wvs-sess_" in cgroup for cgroup in holder.cgroups):
                 seen[holder.pid] = holder
-    return _unstopped(list(seen.values()), members, here)
+    return _Stopped(members, here).rest_of(list(seen.values()))
 
 
-def _unstopped(holders: list[Holder], members: Sequence[FreezeMember], here: str | None = None) -> list[Holder]:
-    """Those of one host's `holders` that no member stopped and that are no member's wrapper or guardian."""
-    stopped = {holder.pid for holder in holders if any(_is_stopped(holder, member, here) for member in members)}
-    above = {pid for holder in holders if holder.pid in stopped for pid in holder.ancestors}
-    ids = {member.pid for member in members if member.pid is not None and here in (None, member.host)}
-    inner = {member.pid for member in members if member.pid is not None}
-    wrappers = {
-        holder.pid: holder.cgroups
-        for holder in holders
-        if holder.pid in ids or (holder.pid in above and holder.inner_pid in inner)
-    }
-    return [
-        holder
-        for holder in holders
-        if holder.pid not in stopped and holder.pid not in wrappers and not _is_guardian(holder, wrappers)
-    ]
+class _Stopped:
+    """What the members stopped, on the host `here` or, without it, on the host that all members share.
+
+    It asks each process about all members at once: a freeze may have a thousand, and agents may be frozen meanwhile.
+    """
+
+    def __init__(self, members: Sequence[FreezeMember], here: str | None = None) -> None:
+        ids = [m for m in members if m.pid is not None]
+        local = [m for m in ids if here in (None, m.host)]
+        self._names = {name for m in members if (name := _frozen_name(m).strip("/"))}
+        self._trees = {m.pid for m in local if _stops_a_tree(m)}
+        self._ids = {m.pid for m in local}
+        self._inner_ids = {m.pid for m in ids}
+        self._is_frozen: dict[str, bool] = {}
+
+    def rest_of(self, holders: list[Holder]) -> list[Holder]:
+        """Those of one host's `holders` that no member stopped and that are no member's wrapper or guardian."""
+        stopped = {holder.pid for holder in holders if self._covers(holder)}
+        above = {pid for holder in holders if holder.pid in stopped for pid in holder.ancestors}
+        wrappers = {
+            holder.pid: holder.cgroups
+            for holder in holders
+            if holder.pid in self._ids or (holder.pid in above and holder.inner_pid in self._inner_ids)
+        }
+        return [
+            holder
+            for holder in holders
+            if holder.pid not in stopped and holder.pid not in wrappers and not _is_guardian(holder, wrappers)
+        ]
+
+    def _covers(self, holder: Holder) -> bool:
+        return not self._trees.isdisjoint(holder.ancestors) or any(map(self._freezes, holder.cgroups))
+
+    def _freezes(self, cgroup: str) -> bool:
+        if cgroup not in self._is_frozen:
+            parts = cgroup.split("/")
+            self._is_frozen[cgroup] = not self._names.isdisjoint(parts) or any(
+                _is_named(cgroup, name) for name in self._names
+            )
+        return self._is_frozen[cgroup]
 
 
 def _is_guardian(holder: Holder, wrappers: Mapping[int, tuple[str, ...]]) -> bool:
@@ -149,23 +177,20 @@ def _is_guardian(holder: Holder, wrappers: Mapping[int, tuple[str, ...]]) -> boo
     return beside_wrapper and all(how.startswith(MOUNTED) for how in holder.how)
 
 
-def _is_stopped(holder: Holder, member: FreezeMember, here: str | None) -> bool:
+def _frozen_name(member: FreezeMember) -> str:
     frozen = member.details.frozen
-    name = frozen.name if frozen is not None else f"wvs-{format_id(SESSION, member.session_id)}"
-    if any(_is_named(cgroup, name) for cgroup in holder.cgroups):
-        return True
-    # SIGSTOP and a program's own freeze stop the whole tree of processes below the session's process.
-    is_tree = frozen is None or frozen.kind in ("sigstop", "program")
-    is_same_host = here in (None, member.host)
-    return is_tree and is_same_host and member.pid is not None and member.pid in holder.ancestors
+    return frozen.name if frozen is not None else f"wvs-{format_id(SESSION, member.session_id)}"
+
+
+def _stops_a_tree(member: FreezeMember) -> bool:
+    """Whether SIGSTOP or a program's own freeze stops the whole tree of processes below the session's process."""
+    frozen = member.details.frozen
+    return frozen is None or frozen.kind in ("sigstop", "program")
 
 
 def _is_named(cgroup: str, name: str) -> bool:
     """Whether the cgroup's path contains the frozen one's: as a part of the path, or a container's id in a part."""
-    wanted = name.strip("/")
-    if not wanted:
-        return False
-    return f"/{wanted}/" in f"{cgroup}/" or (len(wanted) >= _SHORTEST_PART and wanted in cgroup)
+    return f"/{name}/" in f"{cgroup}/" or (len(name) >= _SHORTEST_PART and name in cgroup)
 
 
 def _holder(seen: SeenProcess) -> Holder:

@@ -59,7 +59,8 @@ class Freeze:
         if self._wanted:
             await self._until(lambda member: member.state in _STOPPED, ErrorCode.QUIESCE_TIMEOUT)
         self._together = Stopwatch()
-        refuse_bystanders(self._job, self.found().bystanders)
+        if self._job.bench.settings.bystanders == "refuse":
+            refuse_bystanders(self._job, self.found().bystanders)
 
     def found(self) -> Found:
         """The bystanders that all looks saw, on every host."""

@@ -24,6 +24,13 @@ sys.stdin.read()
 """
 WRITES = 'import sys; f = open(sys.argv[1], "a"); print("ready", flush=True); sys.stdin.read()'
 READS = 'import sys; f = open(sys.argv[1]); print("ready", flush=True); sys.stdin.read()'
+FIRST_THREAD_ENDS = """
+import ctypes, platform, threading, time
+exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("ready", flush=True)
+ctypes.CDLL(None).syscall(exit_thread, 0)
+"""
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -113,6 +120,24 @@ def test_another_root_that_shows_the_volume_at_the_same_path_is_found(tree: Path
     top.mkdir()
     other = start("unshare", "-m", "sh", "-c", script)
     assert held(holders_of(str(tree), 10))[other.pid] == (f"has it mounted at {tree}",)
+
+
+def test_a_process_whose_first_thread_has_ended_is_found_by_another_thread(tree: Path, start: Start) -> None:
+    process = start(sys.executable, "-c", FIRST_THREAD_ENDS, cwd=tree)
+    until = time.monotonic() + 20
+    while "State:\tZ" not in Path(f"/proc/{process.pid}/status").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert held(holders_of(str(tree), 10)) == {process.pid: ("working directory",)}
+
+
+def test_without_the_kernel_s_search_of_mappings_a_shared_mapping_is_found_too(
+    tree: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before Linux 6.11, which answers ENOTTY to an ioctl of /proc/PID/maps."""
+    monkeypatch.setattr("wvs.engines.holders._PROCMAP_QUERY", 0)
+    mapper = start(sys.executable, "-c", MAPS_SHARED, str(tree / "src" / "main.c"))
+    assert held(holders_of(str(tree), 10)) == {mapper.pid: ("has src/main.c mapped shared",)}
 
 
 def test_all_are_counted_and_the_first_are_described(tree: Path, start: Start) -> None:

@@ -1,6 +1,7 @@
 """Directives that a correct service would not send in this order."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,6 +75,70 @@ async def test_an_agent_resumes_early_only_from_its_own_freeze_in_its_own_tree(
     assert runs.is_set() is resumes
     assert [ack["kind"] for ack in script.acks] == ["frozen", "still_frozen"]
     assert script.acks[0]["token"] == script.acks[1]["token"]
+    await session.stop_following()
+    await session.leave()
+
+
+class SlowLook(Script):
+    """Confirms a freeze as soon as the session looks at its host. `moments`: asked, resumed or answered."""
+
+    def __init__(self, *directives: DirectiveDocument) -> None:
+        super().__init__(*directives)
+        self.is_looking = asyncio.Event()
+        self.moments: list[float] = []
+
+    async def call(self, method: str, path: str, answer: type[Any], body: Any = None) -> Any:
+        if body is not None:
+            if body["kind"] == "frozen":
+                await self.is_looking.wait()
+            self.moments.append(time.monotonic())
+        return await super().call(method, path, answer, body)
+
+    async def resumed(self) -> None:
+        self.moments.append(time.monotonic())
+
+
+@pytest.mark.parametrize("resume", [True, False], ids=["snapshot", "current_set"])
+async def test_a_slow_look_at_the_host_does_not_keep_the_agent_still(
+    resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "ws" / "live" / "root"
+    root.mkdir(parents=True)
+    place: dict[str, Any] = {"path": str(root), "tree": "one"}
+    run = DirectiveDocument(number=1, kind=Instruction.RUN, epoch=1, **place)
+    asked: dict[str, Any] = {
+        "freeze": 7,
+        "member": True,
+        "budget_s": 10.0,
+        "looked_from": "the executor's host",
+        **place,
+    }
+    freeze = DirectiveDocument(number=2, kind=Instruction.FREEZE, epoch=1, **asked)
+    script = SlowLook(freeze, DirectiveDocument(**{**CONFIRM, **asked, "resume": resume}))
+    loop = asyncio.get_running_loop()
+
+    def look(*_: object) -> dict[str, Any]:
+        loop.call_soon_threadsafe(script.is_looking.set)
+        time.sleep(1.0)
+        return {"hidden_mounts": [{"place": "build", "filesystem": "tmpfs"}]}
+
+    monkeypatch.setattr("wvs.agent.freeze_state.observe", look)
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    session = Session(
+        cast("AgentTransport", script),
+        RegistrationDocument(SessionIds("sess_x", "ws_x"), run),
+        Hooks(on_freeze=nothing, on_thaw=script.resumed, on_switch=nothing),
+        30.0,
+    )
+    session.follow()
+    async with asyncio.timeout(20):
+        await script.is_over.wait()
+    assert script.moments[1] - script.moments[0] < 0.5
+    assert script.acks[-1]["kind"] == "still_frozen"
+    assert ("hidden_mounts" in script.acks[-1]) is resume, "a snapshot waits for the look: its agent runs again"
     await session.stop_following()
     await session.leave()
 
