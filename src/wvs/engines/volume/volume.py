@@ -25,7 +25,7 @@ from wvs.engines.paths import CURRENT, LIVE, ROOT, SWITCH, TRASH, TREES, live_ro
 from wvs.engines.trees.stamps import Manifest
 from wvs.engines.volume import layout, switching
 from wvs.engines.volume.bound import BoundVolume
-from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace, open_workspace
+from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace
 from wvs.engines.volume.names import checked_workspace, is_tree_name, is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_entry, quarantine_tree
 from wvs.engines.volume.space import require_space
@@ -166,7 +166,7 @@ class Volume(BoundVolume):
 
         As `retire`, it removes an obsolete tree where it is if the filesystem has no room for the rename.
         """
-        with self._open("putting away a tree") as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open("putting away a tree") as volume, self._enter(volume, workspace) as here:
             if not obsolete:
                 shown = held.tree or LIVE
                 try:
@@ -187,7 +187,7 @@ class Volume(BoundVolume):
         The caller then makes the path right again. What is no stranger any more stays in a slot for that.
         """
         places: list[str] = []
-        with self._open("clearing the path") as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open("clearing the path") as volume, self._enter(volume, workspace) as here:
             found = switching.standing(here)
             if isinstance(found, Stranger) and found.place == CURRENT:
                 places.append(quarantine_entry(volume, here, ".", CURRENT, CURRENT))
@@ -249,7 +249,7 @@ class Volume(BoundVolume):
 
     def quarantine(self, workspace: str, name: str) -> str:
         """Moves a directory that no task intended out of `trees/`, whatever its name; returns its new path. Durable."""
-        with self._open("quarantining") as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open("quarantining") as volume, self._enter(volume, workspace) as here:
             return f"{self.path}/{quarantine_tree(volume, here, name)}"
 
     def has_tree(self, workspace: str, name: str) -> bool:
