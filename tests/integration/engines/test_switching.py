@@ -91,9 +91,9 @@ def test_a_tree_is_found_wherever_a_switch_has_put_it(bench: Bench) -> None:
     bench.volume.admit_agents(bench.workspace, name)
     held = bench.volume.take(bench.workspace, TREES, name)
     assert held is not None
-    assert bench.volume.has_tree(bench.workspace, name)
+    assert bench.has_tree(name)
     bench.volume.bring(bench.workspace, held.slot)
-    assert bench.volume.has_tree(bench.workspace, name)
+    assert bench.has_tree(name)
     assert bench.volume.whole_trees(bench.workspace) == {name}
     clone = bench.clone(name)
     assert (bench.path(clone) / "which").read_text() == "first"
@@ -187,7 +187,7 @@ def test_another_host_sees_a_switch_at_once_although_it_has_cached_the_path(benc
     assert out is not None
     bench.volume.put_away(bench.workspace, out, obsolete=True)
     assert elsewhere.standing(bench.workspace) == second
-    assert elsewhere.has_tree(bench.workspace, second)
+    assert elsewhere.kind_of_root(bench.workspace, second) == "a directory"
     assert elsewhere.whole_trees(bench.workspace) == {second}
 
 
@@ -198,7 +198,7 @@ def test_a_slot_is_known_by_what_it_holds_not_by_what_the_mount_has_cached(bench
     switch(bench, first)
     held = bench.volume.take(bench.workspace, TREES, second)
     assert held is not None
-    assert elsewhere.has_tree(bench.workspace, second), "the other host has looked into the slot"
+    assert elsewhere.kind_of_root(bench.workspace, second) == "a directory", "the other host has looked into the slot"
     assert bench.volume.bring(bench.workspace, held.slot) == Held(held.slot, first)
     taken = elsewhere.take(bench.workspace, SWITCH, held.slot)
     assert taken is not None

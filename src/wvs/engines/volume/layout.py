@@ -115,9 +115,20 @@ class WorkspaceDir:
             os.chmod(tree.descriptor, mode)
 
     def retire(self, name: str) -> Retired:
-        """Moves a tree to the trash. Re-entrant. Raises `EngineError` if the name is in both places."""
+        """Moves a tree to the trash. Re-entrant.
+
+        Raises `EngineError` if the name is in both places, or is that of a directory that holds another tree.
+        """
         checked_tree(name)
         with self.open(TREES) as trees, self.open(TRASH) as trash:
+            held = _tree_at(trees, name)
+            if held not in (None, name):
+                raise EngineError(
+                    ErrorCode.REMOVE_FAILED,
+                    f"{tree_path(self.path, name)} holds the tree {held}: nothing was moved",
+                    "somebody gave it that name; give it the name in the file beside its root, then retry the task",
+                    retryable=False,
+                )
             try:
                 rename_noreplace(trees, name, trash, name)
             except FileNotFoundError:
@@ -194,8 +205,9 @@ class WorkspaceDir:
             time.sleep(_CACHED_PAUSE_S)
 
     def _places(self, name: str) -> Iterator[tuple[str, str]]:
-        yield TREES, name
+        # The live directory first: a person may have copied it to `TREES`, and a snapshot has what the path shows.
         yield ".", LIVE
+        yield TREES, name
         for slot in self.names(SWITCH):
             yield SWITCH, slot
 
@@ -207,6 +219,15 @@ class WorkspaceDir:
             yield directory
         finally:
             os.close(directory)
+
+
+def kind_of(directory: int, entry: str) -> str | None:
+    """What the entry is, for a person; None if it is missing."""
+    try:
+        mode = os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    return "a directory" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "a file"
 
 
 def _is_as_listed(directory: int, entry: str) -> bool:

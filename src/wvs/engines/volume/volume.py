@@ -252,18 +252,13 @@ class Volume(BoundVolume):
         with self._open("quarantining") as volume, self._enter(volume, workspace) as here:
             return f"{self.path}/{quarantine_tree(volume, here, name)}"
 
-    def has_tree(self, workspace: str, name: str) -> bool:
-        """Whether the tree exists and has a root."""
-        try:
-            with self._workspace(workspace, "looking for a tree") as here, here.tree(name) as tree:
-                return layout.exists(tree.descriptor, ROOT)
-        except EngineError as error:
-            if error.code is ErrorCode.TREE_MISSING:
-                return False
-            raise
+    def kind_of_root(self, workspace: str, name: str) -> str | None:
+        """What the root of the tree is, for a person: "a directory" unless somebody replaced it; None without one."""
+        with self._workspace(workspace, "looking at a tree") as here, here.tree(name) as tree:
+            return layout.kind_of(tree.descriptor, ROOT)
 
     def whole_trees(self, workspace: str) -> set[str]:
-        """The trees that have a root: one call, where `has_tree` would take one for each tree."""
+        """The trees that have a root."""
         with self._workspace(workspace, "looking for trees") as here:
             return here.whole_trees()
 
