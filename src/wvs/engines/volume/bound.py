@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -138,8 +138,11 @@ class BoundVolume:
     def _workspace(
         self, workspace: str, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED
     ) -> Generator[WorkspaceDir]:
-        with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open(doing, otherwise) as volume, self._enter(volume, workspace) as here:
             yield here
+
+    def _enter(self, volume: int, workspace: str) -> AbstractContextManager[WorkspaceDir]:
+        return open_workspace(volume, workspace, self.path, caches_names=self.engine.caches_names)
 
 
 def _missing(path: str, expected: VolumeIdentity, present: VolumeIdentity | None) -> EngineError:
