@@ -26,7 +26,7 @@ from wvs.engines.volume.identity import (
     refuse_layout,
     write_identity,
 )
-from wvs.engines.volume.layout import WorkspaceDir, make_workspace, name_tree, open_workspace, tree_in
+from wvs.engines.volume.layout import WorkspaceDir, make_workspace, name_tree, tree_in
 from wvs.engines.volume.names import is_tree_name
 from wvs.engines.volume.opening import open_with
 from wvs.engines.volume.switching import Stranger
@@ -70,7 +70,7 @@ class OldVolume(Volume):
         """
         with self._open("upgrading a workspace") as volume:
             make_workspace(volume, workspace)
-            with open_workspace(volume, workspace, self.path) as here:
+            with self._enter(volume, workspace) as here:
                 for place in (TREES, TRASH):
                     _name_all(here, place)
                 failpoint("upgrade.named")
