@@ -23,6 +23,10 @@ SELECT EXISTS (SELECT FROM wvs.workspaces WHERE id = ANY($1::uuid[]) AND live_tr
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND (application_name = 'wvs-executor' OR application_name LIKE 'wvs-executor %')
 
+-- name: active_sessions
+-- How many sessions of agents have not ended.
+SELECT count(*) FROM wvs.sessions WHERE state = 'active'
+
 -- name: volume_brake
 -- What the brake of the volume holds back; no row while it does not hold.
 SELECT since, lost, unknown, trees FROM wvs.volume_brake

@@ -78,6 +78,18 @@ A name that ends in -ing is a place within a step: the step's thread passes it. 
 action there blocks the event loop.
 """
 
+OF_UPGRADES: Final = (
+    "upgrade.started",
+    "upgrade.naming",
+    "upgrade.named",
+    "upgrade.moved",
+    "upgrade.linking",
+    "upgrade.workspace_done",
+    "upgrade.finished",
+)
+"""The same for `wvs volume upgrade`, which no executor passes."""
+_KNOWN: Final = frozenset((*NAMES, *OF_UPGRADES))
+
 
 class InjectedFault(OSError):
     """The action `error` raises this: an EIO that no disk reported."""
@@ -97,7 +109,7 @@ _armed: Final[dict[str, _Armed]] = {}
 
 
 class UnknownFailpoint(LookupError):
-    """A call names a failpoint that is not in `NAMES`."""
+    """A call names a failpoint that is not known."""
 
 
 def arm(specification: str) -> None:
@@ -107,7 +119,7 @@ def arm(specification: str) -> None:
         name, _, action = part.partition("=")
         action, _, on_pass = action.partition("@")
         action, _, seconds = action.partition(":")
-        if name not in NAMES or action not in ("kill", "stop", "error", "sleep"):
+        if name not in _KNOWN or action not in ("kill", "stop", "error", "sleep"):
             raise ValueError(
                 f"{part!r} is not a failpoint: use NAME=kill|stop|error|sleep:SECONDS, with @N to act on pass N only"
             )
@@ -115,7 +127,7 @@ def arm(specification: str) -> None:
 
 
 def failpoint(name: str) -> None:
-    """Acts if `name` is armed. While any failpoint is armed, it raises `UnknownFailpoint` for a name not in `NAMES`."""
+    """Acts if `name` is armed. While any failpoint is armed, it raises `UnknownFailpoint` for an unknown name."""
     if _armed:
         _pass(name)
 
@@ -126,7 +138,7 @@ def passes() -> dict[str, int]:
 
 
 def _pass(name: str) -> None:
-    if name not in NAMES:
+    if name not in _KNOWN:
         raise UnknownFailpoint(name)
     if name in _armed:
         _act(name, _armed[name])

@@ -79,8 +79,8 @@ class _CgroupFreezer(Freezer):
         except OSError as error:
             raise NoFreezer(f"cannot create a cgroup in {directory.parent} ({error.strerror})") from None
         try:
-            self._enter_and_leave()
             self._open()
+            self._enter_and_leave()
             self._procs = os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             directory.rmdir()

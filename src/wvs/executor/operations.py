@@ -70,8 +70,8 @@ async def create_snapshot(job: Job, started: Started) -> None:
     source = _live_tree(started.workspace)
     started_at = time.monotonic()
     failpoint("create.started")
-    await _require_live_tree(job, source)
     await require_path(job, source)
+    await _require_root(job, source)
     await job.bench.run(volume.require_rights, job.workspace, source, job.cancel)
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
@@ -205,13 +205,23 @@ def _live_tree(workspace: Workspace) -> str:
     return workspace.live_tree
 
 
-async def _require_live_tree(job: Job, tree: str) -> None:
-    """Raises TREE_MISSING, with the command that helps, before agents are frozen for a tree that is missing."""
-    if not await job.bench.run(job.bench.volume.has_tree, job.workspace, tree):
+async def _require_root(job: Job, tree: str) -> None:
+    """Raises `EngineError`, with what helps, before agents are frozen for a live tree that cannot be cloned."""
+    kind = await job.bench.run(job.bench.volume.kind_of_root, job.workspace, tree)
+    path = job.bench.volume.live_path(job.workspace)
+    if kind is None:
         raise EngineError(
             ErrorCode.TREE_MISSING,
-            f"The live tree {tree} of {job.workspace} is missing on the volume, or its root is.",
+            f"{path}, the root of the live tree {tree}, is missing.",
             "Recreate it from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
+            retryable=False,
+        )
+    if kind != "a directory":
+        raise EngineError(
+            ErrorCode.PATH_REPLACED,
+            f"{path} is {kind}, not a directory: somebody replaced it.",
+            f"Put a directory with the content into its place. Or recreate the live tree {tree} from a snapshot: "
+            "wvsctl current set WORKSPACE SNAPSHOT --reset.",
             retryable=False,
         )
 

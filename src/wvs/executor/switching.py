@@ -229,13 +229,23 @@ async def _wanted(bench: Workbench, workspace_id: UUID) -> _Wanted | None:
 
 
 async def _missing(bench: Workbench, name: str, tree: str) -> EngineError:
-    if await bench.run(bench.volume.has_workspace, name):
-        detail = f"The live tree {tree} of {name} is nowhere on the volume {bench.volume.path}."
-    else:
+    live = f"{workspace_path(bench.volume.path, name)}/{LIVE}"
+    if not await bench.run(bench.volume.has_workspace, name):
         detail = f"The directory {workspace_path(bench.volume.path, name)} is missing."
+    elif (shown := await bench.run(bench.volume.live_tree, name)) is not None:
+        return EngineError(
+            ErrorCode.TREE_MISSING,
+            f"{live} is the tree {shown}, by the file {live}/name. The live tree {tree} is nowhere on the volume.",
+            f"If it is the live tree and only the file was changed, write {tree} into {live}/name again. Otherwise "
+            "recreate it from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
+            retryable=False,
+        )
+    else:
+        detail = f"The live tree {tree} of {name} is nowhere on the volume {bench.volume.path}."
     return EngineError(
         ErrorCode.TREE_MISSING,
         detail,
-        "Recreate it from a snapshot: wvsctl current set WORKSPACE SNAPSHOT --reset.",
+        f"If somebody moved it, move it back to {live}. Otherwise recreate it from a snapshot: "
+        "wvsctl current set WORKSPACE SNAPSHOT --reset.",
         retryable=False,
     )

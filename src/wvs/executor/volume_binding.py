@@ -35,7 +35,7 @@ class WrongVolumeError(Exception):
 
 
 class ExecutorsConnectedError(Exception):
-    """The log cannot be given another volume while executors work on the one that it names."""
+    """A volume cannot be given to another log, or be upgraded, while executors work on it."""
 
 
 class NamedVolume(Struct, frozen=True):
@@ -75,18 +75,23 @@ async def bind(pool: Pool, volume: Volume) -> None:
         await check_volume(pool, volume)  # the executor of another volume was first
 
 
+async def require_no_executors(pool: Pool, because: str) -> None:
+    """Raises `ExecutorsConnectedError` while an executor is connected; `because` is part of its text."""
+    async with acquire(pool) as connection:
+        executors: int = await connection.fetchval(_EXECUTORS)
+    if executors:
+        raise ExecutorsConnectedError(
+            f"Executors have {executors} connections to this database. {because} "
+            "Stop all executors and run the command again."
+        )
+
+
 async def rebind(pool: Pool, volume: Volume) -> NamedVolume | None:
     """Makes log and volume name each other, whichever they named before; returns the volume that the log named.
 
     Raises `ExecutorsConnectedError` while an executor works.
     """
-    async with acquire(pool) as connection:
-        executors: int = await connection.fetchval(_EXECUTORS)
-    if executors:
-        raise ExecutorsConnectedError(
-            f"Executors have {executors} connections to this database. They would go on working on the volume that it "
-            "names now. Nothing was changed. Stop all executors and run the command again."
-        )
+    await require_no_executors(pool, "They would go on working on the volume that it names now. Nothing was changed.")
     before = await _named(pool)
     await asyncio.to_thread(volume.rebind, str(await pool.fetchval(_SYSTEM_ID)))
     await pool.execute(_RENAME, volume.identity.id, volume.path)

@@ -198,12 +198,16 @@ async def missing_trees(bench: Workbench) -> tuple[int, int]:
     return missing, (await brake_for(bench.path.pool, 0, 0)).trees
 
 
+async def all_workspaces(bench: Workbench) -> list[UUID]:
+    """The workspaces that have a directory on the volume, or a live tree according to the log."""
+    on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
+    return sorted(on_volume | {workspace_id async for workspace_id in _with_trees(bench.path.pool)})
+
+
 async def _confirmed(bench: Workbench) -> list[tuple[UUID, Finding]]:
     """What the first look finds and the second look finds again."""
-    on_volume = {parse_id(WORKSPACE, name) for name in await bench.run(bench.volume.workspaces)}
-    in_log = {workspace_id async for workspace_id in _with_trees(bench.path.pool)}
     suspected: dict[UUID, list[Finding]] = {}
-    for workspace_id in sorted(on_volume | in_log):
+    for workspace_id in await all_workspaces(bench):
         try:
             found = await look(bench, workspace_id)
         except CONNECTION_LOST:

@@ -202,6 +202,7 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
             finding = msgspec.structs.replace(finding, name=LIVE)
             _record(bench, finding)
             failpoint("sweep.switched")
+            return [finding, *await _purged_after_switch(bench, workspace_id)]
         case Action.PATH_REPLACED:
             await note_stranger(bench, workspace_id, Stranger(finding.detail))
             _record(bench, finding)
@@ -210,6 +211,12 @@ async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list
         case Action.UNREADABLE:
             pass  # nothing can be done, and the look at the workspace has logged the failure
     return [finding]
+
+
+async def _purged_after_switch(bench: Workbench, workspace_id: UUID) -> list[Finding]:
+    """Removes what came out of the path: no look of this sweep has seen it in the trash."""
+    out = [finding for finding in await look(bench, workspace_id) if finding.action is Action.PURGED]
+    return [done for finding in out for done in await settle(bench, workspace_id, finding)]
 
 
 def _present(disk: _Disk, states: dict[str, TreeState]) -> list[tuple[Action, str, str]]:

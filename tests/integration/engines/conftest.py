@@ -129,6 +129,9 @@ class Bench:
     def path(self, name: str) -> Path:
         return Path(self.volume.path, self.workspace, "trees", name, "root")
 
+    def has_tree(self, name: str) -> bool:
+        return name in self.volume.whole_trees(self.workspace)
+
     def clone(self, source: str) -> str:
         target = self.intend()
         self.volume.clone(self.workspace, source, target)

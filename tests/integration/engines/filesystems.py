@@ -149,9 +149,20 @@ def juicefs(namespace: Namespace, name: str = "juicefs", *options: str, limits: 
     meta = f"sqlite3://{directory}/meta.db"
     storage = ["--storage", "file", "--bucket", f"{directory}/objects/"]
     run(program, "format", *storage, "--trash-days", "0", "--enable-acl=true", *limits, meta, "wvs-test")
+    return _mount_juicefs(namespace, directory, name, *options)
+
+
+def juicefs_again(namespace: Namespace, name: str = "juicefs") -> Path:
+    """The JuiceFS `name` mounted once more, as another host would: neither mount sees what the other has cached."""
+    return _mount_juicefs(namespace, namespace.directory / f"{name}-data", f"{name}-again")
+
+
+def _mount_juicefs(namespace: Namespace, directory: Path, name: str, *options: str) -> Path:
+    program = juicefs_program()
+    meta = f"sqlite3://{directory}/meta.db"
     point = namespace.directory / name
     point.mkdir()
-    caches = ["--cache-dir", f"{directory}/cache", "--log", f"{directory}/log"]
+    caches = ["--cache-dir", f"{directory}/cache-{name}", "--log", f"{directory}/log-{name}"]
     mount = [
         program,
         "mount",

@@ -95,7 +95,7 @@ def test_directories_swapped_for_links_while_cloning_lead_nowhere(bench: Bench, 
             target = bench.intend()
             error = attempt(partial(bench.volume.clone, bench.workspace, source, target))
             assert error is None or error.code in (ErrorCode.TORN_CLONE, ErrorCode.CLONE_FAILED)
-            if bench.volume.has_tree(bench.workspace, target):
+            if bench.has_tree(target):
                 assert secrets_in(bench.path(target)) == []
             bench.purge(target)
 
@@ -112,7 +112,7 @@ def test_files_swapped_for_links_while_cloning_lead_nowhere(bench: Bench, outsid
             target = bench.intend()
             error = attempt(partial(bench.volume.clone, bench.workspace, source, target))
             assert error is None or error.code in (ErrorCode.TORN_CLONE, ErrorCode.CLONE_FAILED)
-            if bench.volume.has_tree(bench.workspace, target):
+            if bench.has_tree(target):
                 assert secrets_in(bench.path(target)) == []
 
 
@@ -171,7 +171,7 @@ def test_what_is_mounted_inside_a_tree_is_not_cloned(
             assert error is not None
             assert "mounted is a mount point" in error.detail
             assert not error.retryable
-        if bench.volume.has_tree(bench.workspace, target):
+        if bench.has_tree(target):
             assert secrets_in(bench.path(target)) == []
 
 

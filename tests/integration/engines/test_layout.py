@@ -26,7 +26,7 @@ def mode_of(path: Path) -> int:
 def test_an_intended_tree_is_closed_and_has_no_root(bench: Bench) -> None:
     name = bench.intend()
     assert mode_of(bench.path(name).parent) == 0o700
-    assert not bench.volume.has_tree(bench.workspace, name)
+    assert not bench.has_tree(name)
 
 
 def test_intending_a_name_twice_is_fatal(bench: Bench) -> None:
@@ -76,14 +76,17 @@ def test_a_directory_that_holds_another_tree_is_never_removed(bench: Bench, anot
     name = bench.live()
     (bench.path(name) / "kept").touch()
     (bench.path(name).parent / "name").write_text(another)
-    assert not bench.volume.has_tree(bench.workspace, name)
+    assert not bench.has_tree(name)
     assert bench.volume.misnamed(bench.workspace) == [name]
-    bench.volume.retire(bench.workspace, name)
-    with pytest.raises(EngineError) as raised:
-        bench.volume.purge(bench.workspace, name)
-    assert raised.value.code is ErrorCode.REMOVE_FAILED
-    assert another in raised.value.detail
-    assert (Path(bench.volume.path) / bench.workspace / "trash" / name / "root" / "kept").exists()
+    home = Path(bench.volume.path) / bench.workspace
+    for place, call in (("trees", bench.volume.retire), ("trash", bench.volume.purge)):
+        if place == "trash":
+            (home / "trees" / name).rename(home / "trash" / name)
+        with pytest.raises(EngineError) as raised:
+            call(bench.workspace, name)
+        assert raised.value.code is ErrorCode.REMOVE_FAILED
+        assert another in raised.value.detail
+        assert (home / place / name / "root" / "kept").exists()
 
 
 def test_the_rest_of_a_removal_that_was_killed_is_removed(bench: Bench) -> None:
@@ -124,7 +127,7 @@ def test_a_name_among_the_trees_and_in_the_trash_is_an_error(bench: Bench) -> No
     with pytest.raises(EngineError) as raised:
         bench.volume.retire(bench.workspace, name)
     assert raised.value.code is ErrorCode.REMOVE_FAILED
-    assert bench.volume.has_tree(bench.workspace, name)
+    assert bench.has_tree(name)
 
 
 def test_an_intended_tree_without_a_root_can_be_retired_and_purged(bench: Bench) -> None:
@@ -155,7 +158,7 @@ def test_cloning_onto_an_existing_root_is_refused(bench: Bench) -> None:
     "name", ["", ".", "..", "../x", "a/b", "x\0", "01h455vb4pex5vsknk084sn02q", "01h455vb4pex5vsknk084sn02q.-1"]
 )
 def test_a_name_that_is_no_trees_name_never_becomes_a_path(bench: Bench, name: str) -> None:
-    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.has_tree):
+    for call in (bench.volume.intend, bench.volume.retire, bench.volume.purge, bench.volume.kind_of_root):
         with pytest.raises(EngineError):
             call(bench.workspace, name)
 
@@ -239,4 +242,4 @@ def test_a_name_for_which_there_is_no_block_is_a_link(bench: Bench, monkeypatch:
     monkeypatch.setattr(layout, "_write_name", full)
     name = bench.live()
     assert os.readlink(bench.path(name).parent / "name") == name
-    assert bench.volume.has_tree(bench.workspace, name)
+    assert bench.has_tree(name)

@@ -144,7 +144,7 @@ def test_space_is_checked_before_anything_is_cloned(small: SmallSite) -> None:
     error = attempt(lambda: bench.volume.clone(bench.workspace, source, target, totals=stamp.totals))
     assert error is not None
     assert error.code is ErrorCode.VOLUME_FULL
-    assert not bench.volume.has_tree(bench.workspace, target)
+    assert not bench.has_tree(target)
     assert "keeps another 1048576 bytes (1 MiB) free" in error.detail
 
 
@@ -256,7 +256,7 @@ def test_what_was_synced_survives_a_power_cut(small: SmallSite, synced: bool) ->
     subprocess.run(["mount", "-o", "loop", small.image, small.point], check=True)
 
     assert account(bench.path(source)) == wanted
-    kept = bench.volume.has_tree(bench.workspace, target) and account(bench.path(target)) == wanted
+    kept = bench.has_tree(target) and account(bench.path(target)) == wanted
     assert kept is synced
 
 

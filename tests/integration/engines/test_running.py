@@ -83,7 +83,7 @@ def test_a_clone_cancelled_before_it_starts_makes_nothing(bench: Bench) -> None:
     error = attempt(lambda: bench.volume.clone(bench.workspace, source, target, cancel=cancel))
     assert error is not None
     assert error.code is ErrorCode.CANCELLED
-    assert not bench.volume.has_tree(bench.workspace, target)
+    assert not bench.has_tree(target)
 
 
 def test_a_deadline_ends_cloning_and_removing(bench: Bench) -> None:

@@ -3,13 +3,18 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.integration.engines.conftest import Bench, attempt
+from tests.integration.engines.conftest import Bench, attempt, on
+from tests.integration.engines.filesystems import Namespace, juicefs_again
 
 from wvs.engines.paths import SWITCH, TREES
+from wvs.engines.volume.opening import open_volume
 from wvs.engines.volume.switching import Held, Stranger
+from wvs.engines.volume.volume import Volume
 
 
 def home(bench: Bench) -> Path:
@@ -86,9 +91,9 @@ def test_a_tree_is_found_wherever_a_switch_has_put_it(bench: Bench) -> None:
     bench.volume.admit_agents(bench.workspace, name)
     held = bench.volume.take(bench.workspace, TREES, name)
     assert held is not None
-    assert bench.volume.has_tree(bench.workspace, name)
+    assert bench.has_tree(name)
     bench.volume.bring(bench.workspace, held.slot)
-    assert bench.volume.has_tree(bench.workspace, name)
+    assert bench.has_tree(name)
     assert bench.volume.whole_trees(bench.workspace) == {name}
     clone = bench.clone(name)
     assert (bench.path(clone) / "which").read_text() == "first"
@@ -159,3 +164,45 @@ def test_a_root_that_its_owner_replaced_is_taken_as_the_path_shows_it_or_refused
         return
     bench.volume.stamp(bench.workspace, name)
     assert (bench.path(bench.clone(name)) / "which").read_text() == "replaced"
+
+
+@pytest.fixture(scope="session")
+def second_mount(namespace: Namespace) -> Callable[[], Path]:
+    return cache(lambda: juicefs_again(namespace))
+
+
+@pytest.fixture
+def elsewhere(bench: Bench, second_mount: Callable[[], Path]) -> Volume:
+    """The same volume, as another host sees it."""
+    return open_volume(str(second_mount() / Path(bench.volume.path).name))
+
+
+@on("juicefs-on-juicefs")
+def test_another_host_sees_a_switch_at_once_although_it_has_cached_the_path(bench: Bench, elsewhere: Volume) -> None:
+    """An executor that did not see it would fail the next snapshot for good: the live tree is nowhere."""
+    first, second = with_file(bench, "first"), with_file(bench, "second")
+    switch(bench, first)
+    assert elsewhere.standing(bench.workspace) == first
+    out = switch(bench, second)
+    assert out is not None
+    bench.volume.put_away(bench.workspace, out, obsolete=True)
+    assert elsewhere.standing(bench.workspace) == second
+    assert elsewhere.kind_of_root(bench.workspace, second) == "a directory"
+    assert elsewhere.whole_trees(bench.workspace) == {second}
+
+
+@on("juicefs-on-juicefs")
+def test_a_slot_is_known_by_what_it_holds_not_by_what_the_mount_has_cached(bench: Bench, elsewhere: Volume) -> None:
+    """Otherwise the live tree would go to the trash under the name of the old one."""
+    first, second = with_file(bench, "first"), with_file(bench, "second")
+    switch(bench, first)
+    held = bench.volume.take(bench.workspace, TREES, second)
+    assert held is not None
+    assert elsewhere.kind_of_root(bench.workspace, second) == "a directory", "the other host has looked into the slot"
+    assert bench.volume.bring(bench.workspace, held.slot) == Held(held.slot, first)
+    taken = elsewhere.take(bench.workspace, SWITCH, held.slot)
+    assert taken is not None
+    assert taken.tree == first
+    assert elsewhere.live_tree(bench.workspace) == second
+    elsewhere.put_away(bench.workspace, taken, obsolete=True)
+    assert (home(bench) / "trash" / first / "root" / "which").read_text() == "first"

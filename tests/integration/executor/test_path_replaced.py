@@ -1,5 +1,6 @@
 """Something else stands at a workspace's path. Nothing succeeds with other content than the path shows."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from tests.integration.executor.test_sweeper import bench
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskKind, TaskState
+from wvs.domain.values import TaskError
 from wvs.executor import operations
 from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.cloning import ProvenClone
@@ -163,8 +165,8 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
     assert await noted(platform, workspace_id) is not None, "a failed look clears nothing"
     trash.unlink()
     (path.parent / "away").rename(trash)
-    (finding,) = await sweep_volume(bench, clear_paths=True)
-    assert finding.action is Action.QUARANTINED
+    finding, link = await sweep_volume(bench, clear_paths=True)
+    assert (finding.action, link.action) == (Action.QUARANTINED, Action.SWITCHED)
     assert shown(Path(finding.detail)) == "precious"
     assert await sweep_volume(bench) == []
     assert shown(path) == "one"
@@ -172,3 +174,86 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
     async with platform.running():
         _, state = await platform.snapshot(workspace_id)
         assert state is TaskState.SUCCEEDED
+
+
+async def refusal(platform: Platform, workspace_id: UUID) -> TaskError:
+    """Why a snapshot is refused: at the first attempt, and before any agent is frozen."""
+    _, task_id = await platform.ask_for_snapshot(workspace_id)
+    assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+    assert await platform.pool.fetchval("SELECT freezes FROM wvs.lanes WHERE workspace_id = $1", workspace_id) == 0
+    error = await platform.error(task_id)
+    assert not error.retryable
+    return error
+
+
+@pytest.mark.parametrize("content", [None, "", "01h455vb4pex5vsknk084sn02q.7"], ids=["no", "empty", "another"])
+async def test_without_the_right_name_beside_the_root_nobody_is_told_to_recreate_the_tree_first(
+    platform: Platform, content: str | None
+) -> None:
+    """The files are all there: a reset would replace them with those of a snapshot."""
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        name = platform.home(workspace_id) / "live" / "name"
+        right = name.read_text().strip()
+        name.unlink()
+        if content is not None:
+            name.write_text(content)
+        error = await refusal(platform, workspace_id)
+        assert f"write {right} into {name} again" in error.hint
+        name.write_text(right)
+        assert (await platform.snapshot(workspace_id))[1] is TaskState.SUCCEEDED
+
+
+async def test_a_root_that_is_no_directory_is_refused_before_anybody_is_frozen(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        root = platform.live(workspace_id)
+        root.rename(root.parent / "aside")
+        root.symlink_to("aside")
+        error = await refusal(platform, workspace_id)
+        assert (error.code, error.detail) == (
+            ErrorCode.PATH_REPLACED,
+            f"{root} is a link, not a directory: somebody replaced it.",
+        )
+
+
+async def test_a_live_tree_that_was_moved_away_can_be_moved_back(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        live = platform.home(workspace_id) / "live"
+        live.rename(live.parent / "x")
+        error = await refusal(platform, workspace_id)
+        assert f"If somebody moved it, move it back to {live}." in error.hint
+        (live.parent / "x").rename(live)
+        assert (await platform.snapshot(workspace_id))[1] is TaskState.SUCCEEDED
+
+
+async def test_a_copy_of_the_live_tree_among_the_trees_is_not_what_a_snapshot_holds(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        home = platform.home(workspace_id)
+        (platform.live(workspace_id) / "a").write_text("old")
+        shutil.copytree(home / "live", home / "trees" / (home / "live" / "name").read_text().strip())
+        (platform.live(workspace_id) / "a").write_text("what the path shows")
+        snapshot_id = await platform.ready_snapshot(workspace_id)
+        tree = (await platform.workspace(workspace_id)).snapshots[snapshot_id].tree
+        assert shown(home / "trees" / str(tree) / "root") == "what the path shows"
+
+
+async def test_a_drop_moves_no_other_tree_that_somebody_gave_its_name(platform: Platform) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        snapshots = [await platform.ready_snapshot(workspace_id) for _ in range(2)]
+        workspace = await platform.workspace(workspace_id)
+        trees = platform.home(workspace_id) / "trees"
+        one, two = (trees / str(workspace.snapshots[each].tree) for each in snapshots)
+        one.rename(trees / "aside")
+        two.rename(one)
+        task_id = await platform.ask_for_drop(workspace_id, snapshots[0])
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert (error.code, error.retryable) == (ErrorCode.REMOVE_FAILED, False)
+        assert f"holds the tree {two.name}" in error.detail
+        assert shown(one / "root") == shown(trees / "aside" / "root") == "one"

@@ -2,7 +2,7 @@
 
 A hand is a thread that waits before each step that another hand can see: a question to Postgres, a look at a directory,
 a rename. The search drives two hands and the commit of the next switch through all orders of these steps in which the
-turn goes from one to another at most `_MOST_TURNS` times: each may be stopped at any step, for as long as the others
+turn goes from one to another only a few times: each may be stopped at any step, for as long as the others
 need, and again after it went on. In each state of the disk that it reaches both hands are killed: then a third one has
 to bring the right tree.
 """
@@ -34,7 +34,6 @@ TREES: Final = tuple(f"01h455vb4pex5vsknk084sn02q.{number}" for number in (1, 2,
 """The live trees of the epochs 1, 2 and 3. At the start Postgres names the second, and the path shows the first."""
 
 COMMIT: Final = "commit"
-_MOST_TURNS: Final = 3
 
 current = threading.local()
 
@@ -249,12 +248,14 @@ def replayed(volume: Volume, order: tuple[str, ...], epochs: int, hands: int) ->
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("epochs", [2, 3], ids=["one switch", "another switch is committed meanwhile"])
+@pytest.mark.parametrize(
+    ("epochs", "turns_"), [(2, 3), (3, 2)], ids=["one switch", "another switch is committed meanwhile"]
+)
 def test_no_order_of_two_hands_shows_another_tree_once_agents_resumed(
-    volume: Volume, epochs: int, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, epochs: int, turns_: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switching, "states_of", switching.states_of)  # `replayed` sets it; this puts it back
-    search = Search(volume, epochs)
+    search = Search(volume, epochs, turns_)
     search.run()
     assert search.ended > 0
     assert len(search.known) > 300, "the search has hardly begun"
@@ -269,11 +270,12 @@ def turns(order: tuple[str, ...]) -> int:
 class Search:
     """Depth first; a state that was seen before is not gone on from."""
 
-    def __init__(self, volume: Volume, epochs: int, hands: int = 2) -> None:
+    def __init__(self, volume: Volume, epochs: int, most_turns: int) -> None:
         self.known: set[object] = set()
         self.ended = 0
         self._recovered: set[object] = set()
-        self._again = partial(replayed, volume, epochs=epochs, hands=hands)
+        self._again = partial(replayed, volume, epochs=epochs, hands=2)
+        self._most_turns = most_turns
 
     def run(self) -> None:
         waiting: list[tuple[str, ...]] = [()]
@@ -292,7 +294,7 @@ class Search:
                     break
                 self._kill_both(order, world.left_behind())
                 last = order[-1] if order and order[-1] in choices else choices[0]
-                if turns(order) < _MOST_TURNS:
+                if turns(order) < self._most_turns:
                     waiting += [(*order, other) for other in choices if other != last]
                 world.do(last)
                 order = (*order, last)

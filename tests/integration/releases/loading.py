@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.conftest import private_database
 from tests.integration.wvsctl.consoles import Wvsctl, serving
 from tools.release_fixture.layout import DATABASE, EXPECTED, EXPORT, VOLUME, Expected, adopt, holds_attributes, unpack
 
+_LINK = r"\$VOLUME/ws_[0-9a-z]+/current"
 RELEASES = Path(__file__).parents[2] / "releases"
 
 
@@ -26,7 +28,7 @@ def released() -> list[Path]:
 
 
 class Loaded(Struct):
-    """A loaded fixture that was migrated to the schema of this program."""
+    """A loaded fixture that was migrated to the schema of this program, and whose volume has its layout."""
 
     expected: Expected
     database_url: str
@@ -46,17 +48,22 @@ class Loaded(Struct):
 
     @property
     def trees(self) -> dict[str, dict[str, str]]:
-        """The recorded trees; without user attributes where the file system of this test cannot hold any."""
-        if holds_attributes(self.volume):
-            return self.expected.trees
+        """The recorded trees where they are now; without user attributes where this file system cannot hold any."""
+        holds = holds_attributes(self.volume)
         return {
-            root: {name: line.partition(" user.")[0] for name, line in tree.items()}
+            self._place(root): tree if holds else {name: line.partition(" user.")[0] for name, line in tree.items()}
             for root, tree in self.expected.trees.items()
         }
 
-    def wvs(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _place(self, root: str) -> str:
+        """A live tree is at its one path since layout 2; a release of layout 1 recorded it below `trees`."""
+        home, _, tree = root.removesuffix("/root").partition("/trees/")
+        name = self.volume / home / "live" / "name"
+        return f"{home}/live/root" if name.exists() and name.read_text().strip() == tree else root
+
+    def wvs(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "wvs.cli.wvs", *arguments]
-        environment = {**os.environ, **self.environment}
+        environment = {**os.environ, **self.environment, **settings}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
 
     def execute(self, statement: str) -> list[Any]:
@@ -71,7 +78,11 @@ class Loaded(Struct):
             return {name: self.here(value) for name, value in answer.items()}
         if isinstance(answer, list):
             return [self.here(value) for value in answer]
-        return answer.replace("$VOLUME", str(self.volume)) if isinstance(answer, str) else answer
+        if not isinstance(answer, str):
+            return answer
+        # The path of a workspace was the link to its live tree; since layout 2 it is the live tree's one path.
+        path = f"{answer.removesuffix('/current')}/live/root" if re.fullmatch(_LINK, answer) else answer
+        return path.replace("$VOLUME", str(self.volume))
 
 
 class Served(Struct):
@@ -83,7 +94,7 @@ class Served(Struct):
 
 
 @contextlib.contextmanager
-def loaded_fixture(release: Path, admin_url: str, directory: Path) -> Iterator[Loaded]:
+def loaded_fixture(release: Path, admin_url: str, directory: Path, *, upgraded: bool = True) -> Iterator[Loaded]:
     """The fixture in a new database, which is dropped at the end of the block, and in `directory`."""
     export = directory / "audit.jsonl"
     export.write_bytes(gzip.decompress((release / EXPORT).read_bytes()))
@@ -98,6 +109,9 @@ def loaded_fixture(release: Path, admin_url: str, directory: Path) -> Iterator[L
         migrated = loaded.wvs("migrate")
         assert migrated.returncode == 0, migrated.stderr
         loaded.newly_applied = [version for version in applied(loaded) if version not in before]
+        if upgraded:
+            brought = loaded.wvs("volume", "upgrade")
+            assert brought.returncode == 0, brought.stdout + brought.stderr
         yield loaded
 
 

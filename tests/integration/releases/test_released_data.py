@@ -206,8 +206,8 @@ class _Work:
 
     def _until_linked(self, home: Path, tree: str) -> None:
         deadline = time.monotonic() + 30
-        while (home / "current").resolve().parent.name != tree:
-            assert time.monotonic() < deadline, f"{home}/current does not lead to {tree}"
+        while (home / "live" / "name").read_text().strip() != tree:
+            assert time.monotonic() < deadline, f"{home}/live is not {tree}"
             time.sleep(0.05)
 
     def _named(self, path: str) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import wvs
-from wvs import failpoints
-from wvs.failpoints import NAMES, InjectedFault, UnknownFailpoint, arm, failpoint, passes
+from wvs.failpoints import NAMES, OF_UPGRADES, InjectedFault, UnknownFailpoint, arm, failpoint, passes
 
+ALL = (*NAMES, *OF_UPGRADES)
 SOURCES = Path(wvs.__file__).parent
 
 
@@ -74,7 +74,7 @@ def called_names() -> set[str]:
 
 def _names(argument: ast.expr, *, of_failpoint: bool) -> set[str]:
     match argument:
-        case ast.Constant(value=str(name)) if of_failpoint or name in NAMES:
+        case ast.Constant(value=str(name)) if of_failpoint or name in ALL:
             return {name}
         case ast.JoinedStr(values=[ast.FormattedValue(value=ast.Name(id="point")), ast.Constant(value=str(rest))]):
             return {f"{operation}{rest}" for operation in ("create", "set")}
@@ -83,8 +83,8 @@ def _names(argument: ast.expr, *, of_failpoint: bool) -> set[str]:
 
 
 def test_every_call_names_a_known_failpoint_and_every_failpoint_is_called():
-    assert called_names() == set(NAMES)
+    assert called_names() == set(ALL)
 
 
 def test_names_are_unique():
-    assert len(set(failpoints.NAMES)) == len(failpoints.NAMES)
+    assert len(set(ALL)) == len(ALL)

@@ -221,6 +221,19 @@ def rebind() -> int:
     return run_rebind(settings_of_environment())
 
 
+@volume.command(help_epilogue=_settings(*_VOLUME))
+def upgrade() -> int:
+    """Bring a volume of an older release to the layout of this one, after `wvs migrate`.
+
+    Stop all agents and executors first. Every command refuses the volume until this has ended. It is safe to repeat,
+    also after it was interrupted. First read: wvs runbook volume-upgrade.
+    """
+    with needs("wvs volume upgrade", "server"):
+        from wvs.cli.wvs.volumes import run_upgrade  # noqa: PLC0415
+
+    return run_upgrade(settings_of_environment())
+
+
 @projections.command(help_epilogue=_settings(*_DATABASE))
 def rebuild() -> int:
     """Replay the log into new tables, then swap them in as the read models.

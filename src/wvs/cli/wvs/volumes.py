@@ -1,4 +1,4 @@
-"""`wvs volume init`, `wvs volume check` and `wvs volume rebind`."""
+"""`wvs volume init`, `check`, `rebind` and `upgrade`."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,14 @@ from uuid_utils.compat import uuid7
 from wvs.application.write_path import WritePath
 from wvs.cli.wvs.environment import database_url
 from wvs.engines.base import EngineName
+from wvs.engines.volume.identity import LAYOUT_VERSION
 from wvs.engines.volume.opening import init_volume, open_volume
+from wvs.engines.volume.upgrade import open_old_volume
+from wvs.engines.volume.volume import Volume
 from wvs.eventlog.codec import EventMapper
 from wvs.executor.volume_binding import rebind
 from wvs.executor.volume_sweep import missing_trees, sweep_volume
+from wvs.executor.volume_upgrade import Upgraded, upgrade_volume
 from wvs.executor.workbench import Workbench
 from wvs.executor.workspace_sweep import DIFFERENCES, Finding
 from wvs.postgres.access import check_access
@@ -64,6 +68,18 @@ def run_rebind(settings: Settings) -> int:
     return 0
 
 
+def run_upgrade(settings: Settings) -> int:
+    """Brings the volume to the present layout; prints what a person should know of it."""
+    done = asyncio.run(_upgrade(settings))
+    if done.workspaces is None:
+        sys.stdout.write(f"{settings.volume_path} is up to date: layout {LAYOUT_VERSION}\n")
+        return 0
+    for sentence in done.said:
+        sys.stdout.write(f"{sentence}\n")
+    sys.stdout.write(f"{settings.volume_path} has layout {LAYOUT_VERSION} now: workspaces: {done.workspaces}\n")
+    return 0
+
+
 async def _check(settings: Settings, *, repair: bool, accept_losses: bool) -> list[Finding]:
     async with _workbench(settings, "wvs-volume-check") as bench:
         return await sweep_volume(bench, repair=repair, accept_losses=accept_losses, clear_paths=repair)
@@ -81,8 +97,15 @@ async def _rebind(settings: Settings) -> str:
     )
 
 
+async def _upgrade(settings: Settings) -> Upgraded:
+    # Opened first: a volume that cannot be upgraded is refused without a database.
+    volume = await asyncio.to_thread(open_old_volume, str(settings.volume_path))
+    async with _workbench(settings, "wvs-volume-upgrade", volume) as bench:
+        return await upgrade_volume(bench, volume)
+
+
 @contextlib.asynccontextmanager
-async def _workbench(settings: Settings, name: str) -> AsyncGenerator[Workbench]:
+async def _workbench(settings: Settings, name: str, opened: Volume | None = None) -> AsyncGenerator[Workbench]:
     metrics = Metrics()
     url = database_url(settings)
     await check_access(url, for_writes=False)
@@ -90,7 +113,7 @@ async def _workbench(settings: Settings, name: str) -> AsyncGenerator[Workbench]
     try:
         async with acquire(pool) as connection:
             await check_schema(connection)
-        volume = await asyncio.to_thread(open_volume, str(settings.volume_path))
+        volume = opened or await asyncio.to_thread(open_volume, str(settings.volume_path))
         with ThreadPoolExecutor(2) as threads:
             yield Workbench(
                 name.removeprefix("wvs-"), volume, WritePath(pool, EventMapper(), metrics), threads, settings, metrics

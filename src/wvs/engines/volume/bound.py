@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -34,6 +34,11 @@ class BoundVolume:
         self.path = path
         self.identity = identity
         self.engine = engine
+
+    @staticmethod
+    def read_identity(volume: int) -> VolumeIdentity | None:
+        """The identity of the volume at the descriptor. Raises `EngineError` for a layout that cannot be used."""
+        return read_identity(volume)
 
     def space(self) -> Space:
         """Room on the volume."""
@@ -105,7 +110,7 @@ class BoundVolume:
                 write_identity(volume, msgspec.structs.replace(identity, seen=position, seen_hash=event_hash))
 
     def _reread(self, volume: int) -> VolumeIdentity:
-        identity = read_identity(volume)
+        identity = self.read_identity(volume)
         if identity is None:
             raise _missing(self.path, self.identity, None)
         return identity
@@ -115,7 +120,7 @@ class BoundVolume:
         descriptor = -1
         try:
             descriptor = os.open(self.path, OPEN_DIRECTORY)
-            identity = read_identity(descriptor)
+            identity = self.read_identity(descriptor)
             if identity is None or identity.id != self.identity.id:
                 raise _missing(self.path, self.identity, identity)
             yield descriptor
@@ -133,8 +138,11 @@ class BoundVolume:
     def _workspace(
         self, workspace: str, doing: str, otherwise: ErrorCode = ErrorCode.CLONE_FAILED
     ) -> Generator[WorkspaceDir]:
-        with self._open(doing, otherwise) as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open(doing, otherwise) as volume, self._enter(volume, workspace) as here:
             yield here
+
+    def _enter(self, volume: int, workspace: str) -> AbstractContextManager[WorkspaceDir]:
+        return open_workspace(volume, workspace, self.path, caches_names=self.engine.caches_names)
 
 
 def _missing(path: str, expected: VolumeIdentity, present: VolumeIdentity | None) -> EngineError:

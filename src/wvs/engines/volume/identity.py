@@ -53,15 +53,20 @@ def read_identity(volume: int) -> VolumeIdentity | None:
     """The identity of the volume at the descriptor, or None without one. Raises `EngineError` if it is unusable."""
     identity = read_identity_of_any_layout(volume)
     if identity is not None and identity.layout != LAYOUT_VERSION:
-        raise EngineError(
-            ErrorCode.VOLUME_UNAVAILABLE,
-            f"the volume has layout {identity.layout}, this version of wvs supports {LAYOUT_VERSION}",
-            "stop all executors and run wvs volume upgrade"
-            if identity.layout < LAYOUT_VERSION
-            else "use the version of wvs that made the volume",
-            retryable=False,
-        )
+        raise refuse_layout(identity.layout)
     return identity
+
+
+def refuse_layout(layout: int) -> EngineError:
+    """The error for a volume of a layout that this version of wvs does not use."""
+    return EngineError(
+        ErrorCode.VOLUME_UNAVAILABLE,
+        f"the volume has layout {layout}, this version of wvs supports {LAYOUT_VERSION}",
+        "stop all agents and executors and run wvs volume upgrade. Read: wvs runbook volume-upgrade"
+        if layout < LAYOUT_VERSION
+        else "use the version of wvs that made the volume",
+        retryable=False,
+    )
 
 
 def read_identity_of_any_layout(volume: int) -> VolumeIdentity | None:

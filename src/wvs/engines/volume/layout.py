@@ -7,6 +7,7 @@ are refused all the same.
 import errno
 import os
 import stat
+import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
@@ -32,6 +33,8 @@ from wvs.engines.volume.names import checked_tree, checked_workspace, is_tree_na
 
 _NAME_BYTES: Final = 100
 _LOOKS: Final = 3
+_CACHED_S: Final = 10.0
+_CACHED_PAUSE_S: Final = 0.05
 
 OPEN_TO_AGENTS: Final = 0o711
 """Others can pass through to a name that they know, and list nothing."""
@@ -52,9 +55,11 @@ class Retired(Enum):
 class WorkspaceDir:
     """The open directory of one workspace. Methods raise `OSError` for the medium, `EngineError` for the layout."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, descriptor: int, path: str, *, caches_names: bool) -> None:
+        """`caches_names`: see `Engine`."""
         self.descriptor = descriptor
         self.path = path
+        self._caches_names = caches_names
 
     @contextmanager
     def tree(self, name: str) -> Generator[TreeDir]:
@@ -86,6 +91,7 @@ class WorkspaceDir:
         """The directory `entry` in `place`, whichever tree it holds; raises TREE_MISSING."""
         with self.open(place) as parent:
             path = self.path if place == "." else f"{self.path}/{place}"
+            self._refresh(parent, entry, f"{path}/{entry}")
             with _opened(parent, entry, f"{path}/{entry}") as tree:
                 yield tree
 
@@ -109,9 +115,20 @@ class WorkspaceDir:
             os.chmod(tree.descriptor, mode)
 
     def retire(self, name: str) -> Retired:
-        """Moves a tree to the trash. Re-entrant. Raises `EngineError` if the name is in both places."""
+        """Moves a tree to the trash. Re-entrant.
+
+        Raises `EngineError` if the name is in both places, or is that of a directory that holds another tree.
+        """
         checked_tree(name)
         with self.open(TREES) as trees, self.open(TRASH) as trash:
+            held = _tree_at(trees, name)
+            if held not in (None, name):
+                raise EngineError(
+                    ErrorCode.REMOVE_FAILED,
+                    f"{tree_path(self.path, name)} holds the tree {held}: nothing was moved",
+                    "somebody gave it that name; give it the name in the file beside its root, then retry the task",
+                    retryable=False,
+                )
             try:
                 rename_noreplace(trees, name, trash, name)
             except FileNotFoundError:
@@ -163,15 +180,34 @@ class WorkspaceDir:
         for place in (TREES, SWITCH):
             with self.open(place) as directory:
                 for entry in os.listdir(directory):
+                    if place == SWITCH:
+                        self._refresh(directory, entry, f"{self.path}/{place}/{entry}")
                     if exists(directory, f"{entry}/{ROOT}"):
                         tree = _tree_at(directory, entry)
                         yield (entry if tree is None and place == TREES else tree), entry
+        self._refresh(self.descriptor, LIVE, f"{self.path}/{LIVE}")
         if exists(self.descriptor, f"{LIVE}/{ROOT}"):
             yield _tree_at(self.descriptor, LIVE), LIVE
 
+    def _refresh(self, parent: int, entry: str, path: str) -> None:
+        """Waits until the name leads to what is there now. No listing is cached, and the kernel learns from it.
+
+        A rename moves what the kernel has cached along with the name: it would show the wrong tree in a slot.
+        """
+        until = time.monotonic() + _CACHED_S
+        while self._caches_names and not _is_as_listed(parent, entry):
+            if time.monotonic() > until:
+                raise EngineError(
+                    ErrorCode.VOLUME_UNAVAILABLE,
+                    f"{path} leads to another directory than the listing shows, for more than {_CACHED_S:g} s",
+                    "mount the volume with an --entry-cache and --dir-entry-cache of a few seconds at most",
+                )
+            time.sleep(_CACHED_PAUSE_S)
+
     def _places(self, name: str) -> Iterator[tuple[str, str]]:
-        yield TREES, name
+        # The live directory first: a person may have copied it to `TREES`, and a snapshot has what the path shows.
         yield ".", LIVE
+        yield TREES, name
         for slot in self.names(SWITCH):
             yield SWITCH, slot
 
@@ -183,6 +219,25 @@ class WorkspaceDir:
             yield directory
         finally:
             os.close(directory)
+
+
+def kind_of(directory: int, entry: str) -> str | None:
+    """What the entry is, for a person; None if it is missing."""
+    try:
+        mode = os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    return "a directory" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "a file"
+
+
+def _is_as_listed(directory: int, entry: str) -> bool:
+    """Whether the name leads to the inode that the listing has, or to nothing; what is not listed any more does not."""
+    with os.scandir(directory) as entries:
+        listed = next((each.inode() for each in entries if each.name == entry), None)
+    try:
+        return os.stat(entry, dir_fd=directory, follow_symlinks=False).st_ino == listed
+    except FileNotFoundError:
+        return True
 
 
 def tree_in(wrapper: int) -> str | None:
@@ -295,10 +350,10 @@ def make_workspace(volume: int, workspace: str) -> None:
 
 
 @contextmanager
-def open_workspace(volume: int, workspace: str, volume_path: str) -> Generator[WorkspaceDir]:
+def open_workspace(volume: int, workspace: str, volume_path: str, *, caches_names: bool) -> Generator[WorkspaceDir]:
     """The directory of a workspace; raises TREE_MISSING."""
     with _opened(volume, checked_workspace(workspace), workspace_path(volume_path, workspace)) as opened:
-        yield WorkspaceDir(opened.descriptor, opened.path)
+        yield WorkspaceDir(opened.descriptor, opened.path, caches_names=caches_names)
 
 
 @contextmanager

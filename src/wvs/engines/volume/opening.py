@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,8 @@ from wvs.engines.mounts import mount_of
 from wvs.engines.paths import SERVICE_DIRECTORY, service_path
 from wvs.engines.volume.identity import LAYOUT_VERSION, VolumeIdentity, read_identity, write_identity
 from wvs.engines.volume.volume import Volume
+
+V = TypeVar("V", bound=Volume)
 
 
 class Initialized(msgspec.Struct, frozen=True):
@@ -88,10 +91,15 @@ def open_volume(
     Raises `EngineError` with VOLUME_UNAVAILABLE if there is no volume, the filesystem is of another kind than the one
     that the volume was made on, or the engine does not work on it any more. WVS falls back to no other engine.
     """
+    return open_with(Volume, path, workers, journal, skip_unreadable=skip_unreadable)
+
+
+def open_with(kind: type[V], path: str, workers: int, journal: Journal | None, *, skip_unreadable: bool = False) -> V:
+    """As `open_volume`; `kind` says which layouts can be opened."""
     path = os.path.realpath(path)
     try:
         with _opened(path) as volume:
-            identity = read_identity(volume)
+            identity = kind.read_identity(volume)
             if identity is None:
                 raise EngineError(
                     ErrorCode.VOLUME_UNAVAILABLE,
@@ -109,7 +117,7 @@ def open_volume(
                 raise _unfit(path, identity, probe.why)
     except OSError as error:
         raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"opening the volume {path}") from error
-    return Volume(path, identity, engine)
+    return kind(path, identity, engine)
 
 
 def _unfit(path: str, identity: VolumeIdentity, why: str) -> EngineError:

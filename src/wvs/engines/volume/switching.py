@@ -9,7 +9,6 @@ exchanged by its owner, and be taken away by others. So nobody can exchange any 
 import errno
 import os
 import secrets
-import stat
 from typing import Final
 
 import msgspec
@@ -18,7 +17,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
 from wvs.engines.kernel import exists, rename_exchange, rename_noreplace
 from wvs.engines.paths import CURRENT, LINK_TARGET, LIVE, ROOT, SWITCH, TRASH, TREES
-from wvs.engines.volume.layout import WorkspaceDir, name_tree, tree_in
+from wvs.engines.volume.layout import WorkspaceDir, kind_of, name_tree, tree_in
 from wvs.engines.volume.names import checked_tree
 
 _SHOWN: Final = 200
@@ -53,12 +52,9 @@ def standing(here: WorkspaceDir) -> str | Stranger | None:
 
 def live_tree(here: WorkspaceDir) -> str | Stranger | None:
     """The tree in `LIVE`, something else there, or None without it."""
-    try:
-        status = os.stat(LIVE, dir_fd=here.descriptor, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISDIR(status.st_mode):
-        return Stranger("a link" if stat.S_ISLNK(status.st_mode) else "a file", LIVE)
+    kind = kind_of(here.descriptor, LIVE)
+    if kind != "a directory":
+        return None if kind is None else Stranger(kind, LIVE)
     with here.wrapper(".", LIVE) as live:
         tree = tree_in(live.descriptor)
     return Stranger("a directory without the file with its tree's name", LIVE) if tree is None else tree
@@ -161,6 +157,6 @@ def _at_link(here: WorkspaceDir) -> Stranger | bool | None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        mode = os.stat(CURRENT, dir_fd=here.descriptor, follow_symlinks=False).st_mode
-        return Stranger("a directory" if stat.S_ISDIR(mode) else "a file")
+        kind = kind_of(here.descriptor, CURRENT)
+        return None if kind is None else Stranger(kind)
     return True if target == LINK_TARGET else Stranger(f"a link to {target[:_SHOWN]!r}")

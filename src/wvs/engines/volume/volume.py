@@ -25,7 +25,7 @@ from wvs.engines.paths import CURRENT, LIVE, ROOT, SWITCH, TRASH, TREES, live_ro
 from wvs.engines.trees.stamps import Manifest
 from wvs.engines.volume import layout, switching
 from wvs.engines.volume.bound import BoundVolume
-from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace, open_workspace
+from wvs.engines.volume.layout import Retired, WorkspaceDir, make_workspace
 from wvs.engines.volume.names import checked_workspace, is_tree_name, is_workspace_name
 from wvs.engines.volume.quarantine import quarantine_entry, quarantine_tree
 from wvs.engines.volume.space import require_space
@@ -166,7 +166,7 @@ class Volume(BoundVolume):
 
         As `retire`, it removes an obsolete tree where it is if the filesystem has no room for the rename.
         """
-        with self._open("putting away a tree") as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open("putting away a tree") as volume, self._enter(volume, workspace) as here:
             if not obsolete:
                 shown = held.tree or LIVE
                 try:
@@ -187,7 +187,7 @@ class Volume(BoundVolume):
         The caller then makes the path right again. What is no stranger any more stays in a slot for that.
         """
         places: list[str] = []
-        with self._open("clearing the path") as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open("clearing the path") as volume, self._enter(volume, workspace) as here:
             found = switching.standing(here)
             if isinstance(found, Stranger) and found.place == CURRENT:
                 places.append(quarantine_entry(volume, here, ".", CURRENT, CURRENT))
@@ -249,21 +249,16 @@ class Volume(BoundVolume):
 
     def quarantine(self, workspace: str, name: str) -> str:
         """Moves a directory that no task intended out of `trees/`, whatever its name; returns its new path. Durable."""
-        with self._open("quarantining") as volume, open_workspace(volume, workspace, self.path) as here:
+        with self._open("quarantining") as volume, self._enter(volume, workspace) as here:
             return f"{self.path}/{quarantine_tree(volume, here, name)}"
 
-    def has_tree(self, workspace: str, name: str) -> bool:
-        """Whether the tree exists and has a root."""
-        try:
-            with self._workspace(workspace, "looking for a tree") as here, here.tree(name) as tree:
-                return layout.exists(tree.descriptor, ROOT)
-        except EngineError as error:
-            if error.code is ErrorCode.TREE_MISSING:
-                return False
-            raise
+    def kind_of_root(self, workspace: str, name: str) -> str | None:
+        """What the root of the tree is, for a person: "a directory" unless somebody replaced it; None without one."""
+        with self._workspace(workspace, "looking at a tree") as here, here.tree(name) as tree:
+            return layout.kind_of(tree.descriptor, ROOT)
 
     def whole_trees(self, workspace: str) -> set[str]:
-        """The trees that have a root: one call, where `has_tree` would take one for each tree."""
+        """The trees that have a root."""
         with self._workspace(workspace, "looking for trees") as here:
             return here.whole_trees()
 
