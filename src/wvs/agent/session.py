@@ -39,7 +39,6 @@ _IN_PLACE_PATIENCE_S: Final = 2.0
 _IN_PLACE_PAUSE_S: Final = 0.05
 _OBSERVE_PATIENCE_S: Final = 2.0
 _OBSERVE_FROZEN_PATIENCE_S: Final = 0.05
-"""As long as an agent stands still only because the look at its host has not ended."""
 
 log = logging.getLogger("wvs.agent")
 
@@ -270,11 +269,9 @@ class Session:
     async def _observed(self, patience_s: float) -> dict[str, Any]:
         """What the session saw on its host while its agent was frozen; nothing if that takes too long."""
         observation, self._observation = self._observation, None
-        if observation is None:
-            return {}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
-                return await observation
+                return {} if observation is None else await observation
         return {}
 
     async def _refuse(self, number: int, reason: str) -> DirectiveDocument | None:
@@ -299,7 +296,7 @@ class Session:
             assert number is not None
             self._answered, self._early_resume, self._owes_answer = number, (number, token), True
             return await self._resume_then_confirm(number, token, directive.answer_after_s)
-        seen = await self._observed(_OBSERVE_FROZEN_PATIENCE_S)
+        seen = await self._observed(_OBSERVE_FROZEN_PATIENCE_S)  # the agent is frozen meanwhile
         return await self._acknowledge("still_frozen", freeze=number, token=token, **seen)
 
     async def _resume_then_confirm(self, number: int, token: str, after_s: float) -> DirectiveDocument | None:

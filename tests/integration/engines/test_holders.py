@@ -26,6 +26,17 @@ sys.stdin.read()
 """
 WRITES = 'import sys; f = open(sys.argv[1], "a"); print("ready", flush=True); sys.stdin.read()'
 READS = 'import sys; f = open(sys.argv[1]); print("ready", flush=True); sys.stdin.read()'
+LOOKS_AT_ANOTHER = """
+import subprocess, sys
+from wvs.engines.holders import holders_of
+other = subprocess.Popen(
+    ["unshare", "-m", "sh", "-c", sys.argv[2]], cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+)
+other.stdout.readline()
+print(*(holder.how for holder in holders_of(sys.argv[1], 10).holders if holder.pid == other.pid))
+other.kill()
+other.wait()
+"""
 FIRST_THREAD_ENDS = """
 import ctypes, platform, threading, time
 exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]
@@ -109,7 +120,10 @@ def test_a_mount_in_another_namespace_is_found_under_its_own_path(tree: Path, tm
     assert inherits.pid not in found
 
 
-def test_another_root_that_shows_the_volume_at_the_same_path_is_found(tree: Path, tmp_path: Path, start: Start) -> None:
+@pytest.mark.parametrize("is_mount_here", [False, True])
+def test_another_root_that_shows_the_volume_at_the_same_path_is_found(
+    is_mount_here: bool, tree: Path, tmp_path: Path
+) -> None:
     """As a container with `-v /srv/wvs:/srv/wvs`: the mount has the path of here, in another root directory."""
     need_root("mounts in a namespace of its own")
     top, volume = tmp_path / "new", tree.parent
@@ -120,8 +134,10 @@ def test_another_root_that_shows_the_volume_at_the_same_path_is_found(tree: Path
         cd "{top}"; pivot_root . old; exec /usr/bin/sh -c "umount -l /old; echo ready; read _"
     """
     top.mkdir()
-    other = start("unshare", "-m", "sh", "-c", script)
-    assert held(holders_of(str(tree), 10))[other.pid] == (f"has it mounted at {tree}",)
+    here = f'mount --bind "{volume}" "{volume}"; ' if is_mount_here else ""
+    argv = ["unshare", "-m", "sh", "-c", f'{here}exec "$@"', "sh", sys.executable, "-c", LOOKS_AT_ANOTHER]
+    looked = subprocess.run([*argv, str(tree), script], capture_output=True, text=True, check=True)
+    assert looked.stdout == f"('has it mounted at {tree}',)\n"
 
 
 def test_a_process_whose_first_thread_has_ended_is_found_by_another_thread(tree: Path, start: Start) -> None:

@@ -22,7 +22,7 @@ def member(session: UUID, pid: int, host: str = HERE, look: HostLook | None = No
 
 
 def test_a_thousand_sessions_with_five_processes_each_are_told_apart_at_once() -> None:
-    """The executor does this while agents stand still."""
+    """The executor does this while agents are frozen."""
     members = [member(uuid4(), 10_000 + i) for i in range(1000)]
     holders = [
         Holder(100_000 + 5 * i + j, "sh", IN_TREE, (f"/user.slice/{one.details.frozen.name}",), (10_000 + i, 1), 0)
