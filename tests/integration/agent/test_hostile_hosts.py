@@ -20,6 +20,8 @@ from wvs.agent.threads import in_daemon_thread
 from wvs.domain.states import TaskState
 from wvs.postgres.pool import Pool
 
+_LEFT_BYTES = 512 << 10
+
 WRITING = "echo ready; i=0; while true; do i=$((i+1)); echo $i > {}; done"
 
 
@@ -113,6 +115,7 @@ async def test_a_guardian_thaws_its_command_although_the_volume_hangs(hung_volum
     """Without its wrapper, no other process would thaw the command. A plain file replaces that of the cgroup."""
     frozen = tmp_path / "cgroup.freeze"
     frozen.write_text("1")
+    (tmp_path / "cgroup.procs").touch()
     guardian = GuardianHandle(tmp_path, frozen.name, "0")
     try:
         guardian.arm(time.monotonic(), Tree(f"{hung_volume.path.parent}/live/root", 1, "tree"))
@@ -140,6 +143,7 @@ def failing_disk(namespace: Namespace) -> Path:
 
 
 def fill(store: Path) -> None:
+    """Leaves room for what the service itself writes before a freeze, far less than the agent writes."""
     descriptor = os.open(store / "ballast", os.O_WRONLY | os.O_CREAT)
     try:
         while True:
@@ -147,6 +151,7 @@ def fill(store: Path) -> None:
     except OSError:
         pass  # full
     finally:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - _LEFT_BYTES)
         os.close(descriptor)
 
 

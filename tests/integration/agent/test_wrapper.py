@@ -20,7 +20,7 @@ LATE = """
 import asyncio, pathlib, sys
 from wvs.agent import wrapper
 
-real, (url, name, go, gone) = wrapper._wait_for_first, sys.argv[1:]
+real, (url, name, go, gone) = wrapper.wait_for_first, sys.argv[1:]
 
 async def late(*awaited):
     await real(*awaited)
@@ -28,7 +28,7 @@ async def late(*awaited):
         await asyncio.sleep(0.01)
     pathlib.Path(gone).touch()
 
-wrapper._wait_for_first = late
+wrapper.wait_for_first = late
 argv = ["sh", "-c", "echo ready; exit 3"]
 assignment = wrapper.Assignment(url=url, workspace=name, argv=argv, agent="a", report=print)
 sys.exit(asyncio.run(wrapper.run_command(assignment)))
