@@ -258,7 +258,7 @@ async def test_a_disk_that_cannot_be_read_is_unavailable_until_it_can(
     platform: Platform, disk: RecordedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def strike() -> None:
-        for path in platform.volume.glob("ws_*/trees/*/root/*"):
+        for path in platform.volume.glob("ws_*/live/root/*"):
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         disk.forget()

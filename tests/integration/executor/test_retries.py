@@ -113,8 +113,7 @@ async def test_a_refused_kind_of_error_is_not_retried(platform: Platform) -> Non
     async with platform.running():
         workspace_id = await platform.create()
         (platform.live(workspace_id) / "x").write_text("x")
-        tree = platform.trees(workspace_id).pop()
-        (platform.home(workspace_id) / "trees" / tree / "root").rename(platform.volume / "elsewhere")
+        platform.live(workspace_id).rename(platform.volume / "elsewhere")
         snapshot_id, state = await platform.snapshot(workspace_id)
         assert state is TaskState.FAILED
         assert (await platform.workspace(workspace_id)).snapshots[snapshot_id].state is SnapshotState.FAILED

@@ -4,10 +4,11 @@ import itertools
 import uuid
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tests.integration.engines.journals import read_journal
-from tests.integration.executor.platform import Platform
+from tests.integration.executor.platform import Platform, eventually
 from tests.integration.executor.processes import Executors
 
 from wvs.domain.ids import WORKSPACE, parse_id
@@ -73,7 +74,12 @@ async def test_one_grep_for_a_request_finds_its_task_in_the_executors_log(
     trace_id = uuid.uuid4().hex
     task_id = await platform.traced_snapshot(workspace_id, "req-42", f"00-{trace_id}-00f067aa0ba902b7-01", "key-7")
     assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
-    lines = [msgspec.json.decode(li) for li in process.log.read_bytes().splitlines() if b'"req-42"' in li]
+
+    async def logged() -> list[dict[str, Any]]:
+        lines = [msgspec.json.decode(li) for li in process.log.read_bytes().splitlines() if b'"req-42"' in li]
+        return lines if lines[-1]["event"] == "task_succeeded" else []
+
+    lines = await eventually(logged)
     assert [line["event"] for line in lines] == [
         "task_started",
         "task_attempt_ended",

@@ -16,7 +16,7 @@ SNAPSHOT_FIELDS = {
 }  # fmt: skip
 TASK_FIELDS = {
     "id", "workspace_id", "snapshot_id", "kind", "state", "noop", "attempt", "max_attempts", "progress", "error",
-    "created_at", "started_at", "finished_at", "next_attempt_at", "waiting_for",
+    "created_at", "started_at", "finished_at", "next_attempt_at", "waiting_for", "notes",
 }  # fmt: skip
 
 
