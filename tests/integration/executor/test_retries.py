@@ -128,7 +128,7 @@ async def test_a_claim_for_which_the_disk_of_the_database_has_no_room_uses_the_r
     def make_room(_reserve: DiskReserve, *, keep: float) -> bool:
         kept.append(keep)
         with psycopg.connect(platform.url, autocommit=True) as connection:
-            connection.execute("DROP TRIGGER no_room ON wvs.lanes")
+            connection.execute("DROP TRIGGER IF EXISTS no_room ON wvs.lanes")
         return True
 
     monkeypatch.setattr(DiskReserve, "make_room", make_room)
@@ -143,4 +143,5 @@ async def test_a_claim_for_which_the_disk_of_the_database_has_no_room_uses_the_r
     )
     async with platform.running():
         assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
-    assert kept == [KEPT_FOR_DROPS]
+    # two slots can meet the full disk at once
+    assert set(kept) == {KEPT_FOR_DROPS}
