@@ -19,6 +19,7 @@ from wvs.engines.copy import CopyEngine
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze_driver import frozen
 from wvs.postgres.pool import Pool
+from wvs.postgres.queries import sql
 from wvs.queue.lanes import Claim
 from wvs.quiesce import freezes
 from wvs.quiesce.ack_batches import AckKind, Acknowledgement
@@ -27,6 +28,7 @@ from wvs.signals.hints import Broadcast
 from wvs.telemetry.metrics import Metrics
 
 BUDGET_S = 30.0
+_FOLLOWS = sql("link_moved")
 Tick = int
 Delivery = Callable[[], Awaitable[object]]
 
@@ -36,7 +38,7 @@ class Agent:
 
     def __init__(self, session_id: UUID, *, runs: bool, epoch: int, now: Tick) -> None:
         self.id = session_id
-        self.epoch = epoch  # of the live tree that it works in
+        self.epoch = epoch  # of the live tree that it works in, which the path showed when it started
         self.token = 0
         self.acked: int | None = None
         self.resumed: tuple[int, int] | None = None
@@ -60,6 +62,11 @@ class Agent:
     def ran_within(self, begin: Tick, end: Tick) -> bool:
         at_begin = [runs for at, runs in self.moments if at <= begin]
         return bool(at_begin and at_begin[-1]) or any(runs for at, runs in self.moments if begin < at <= end)
+
+
+async def run_at_once(function: Callable[..., Any], *args: object) -> Any:
+    """In place of the bench's threads, so that the rules alone decide how long a step takes."""
+    return function(*args)
 
 
 class DeadPool:
@@ -88,7 +95,7 @@ class Attempt:
         self.published: Tick | None = None
         self.members_confirmed = False
         self.error: EngineError | None = None
-        self.clone_may_end, self.commit_may_go = asyncio.Event(), asyncio.Event()
+        self.clone_may_end, self.commit_may_go, self.path_may_follow = (asyncio.Event() for _ in range(3))
         self.cancel = Cancel()
         self.pool = DeadPool(world.pool)
         self._world = world
@@ -107,6 +114,8 @@ class Attempt:
                     with freeze.required():
                         await self._world.move_tree(self.fence)
                     self.ended = self.published = self._world.tick()
+                    await self.path_may_follow.wait()
+                    await self._world.follow()
             if self.kind is TaskKind.SNAPSHOT_CREATE:
                 self.published = self._world.tick()
         except EngineError as error:
@@ -121,8 +130,9 @@ class Attempt:
         )
         bench = SimpleNamespace(
             path=SimpleNamespace(pool=self.pool),
-            settings=SimpleNamespace(freeze_budget_s=BUDGET_S),
+            settings=SimpleNamespace(freeze_budget_s=BUDGET_S, bystanders="note"),
             volume=SimpleNamespace(engine=CopyEngine()),
+            run=run_at_once,
             hint_sessions=lambda: None,
             freeze_answered=world.acknowledged,
             metrics=world.metrics,
@@ -145,7 +155,7 @@ class World:
         self.agents: list[Agent] = []
         self.attempt: Attempt | None = None
         self.finished: list[Attempt] = []
-        self.epoch = 1
+        self.epoch = self.path_epoch = 1
         self.in_flight: list[Delivery] = []
         self._now: Tick = 0
 
@@ -172,6 +182,7 @@ class World:
             self.attempt = None
 
     async def claim(self, kind: TaskKind) -> None:
+        await self.follow()
         self.fence += 1
         await self.pool.execute(
             "UPDATE wvs.lanes SET fence = $2, task_id = $3 WHERE workspace_id = $1",
@@ -204,6 +215,11 @@ class World:
             await connection.execute("UPDATE wvs.workspaces SET epoch = epoch + 1 WHERE id = $1", self.workspace_id)
         self.epoch += 1
 
+    async def follow(self) -> None:
+        """Ends the switch, if one has yet to end: the path shows the live tree from now on."""
+        await self.pool.fetch(_FOLLOWS, self.workspace_id, self.epoch)
+        self.path_epoch = self.epoch
+
     async def jump(self, seconds: float) -> None:
         """Lets the database's clock jump by `seconds`; a negative number jumps back."""
         await self.pool.execute(
@@ -220,7 +236,7 @@ class World:
         session, _ = await self.sessions.register(uuid.uuid4(), self.workspace_id, "played", "here", 1, 30)
         directive = await self.sessions.directive(session.id)
         runs = directive.kind is not DirectiveKind.FREEZE
-        self.agents.append(Agent(session.id, runs=runs, epoch=directive.epoch, now=self.tick()))
+        self.agents.append(Agent(session.id, runs=runs, epoch=self.path_epoch, now=self.tick()))
 
     async def poll(self, agent: Agent, *, lost: bool, refuses: bool) -> None:
         """Polls one directive and obeys it. A lost acknowledgement may still arrive later."""
@@ -241,7 +257,7 @@ class World:
                     agent, Acknowledgement(AckKind.STILL_FROZEN, directive.freeze or 0, str(token)), lost=lost
                 )
             case DirectiveKind.SWITCH:
-                agent.epoch = directive.epoch
+                agent.epoch = self.path_epoch
                 agent.thaw(self.tick())
                 await self.sessions.switched(agent.id, directive.epoch)
             case DirectiveKind.END:

@@ -100,6 +100,8 @@ class FreezeMachine(RuleBasedStateMachine):
                 self._do(self.world.claim(kind))
             elif attempt.began is not None and not attempt.clone_may_end.is_set():
                 self._end_clone()
+            elif attempt.published is not None:
+                self._follow()
             elif attempt.ended is not None and attempt.members_confirmed:
                 self._move_tree()
             else:
@@ -128,6 +130,15 @@ class FreezeMachine(RuleBasedStateMachine):
             self.world.attempt.commit_may_go.set()
         self.bed.run(self.world.settle())
 
+    @rule()
+    def path_follows(self) -> None:
+        self._follow()
+
+    def _follow(self) -> None:
+        if self.world.attempt is not None and self.world.attempt.published is not None:
+            self.world.attempt.path_may_follow.set()
+        self.bed.run(self.world.settle())
+
     @rule(pick=picks, chance=st.booleans())
     def agent_thaws_by_itself(self, pick: int, *, chance: bool) -> None:
         """It lost contact, or another process thawed it. During a replacement of the live tree, only after the hold."""
@@ -135,7 +146,9 @@ class FreezeMachine(RuleBasedStateMachine):
         moves = self.world.attempt is not None and self.world.attempt.kind is TaskKind.CURRENT_SET
         if not chance or agent is None or agent.runs or (moves and self.bed.run(self.world.holds())):
             return
-        agent.epoch = self.world.epoch  # it follows the link
+        if self.world.path_epoch < self.world.epoch:
+            return  # only the death of the executor and the loss of contact, each for longer than the hold, lead here
+        agent.epoch = self.world.path_epoch
         agent.thaw(self.world.tick())
 
     @rule(pick=picks, back=st.booleans())
@@ -224,6 +237,7 @@ class FreezeMachine(RuleBasedStateMachine):
         if world.attempt is not None:
             self._do(world.kill_executor())
         self._do(world.jump(10_000))
+        self._do(world.follow())
         for agent in world.agents:
             if agent.is_registered and agent.has_wrapper:
                 for _ in range(2):
@@ -325,6 +339,13 @@ def _resumed_in_the_old_tree(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
         bed.run(bed.pool.execute(changed))
 
 
+def _switched_before_the_path(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
+    source = bed.run(bed.pool.fetchval("SELECT pg_get_functiondef('wvs.directive_for'::regproc)"))
+    changed = source.replace("WHEN l.link_pending IS NOT NULL THEN 'freeze'", "")
+    assert changed != source
+    bed.run(bed.pool.execute(changed))
+
+
 def _everybody_resumed(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
     real = Freeze.confirm
 
@@ -344,6 +365,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {
     "a tree moves without its freeze": _without_a_freeze_for_the_move,
     "a tree moves after its agents resumed": _everybody_resumed,
     "agents of the old tree resume": _resumed_in_the_old_tree,
+    "an agent switches before the path shows the tree": _switched_before_the_path,
 }
 
 

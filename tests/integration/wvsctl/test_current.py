@@ -57,6 +57,7 @@ def test_the_log_shows_what_was_moved_from_the_path_and_what_a_clone_could_not_k
     with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(path):
         listener.bind("s")
     snapshot = wvsctl.json("snapshot", "create", workspace)["snapshot"]["id"]
+    path = path.parents[1] / "current"
     path.unlink()
     path.mkdir()
     wvsctl.ok("current", "set", workspace, snapshot)

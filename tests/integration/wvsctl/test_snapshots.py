@@ -1,8 +1,8 @@
+import contextlib
 import shutil
 import socket
 from pathlib import Path
 
-import pytest
 from tests.integration.wvsctl.consoles import Wvsctl
 
 
@@ -17,10 +17,9 @@ def test_create_explains_the_proof(wvsctl: Wvsctl, workspace: str, live: Path) -
 
 
 def test_what_a_snapshot_could_not_keep_is_shown_when_it_is_made_and_afterwards(
-    wvsctl: Wvsctl, workspace: str, live: Path, monkeypatch: pytest.MonkeyPatch
+    wvsctl: Wvsctl, workspace: str, live: Path
 ) -> None:
-    monkeypatch.chdir(live)
-    with socket.socket(socket.AF_UNIX) as bound:
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(live):
         bound.bind("agent.sock")
     assert "notes      socket: 1, first agent.sock" in wvsctl.ok("snapshot", "create", workspace).out
     made = wvsctl.json("snapshot", "list", workspace)["items"][0]
@@ -61,7 +60,7 @@ def test_drop_needs_yes_without_a_terminal(wvsctl: Wvsctl, workspace: str, snaps
 def test_a_dropped_snapshot_has_no_directory_and_can_still_be_shown(
     wvsctl: Wvsctl, workspace: str, live: Path, snapshot: str
 ) -> None:
-    trees = live.resolve().parents[1]
+    trees = live.parents[1] / "trees"
     before = set(trees.iterdir())
     result = wvsctl.ok("snapshot", "drop", workspace, snapshot, "--yes")
     assert "state      dropped" in result.out
