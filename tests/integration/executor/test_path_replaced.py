@@ -10,6 +10,7 @@ import pytest
 from tests.integration.executor.conftest import Platform, platform
 from tests.integration.executor.test_sweeper import bench
 
+from wvs.domain.commands import RetryTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskKind, TaskState
@@ -17,6 +18,7 @@ from wvs.domain.values import TaskError
 from wvs.executor import operations
 from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.cloning import ProvenClone
+from wvs.executor.switching import path_replaced_by
 from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Job, Workbench
 from wvs.executor.workspace_sweep import Action
@@ -125,6 +127,57 @@ async def test_current_set_moves_a_stranger_to_quarantine_and_says_where(platfor
     (kept,) = (platform.volume / ".wvs/quarantine" / format_id(WORKSPACE, workspace_id)).iterdir()
     assert note.endswith(f"moved to {kept}")
     assert shown(kept) == "precious"
+
+
+async def queued_without_effect(platform: Platform) -> tuple[UUID, UUID]:
+    """A workspace, and a queued task that sets its current snapshot: a mover before it was cancelled."""
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        other, current = [await platform.ready_snapshot(workspace_id) for _ in range(2)]
+        assert await platform.set_current(workspace_id, current) is TaskState.SUCCEEDED
+    mover = await platform.ask_for_current(workspace_id, other)
+    task_id = await platform.ask_for_current(workspace_id, current)
+    await platform.cancel(workspace_id, mover)
+    return workspace_id, task_id
+
+
+@STRANGERS
+async def test_a_task_that_would_change_nothing_fails_and_leaves_a_stranger_where_it_is(
+    platform: Platform, replace: Replace
+) -> None:
+    workspace_id, task_id = await queued_without_effect(platform)
+    path = platform.link(workspace_id)
+    replace(path)
+    async with platform.running():
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert (error.code, error.retryable) == (ErrorCode.PATH_REPLACED, False)
+        assert "wvs volume check --repair" in error.hint
+        assert shown(path) == "precious"
+        assert await noted(platform, workspace_id) is not None
+        path.rename(path.parent.parent / "kept")
+        path.symlink_to("live/root")
+        await platform.execute(workspace_id, RetryTask(task_id))
+        assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
+        assert (await platform.task_row(task_id))["noop"]
+
+
+@pytest.mark.parametrize("overdue", [False, True], ids=["away", "hung"])
+async def test_where_no_look_at_the_path_is_possible_the_last_note_counts(
+    platform: Platform, bench: Workbench, overdue: bool
+) -> None:
+    workspace_id, task_id = await queued_without_effect(platform)
+    claim = Claim(workspace_id, 1, 1, task_id, TaskKind.CURRENT_SET, overdue, overdue, False, None, None, None, 0.0)
+    job = Job(bench, claim, ClaimWatch(cast("Connection", None), claim, 30, 10, bench.metrics))
+    home = platform.home(workspace_id)
+    if overdue:  # a look would find the right link, and end at once, unlike that of the holder that hung
+        assert platform.link(workspace_id).is_symlink()
+    else:
+        home.rename(home.parent / "away")
+    assert await path_replaced_by(job) is None
+    await platform.pool.execute("UPDATE wvs.lanes SET path_replaced_by = 'a directory'")
+    assert await path_replaced_by(job) == "a directory"
 
 
 async def test_an_attempt_whose_lease_was_lost_leaves_the_link_at_the_newest_live_tree(
