@@ -95,10 +95,11 @@ def path_replaced(replaced_by: str) -> TaskError:
     """The error of a `current_set` that would change nothing while something else stands at the workspace's path."""
     return TaskError(
         ErrorCode.PATH_REPLACED,
-        f"The snapshot is current, but {replaced_by} is at the workspace's path instead of the link to the live tree.",
-        "To keep the live tree: wvs volume check --repair moves what is at the path to quarantine and makes the "
-        "link again. To replace the live tree, too: wvsctl current set --reset. WVS notices within about a minute "
-        "if the path was cleared by hand.",
+        f"The snapshot is current, but {replaced_by} is at the workspace's path instead of the live tree.",
+        "To keep the live tree: wvs volume check --repair moves what is at the path to quarantine and makes the path "
+        "right again. If it is the live tree and only the file `name` beside its root was removed, write that file "
+        "first: the error of a snapshot says what. To replace the live tree, too: wvsctl current set --reset. WVS "
+        "notices within about a minute if the path was cleared by hand.",
     )
 
 

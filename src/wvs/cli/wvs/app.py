@@ -196,7 +196,7 @@ def check(
     repair
         Also do the work of the sweeper: remove obsolete trees, move unknown directories into quarantine, mark
         snapshots as lost if their directory is missing, mark lost snapshots as ready if their directory is there
-        again, and correct links.
+        again, end switches of a live tree, and move what stands in the place of a live tree into quarantine.
     accept_losses
         As --repair, and do it even if unusually many trees are missing or unknown, where the sweeper stops and waits
         for a person. First read: wvs runbook volume-losses.
