@@ -168,7 +168,7 @@ async def on_failing_disk(
 
 
 async def failed_snapshot(service: Service) -> dict[str, Any]:
-    """The error of a snapshot. If a sync elsewhere has filled the disk already, the executor's own writes fail first."""
+    """The error of a snapshot. If a sync elsewhere has filled the disk before, the executor fails to write itself."""
     for _ in range(5):
         _, state = await service.snapshot()
         assert state is TaskState.FAILED
