@@ -225,8 +225,9 @@ def rebind() -> int:
 def upgrade() -> int:
     """Bring a volume of an older release to the layout of this one, after `wvs migrate`.
 
-    Stop all agents and executors first. Every command refuses the volume until this has ended. It is safe to repeat,
-    also after it was interrupted. First read: wvs runbook volume-upgrade.
+    Stop all agents, executors and `wvs up` first; without WVS_DATABASE_URL this starts the database of `wvs up` by
+    itself. Every command refuses the volume until this has ended. It is safe to repeat, also after it was interrupted.
+    First read: wvs runbook volume-upgrade.
     """
     with needs("wvs volume upgrade", "server"):
         from wvs.cli.wvs.volumes import run_upgrade  # noqa: PLC0415
