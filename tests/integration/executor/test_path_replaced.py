@@ -1,15 +1,18 @@
 """Something else stands at a workspace's path. Nothing succeeds with other content than the path shows."""
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from tests.integration.executor.conftest import Platform, platform
 from tests.integration.executor.test_sweeper import bench
 
+from wvs.cli.wvs.volumes import run_check
 from wvs.domain.commands import RetryTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
@@ -218,15 +221,69 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
     assert await noted(platform, workspace_id) is not None, "a failed look clears nothing"
     trash.unlink()
     (path.parent / "away").rename(trash)
-    finding, link = await sweep_volume(bench, clear_paths=True)
-    assert (finding.action, link.action) == (Action.QUARANTINED, Action.SWITCHED)
-    assert shown(Path(finding.detail)) == "precious"
+    (finding,) = await sweep_volume(bench, clear_paths=True)
+    assert finding.action is Action.PATH_REPLACED
+    (kept,) = quarantined(platform, workspace_id)
+    assert shown(kept) == "precious"
     assert await sweep_volume(bench) == []
     assert shown(path) == "one"
     assert await noted(platform, workspace_id) is None
     async with platform.running():
         _, state = await platform.snapshot(workspace_id)
         assert state is TaskState.SUCCEEDED
+
+
+def quarantined(platform: Platform, workspace_id: UUID) -> list[Path]:
+    return sorted((platform.volume / ".wvs/quarantine" / format_id(WORKSPACE, workspace_id)).iterdir())
+
+
+async def checked(platform: Platform, capsys: pytest.CaptureFixture[str], *, repair: bool) -> list[str]:
+    """What `wvs volume check` prints, without the lines of the log."""
+    settings = msgspec.structs.replace(platform.settings_with_volume(), database_url=platform.url)
+    capsys.readouterr()
+    await asyncio.to_thread(run_check, settings, repair=repair)
+    return [line for line in capsys.readouterr().out.splitlines() if not line[:4].isdigit()]
+
+
+async def test_a_check_reports_a_replaced_path_once_and_a_repair_says_where_all_lies_now(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where both the link and the live directory were replaced."""
+    async with platform.running():
+        workspace_id = await platform.create()
+    home, tree = platform.home(workspace_id), platform.live_tree(workspace_id)
+    (home / "live").rename(home / "trees" / tree)
+    a_directory(home / "live")
+    a_file(home / "current")
+    seen = f"{home.name} {tree}: something else is in the place of the live tree or of the link to it (a file"
+    assert await checked(platform, capsys, repair=False) == [
+        f"{seen})",
+        "findings: 1; to repair them as far as possible: wvs volume check --repair",
+    ]
+    printed = await checked(platform, capsys, repair=True)
+    link, live = quarantined(platform, workspace_id)
+    assert (link.name, live.name) == ("0-current", "1-live")
+    assert printed == [
+        f"{seen}; moved to {link} and {live}; the live tree is at its path)",
+        "findings: 1; repaired as far as possible",
+    ]
+    assert await checked(platform, capsys, repair=True) == ["the volume matches the log"]
+    assert platform.live_tree(workspace_id) == tree
+
+
+async def test_a_repair_that_finds_no_live_tree_says_where_the_stranger_lies_now(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+    home = platform.home(workspace_id)
+    shutil.rmtree(home / "live")
+    a_directory(home / "live")
+    missing, replaced, _ = await checked(platform, capsys, repair=True)
+    (live,) = quarantined(platform, workspace_id)
+    assert "the live tree is missing" in missing
+    assert f"moved to {live}; the live tree is not at its path: " in replaced
+    assert "--reset" in replaced
 
 
 async def refusal(platform: Platform, workspace_id: UUID) -> TaskError:
