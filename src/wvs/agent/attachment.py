@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from msgspec import Struct
 
-from wvs.agent.errors import AgentError, CannotFreeze, NotThawed, StillAlive
+from wvs.agent.errors import AgentError, CannotFreeze, NoRights, NotThawed, StillAlive
 from wvs.agent.freezer import poll_until
 from wvs.agent.guardian_handle import GuardianHandle
 from wvs.agent.hooks import Hooks
@@ -284,10 +284,13 @@ class _Attachment:
                 return await in_daemon_thread(lambda: mounted_tree(pid, path, session.workspace_id))
         except TimeoutError:
             raise AgentError(f"the mounts of {self._label} cannot be read within {_LOOK_TIMEOUT_S:g} s") from None
-        except OSError as error:
-            raise AgentError(
-                f"the mounts of {self._label} (process {pid}) cannot be read ({error.strerror}): run attach as root"
+        except PermissionError as error:
+            raise NoRights(
+                f"no right to read the mounts of {self._label} at /proc/{pid}/root ({error.strerror}); root has it "
+                "where it has CAP_SYS_PTRACE"
             ) from None
+        except OSError as error:
+            raise AgentError(f"the mounts of {self._label} (process {pid}) cannot be read ({error.strerror})") from None
 
     def _missing(self, found: MountedTree) -> str:
         live = os.path.realpath(self._session.tree.path)

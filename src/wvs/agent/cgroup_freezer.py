@@ -67,7 +67,8 @@ class _CgroupFreezer(Freezer):
         try:
             self._open()
         except OSError as error:
-            raise NoFreezer(f"no right to freeze {directory} ({error.strerror})") from None
+            what = f"no right to write to {error.filename}" if error.filename else f"cannot freeze {directory}"
+            raise NoFreezer(f"{what} ({error.strerror})") from None
         if os.getpid() in self._members():
             self.close()
             raise NoFreezer(f"this process is itself in {directory} and would freeze with it; start it outside")

@@ -27,6 +27,10 @@ class NoFreezer(AgentError):
     """This host offers no reliable way to freeze a process tree."""
 
 
+class NoRights(AgentError):
+    """The user of this process lacks a right. The text names the file and the right."""
+
+
 class NotThawed(AgentError):
     """The kernel did not confirm a thaw: the processes may still be frozen."""
 

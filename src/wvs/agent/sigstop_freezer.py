@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from wvs.agent.freezer import Freezer, poll_until, signal_all, wait_until_dead, wait_until_thawed
 from wvs.agent.orphans import adopt_orphans
@@ -12,6 +12,14 @@ from wvs.domain.values import FrozenProcesses
 
 _STOPPED: Final = "Tt"
 _GONE: Final = "ZX"
+_UNINTERRUPTIBLE: Final = "D"
+
+
+class _Seen(NamedTuple):
+    """A process: the letter of its state, see proc_pid_stat(5), and the id of its parent."""
+
+    state: str
+    parent: int
 
 
 class SigstopFreezer(Freezer):
@@ -39,7 +47,7 @@ class SigstopFreezer(Freezer):
     async def thaw(self) -> None:
         self._frozen_pids = None
         signal_all(self.pids(), signal.SIGCONT)
-        await wait_until_thawed(lambda: not any(state in _STOPPED for state in _descendants().values()))
+        await wait_until_thawed(lambda: not any(seen.state in _STOPPED for seen in _descendants().values()))
 
     def still_frozen(self) -> bool:
         found = _descendants()
@@ -58,12 +66,19 @@ class SigstopFreezer(Freezer):
         pass  # it created nothing
 
     def _stop_all(self) -> bool:
-        """Whether all are stopped. Stopped processes cannot fork, so a second reading equal to the first is final."""
+        """Whether all are stopped. Stopped processes cannot fork, so a second reading equal to the first is final.
+
+        A parent in vfork(2) stops only after its child has executed a program or ended, so such a child has to run.
+        """
         first = _descendants()
-        if not _all_stopped(first):
-            signal_all((pid for pid, state in first.items() if state not in _STOPPED), signal.SIGSTOP)
-            return False
-        return _descendants() == first
+        if _all_stopped(first):
+            return _descendants() == first
+        needed = {pid for pid, seen in first.items() if _is_uninterruptible(first.get(seen.parent))}
+        signal_all((pid for pid in needed if first[pid].state in _STOPPED), signal.SIGCONT)
+        signal_all(
+            (pid for pid, seen in first.items() if pid not in needed and seen.state not in _STOPPED), signal.SIGSTOP
+        )
+        return False
 
     def _kill_all(self) -> bool:
         left = self.pids()
@@ -72,14 +87,18 @@ class SigstopFreezer(Freezer):
         return not left
 
 
-def _all_stopped(found: dict[int, str]) -> bool:
-    return all(state in _STOPPED for state in found.values())
+def _all_stopped(found: dict[int, _Seen]) -> bool:
+    return all(seen.state in _STOPPED for seen in found.values())
 
 
-def _descendants() -> dict[int, str]:
-    """The living descendants of this process, each with the letter of its state, see proc_pid_stat(5), in order."""
+def _is_uninterruptible(seen: _Seen | None) -> bool:
+    return seen is not None and seen.state == _UNINTERRUPTIBLE
+
+
+def _descendants() -> dict[int, _Seen]:
+    """The living descendants of this process, in the order of their ids."""
     children: dict[int, list[int]] = {}
-    states: dict[int, str] = {}
+    seen: dict[int, _Seen] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
@@ -88,12 +107,12 @@ def _descendants() -> dict[int, str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         pid = int(entry.name)
-        states[pid] = state
+        seen[pid] = _Seen(state, int(parent))
         children.setdefault(int(parent), []).append(pid)
-    found: dict[int, str] = {}
+    found: dict[int, _Seen] = {}
     waiting = [os.getpid()]
     while waiting:
         for pid in children.get(waiting.pop(), ()):
-            found[pid] = states[pid]
+            found[pid] = seen[pid]
             waiting.append(pid)
-    return {pid: state for pid, state in sorted(found.items()) if state not in _GONE}
+    return {pid: one for pid, one in sorted(found.items()) if one.state not in _GONE}

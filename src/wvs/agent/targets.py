@@ -12,7 +12,7 @@ from typing import Final, Literal
 from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, freezer_of
 from wvs.agent.cgroup_placement import cgroups_of_container
 from wvs.agent.containers import Container, ContainerRuntime, NoContainer
-from wvs.agent.errors import AgentError, CannotFreeze
+from wvs.agent.errors import AgentError, CannotFreeze, NoRights
 from wvs.agent.freezer import poll_until, signal_all
 
 _RESTART_PATIENCE_S: Final = 3.0
@@ -194,7 +194,11 @@ class CgroupTarget(Target):
         return self._directory.name
 
     async def find(self) -> Run:
-        if not (self._directory / "cgroup.procs").exists():
+        try:
+            is_cgroup = (self._directory / "cgroup.procs").exists()
+        except PermissionError as error:
+            raise NoRights(f"no right to look into {self.name} ({error.strerror})") from None
+        if not is_cgroup:
             raise AgentError(
                 f"{self.name} is no cgroup; for a systemd unit: "
                 "/sys/fs/cgroup$(systemctl show --property ControlGroup --value UNIT)"

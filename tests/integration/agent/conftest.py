@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.integration.agent.docker_engine import DockerEngine
 from tests.integration.engines.filesystems import Unavailable
-from tests.integration.executor.conftest import Platform, platform
+from tests.integration.executor.conftest import Platform, namespace, platform, sites
 
 from wvs.agent.cgroup_freezer import CgroupV1Freezer, CgroupV2Freezer, kernel_freezer
 from wvs.agent.cgroup_placement import own_cgroup_v1, own_cgroup_v2
@@ -26,8 +26,9 @@ from wvs.executor.cloning import ProvenClone
 from wvs.executor.workbench import Job
 from wvs.http.server import listen, serve
 from wvs.http.wiring import open_api
+from wvs.postgres.pool import Pool
 
-__all__ = ["platform"]
+__all__ = ["namespace", "platform", "sites"]
 
 PATIENCE_S = 60.0
 SHORT_BUDGET_S = 3.0
@@ -254,6 +255,17 @@ async def service(kernel_holds: None, platform: Platform) -> AsyncIterator[Servi
         service = Service(platform, client, workspace_id)
         yield service
         await service.close()
+
+
+@contextlib.asynccontextmanager
+async def service_on(volume: Path, pool: Pool, url: str) -> AsyncGenerator[Service]:
+    """The service on a volume of any engine, with leases that last longer than its clones."""
+    async with Platform(pool, url, volume).hinting() as platform:
+        platform.settings_change(lease_s=30.0, lease_renew_s=10.0)
+        async with serving(platform) as client, platform.running():
+            service = Service(platform, client, await platform.create())
+            yield service
+            await service.close()
 
 
 @contextlib.asynccontextmanager

@@ -14,12 +14,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.agent.conftest import Service, serving
+from tests.integration.agent.conftest import Service, service_on
 from tests.integration.agent.writing import __file__ as program
 from tests.integration.agent.writing import broken
 from tests.integration.engines import filesystems
 from tests.integration.engines.filesystems import Namespace, Unavailable
-from tests.integration.executor.platform import Platform
 
 from wvs.domain.states import TaskState
 from wvs.engines.base import Engine, EngineName, Stamp
@@ -67,15 +66,11 @@ async def service(kernel_holds: None, site: Site, pool: Pool, database_url: str)
     volume = place / f"volume-{uuid.uuid4().hex[:8]}"
     volume.mkdir()
     init_volume(str(volume), uuid.uuid4(), engine)
-    async with Platform(pool, database_url, volume).hinting() as platform:
-        platform.settings_change(lease_s=30.0, lease_renew_s=10.0)
-        async with serving(platform) as client, platform.running():
-            made = Service(platform, client, await platform.create())
-            (made.live / "ballast").mkdir()
-            for number in range(BALLAST):
-                (made.live / "ballast" / str(number)).write_bytes(number.to_bytes(4, "big") * 100)
-            yield made
-            await made.close()
+    async with service_on(volume, pool, database_url) as made:
+        (made.live / "ballast").mkdir()
+        for number in range(BALLAST):
+            (made.live / "ballast" / str(number)).write_bytes(number.to_bytes(4, "big") * 100)
+        yield made
 
 
 @pytest.fixture

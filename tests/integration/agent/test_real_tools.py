@@ -1,24 +1,25 @@
-"""Tools that key what they keep by an absolute path work on after a restore of the very snapshot that holds them."""
+"""Tools that key what they keep by an absolute path work on after a restore of the very snapshot that holds them.
+
+On every engine, since each clones the links, the times and the modes that these tools compare in its own way.
+"""
 
 import io
 import json
 import os
 import sys
 import tarfile
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.integration.agent.conftest import Service, Wrapped, serving
+from tests.integration.agent.conftest import Service, Wrapped, service_on
 from tests.integration.agent.tools import pnpm
-from tests.integration.engines import filesystems
-from tests.integration.engines.filesystems import Namespace, Unavailable
-from tests.integration.executor.platform import Platform
+from tests.integration.engines.conftest import Sites
+from tests.integration.executor.campaign import BTRFS, KINDS, WITHOUT_MOUNT
+from tests.integration.executor.conftest import volume_of
 from tests.skips import need_program
 
 from wvs.domain.states import TaskState
-from wvs.engines.volume.opening import init_volume
 from wvs.postgres.pool import Pool
 
 END = "exit "
@@ -37,14 +38,10 @@ def build_editable(directory, config_settings=None, metadata_directory=None):
 """A build backend as small as can be, because the tests have no package index."""
 
 VENV = f"""
-[ -d .venv ] || {sys.executable} -m venv .venv || exit
-.venv/bin/pip --version >/dev/null || exit
-if [ ! -e installed ]; then
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable project >&2 || exit
-    touch installed
-fi
-here=$PWD; cd / && "$here/.venv/bin/python" -c 'import thing; print(thing.__file__)' && cd "$here" || exit
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable project >&2
+where() {{ (cd / && "$OLDPWD/.venv/bin/python" -c 'import thing; print(thing.__file__)'); }}
+if [ -d .venv ]; then where >/dev/null || exit; else {sys.executable} -m venv .venv || exit; fi
+.venv/bin/pip --version | cut -d' ' -f4 || exit
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable project >&2 && where || exit
 """
 WORKTREE = """
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
@@ -66,13 +63,17 @@ async def report_of(wrapped: Wrapped) -> list[str]:
     return lines
 
 
-async def reports_around_a_restore(service: Service, script: str) -> tuple[list[str], list[str]]:
-    """What a script prints in a fresh tree, and when it is started again in a snapshot taken after that."""
+async def reports_around_a_restore(service: Service, script: str, needed: str) -> tuple[list[str], list[str]]:
+    """What a script prints in a fresh tree, and when it is started again in a snapshot taken after that.
+
+    Before the restore the tree loses `needed`, a file without which the script would fail.
+    """
     wrapped = await service.shell(f'({script}\n); echo "{END}$?"; while [ ! -e stop ]; do sleep 0.05; done')
     before = await report_of(wrapped)
     snapshot_id, state = await service.snapshot()
     assert state is TaskState.SUCCEEDED
     (service.live / "junk").touch()
+    (service.live / needed).unlink()
     assert await service.platform.set_current(service.workspace_id, snapshot_id, reset=True) is TaskState.SUCCEEDED
     after = await report_of(wrapped)
     assert not (service.live / "junk").exists()
@@ -82,7 +83,17 @@ async def reports_around_a_restore(service: Service, script: str) -> tuple[list[
     return before, after
 
 
-async def test_a_venv_and_an_editable_install_work_after_a_restore(service: Service) -> None:
+@pytest.fixture(params=[WITHOUT_MOUNT, *KINDS[1:]])
+async def service(
+    request: pytest.FixtureRequest, kernel_holds: None, sites: Sites, pool: Pool, database_url: str, tmp_path: Path
+) -> AsyncIterator[Service]:
+    with volume_of(request.param, sites, tmp_path) as volume:
+        async with service_on(volume, pool, database_url) as made:
+            yield made
+
+
+async def test_a_venv_an_editable_install_and_a_git_worktree_work_after_a_restore(service: Service) -> None:
+    need_program("git")
     project = service.live / "project"
     (project / "src").mkdir(parents=True)
     (project / "src" / "thing.py").touch()
@@ -90,39 +101,18 @@ async def test_a_venv_and_an_editable_install_work_after_a_restore(service: Serv
     (project / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     )
-    before, after = await reports_around_a_restore(service, VENV)
+    before, after = await reports_around_a_restore(service, VENV + WORKTREE, ".venv/bin/pip")
     assert before == after
+    live = os.path.realpath(service.live)
+    assert before[0].startswith(f"{live}/.venv/")
+    assert before[1] == f"{live}/project/src/thing.py"
+    assert before[-3:-1] == [f"{live}/repo", f"{live}/wt"]
 
 
-async def test_a_git_worktree_works_after_a_restore(service: Service) -> None:
-    need_program("git")
-    before, after = await reports_around_a_restore(service, WORKTREE)
-    assert before == after
-
-
-@pytest.fixture
-async def btrfs_service(kernel_holds: None, pool: Pool, database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
-    namespace = Namespace(tmp_path, "1g")
-    try:
-        volume = filesystems.btrfs(namespace, "btrfs", 500) / uuid.uuid4().hex
-        init_volume(str(volume), uuid.uuid4(), "btrfs")
-        async with (
-            Platform(pool, database_url, volume).hinting() as platform,
-            serving(platform) as client,
-            platform.running(),
-        ):
-            made = Service(platform, client, await platform.create())
-            yield made
-            await made.close()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-    finally:
-        namespace.close()
-
-
-async def test_pnpm_installs_and_adds_after_a_restore_on_btrfs(btrfs_service: Service, tmp_path: Path) -> None:
+@pytest.mark.parametrize("service", [BTRFS], indirect=True)
+async def test_pnpm_installs_and_adds_after_a_restore_on_btrfs(service: Service, tmp_path: Path) -> None:
     """A subvolume is a device of its own, so pnpm keeps its store inside the tree, and its path in node_modules."""
-    live = btrfs_service.live
+    live = service.live
     for name in ("one", "two"):
         pack(live / f"{name}.tgz", name)
     (live / "package.json").write_text(json.dumps({"name": "project", "version": "1.0.0", "private": True}))
@@ -136,7 +126,7 @@ async def test_pnpm_installs_and_adds_after_a_restore_on_btrfs(btrfs_service: Se
     fi
     pnpm store path
     """
-    before, after = await reports_around_a_restore(btrfs_service, script)
+    before, after = await reports_around_a_restore(service, script, "node_modules/kept")
     assert before == after
     assert Path(before[0]).is_relative_to(os.path.realpath(live)), "the store is elsewhere: this shows nothing"
 

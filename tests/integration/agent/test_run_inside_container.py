@@ -1,5 +1,7 @@
 """`wvsctl agent run` inside a container, with the flags of docs/agents.md."""
 
+import asyncio
+import signal
 import sys
 
 import pytest
@@ -10,6 +12,9 @@ from tests.integration.agent.docker_engine import DockerEngine
 from wvs.agent.cgroup_placement import own_cgroup_v2
 from wvs.agent.errors import NoFreezer
 from wvs.domain.states import TaskState
+
+ENDED_BY_SIGTERM = 128 + signal.SIGTERM
+"""The exit code of the wrapper whose command ended by SIGTERM. A wrapper that Docker had to kill has 137."""
 
 
 def run_inside(engine: DockerEngine, service: Service, *flags: str, options: tuple[str, ...] = ()) -> str:
@@ -40,7 +45,9 @@ async def snapshots_and_switch(engine: DockerEngine, service: Service, name: str
     await counts_on(service.live / "n")
     assert await service.attempts_failed() == []
     document = await service.document(snapshot_id)
-    engine.docker("stop", name)
+    # In a thread: the API runs in this loop, and the wrapper ends only after the API has ended its session.
+    await asyncio.to_thread(engine.docker, "stop", "--time", "30", name)
+    assert engine.state(name)["ExitCode"] == ENDED_BY_SIGTERM
     assert await service.sessions() == []
     return document["certificate"]["members"][0]["flush"]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Generator
@@ -95,7 +96,7 @@ def _attach(run: Run, workspace: str, target: "Target", on_switch: str, agent: s
 
     from wvs.agent.attachment import AttachOrder, attach_session  # noqa: PLC0415
     from wvs.agent.containers import NoContainer  # noqa: PLC0415
-    from wvs.agent.errors import NoFreezer  # noqa: PLC0415
+    from wvs.agent.errors import NoFreezer, NoRights  # noqa: PLC0415
     from wvs.agent.wrapper import OnSwitch  # noqa: PLC0415
 
     how, switch_signal = _switch_of(on_switch)
@@ -115,12 +116,26 @@ def _attach(run: Run, workspace: str, target: "Target", on_switch: str, agent: s
             return uvloop.run(attach_session(order))
     except NoContainer as error:
         raise ConsoleFailure(
-            str(error), "see what runs: docker ps, or podman ps with --runtime podman; DOCKER_HOST names another daemon"
+            str(error),
+            "see what runs: docker ps, or podman ps with --runtime podman; DOCKER_HOST names another daemon",
+            *_as_root("if this user ({}) has no right to the runtime's socket", workspace, target),
         ) from error
     except NoFreezer as error:
         raise ConsoleFailure(
-            str(error), "run wvsctl agent attach as root, on the host and outside the container"
+            str(error),
+            "wvsctl agent attach runs as root, on the host and outside the container",
+            *_as_root("this is user {}", workspace, target),
         ) from error
+    except NoRights as error:
+        raise ConsoleFailure(str(error), *_as_root("this is user {}", workspace, target)) from error
+
+
+def _as_root(reason: str, workspace: str, target: "Target") -> tuple[str, ...]:
+    """The command that attaches with all rights, unless this user is root."""
+    if os.geteuid() == 0:
+        return ()
+    command = shlex.join(("wvsctl", "agent", "attach", "-w", workspace, f"--{target.kind}", target.name))
+    return (f"{reason.format(f'uid {os.geteuid()}')}: sudo {command}",)
 
 
 def _target(container: str | None, cgroup: str | None, runtime: str | None) -> "Target":
@@ -191,7 +206,7 @@ def _failures_for_people(run: Run) -> Generator[None]:
     """Translates what every session may fail with. The caller translates its own `AgentError`s outside of this."""
     from wvs.agent.command import CannotStart  # noqa: PLC0415
     from wvs.agent.containers import NoContainer  # noqa: PLC0415
-    from wvs.agent.errors import AgentError, NoFreezer, Rejected, Unreachable  # noqa: PLC0415
+    from wvs.agent.errors import AgentError, NoFreezer, NoRights, Rejected, Unreachable  # noqa: PLC0415
 
     try:
         yield
@@ -203,7 +218,7 @@ def _failures_for_people(run: Run) -> Generator[None]:
         raise ConsoleFailure(
             f"cannot register at {run.client.url}: {error}", "start the service with: wvs up"
         ) from error
-    except (CannotStart, NoFreezer, NoContainer):
+    except (CannotStart, NoFreezer, NoRights, NoContainer):
         raise
     except AgentError as error:
         raise ConsoleFailure(str(error)) from error
