@@ -320,11 +320,15 @@ def _without_question(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
     monkeypatch.setattr(Freeze, "confirm", _confirm_nothing)
 
 
+def _change(bed: Bed, function: str, taken_out: str) -> None:
+    """Takes a condition out of a function of the database."""
+    source = bed.run(bed.pool.fetchval(f"SELECT pg_get_functiondef('wvs.{function}'::regproc)"))
+    assert taken_out in source
+    bed.run(bed.pool.execute(source.replace(taken_out, "")))
+
+
 def _without_tokens(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
-    source = bed.run(bed.pool.fetchval("SELECT pg_get_functiondef('wvs.acknowledge'::regproc)"))
-    changed = source.replace("WHEN m.token IS DISTINCT FROM p_token THEN 'broken'", "")
-    assert changed != source
-    bed.run(bed.pool.execute(changed))
+    _change(bed, "acknowledge", "WHEN m.token IS DISTINCT FROM p_token THEN 'broken'")
 
 
 def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
@@ -333,17 +337,11 @@ def _without_a_freeze_for_the_move(monkeypatch: pytest.MonkeyPatch, bed: Bed) ->
 
 def _resumed_in_the_old_tree(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
     for function in ("directive_for", "acknowledge_together_v2"):
-        source = bed.run(bed.pool.fetchval(f"SELECT pg_get_functiondef('wvs.{function}'::regproc)"))
-        changed = source.replace("AND s.epoch = w.epoch", "")
-        assert changed != source
-        bed.run(bed.pool.execute(changed))
+        _change(bed, function, "AND s.epoch = w.epoch")
 
 
 def _switched_before_the_path(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
-    source = bed.run(bed.pool.fetchval("SELECT pg_get_functiondef('wvs.directive_for'::regproc)"))
-    changed = source.replace("WHEN l.link_pending IS NOT NULL THEN 'freeze'", "")
-    assert changed != source
-    bed.run(bed.pool.execute(changed))
+    _change(bed, "directive_for", "WHEN l.link_pending IS NOT NULL THEN 'freeze'")
 
 
 def _everybody_resumed(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
@@ -353,10 +351,7 @@ def _everybody_resumed(monkeypatch: pytest.MonkeyPatch, bed: Bed) -> None:
         await real(self, resume=True)
 
     monkeypatch.setattr(Freeze, "confirm", confirm)
-    source = bed.run(bed.pool.fetchval("SELECT pg_get_functiondef('wvs.require_freeze'::regproc)"))
-    changed = source.replace("OR v_freeze.resumes ", "")
-    assert changed != source
-    bed.run(bed.pool.execute(changed))
+    _change(bed, "require_freeze", "OR v_freeze.resumes ")
 
 
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch, Bed], None]] = {

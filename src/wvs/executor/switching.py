@@ -56,6 +56,7 @@ async def bring_live(bench: Workbench, workspace_id: UUID) -> bool:
         if wanted is None:
             return changed
         if await bench.run(bench.volume.standing, name) == wanted.tree:
+            await bench.run(bench.volume.sync_path, name)  # another hand may have brought it, and not synced it yet
             failpoint("switch.seen")
             if await bench.path.pool.fetch(_FOLLOWS, workspace_id, wanted.epoch):
                 bench.hint_sessions()

@@ -1,6 +1,7 @@
 """The session of a killed wrapper ends when its cgroup is proven empty, and not before."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,9 +36,18 @@ cgroup_freezer.CgroupV2Freezer.enter = enter
 argv = ["sh", "-c", "echo it ran > ran"]
 assignment = wrapper.Assignment(url=url, workspace=name, argv=argv, agent="a", report=print)
 import asyncio
+import contextlib
 asyncio.run(wrapper.run_command(assignment))
 """
 """`wvsctl agent run` whose command has been forked, and has not joined its cgroup yet."""
+
+
+def pids_in(cgroup: Path) -> list[int]:
+    """The processes of the cgroup now: the command starts new ones all the time."""
+    try:
+        return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()]
+    except FileNotFoundError:
+        return []
 
 
 async def test_the_session_ends_when_the_last_process_has_ended(short_freezes: None, service: Service) -> None:
@@ -58,9 +68,12 @@ async def test_the_session_ends_when_all_processes_are_killed(service: Service) 
     wrapped = await service.shell(WAITING)
     await wrapped.line()
     (session,) = await service.sessions()
-    pids = (await service.cgroup() / "cgroup.procs").read_text().split()
-    for pid in (wrapped.process.pid, *map(int, pids)):
-        os.kill(pid, signal.SIGKILL)
+    cgroup = await service.cgroup()
+    os.kill(wrapped.process.pid, signal.SIGKILL)
+    while pids := pids_in(cgroup):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     await until_ended(service, session["id"])
 
 
@@ -72,8 +85,10 @@ async def test_a_process_in_a_cgroup_below_keeps_the_session(service: Service) -
     below, empty = cgroup / "below", cgroup / "empty"
     empty.mkdir()
     below.mkdir()
-    for pid in (cgroup / "cgroup.procs").read_text().split():
-        (below / "cgroup.procs").write_text(pid)
+    while pids := pids_in(cgroup):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                (below / "cgroup.procs").write_text(str(pid))
     await kill_wrapper(wrapped)
     await asyncio.sleep(SEVERAL_LOOKS_S)
     assert await state_of(service, session["id"]) == "active"

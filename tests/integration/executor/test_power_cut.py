@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -22,6 +23,7 @@ from tests.integration.engines.trees import Entry, account
 from tests.integration.executor.platform import Platform
 
 from wvs.domain.states import TaskState
+from wvs.engines.volume import switching
 from wvs.engines.volume.opening import init_volume, open_volume
 from wvs.engines.volume.volume import Volume
 from wvs.executor import operations
@@ -33,12 +35,16 @@ ENGINE_ON = {"ext4": "copy", "xfs": "reflink", "btrfs": "btrfs"}
 
 
 class Promise(Struct, frozen=True):
-    """What the events promise of one tree between two lengths of the disk's log. Without content it must be gone."""
+    """What WVS promises of one tree between two lengths of the disk's log. Without content it must be gone.
+
+    `at_path`: the workspace's path shows it.
+    """
 
     tree: str
     content: dict[bytes, Entry] | None
     begins: int
     ends: float = float("inf")
+    at_path: bool = False
 
 
 @pytest.fixture
@@ -76,6 +82,7 @@ class Story:
             live = platform.live_tree(workspace_id)
             content = account(self._root(workspace_id, live))
             self.promises.append(Promise(live, content, self._passed["set.committed"], self.disk.now()))
+            self.promises.append(Promise(live, content, self._passed["set.switched"], self.disk.now(), at_path=True))
             await self._drop(workspace_id, second)
             await self._snapshot(workspace_id, "three")
 
@@ -114,6 +121,8 @@ def broken(home: Path, promise: Promise) -> str | None:
         return f"{promise.tree} was dropped and is back" if found else None
     if len(found) != 1 or not (found[0] / "root").is_dir():
         return f"{promise.tree} is missing"
+    if promise.at_path and found[0] != home / "live":
+        return f"{promise.tree} is no longer at the path"
     root = found[0] / "root"
     return None if account(root) == promise.content else f"{promise.tree} is altered"
 
@@ -191,3 +200,25 @@ async def test_without_the_sync_before_the_commit_a_power_cut_would_show(
     story = await recorded_story(platform, disk, monkeypatch, filesystem)
     _, wrong = await asyncio.to_thread(violations, story, 0, "1")
     assert wrong
+
+
+class UnsyncedOs:
+    """The module `os` for hands that are stopped before each sync."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, _descriptor: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs"])
+async def test_a_switch_is_durable_once_it_has_ended_though_the_hand_that_exchanged_was_stopped_before_its_sync(
+    platform: Platform, disk: RecordedDisk, filesystem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switching, "os", UnsyncedOs())
+    story = await recorded_story(platform, disk, monkeypatch, filesystem)
+    story.promises = [promise for promise in story.promises if promise.at_path]
+    tried, wrong = await asyncio.to_thread(violations, story, 0, "1")
+    assert tried
+    assert wrong == []

@@ -139,6 +139,11 @@ class Volume(BoundVolume):
         with self._workspace(workspace, "looking at the workspace's path") as here:
             return switching.standing(here)
 
+    def sync_path(self, workspace: str) -> None:
+        """Makes what stands at the workspace's path durable, whoever brought it there. Raises `EngineError`."""
+        with self._workspace(workspace, "syncing the workspace's path") as here:
+            os.fsync(here.descriptor)
+
     def live_tree(self, workspace: str) -> str | None:
         """The tree in the workspace's live directory, by the file with its name; None if it has none."""
         with self._workspace(workspace, "looking at the live tree") as here:
