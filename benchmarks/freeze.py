@@ -113,7 +113,7 @@ def container(url: str, workspace: str, live: Path, directory: Path, _number: in
                 raise RuntimeError("the container did not start within 120 s")
             time.sleep(0.05)
         yield [note]
-        engine.docker("stop", name)
+        engine.call("stop", name)
         process.wait(60)
     finally:
         engine.close()

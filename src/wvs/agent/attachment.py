@@ -123,7 +123,7 @@ class _Attachment:
         session = self._session
         await wait_for_first(session.until_started(), self._done.wait())
         if not self._done.is_set():
-            await self._require_live_tree()
+            await self._require_live_tree(self._run, "cannot take part:")
             await wait_for_first(self._follow_runs(), self._done.wait(), session.until_ended())
         return self._exit_code if self._exit_code is not None else self._target.exit_code
 
@@ -139,19 +139,9 @@ class _Attachment:
                 if following is None:
                     break
                 self._replace(following)
-            await self._require_same_tree(following)
+            await self._require_live_tree(following, "was restarted by another program, and")
         # With a PID namespace of its own a container ends as a whole; with the host's it may not.
         await poll_until(lambda: not pids_left(run))
-
-    async def _require_same_tree(self, run: Run) -> None:
-        try:
-            view = await self._look()
-        except AgentError:
-            if run.has_ended():
-                return  # the next run will be looked at
-            raise
-        if view.view in (View.STALE, View.NOTHING):
-            raise AgentError(f"{self._label} was restarted by another program, and {self._missing(view)}")
 
     def _require_run(self) -> None:
         if self._run.has_ended():
@@ -265,10 +255,17 @@ class _Attachment:
         self._run.close()
         self._take(run)
 
-    async def _require_live_tree(self) -> None:
-        view = await self._look()
+    async def _require_live_tree(self, run: Run, problem: str) -> None:
+        """Raises `AgentError` if the run does not have the live tree. If it ends meanwhile, only its end matters."""
+        try:
+            self._require_view(await self._look(), problem)
+        except AgentError:
+            if not run.has_ended():  # else the look may have met its end, and the next run will be looked at
+                raise
+
+    def _require_view(self, view: MountedTree, problem: str) -> None:
         if view.view not in (View.LIVE, View.LIVE_UNTIL_SWITCH):
-            raise AgentError(f"{self._label} cannot take part: {self._missing(view)}")
+            raise AgentError(f"{self._label} {problem} {self._missing(view)}")
         if view.view is View.LIVE_UNTIL_SWITCH and self._order.on_switch is OnSwitch.SIGNAL:
             raise AgentError(
                 f"{self._label} has a mount of the live tree itself at {view.path}. At a switch that mount stays with "

@@ -7,12 +7,14 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
 import pytest
+from tests.integration.agent.container_engine import ContainerEngine
 from tests.integration.agent.docker_engine import DockerEngine
+from tests.integration.agent.podman_engine import PodmanEngine
 from tests.integration.engines.filesystems import Unavailable
 from tests.integration.executor.conftest import Platform, namespace, platform, sites
 
@@ -30,6 +32,7 @@ from wvs.postgres.pool import Pool
 
 __all__ = ["namespace", "platform", "sites"]
 
+_Engine = TypeVar("_Engine", bound=ContainerEngine)
 PATIENCE_S = 60.0
 SHORT_BUDGET_S = 3.0
 """The budget of a freeze that a test waits out. An agent has half of it to stop, on a slow machine too."""
@@ -219,22 +222,40 @@ def kernel_holds() -> None:
 
 
 @pytest.fixture(scope="session")
-def one_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
     """One for each process of the run: it starts in half a second."""
+    with closing_engine(lambda: DockerEngine(tmp_path_factory.mktemp("docker"))) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodmanEngine]:
+    """One for each module, for as long as this process adopts orphans."""
+    with closing_engine(lambda: PodmanEngine(tmp_path_factory.mktemp("podman"))) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def closing_engine(start: Callable[[], _Engine]) -> Iterator[_Engine]:
+    """Starts an engine, and closes it at the end; skips the test where it cannot run."""
     try:
-        engine = DockerEngine(tmp_path_factory.mktemp("docker"))
+        engine = start()
     except Unavailable as reason:
         pytest.skip(str(reason))
     yield engine
     engine.close()
 
 
-@pytest.fixture
-def engine(one_engine: DockerEngine, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
-    """A Docker engine, which `docker` finds. Its containers are removed before the volume that they mount."""
-    monkeypatch.setenv("DOCKER_HOST", one_engine.environment["DOCKER_HOST"])
-    yield one_engine
-    one_engine.remove_containers()
+@pytest.fixture(params=["docker", "podman"])
+def engine(
+    request: pytest.FixtureRequest, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ContainerEngine]:
+    """An engine that its command finds. Its containers are removed before the volume that they mount."""
+    engine: ContainerEngine = request.getfixturevalue(request.param)
+    for variable, value in engine.environment.items():
+        monkeypatch.setenv(variable, value)
+    yield engine
+    engine.remove_containers()
 
 
 @pytest.fixture(params=[CgroupV2Freezer, CgroupV1Freezer])

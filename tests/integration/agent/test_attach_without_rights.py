@@ -5,9 +5,10 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import pytest
 from tests.integration.agent.attaching import COUNTER, attach, bound, cgroup_of_others, counts_on, in_cgroup
 from tests.integration.agent.conftest import Service
-from tests.integration.agent.docker_engine import DockerEngine
+from tests.integration.agent.container_engine import ContainerEngine
 from tests.skips import need_root
 
 NOBODY = 65534
@@ -61,8 +62,9 @@ async def test_without_the_right_to_read_the_mounts_the_refusal_names_the_capabi
     assert await service.sessions() == []
 
 
+@pytest.mark.parametrize("engine", ["docker"], indirect=True)
 async def test_a_user_without_the_right_to_a_container_is_refused_with_the_command_that_helps(
-    engine: DockerEngine, service: Service
+    engine: ContainerEngine, service: Service
 ) -> None:
     (service.live / "n").write_text("1\n")
     name = engine.start("sh", "-c", COUNTER, options=(bound(service.live), "--workdir=/work"))

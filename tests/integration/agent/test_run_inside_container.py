@@ -7,7 +7,7 @@ import sys
 import pytest
 from tests.integration.agent.attaching import COUNTER, bound, counts_on, until_async
 from tests.integration.agent.conftest import Service, until
-from tests.integration.agent.docker_engine import DockerEngine
+from tests.integration.agent.container_engine import ContainerEngine
 
 from wvs.agent.cgroup_placement import own_cgroup_v2
 from wvs.agent.errors import NoFreezer
@@ -17,7 +17,7 @@ ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 """The exit code of the wrapper whose command ended by SIGTERM. A wrapper that Docker had to kill has 137."""
 
 
-def run_inside(engine: DockerEngine, service: Service, *flags: str, options: tuple[str, ...] = ()) -> str:
+def run_inside(engine: ContainerEngine, service: Service, *flags: str, options: tuple[str, ...] = ()) -> str:
     home = service.platform.home(service.workspace_id)
     (service.live / "n").write_text("1\n")
     console = (sys.executable, "-m", "wvs.cli.wvsctl", "--url", service.url, "agent", "run", "-w", service.name)
@@ -28,7 +28,7 @@ def run_inside(engine: DockerEngine, service: Service, *flags: str, options: tup
     )
 
 
-async def snapshots_and_switch(engine: DockerEngine, service: Service, name: str) -> str:
+async def snapshots_and_switch(engine: ContainerEngine, service: Service, name: str) -> str:
     """Three snapshots and a switch; returns what the flush of the last one reported."""
 
     async def is_attached() -> bool:
@@ -46,13 +46,13 @@ async def snapshots_and_switch(engine: DockerEngine, service: Service, name: str
     assert await service.attempts_failed() == []
     document = await service.document(snapshot_id)
     # In a thread: the API runs in this loop, and the wrapper ends only after the API has ended its session.
-    await asyncio.to_thread(engine.docker, "stop", "--time", "30", name)
+    await asyncio.to_thread(engine.call, "stop", "--time", "30", name)
     assert engine.state(name)["ExitCode"] == ENDED_BY_SIGTERM
     assert await service.sessions() == []
     return document["certificate"]["members"][0]["flush"]
 
 
-async def test_agent_run_freezes_its_own_cgroup_inside_a_container(engine: DockerEngine, service: Service) -> None:
+async def test_agent_run_freezes_its_own_cgroup_inside_a_container(engine: ContainerEngine, service: Service) -> None:
     try:
         hierarchy = own_cgroup_v2()
     except NoFreezer as reason:
@@ -63,7 +63,7 @@ async def test_agent_run_freezes_its_own_cgroup_inside_a_container(engine: Docke
 
 
 async def test_agent_run_inside_a_container_without_a_cgroup_wants_cooperative(
-    engine: DockerEngine, service: Service
+    engine: ContainerEngine, service: Service
 ) -> None:
     refused = run_inside(engine, service)
     await until(lambda: not engine.state(refused)["Running"])
