@@ -68,6 +68,10 @@ WHERE workspace_id = $1 AND (link_pending <= $2 OR path_replaced_by IS NOT NULL)
 -- The workspaces at whose paths an executor saw something else than the link.
 SELECT workspace_id FROM wvs.lanes WHERE path_replaced_by IS NOT NULL
 
+-- name: path_noted
+-- What an executor last saw at the path of workspace $1 instead of the link.
+SELECT path_replaced_by FROM wvs.lanes WHERE workspace_id = $1
+
 -- name: paths_restored
 -- A sweep found the links of these workspaces in their places again.
 UPDATE wvs.lanes SET path_replaced_by = NULL WHERE workspace_id = ANY ($1::uuid[])

@@ -89,6 +89,8 @@ class StartTask(Struct, frozen=True):
     """An executor claimed the head of the lane under `fence`; `tree` is the directory that it intends to make.
 
     `previous` is the error to record for the attempt of a holder that is gone, if the executor takes the task over.
+    `path_replaced_by`: what the executor saw at the workspace's path instead of the link to the live tree, for a task
+    that changes nothing.
     """
 
     task_id: UUID
@@ -97,6 +99,7 @@ class StartTask(Struct, frozen=True):
     tree: str | None
     now: datetime
     previous: TaskError
+    path_replaced_by: str | None = None
 
 
 class FinishInit(Struct, frozen=True):

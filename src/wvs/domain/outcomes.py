@@ -39,6 +39,7 @@ from wvs.domain.events import (
     WorkspaceInitialized,
 )
 from wvs.domain.policy import RETRY, volume_away_delay_s
+from wvs.domain.refusals import path_replaced
 from wvs.domain.states import IllegalStepError, SnapshotState, TaskKind, TaskState, WorkspaceState
 from wvs.domain.values import TaskError
 from wvs.domain.workspace import Task, Workspace
@@ -98,14 +99,23 @@ def _begin(command: StartTask, workspace: Workspace, task: Task) -> list[Event]:
     if task.kind is not TaskKind.CURRENT_SET:
         return [TaskStarted(task.id, task.kind, attempt, fence, command.executor, command.tree)]
     snapshot = workspace.snapshots[target(task)]
-    if workspace.current == snapshot.id and not task.reset:
-        started = TaskStarted(task.id, task.kind, attempt, fence, command.executor, tree=None)
-        return [started, CurrentSetSkipped(snapshot.id, task.id, at_request=False)]
-    if snapshot.state is not SnapshotState.READY:
-        started = TaskStarted(task.id, task.kind, attempt, fence, command.executor, tree=None)
+    error: TaskError | None = None
+    if changes_nothing(workspace, task):
+        if command.path_replaced_by is None:
+            started = TaskStarted(task.id, task.kind, attempt, fence, command.executor, tree=None)
+            return [started, CurrentSetSkipped(snapshot.id, task.id, at_request=False)]
+        error = path_replaced(command.path_replaced_by)
+    elif snapshot.state is not SnapshotState.READY:
         error = TaskError(ErrorCode.TREE_MISSING, f"The snapshot became {snapshot.state} while the task waited.")
-        return [started, CurrentSetFailed(snapshot.id, task.id, fence, attempt, error, None)]
-    return [TaskStarted(task.id, task.kind, attempt, fence, command.executor, command.tree)]
+    if error is None:
+        return [TaskStarted(task.id, task.kind, attempt, fence, command.executor, command.tree)]
+    started = TaskStarted(task.id, task.kind, attempt, fence, command.executor, tree=None)
+    return [started, CurrentSetFailed(snapshot.id, task.id, fence, attempt, error, None)]
+
+
+def changes_nothing(workspace: Workspace, task: Task) -> bool:
+    """Whether the task sets the snapshot that is current, without a reset."""
+    return task.kind is TaskKind.CURRENT_SET and workspace.current == target(task) and not task.reset
 
 
 def finish_init(command: FinishInit, workspace: Workspace) -> list[Event]:

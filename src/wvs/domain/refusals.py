@@ -8,7 +8,7 @@ from wvs.domain.errors import ErrorCode, Refused
 from wvs.domain.ids import SNAPSHOT, TASK, format_id
 from wvs.domain.policy import QUEUE_LIMIT
 from wvs.domain.states import SnapshotState, WorkspaceState
-from wvs.domain.values import LABEL_KEY_PATTERN
+from wvs.domain.values import LABEL_KEY_PATTERN, TaskError
 from wvs.domain.workspace import Snapshot, Workspace
 
 _LABEL_KEY: Final = re.compile(LABEL_KEY_PATTERN)
@@ -87,14 +87,20 @@ def refuse_bad_labels(labels: dict[str, str]) -> None:
 def refuse_replaced_path(replaced_by: str | None) -> None:
     """Raises `PATH_REPLACED` if the workspace's path shows other files than the live tree: nothing moves those here."""
     if replaced_by is not None:
-        raise Refused(
-            ErrorCode.PATH_REPLACED,
-            f"The snapshot is current, but {replaced_by} is at the workspace's path instead of the link to the live "
-            "tree.",
-            "To keep the live tree: wvs volume check --repair moves what is at the path to quarantine and makes the "
-            "link again. To replace the live tree, too: wvsctl current set --reset. WVS notices within about a minute "
-            "if the path was cleared by hand.",
-        )
+        error = path_replaced(replaced_by)
+        raise Refused(error.code, error.detail, error.hint)
+
+
+def path_replaced(replaced_by: str) -> TaskError:
+    """The error of a `current_set` that would change nothing while something else stands at the workspace's path."""
+    return TaskError(
+        ErrorCode.PATH_REPLACED,
+        f"The snapshot is current, but {replaced_by} is at the workspace's path instead of the live tree.",
+        "To keep the live tree: wvs volume check --repair moves what is at the path to quarantine and makes the path "
+        "right again. If it is the live tree and only the file `name` beside its root was removed, write that file "
+        "first: the error of a snapshot says what. To replace the live tree, too: wvsctl current set --reset. WVS "
+        "notices within about a minute if the path was cleared by hand.",
+    )
 
 
 def refuse_changed_current(allowed: frozenset[int], workspace: Workspace) -> None:

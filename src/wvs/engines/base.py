@@ -182,8 +182,6 @@ class Engine(ABC):
     """Whether a clone takes free space. If not, a full volume can be set back to a snapshot."""
     freeze_budget_s: ClassVar[float] = 0.0
     """The least number of seconds that agents get to freeze and flush; `WVS_FREEZE_BUDGET_S` may give them more."""
-    caches_names: ClassVar[bool] = False
-    """Whether a mount may still lead by a name to what was there before another host's rename."""
     root_entries: ClassVar[frozenset[str]] = frozenset()
     """Names that the engine's filesystem itself shows in its root directory: a volume with these alone is empty."""
 

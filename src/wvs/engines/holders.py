@@ -253,15 +253,19 @@ class _Looker:
         reasons: list[str] = []
         if not sees_all_users():
             if self._unreadable:
-                reasons.append(f"no right to examine {self._unreadable} processes of other users")
+                reasons.append(f"no right to examine {_processes(self._unreadable)} of other users")
             proc = _mount_at(self._own_table, "/proc")
             if proc is not None and "hidepid=" in proc.super_options and "hidepid=off" not in proc.super_options:
                 reasons.append("/proc hides the processes of other users (hidepid)")
         elif self._unreadable:
-            reasons.append(f"the kernel refused to show {self._unreadable} processes")
+            reasons.append(f"the kernel refused to show {_processes(self._unreadable)}")
         if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             reasons.append(f"{socket.gethostname()} is a container: no process outside it can be seen")
         return "; ".join(reasons)
+
+
+def _processes(number: int) -> str:
+    return f"{number} process" if number == 1 else f"{number} processes"
 
 
 def _table_of(thread: str) -> tuple[Mount, ...]:

@@ -58,7 +58,6 @@ class JuicefsEngine(Engine):
     name = "juicefs"
     # An agent's flush uploads each file that is open for writing before the agent answers.
     freeze_budget_s = 45.0
-    caches_names = True  # for a second, by --entry-cache and --dir-entry-cache
     root_entries = frozenset({".accesslog", ".config", ".stats", ".control", ".trash", ".jfsSmoke"})
 
     def probe(self, directory: TreeDir) -> Probe:

@@ -3,12 +3,19 @@
 import errno
 import re
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
 from wvs.engines.kernel import mount_id
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_OF_ONE_HOST: Final = frozenset(
+    {
+        *("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs"),
+        *("nilfs2", "overlay", "ramfs", "tmpfs", "ubifs", "xfs", "zfs"),
+    }
+)
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -62,6 +69,14 @@ def mount_of(descriptor: int) -> Mount:
         if mount.id == wanted:
             return mount
     raise OSError(errno.ENODEV, "the filesystem is not mounted any more")
+
+
+def caches_names(filesystem: str) -> bool:
+    """Whether a mount of that type may still lead by a name to what was there before another host's rename.
+
+    FUSE and network filesystems do so for a time that each chooses. An unknown filesystem counts as one of them.
+    """
+    return filesystem not in _OF_ONE_HOST
 
 
 def plain_path(field: str) -> str:

@@ -17,7 +17,7 @@ from wvs.executor.full_volume import hint_on_full_volume
 from wvs.executor.operations import OPERATIONS, Leftover, Started
 from wvs.executor.outages import why_volume_is_away
 from wvs.executor.reports import execute
-from wvs.executor.switching import try_to_bring_live
+from wvs.executor.switching import path_replaced_by, try_to_bring_live
 from wvs.executor.workbench import Job
 from wvs.failpoints import InjectedFault, failpoint
 from wvs.postgres.availability import CONNECTION_LOST
@@ -49,7 +49,7 @@ async def attempt(job: Job) -> Leftover | None:
         await try_to_bring_live(job.bench, job.claim.workspace_id)
     if job.claim.took_over:
         log.warning("task_taken_over", kind=str(job.claim.kind), overdue=job.claim.overdue)
-    committed = await execute(job, _start(job.claim, job))
+    committed = await execute(job, await _start(job.claim, job))
     started = committed.events[-1] if committed.events else None
     _count_ended(job, committed.events)
     if not isinstance(started, TaskStarted) or committed.workspace is None:
@@ -81,7 +81,7 @@ async def attempt(job: Job) -> Leftover | None:
     return leftover
 
 
-def _start(claim: Claim, job: Job) -> StartTask:
+async def _start(claim: Claim, job: Job) -> StartTask:
     return StartTask(
         task_id=claim.task_id,
         fence=claim.fence,
@@ -89,6 +89,7 @@ def _start(claim: Claim, job: Job) -> StartTask:
         tree=None if claim.kind is TaskKind.SNAPSHOT_DROP else job.tree,
         now=job.watch.since_claim.until,
         previous=_OVERDUE if claim.overdue else _HOLDER_GONE,
+        path_replaced_by=await path_replaced_by(job) if claim.kind is TaskKind.CURRENT_SET else None,
     )
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
+from wvs.domain.outcomes import changes_nothing
 from wvs.engines.errors import EngineError
 from wvs.engines.paths import CURRENT, LIVE, SWITCH, TREES, workspace_path
 from wvs.engines.volume.names import is_tree_name
@@ -25,6 +26,7 @@ _MISSED_ROUNDS: Final = 3
 _PAUSE_S: Final = 0.02
 _FOLLOWS: Final = sql("link_moved")
 _REPLACED: Final = sql("path_replaced")
+_NOTED: Final = sql("path_noted")
 _FORGOTTEN: Final = sql("orphaned_links")
 _NAMED: Final = sql("trees_named")
 
@@ -146,6 +148,28 @@ async def clear_path(bench: Workbench, name: str) -> list[str]:
 async def note_stranger(bench: Workbench, workspace_id: UUID, stranger: Stranger) -> None:
     """Notes for the API what stands at the workspace's path. `bring_live` clears the note once the path is right."""
     await bench.path.pool.execute(_REPLACED, workspace_id, stranger.kind)
+
+
+async def path_replaced_by(job: Job) -> str | None:
+    """What stands at the workspace's path instead of the link, if the job's task would change nothing there.
+
+    Where the executor cannot look, or the last holder of the task hung until its deadline, the last note of an executor
+    counts: a look at a volume that hangs never ends.
+    """
+    workspace = await job.bench.path.load(job.claim.workspace_id)
+    task = None if workspace is None else workspace.tasks.get(job.claim.task_id)
+    if workspace is None or task is None or not changes_nothing(workspace, task):
+        return None
+    try:
+        if not job.claim.overdue:
+            standing = await job.bench.run(job.bench.volume.standing, job.workspace)
+            if not isinstance(standing, Stranger):
+                return None
+            await note_stranger(job.bench, job.claim.workspace_id, standing)
+    except EngineError as error:
+        survived(job.bench.metrics, "switch", error, "path_not_seen", code=str(error.code))
+    noted: str | None = await job.bench.path.pool.fetchval(_NOTED, job.claim.workspace_id)
+    return noted
 
 
 async def require_path(job: Job, tree: str) -> None:

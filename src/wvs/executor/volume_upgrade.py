@@ -73,7 +73,7 @@ async def _agents(bench: Workbench) -> list[str]:
     if not sessions:
         return []
     sentence = (
-        f"{sessions} sessions of agents are open (wvsctl session list). An agent that still runs keeps its files, but "
-        "the path under trees/ by which it knows them is gone: stop it and start it again"
+        f"{sessions} sessions of agents are open (wvsctl session list WORKSPACE). An agent that still runs keeps its "
+        "files, but the path under trees/ by which it knows them is gone: stop it and start it again"
     )
     return [sentence]

@@ -161,15 +161,17 @@ async def report(bench: Workbench, finding: Finding) -> list[Finding]:
 async def repair_path(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:
     """Moves what stands at the workspace's path to quarantine and makes the path right. Raises `EngineError`.
 
-    Agents may work in it, so that only a person decides this: the periodic sweep leaves it.
+    Agents may work in it, so that only a person decides this: the periodic sweep leaves it. Returns the finding with
+    what was done: where each thing lies now, and whether the live tree is at its path.
     """
     places = await clear_path(bench, finding.workspace)
-    cleared = [Finding(Action.QUARANTINED, finding.workspace, place.rpartition("-")[2], place) for place in places]
-    if await bring_live(bench, workspace_id) or not cleared:
-        cleared.append(Finding(Action.SWITCHED, finding.workspace, LIVE))
-    for each in cleared:
-        _record(bench, each)
-    return cleared
+    moved = f"moved to {' and '.join(places)}" if places else "not there any more"
+    try:
+        await bring_live(bench, workspace_id)
+        result = "the live tree is at its path"
+    except EngineError as error:
+        result = f"the live tree is not at its path: {error}. {error.hint}"
+    return [msgspec.structs.replace(finding, detail=f"{finding.detail}; {moved}; {result}")]
 
 
 async def settle(bench: Workbench, workspace_id: UUID, finding: Finding) -> list[Finding]:

@@ -36,6 +36,7 @@ ROLE: Final = "wvs"
 SOCKET_PATH_MAX: Final = 107  # bytes of sun_path without its NUL, unix(7)
 LOG_ROTATE_BYTES: Final = 16 * 1024 * 1024
 
+_CLUSTER: Final = "postgres"
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "port": "5432",
@@ -90,7 +91,7 @@ class EmbeddedPostgres:
         stop_timeout_s: float = 60.0,
     ) -> None:
         self.data_dir = data_dir.absolute()
-        self.pgdata = self.data_dir / "postgres"
+        self.pgdata = self.data_dir / _CLUSTER
         self.log_file = self.data_dir / "postgres.log"
         self.reserve = DiskReserve(self.data_dir)
         self._durable = durable
@@ -101,6 +102,11 @@ class EmbeddedPostgres:
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
+
+    @staticmethod
+    def exists(data_dir: Path) -> bool:
+        """Whether the directory holds a cluster."""
+        return (data_dir / _CLUSTER).exists()
 
     def __enter__(self) -> Self:
         self.start()

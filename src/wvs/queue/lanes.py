@@ -35,7 +35,7 @@ class Claim(Struct, frozen=True):
     """A task that this process may run, under `fence`, while its connection and its lease last.
 
     `took_over`: an earlier holder was running the task. `overdue`: that holder was alive at the task's deadline
-    and did not end the attempt. `link_pending`: the link `current` has yet to follow an earlier task. `waited_s`: the
+    and did not end the attempt. `link_pending`: the switch of an earlier task has not ended. `waited_s`: the
     seconds since the task was queued.
     """
 

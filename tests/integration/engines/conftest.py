@@ -95,7 +95,7 @@ def sites(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory, big: b
 
 
 def on(*kinds: str) -> pytest.MarkDecorator:
-    """Runs a test on these of KINDS only: elsewhere it has no meaning."""
+    """Runs a test on these kinds only, in KINDS or not: elsewhere it has no meaning."""
     return pytest.mark.parametrize("site", kinds, indirect=True)
 
 

@@ -137,6 +137,22 @@ def ext4(namespace: Namespace, name: str = "ext4", size_mb: int = 64, *make: str
     return namespace.loop(name, size_mb, ("mkfs.ext4", "-q", *make))
 
 
+def without_exchange(namespace: Namespace, name: str = "fuse2fs", size_mb: int = 32) -> Path:
+    """An ext4 that fuse2fs serves: it refuses every rename with flags. It needs no loop device."""
+    program = need_program("fuse2fs")
+    namespace.enter()
+    image, point = namespace.directory / f"{name}.img", namespace.directory / name
+    point.mkdir()
+    with image.open("wb") as file:
+        file.truncate(size_mb << 20)
+    run(need_program("mkfs.ext4"), "-q", image)
+    namespace.daemon(
+        [program, "-f", "-o", "fakeroot", str(image), str(point)], lambda: os.path.ismount(point), dict(os.environ)
+    )
+    namespace.points.append(point)
+    return point
+
+
 def juicefs(namespace: Namespace, name: str = "juicefs", *options: str, limits: tuple[str, ...] = ()) -> Path:
     """A JuiceFS on SQLite metadata and a local directory as object store.
 

@@ -1,11 +1,14 @@
 """A volume's engine is chosen once and explained; an engine that does not fit is refused by name."""
 
 import json
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
 import pytest
 from tests.integration.engines.conftest import Sites
+from tests.integration.engines.filesystems import Namespace, Unavailable, without_exchange
 
 from wvs.domain.errors import ErrorCode
 from wvs.engines.errors import EngineError
@@ -50,6 +53,46 @@ def test_an_engine_that_does_not_work_here_is_refused_and_nothing_is_made(tmp_pa
     assert "reflink" in unavailable(raised)
     with pytest.raises(EngineError):
         open_volume(str(tmp_path / "volume"))
+
+
+@pytest.fixture(scope="module")
+def no_exchange(namespace: Namespace) -> Path:
+    try:
+        return without_exchange(namespace)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("engine", [("--engine", "copy"), ()], ids=["copy", "the best"])
+def test_a_filesystem_that_cannot_exchange_directories_is_refused_by_name_and_left_as_it_was(
+    no_exchange: Path, tmp_path: Path, engine: tuple[str, ...]
+) -> None:
+    before = sorted(no_exchange.rglob("*"))
+    command = [sys.executable, "-m", "wvs.cli.wvs", "volume", "init", str(no_exchange / "a" / "volume"), *engine]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "wvs: VOLUME_UNAVAILABLE: fuse.ext4 lacks RENAME_EXCHANGE, by which a switch replaces the live tree: "
+        "Invalid argument\n     put the volume on ext4, XFS, btrfs or JuiceFS\n"
+    )
+    assert sorted(no_exchange.rglob("*")) == before
+
+
+def test_a_volume_that_an_earlier_version_made_without_exchange_is_refused_when_it_is_opened(
+    no_exchange: Path, tmp_path: Path
+) -> None:
+    init_volume(str(tmp_path / "elsewhere"), uuid.uuid4(), "copy")
+    identity = json.loads((tmp_path / "elsewhere" / ".wvs" / "volume.json").read_text())
+    volume = no_exchange / "earlier"
+    (volume / ".wvs").mkdir(parents=True)
+    (volume / ".wvs" / "volume.json").write_text(json.dumps(identity | {"filesystem": "fuse.ext4"}))
+    before = sorted(volume.rglob("*"))
+    with pytest.raises(EngineError) as raised:
+        open_volume(str(volume))
+    assert "fuse.ext4 lacks RENAME_EXCHANGE" in unavailable(raised)
+    assert raised.value.hint == "put the volume on ext4, XFS, btrfs or JuiceFS"
+    assert not raised.value.retryable
+    assert sorted(volume.rglob("*")) == before
 
 
 def test_init_repeated_keeps_the_volume(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def elsewhere(bench: Bench, second_mount: Callable[[], Path]) -> Volume:
     return open_volume(str(second_mount() / Path(bench.volume.path).name))
 
 
-@on("juicefs-on-juicefs")
+@on("juicefs-on-juicefs", "copy-on-juicefs")
 def test_another_host_sees_a_switch_at_once_although_it_has_cached_the_path(bench: Bench, elsewhere: Volume) -> None:
     """An executor that did not see it would fail the next snapshot for good: the live tree is nowhere."""
     first, second = with_file(bench, "first"), with_file(bench, "second")
@@ -191,7 +191,7 @@ def test_another_host_sees_a_switch_at_once_although_it_has_cached_the_path(benc
     assert elsewhere.whole_trees(bench.workspace) == {second}
 
 
-@on("juicefs-on-juicefs")
+@on("juicefs-on-juicefs", "copy-on-juicefs")
 def test_a_slot_is_known_by_what_it_holds_not_by_what_the_mount_has_cached(bench: Bench, elsewhere: Volume) -> None:
     """Otherwise the live tree would go to the trash under the name of the old one."""
     first, second = with_file(bench, "first"), with_file(bench, "second")

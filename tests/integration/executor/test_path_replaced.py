@@ -1,15 +1,19 @@
 """Something else stands at a workspace's path. Nothing succeeds with other content than the path shows."""
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from tests.integration.executor.conftest import Platform, platform
 from tests.integration.executor.test_sweeper import bench
 
+from wvs.cli.wvs.volumes import run_check
+from wvs.domain.commands import RetryTask
 from wvs.domain.errors import ErrorCode
 from wvs.domain.ids import WORKSPACE, format_id
 from wvs.domain.states import TaskKind, TaskState
@@ -17,6 +21,7 @@ from wvs.domain.values import TaskError
 from wvs.executor import operations
 from wvs.executor.claim_watch import ClaimWatch
 from wvs.executor.cloning import ProvenClone
+from wvs.executor.switching import path_replaced_by
 from wvs.executor.volume_sweep import sweep_volume
 from wvs.executor.workbench import Job, Workbench
 from wvs.executor.workspace_sweep import Action
@@ -127,6 +132,57 @@ async def test_current_set_moves_a_stranger_to_quarantine_and_says_where(platfor
     assert shown(kept) == "precious"
 
 
+async def queued_without_effect(platform: Platform) -> tuple[UUID, UUID]:
+    """A workspace, and a queued task that sets its current snapshot: a mover before it was cancelled."""
+    async with platform.running():
+        workspace_id = await platform.create()
+        (platform.live(workspace_id) / "a").write_text("one")
+        other, current = [await platform.ready_snapshot(workspace_id) for _ in range(2)]
+        assert await platform.set_current(workspace_id, current) is TaskState.SUCCEEDED
+    mover = await platform.ask_for_current(workspace_id, other)
+    task_id = await platform.ask_for_current(workspace_id, current)
+    await platform.cancel(workspace_id, mover)
+    return workspace_id, task_id
+
+
+@STRANGERS
+async def test_a_task_that_would_change_nothing_fails_and_leaves_a_stranger_where_it_is(
+    platform: Platform, replace: Replace
+) -> None:
+    workspace_id, task_id = await queued_without_effect(platform)
+    path = platform.link(workspace_id)
+    replace(path)
+    async with platform.running():
+        assert await platform.wait(workspace_id, task_id) is TaskState.FAILED
+        error = await platform.error(task_id)
+        assert (error.code, error.retryable) == (ErrorCode.PATH_REPLACED, False)
+        assert "wvs volume check --repair" in error.hint
+        assert shown(path) == "precious"
+        assert await noted(platform, workspace_id) is not None
+        path.rename(path.parent.parent / "kept")
+        path.symlink_to("live/root")
+        await platform.execute(workspace_id, RetryTask(task_id))
+        assert await platform.wait(workspace_id, task_id) is TaskState.SUCCEEDED
+        assert (await platform.task_row(task_id))["noop"]
+
+
+@pytest.mark.parametrize("overdue", [False, True], ids=["away", "hung"])
+async def test_where_no_look_at_the_path_is_possible_the_last_note_counts(
+    platform: Platform, bench: Workbench, overdue: bool
+) -> None:
+    workspace_id, task_id = await queued_without_effect(platform)
+    claim = Claim(workspace_id, 1, 1, task_id, TaskKind.CURRENT_SET, overdue, overdue, False, None, None, None, 0.0)
+    job = Job(bench, claim, ClaimWatch(cast("Connection", None), claim, 30, 10, bench.metrics))
+    home = platform.home(workspace_id)
+    if overdue:  # a look would find the right link, and end at once, unlike that of the holder that hung
+        assert platform.link(workspace_id).is_symlink()
+    else:
+        home.rename(home.parent / "away")
+    assert await path_replaced_by(job) is None
+    await platform.pool.execute("UPDATE wvs.lanes SET path_replaced_by = 'a directory'")
+    assert await path_replaced_by(job) == "a directory"
+
+
 async def test_an_attempt_whose_lease_was_lost_leaves_the_link_at_the_newest_live_tree(
     platform: Platform, bench: Workbench
 ) -> None:
@@ -165,15 +221,69 @@ async def test_the_sweeper_reports_a_stranger_and_repair_moves_it(
     assert await noted(platform, workspace_id) is not None, "a failed look clears nothing"
     trash.unlink()
     (path.parent / "away").rename(trash)
-    finding, link = await sweep_volume(bench, clear_paths=True)
-    assert (finding.action, link.action) == (Action.QUARANTINED, Action.SWITCHED)
-    assert shown(Path(finding.detail)) == "precious"
+    (finding,) = await sweep_volume(bench, clear_paths=True)
+    assert finding.action is Action.PATH_REPLACED
+    (kept,) = quarantined(platform, workspace_id)
+    assert shown(kept) == "precious"
     assert await sweep_volume(bench) == []
     assert shown(path) == "one"
     assert await noted(platform, workspace_id) is None
     async with platform.running():
         _, state = await platform.snapshot(workspace_id)
         assert state is TaskState.SUCCEEDED
+
+
+def quarantined(platform: Platform, workspace_id: UUID) -> list[Path]:
+    return sorted((platform.volume / ".wvs/quarantine" / format_id(WORKSPACE, workspace_id)).iterdir())
+
+
+async def checked(platform: Platform, capsys: pytest.CaptureFixture[str], *, repair: bool) -> list[str]:
+    """What `wvs volume check` prints, without the lines of the log."""
+    settings = msgspec.structs.replace(platform.settings_with_volume(), database_url=platform.url)
+    capsys.readouterr()
+    await asyncio.to_thread(run_check, settings, repair=repair)
+    return [line for line in capsys.readouterr().out.splitlines() if not line[:4].isdigit()]
+
+
+async def test_a_check_reports_a_replaced_path_once_and_a_repair_says_where_all_lies_now(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where both the link and the live directory were replaced."""
+    async with platform.running():
+        workspace_id = await platform.create()
+    home, tree = platform.home(workspace_id), platform.live_tree(workspace_id)
+    (home / "live").rename(home / "trees" / tree)
+    a_directory(home / "live")
+    a_file(home / "current")
+    seen = f"{home.name} {tree}: something else is in the place of the live tree or of the link to it (a file"
+    assert await checked(platform, capsys, repair=False) == [
+        f"{seen})",
+        "findings: 1; to repair them as far as possible: wvs volume check --repair",
+    ]
+    printed = await checked(platform, capsys, repair=True)
+    link, live = quarantined(platform, workspace_id)
+    assert (link.name, live.name) == ("0-current", "1-live")
+    assert printed == [
+        f"{seen}; moved to {link} and {live}; the live tree is at its path)",
+        "findings: 1; repaired as far as possible",
+    ]
+    assert await checked(platform, capsys, repair=True) == ["the volume matches the log"]
+    assert platform.live_tree(workspace_id) == tree
+
+
+async def test_a_repair_that_finds_no_live_tree_says_where_the_stranger_lies_now(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with platform.running():
+        workspace_id = await platform.create()
+    home = platform.home(workspace_id)
+    shutil.rmtree(home / "live")
+    a_directory(home / "live")
+    missing, replaced, _ = await checked(platform, capsys, repair=True)
+    (live,) = quarantined(platform, workspace_id)
+    assert "the live tree is missing" in missing
+    assert f"moved to {live}; the live tree is not at its path: " in replaced
+    assert "--reset" in replaced
 
 
 async def refusal(platform: Platform, workspace_id: UUID) -> TaskError:

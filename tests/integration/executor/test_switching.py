@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import time
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -143,23 +142,3 @@ async def test_many_movers_at_once_leave_the_right_tree(platform: Platform, benc
     async with platform.running():
         await platform.until_swept(workspace_id)
     assert {p.name for p in platform.home(workspace_id).iterdir()} == {"current", "live", "switch", "trees", "trash"}
-
-
-async def test_a_hundred_switches_leave_nothing(platform: Platform) -> None:
-    """No tree, no slot, no trash, and not a mount; the path is the same directory name for all."""
-    mounts = Path("/proc/self/mountinfo").read_text().count("\n")
-    async with platform.running():
-        workspace_id = await platform.create()
-        path = platform.live(workspace_id)
-        contents = ["zero", "one"]
-        snapshots: list[UUID] = []
-        for content in contents:
-            (path / "a").write_text(content)
-            snapshots.append(await platform.ready_snapshot(workspace_id))
-        for number in range(100):
-            assert await platform.set_current(workspace_id, snapshots[number % 2]) is TaskState.SUCCEEDED
-            assert (path / "a").read_text() == contents[number % 2]
-            assert os.path.realpath(platform.link(workspace_id)) == str(path)
-        await platform.until_swept(workspace_id)
-    assert platform.trees(workspace_id, "trash") == platform.trees(workspace_id, "switch") == set()
-    assert Path("/proc/self/mountinfo").read_text().count("\n") == mounts

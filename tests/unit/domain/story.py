@@ -140,10 +140,11 @@ class Story:
         self.finish(task_id)
         return snapshot_id
 
-    def start(self, task_id: UUID) -> list[Event]:
+    def start(self, task_id: UUID, *, path_replaced_by: str | None = None) -> list[Event]:
         """Starts the task under the next fence; the tree's name consists of the task and the fence."""
         fence = self.workspace.fence + 1
-        return self.do(StartTask(task_id, fence, "executor-1", tree_of(task_id, fence), NOW, HOLDER_GONE))
+        tree = tree_of(task_id, fence)
+        return self.do(StartTask(task_id, fence, "executor-1", tree, NOW, HOLDER_GONE, path_replaced_by))
 
     def finish(self, task_id: UUID) -> list[Event]:
         """Reports the success of the running task, as the executor does."""

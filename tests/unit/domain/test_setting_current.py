@@ -73,6 +73,27 @@ def test_while_a_mover_is_queued_the_no_op_is_decided_at_execution() -> None:
     assert case.story.workspace.running is None
 
 
+def test_a_task_that_changes_nothing_fails_while_something_else_stands_at_the_path() -> None:
+    case = situations.ready()
+    other = case.story.current()
+    mover = case.story.request_current(case.snapshot)
+    back = case.story.request_current(other)
+    case.story.cancel(mover)
+    started, failed = case.story.start(back, path_replaced_by="a directory")
+    assert isinstance(started, TaskStarted)
+    assert isinstance(failed, CurrentSetFailed)
+    assert (started.tree, failed.error.code, failed.error.retryable) == (None, ErrorCode.PATH_REPLACED, False)
+    assert "a directory is at the workspace's path" in failed.error.detail
+    case.story.do(RetryTask(back))
+    assert [type(e) for e in case.story.start(back)] == [TaskStarted, CurrentSetSkipped]
+
+
+def test_a_task_that_replaces_the_live_tree_starts_whatever_stands_at_the_path() -> None:
+    case = situations.current()
+    reset = case.story.request_current(case.snapshot, reset=True)
+    assert [type(e) for e in case.story.start(reset, path_replaced_by="a directory")] == [TaskStarted]
+
+
 def test_while_a_mover_is_running_or_waits_for_its_retry_the_no_op_is_not_decided_at_request() -> None:
     for further in (situations.running, situations.waiting):
         case = situations.ready()

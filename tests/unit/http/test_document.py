@@ -133,6 +133,16 @@ def test_every_example_of_a_request_is_what_its_handler_decodes() -> None:
     assert decoded == sum(len(example.bodies) for example in EXAMPLES.values()) > 15
 
 
+def test_a_user_interface_masks_every_secret() -> None:
+    secrets = {"Registered": document()["components"]["schemas"]["Registered"]["properties"]["secret"]}
+    for operation in operations():
+        for parameter in map(resolved, operation["parameters"]):
+            if "secret" in parameter["name"].lower():
+                secrets[operation["operationId"]] = parameter["schema"]
+    assert set(secrets) == {"Registered", "getDirective", "acknowledge", "endSession"}
+    assert {schema.get("format") for schema in secrets.values()} == {"password"}
+
+
 def test_every_problem_of_an_operation_is_shown_under_its_status() -> None:
     for operation in operations():
         for status, answer in operation["responses"].items():

@@ -196,7 +196,7 @@ def check(
     repair
         Also do the work of the sweeper: remove obsolete trees, move unknown directories into quarantine, mark
         snapshots as lost if their directory is missing, mark lost snapshots as ready if their directory is there
-        again, and correct links.
+        again, end switches of a live tree, and move what stands in the place of a live tree into quarantine.
     accept_losses
         As --repair, and do it even if unusually many trees are missing or unknown, where the sweeper stops and waits
         for a person. First read: wvs runbook volume-losses.
@@ -225,8 +225,9 @@ def rebind() -> int:
 def upgrade() -> int:
     """Bring a volume of an older release to the layout of this one, after `wvs migrate`.
 
-    Stop all agents and executors first. Every command refuses the volume until this has ended. It is safe to repeat,
-    also after it was interrupted. First read: wvs runbook volume-upgrade.
+    Stop all agents, executors and `wvs up` first; without WVS_DATABASE_URL this starts the database of `wvs up` by
+    itself. Every command refuses the volume until this has ended. It is safe to repeat, also after it was interrupted.
+    First read: wvs runbook volume-upgrade.
     """
     with needs("wvs volume upgrade", "server"):
         from wvs.cli.wvs.volumes import run_upgrade  # noqa: PLC0415

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
 from wvs.application.write_path import WritePath
@@ -70,7 +71,8 @@ def run_rebind(settings: Settings) -> int:
 
 def run_upgrade(settings: Settings) -> int:
     """Brings the volume to the present layout; prints what a person should know of it."""
-    done = asyncio.run(_upgrade(settings))
+    with _with_database(settings) as reached:
+        done = asyncio.run(_upgrade(reached))
     if done.workspaces is None:
         sys.stdout.write(f"{settings.volume_path} is up to date: layout {LAYOUT_VERSION}\n")
         return 0
@@ -78,6 +80,26 @@ def run_upgrade(settings: Settings) -> int:
         sys.stdout.write(f"{sentence}\n")
     sys.stdout.write(f"{settings.volume_path} has layout {LAYOUT_VERSION} now: workspaces: {done.workspaces}\n")
     return 0
+
+
+@contextlib.contextmanager
+def _with_database(settings: Settings) -> Generator[Settings]:
+    """The settings of a database that runs; starts the embedded one of a `wvs up` that does not run, and migrates it.
+
+    While the volume has an older layout `wvs up` cannot run, so nothing else starts that database.
+    """
+    from wvs.postgres.discovery import find_running_server  # noqa: PLC0415 - as in `database_url`
+    from wvs.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - as above
+
+    is_there = settings.database_url is not None or find_running_server(settings.data_dir) is not None
+    if is_there or not EmbeddedPostgres.exists(settings.data_dir):
+        yield settings
+        return
+    from wvs.postgres.migrate import migrate  # noqa: PLC0415 - it needs the extra [up]
+
+    with EmbeddedPostgres(settings.data_dir) as server:
+        asyncio.run(migrate(server.url(), database_wait_s=settings.database_wait_s))
+        yield replace(settings, database_url=server.url())
 
 
 async def _check(settings: Settings, *, repair: bool, accept_losses: bool) -> list[Finding]:

@@ -10,6 +10,7 @@ from wvs.domain.errors import ErrorCode
 from wvs.engines.base import Engine
 from wvs.engines.errors import EngineError, from_os_error
 from wvs.engines.kernel import OPEN_DIRECTORY
+from wvs.engines.mounts import caches_names
 from wvs.engines.paths import lock_path
 from wvs.engines.volume.identity import (
     LogPosition,
@@ -142,7 +143,8 @@ class BoundVolume:
             yield here
 
     def _enter(self, volume: int, workspace: str) -> AbstractContextManager[WorkspaceDir]:
-        return open_workspace(volume, workspace, self.path, caches_names=self.engine.caches_names)
+        # Of the filesystem, not of the engine: `copy` works on all.
+        return open_workspace(volume, workspace, self.path, caches_names=caches_names(self.identity.filesystem))
 
 
 def _missing(path: str, expected: VolumeIdentity, present: VolumeIdentity | None) -> EngineError:

@@ -56,7 +56,7 @@ class WorkspaceDir:
     """The open directory of one workspace. Methods raise `OSError` for the medium, `EngineError` for the layout."""
 
     def __init__(self, descriptor: int, path: str, *, caches_names: bool) -> None:
-        """`caches_names`: see `Engine`."""
+        """`caches_names`: see `mounts`."""
         self.descriptor = descriptor
         self.path = path
         self._caches_names = caches_names
@@ -200,7 +200,8 @@ class WorkspaceDir:
                 raise EngineError(
                     ErrorCode.VOLUME_UNAVAILABLE,
                     f"{path} leads to another directory than the listing shows, for more than {_CACHED_S:g} s",
-                    "mount the volume with an --entry-cache and --dir-entry-cache of a few seconds at most",
+                    "mount the volume so that names are cached for a few seconds at most (JuiceFS: --entry-cache and "
+                    "--dir-entry-cache)",
                 )
             time.sleep(_CACHED_PAUSE_S)
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
@@ -32,9 +33,11 @@ def init_volume(path: str, new_id: UUID, engine: EngineName | None = None, syste
     """Makes the empty directory `path` a volume, with `engine` or else the best engine that works there.
 
     On an existing volume it changes nothing. Raises `EngineError` if the directory is not empty or no directory, the
-    volume has another engine, the engine does not work on the filesystem, or the medium fails.
+    volume has another engine, the engine does not work on the filesystem, or the medium fails. A refusal leaves no
+    directory that it made.
     """
     path = os.path.realpath(path)
+    new = [each for each in (path, *map(str, Path(path).parents)) if not os.path.lexists(each)]
     try:
         os.makedirs(path, exist_ok=True)
         with _opened(path) as volume:
@@ -43,6 +46,11 @@ def init_volume(path: str, new_id: UUID, engine: EngineName | None = None, syste
                 return Initialized(_require_same_engine(path, existing, engine), None)
             _require_empty(path, volume)
             return _make(path, volume, new_id, engine, system_id)
+    except EngineError:
+        for each in (service_path(path), *new):
+            with suppress(OSError):  # it has content, or the medium fails
+                os.rmdir(each)
+        raise
     except OSError as error:
         raise from_os_error(error, ErrorCode.VOLUME_UNAVAILABLE, f"initializing the volume {path}") from error
 

@@ -250,7 +250,8 @@ EXPLANATIONS: Final[Mapping[ErrorCode, Explanation]] = {
         "Something else is at the workspace's path",
         "The workspace's path does not lead to the live tree any more: somebody put a directory, a file or another "
         "link in the place of `live` or of the link `current`. A snapshot would hold other files than the path shows, "
-        "so WVS took none. A request to set the snapshot that is current, which changes nothing, is refused as well.",
+        "so WVS took none. A request to set the snapshot that is current, which changes nothing, is refused as well, "
+        "and a task that would change nothing fails.",
         "Copy what you need from the path into the live tree that the error names. Then run wvs volume check "
         "--repair, which moves what is at the path to quarantine and makes the path right again.",
     ),

@@ -34,7 +34,7 @@ def run_(
 
     The program and all its child processes run in their own cgroup, which wvsctl freezes while a snapshot is taken.
     wvsctl passes signals and output through, and exits with the program's exit code (128 + n for signal n). The
-    environment of the program has WVS_WORKSPACE, WVS_SESSION, WVS_URL and WVS_LIVE (the stable link to the live tree).
+    environment of the program has WVS_WORKSPACE, WVS_SESSION, WVS_URL and WVS_LIVE (the path of the live tree).
 
     Parameters
     ----------

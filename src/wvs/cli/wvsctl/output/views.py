@@ -113,8 +113,8 @@ def _replaced(stranger: str | None) -> Rows:
     if stranger is None:
         return []
     return [
-        ("", f"WARNING: {stranger} is at the path instead of the link to the live tree; snapshots fail."),
-        ("", "Copy what you need into the live tree. Then wvs volume check --repair moves it to quarantine."),
+        ("", f"WARNING: {stranger} is at the path instead of the live tree; snapshots fail."),
+        ("", "The error of a snapshot says what to do. wvs volume check --repair moves it to quarantine."),
     ]
 
 
