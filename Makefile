@@ -151,7 +151,8 @@ FREEZE_UNFROZEN ?= 60
 freeze: setup ## Take snapshots of busy programs on every engine, kill every program at every step of a freeze, switch 100 times (needs root)
 	WVS_FREEZE_SNAPSHOTS=$(FREEZE_SNAPSHOTS) WVS_FREEZE_UNFROZEN=$(FREEZE_UNFROZEN) \
 		$(BIN)/python -m pytest tests/integration/agent/test_engines.py $(PYTEST_ARGS)
-	WVS_ATTACHED_SNAPSHOTS=$(FREEZE_SNAPSHOTS) $(BIN)/python -m pytest --timeout 1800 tests/integration/agent/test_attach_on_engines.py $(PYTEST_ARGS)
+	WVS_ATTACHED_SNAPSHOTS=100 $(BIN)/python -m pytest --timeout 1800 tests/integration/agent/test_attach_on_engines.py $(PYTEST_ARGS)
+	WVS_SWITCHES=100 $(BIN)/python -m pytest tests/integration/executor/test_many_switches.py $(PYTEST_ARGS)
 	WVS_SWITCHES=100 $(BIN)/python -m pytest tests/integration/executor/test_many_switches.py $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n 2 -m 'campaign or not campaign' tests/integration/agent/test_never_stuck.py $(PYTEST_ARGS)
 

@@ -1,6 +1,6 @@
 """`wvsctl agent attach` with a busy container on every engine: its mount is of a plain directory, a subvolume, or FUSE.
 
-`make test` takes ten snapshots on each engine. `make freeze` takes WVS_ATTACHED_SNAPSHOTS (200).
+`make test` takes ten snapshots on each engine. `make freeze` takes WVS_ATTACHED_SNAPSHOTS (100).
 """
 
 import asyncio
