@@ -153,7 +153,6 @@ freeze: setup ## Take snapshots of busy programs on every engine, kill every pro
 		$(BIN)/python -m pytest tests/integration/agent/test_engines.py $(PYTEST_ARGS)
 	WVS_ATTACHED_SNAPSHOTS=100 $(BIN)/python -m pytest --timeout 1800 tests/integration/agent/test_attach_on_engines.py $(PYTEST_ARGS)
 	WVS_SWITCHES=100 $(BIN)/python -m pytest tests/integration/executor/test_many_switches.py $(PYTEST_ARGS)
-	WVS_SWITCHES=100 $(BIN)/python -m pytest tests/integration/executor/test_many_switches.py $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n 2 -m 'campaign or not campaign' tests/integration/agent/test_never_stuck.py $(PYTEST_ARGS)
 
 RACE_S ?= 60
