@@ -6,7 +6,7 @@ are simulated, so that the test knows when each of them ran. `Tick` is the order
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from wvs.engines.base import Cancel
 from wvs.engines.copy import CopyEngine
 from wvs.engines.errors import EngineError
 from wvs.executor.freeze_driver import frozen
-from wvs.postgres.pool import Pool
+from wvs.postgres.pool import Pool, create_pool
 from wvs.postgres.queries import sql
 from wvs.queue.lanes import Claim
 from wvs.quiesce import freezes
@@ -309,3 +309,28 @@ class World:
         await self.sessions.leave(agent.id, state)
         agent.is_registered = False
         agent.is_evicted = state is SessionState.EVICTED
+
+
+class Bed:
+    """The event loop, the pool and the counters that all examples of a run share."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.metrics = Metrics()
+        self.pool = self.run(create_pool(url, application_name="wvs test", size=6))
+        self.outcomes: dict[str, int] = {}
+        self.steps = 0
+        self.violations: list[str] = []
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def close(self) -> None:
+        self.run(self.pool.close())
+        self.loop.close()
+
+    def take_out(self, function: str, condition: str) -> None:
+        """Takes a condition out of a function of the database."""
+        source = self.run(self.pool.fetchval(f"SELECT pg_get_functiondef('wvs.{function}'::regproc)"))
+        assert condition in source
+        self.run(self.pool.execute(source.replace(condition, "")))
