@@ -329,7 +329,7 @@ async def test_each_refusal_says_what_to_do(engine: ContainerEngine, service: Se
     unmounted = engine.start("sleep", "1000")
     removed = engine.start("sleep", "1000", options=("--rm", bound(service.live)))
     stopped = engine.start("true", options=(bound(service.live),))
-    await until(lambda: not engine.state(stopped)["Running"])
+    await until(lambda: engine.state(stopped)["Status"] == "exited")  # podman says "stopped" before
     (tmp_path / engine.runtime).symlink_to(str(shutil.which(engine.runtime)))
     (missing,) = set(RUNTIMES) - {engine.runtime}
     nothing = f"unix://{tmp_path}/nothing"
