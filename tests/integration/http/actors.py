@@ -28,12 +28,14 @@ from wvs.eventlog.recorder import Hold
 from wvs.http.app import Api
 from wvs.http.wiring import open_api
 from wvs.postgres.pool import OwnConnection
+from wvs.postgres.queries import sql
 from wvs.queue.lanes import Claim, LaneCursor, TaskProgress, claim, release, renew
 from wvs.settings import Settings
 
 VOLUME = Path("/srv/volume")
 NO_SPACE = TaskError(ErrorCode.VOLUME_FULL, "no space left", "Free some.", retryable=True)
 BROKEN = TaskError(ErrorCode.CLONE_FAILED, "cannot be cloned", "Look at the log.", retryable=False)
+_FOLLOWS = sql("link_moved")
 GONE = TaskError(ErrorCode.LEASE_LOST, "the holder is gone", retryable=True)
 
 
@@ -68,7 +70,9 @@ class Executor:
         await renew(self._connection, held, 30, progress)
 
     async def finish(self, held: Claim) -> None:
-        await self.report(held, self._success(held))
+        committed = await self.report(held, self._success(held))
+        if committed.workspace is not None:
+            await self._connection.fetch(_FOLLOWS, held.workspace_id, committed.workspace.epoch)
         await release(self._connection, held)
 
     async def fail(self, held: Claim, error: TaskError = BROKEN) -> None:
