@@ -23,7 +23,7 @@ from wvs.postgres.queries import sql
 from wvs.queue.lanes import Claim
 from wvs.quiesce import freezes
 from wvs.quiesce.ack_batches import AckKind, Acknowledgement
-from wvs.quiesce.sessions import DirectiveKind, Sessions, SessionState
+from wvs.quiesce.sessions import Directive, DirectiveKind, Sessions, SessionState
 from wvs.signals.hints import Broadcast
 from wvs.telemetry.metrics import Metrics
 
@@ -217,8 +217,8 @@ class World:
 
     async def follow(self) -> None:
         """Ends the switch, if one has yet to end: the path shows the live tree from now on."""
-        await self.pool.fetch(_FOLLOWS, self.workspace_id, self.epoch)
         self.path_epoch = self.epoch
+        await self.pool.fetch(_FOLLOWS, self.workspace_id, self.epoch)
 
     async def jump(self, seconds: float) -> None:
         """Lets the database's clock jump by `seconds`; a negative number jumps back."""
@@ -246,7 +246,7 @@ class World:
                 if not agent.runs:
                     agent.thaw(self.tick())
             case DirectiveKind.FREEZE if directive.member and agent.acked != directive.freeze:
-                await self._freeze_agent(agent, directive.freeze or 0, lost=lost, refuses=refuses)
+                await self._freeze_agent(agent, directive, lost=lost, refuses=refuses)
             case DirectiveKind.FREEZE:
                 pass
             case DirectiveKind.CONFIRM:
@@ -275,9 +275,10 @@ class World:
             agent.thaw(self.tick())
         return token
 
-    async def _freeze_agent(self, agent: Agent, freeze: int, *, lost: bool, refuses: bool) -> None:
+    async def _freeze_agent(self, agent: Agent, directive: Directive, *, lost: bool, refuses: bool) -> None:
+        freeze = directive.freeze or 0
         if refuses:
-            if not agent.runs:
+            if not agent.runs and agent.epoch == directive.epoch:
                 agent.thaw(self.tick())
             agent.acked = freeze
             await self._acknowledge(agent, Acknowledgement(AckKind.REFUSED, freeze, reason="no"), lost=lost)

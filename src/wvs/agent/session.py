@@ -255,7 +255,8 @@ class Session:
         try:
             flush = await self._state.freeze(number, directive.budget_s or 0.0)
         except CannotFreeze as refusal:
-            await self._state.thaw()
+            if directive.tree in (None, self.tree.name):  # in a tree that was replaced it stays frozen until the switch
+                await self._state.thaw()
             return await self._refuse(number, _as_json_text(refusal))
         self._answered = number
         if not directive.member:

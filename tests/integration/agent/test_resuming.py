@@ -1,7 +1,6 @@
 """For a snapshot an agent resumes once its session has checked that it was frozen, and answers after that."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
@@ -10,6 +9,8 @@ import pytest
 from tests.integration.agent.conftest import SHORT_BUDGET_S, Service, cgroups_of, until
 
 from wvs.agent import Unreachable, register
+from wvs.agent.errors import CannotFreeze
+from wvs.agent.freeze_state import FreezeState
 from wvs.agent.transport import AgentTransport
 from wvs.domain.states import TaskState
 
@@ -184,12 +185,17 @@ async def test_the_answer_after_a_snapshot_waits_for_the_next_freeze_at_once(
         assert followed == ["frozen"] * 2
 
 
+@pytest.mark.parametrize("refuses", [False, True])
 async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at_once(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    refuses: bool, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The agent gets the directive of the snapshot's freeze before that of the switch: it stays frozen through both."""
+    """The agent gets the directive of the snapshot's freeze before that of the switch: it stays frozen through both.
+
+    Also if it has to refuse the snapshot's, because the old tree cannot be flushed any more.
+    """
     snapshot_id, _ = await service.snapshot()
     wrong: list[str] = []
+    refused: list[str] = []
     held_back = asyncio.Event()
     real = AgentTransport.call
     follows = asyncio.Event()
@@ -202,9 +208,20 @@ async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at
             raise Unreachable("the answer was lost on its way")
         return await real(transport, method, path, answer, body)
 
+    def shown() -> str:
+        return (service.live.parent / "name").read_text().strip()
+
     async def on_thaw() -> None:
-        if os.path.realpath(service.live) != session.tree.path:
-            wrong.append(session.tree.path)
+        if shown() != session.tree.name:
+            wrong.append(str(session.tree.name))
+
+    flush = FreezeState._flush
+
+    async def flush_only_the_live_tree(state: FreezeState, until: float, budget_s: float) -> str:
+        if refuses and state.tree.name != shown():
+            refused.append(str(state.tree.name))
+            raise CannotFreeze("the old tree is gone")
+        return await flush(state, until, budget_s)
 
     async def until_open(number: int) -> None:
         query = "SELECT count(*) FROM wvs.freezes WHERE workspace_id = $1 AND number > $2 AND phase <> 'over'"
@@ -213,9 +230,10 @@ async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at
                 await asyncio.sleep(0.005)
 
     monkeypatch.setattr(AgentTransport, "call", call)
+    monkeypatch.setattr(FreezeState, "_flush", flush_only_the_live_tree)
     session = await register(service.url, service.name, agent="counter", on_thaw=on_thaw)
     async with session:
-        for _ in range(5):
+        for _ in range(1 if refuses else 5):
             before = await service.platform.pool.fetchval(
                 "SELECT coalesce(max(number), 0) FROM wvs.freezes WHERE workspace_id = $1", service.workspace_id
             )
@@ -227,7 +245,9 @@ async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at
             await until_open(before + 1)
             held_back.set()
             assert await setting is TaskState.SUCCEEDED
-            snapshot_id, state = await taking
-            assert state is TaskState.SUCCEEDED
-            await until(lambda: session.tree.path == os.path.realpath(service.live))
+            taken_id, state = await taking
+            assert state is (TaskState.FAILED if refuses else TaskState.SUCCEEDED)
+            snapshot_id = taken_id
+            await until(lambda: session.tree.name == shown())
     assert wrong == []
+    assert bool(refused) is refuses
