@@ -1,7 +1,8 @@
 -- What a session has to do now: run, freeze, confirm, switch or end. `number` changes whenever the answer may have changed.
 -- `resume`: the member may resume as soon as it has checked that it was frozen throughout. A session that has not switched
 -- to the present live tree stays frozen until its directive is `switch`. Nobody starts or switches before the path shows that
--- tree: until then the directive is `freeze`, with the number of the last freeze.
+-- tree: until then the directive is `freeze`, with the number of the last freeze, and each answer prolongs it by its budget:
+-- else an agent would resume in a tree that was replaced when the executor died before the path followed.
 CREATE OR REPLACE FUNCTION wvs.directive_for(p_session uuid)
 RETURNS TABLE (
     workspace_id uuid, number bigint, kind text, "freeze" bigint, member boolean, resume boolean,
@@ -22,7 +23,12 @@ RETURNS TABLE (
            CASE WHEN f.holds THEN f.number WHEN l.link_pending IS NOT NULL THEN nullif(l.freezes, 0) END,
            m.session_id IS NOT NULL,
            coalesce(f.holds AND f.resumes AND f.phase = 'confirming' AND m.state = 'frozen' AND s.epoch = w.epoch, false),
-           CASE WHEN f.holds THEN greatest(extract(epoch FROM f.holds_until - clock_timestamp()), 0)::float8 END,
+           CASE
+               WHEN f.holds THEN greatest(extract(epoch FROM f.holds_until - clock_timestamp()), 0)::float8
+               WHEN l.link_pending IS NOT NULL THEN (
+                   SELECT coalesce(o.budget_s, 30) FROM wvs.freezes o
+                   WHERE o.workspace_id = s.workspace_id AND o.number = l.freezes)
+           END,
            w.epoch, w.live_tree,
            CASE WHEN w.state = 'disabled' THEN 'the workspace is disabled' ELSE s.reason END
     FROM wvs.sessions s

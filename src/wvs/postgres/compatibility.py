@@ -15,7 +15,7 @@ from wvs.postgres.migrate import applied_migrations, migration_files
 from wvs.postgres.pool import Connection, close, connect
 from wvs.postgres.queries import sql
 
-LEAST_MIGRATION: Final = "20261129000440"
+LEAST_MIGRATION: Final = "20261129000450"
 """The newest migration that the queries of this program rely on."""
 
 _LEAST_PROGRAM: Final = sql("least_program_migration")

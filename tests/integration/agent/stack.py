@@ -97,7 +97,7 @@ def counts(service: Service) -> dict[Path, bytes]:
     """The counter of the program writing.py in each tree."""
     found: dict[Path, bytes] = {}
     home = service.platform.home(service.workspace_id)
-    for file in (*home.glob("live/root/first"), *home.glob("trees/*/root/first"), *home.glob("trash/*/root/first")):
+    for file in (*home.glob("live/root/first"), *home.glob("*/*/root/first")):
         with contextlib.suppress(FileNotFoundError):
             found[file] = file.read_bytes()
     return found
