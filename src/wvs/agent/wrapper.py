@@ -16,6 +16,7 @@ from wvs.agent.errors import AgentError, NotThawed, StillAlive
 from wvs.agent.freezer import Freezer, poll_until
 from wvs.agent.guardian_handle import GuardianHandle
 from wvs.agent.hooks import Hooks
+from wvs.agent.live_tree import tree_at
 from wvs.agent.orphans import Reap, adopt_orphans, reap_children, until_reaped
 from wvs.agent.protocol import Tree
 from wvs.agent.registration import open_session
@@ -31,6 +32,8 @@ SWITCHED_EXIT: Final = 75
 _SIGNALED: Final = 128
 _TERMINATE_PATIENCE_S: Final = 10.0
 _GUARDIAN_PATIENCE_S: Final = 5.0
+_SWITCH_PAUSE_S: Final = 0.1
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class OnSwitch(StrEnum):
@@ -81,6 +84,7 @@ class _Wrapper:
         self._exit_code: int | None = None
         self._command_lock = asyncio.Lock()
         self._start_cancelled = asyncio.Event()
+        self._was_signaled = False
 
     async def run(self) -> int:
         job = self._assignment
@@ -156,6 +160,7 @@ class _Wrapper:
             await wait_for_first(self._thawed.wait(), self._start_cancelled.wait(), session.until_ended())
 
     async def _until_done(self) -> int:
+        lost: CommandProcess | None = None
         while True:
             command = self._command
             assert command is not None
@@ -163,8 +168,26 @@ class _Wrapper:
             async with self._command_lock:
                 if self._exit_code is not None:
                     return self._exit_code
-                if self._command is command:
+                if self._command is not command:
+                    continue
+                if not await self._has_lost_its_tree():
                     return code
+            if lost is not command:
+                lost = command
+                self._assignment.report(f"the command ended ({code}) as its live tree was replaced; it starts again")
+            await asyncio.sleep(_SWITCH_PAUSE_S)
+
+    async def _has_lost_its_tree(self) -> bool:
+        """Whether the live tree was replaced and the session has yet to hear of it, so that the command will restart.
+
+        The command may have ended because its files went away. That happens when it ran on without contact to the
+        service, and nobody has asked it to end.
+        """
+        session = self._session
+        if self._assignment.on_switch is not OnSwitch.RESTART or self._was_signaled or session.end_reason is not None:
+            return False
+        name = await tree_at(session.tree.path)
+        return name is not None and session.tree.name not in (None, name)
 
     def _start(self, tree: Tree) -> None:
         session = self._session
@@ -176,6 +199,7 @@ class _Wrapper:
             "WVS_SESSION": session.id,
             "WVS_LIVE": tree.path,
         }
+        self._was_signaled = False
         assignment = self._assignment
         default_signal = assignment.switch_signal if assignment.on_switch is OnSwitch.SIGNAL else None
         self._command = CommandProcess(
@@ -281,6 +305,7 @@ class _Wrapper:
                 self._guardian.close()
 
     def _forward(self, number: int) -> None:
+        self._was_signaled = self._was_signaled or number in _ENDING
         if self._command is not None:
             self._command.send(number)
         else:

@@ -1,20 +1,26 @@
 """Replacing the live tree of a program that knows nothing of WVS."""
 
 import asyncio
+import contextlib
 import signal
+from uuid import UUID
 
 import pytest
 from tests.integration.agent.conftest import Service, until
+from tests.integration.agent.cutting import Network
 
 from wvs.application.write_path import Committed
 from wvs.domain.commands import Command, FinishSetCurrent
 from wvs.domain.states import TaskState
 from wvs.executor import operations
 from wvs.executor.freeze_driver import Freeze
-from wvs.executor.workbench import Job
+from wvs.executor.workbench import Job, Workbench
 
 # Reads the number in the tree once, then counts on for ever.
 PROGRAM = 'n=$(cat n); echo "$n in $PWD"; while true; do n=$((n+1)); echo $n > n.new && mv n.new n; done'
+
+
+ENDS_WITHOUT_ITS_FILES = "cat n; i=0; while [ -e n ]; do i=$((i+1)); echo $i > alive; sleep 0.02; done; exit 3"
 
 
 async def test_a_restarted_program_reads_and_writes_the_new_tree(service: Service) -> None:
@@ -106,3 +112,37 @@ async def test_an_invalid_on_switch_is_a_usage_error(service: Service, nonsense:
     assert code == 2
     assert nonsense.rpartition(":")[2] in err
     assert await service.sessions(ended=True) == []
+
+
+async def test_a_program_that_lost_its_files_without_contact_starts_again_in_the_new_tree(
+    short_freezes: None, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor stalls between its event and the exchange, and the agent, without contact, resumes meanwhile."""
+    (service.live / "n").write_text("100\n")
+    snapshot_id, _ = await service.snapshot()
+    (service.live / "n").write_text("200\n")
+    network, real = Network(service.url), operations.try_to_bring_live
+    alive = service.live / "alive"
+
+    async def stall(bench: Workbench, workspace_id: UUID) -> bool:
+        await connected.aclose()
+        before = alive.read_text()
+        await until(lambda: alive.read_text() not in ("", before))
+        return await real(bench, workspace_id)
+
+    monkeypatch.setattr(operations, "try_to_bring_live", stall)
+    async with contextlib.AsyncExitStack() as connected:
+        await connected.enter_async_context(network.running())
+        wrapped = await service.shell(ENDS_WITHOUT_ITS_FILES, url=network.url)
+        assert await wrapped.line() == "200"
+        assert await service.platform.set_current(service.workspace_id, snapshot_id) is TaskState.SUCCEEDED
+    await asyncio.sleep(1)
+    assert wrapped.process.returncode is None
+    async with network.running():
+        assert await wrapped.line() == "100"
+        _, state = await service.snapshot()
+        assert state is TaskState.SUCCEEDED
+        (service.live / "n").unlink()
+        code, _, err = await wrapped.ended()
+    assert code == 3
+    assert "the command ended (3) as its live tree was replaced" in err
