@@ -54,7 +54,7 @@ FROZEN_AT = {
     *(("set", point) for point in SET if point not in ("freeze.opened", "freeze.closed")),
 }
 BEFORE_THE_PATH_FOLLOWED = ("set.committed", "switch.asked", "switch.taken", "switch.exchanged")
-"""Until another executor has ended the switch, no agent resumes: the path shows a tree that was replaced, or may do so."""
+"""Until another executor has ended the switch, no agent resumes: the path may show a tree that was replaced."""
 RUNNING_AT = {("create", "freeze.confirmed"), ("create", "freeze.closing")}
 """For a snapshot an agent resumes when it is asked to confirm, and answers after that."""
 
