@@ -185,6 +185,14 @@ async def test_the_answer_after_a_snapshot_waits_for_the_next_freeze_at_once(
         assert followed == ["frozen"] * 2
 
 
+async def until_open(service: Service, number: int) -> None:
+    """Waits for an open freeze with a greater number."""
+    query = "SELECT count(*) FROM wvs.freezes WHERE workspace_id = $1 AND number > $2 AND phase <> 'over'"
+    async with asyncio.timeout(30):
+        while not await service.platform.pool.fetchval(query, service.workspace_id, number):
+            await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize("refuses", [False, True])
 async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at_once(
     refuses: bool, service: Service, monkeypatch: pytest.MonkeyPatch
@@ -223,12 +231,6 @@ async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at
             raise CannotFreeze("the old tree is gone")
         return await flush(state, until, budget_s)
 
-    async def until_open(number: int) -> None:
-        query = "SELECT count(*) FROM wvs.freezes WHERE workspace_id = $1 AND number > $2 AND phase <> 'over'"
-        async with asyncio.timeout(30):
-            while not await service.platform.pool.fetchval(query, service.workspace_id, number):
-                await asyncio.sleep(0.005)
-
     monkeypatch.setattr(AgentTransport, "call", call)
     monkeypatch.setattr(FreezeState, "_flush", flush_only_the_live_tree)
     session = await register(service.url, service.name, agent="counter", on_thaw=on_thaw)
@@ -242,7 +244,7 @@ async def test_no_agent_runs_in_the_old_tree_when_a_snapshot_follows_a_switch_at
             setting = asyncio.create_task(service.platform.set_current(service.workspace_id, snapshot_id))
             await asyncio.sleep(0.01)
             taking = asyncio.create_task(service.snapshot())
-            await until_open(before + 1)
+            await until_open(service, before + 1)
             held_back.set()
             assert await setting is TaskState.SUCCEEDED
             taken_id, state = await taking
