@@ -178,7 +178,7 @@ class _Wrapper:
             await asyncio.sleep(_SWITCH_PAUSE_S)
 
     async def _has_lost_its_tree(self) -> bool:
-        """Whether the live tree was replaced and the session has no directive for it yet: then the command will restart.
+        """Whether the live tree was replaced and no directive has said so yet: then the command will restart.
 
         The command may have ended because its files went away. That happens when it ran on without contact to the
         service, and nobody has asked it to end.
