@@ -241,7 +241,7 @@ def bench_idle(sessions: int) -> None:
             )
             connection.execute("INSERT INTO wvs.lanes (workspace_id) VALUES (%s)", [workspace_id])
         volume, workspace = home / "volume", format_id(WORKSPACE, workspace_id)
-        (volume / workspace / "trees" / "tree" / "root").mkdir(parents=True)
+        (volume / workspace / "live" / "root").mkdir(parents=True)
         with api(database_url, home, WVS_VOLUME=str(volume)) as (url, pid):
             idle = asyncio.run(cost(url, pid, workspace, 0))
             busy = asyncio.run(cost(url, pid, workspace, sessions))

@@ -54,7 +54,7 @@ def _own_cgroup(hierarchies: list[Mount], controller: str, name: str) -> Path:
 
 def _paths_of(pid: int, controller: str) -> Iterator[str]:
     """The paths of a process in the hierarchy of `controller`, see cgroups(7), /proc/pid/cgroup."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    for line in os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()).rstrip("\n").split("\n"):
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             yield path

@@ -101,7 +101,7 @@ def _files_mapped_shared_by(pid: int) -> Iterator[str]:
     """
     is_elsewhere = os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")  # noqa: PTH115
     prefix = f"/proc/{pid}/root" if is_elsewhere else ""
-    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:  # noqa: PTH123
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:  # noqa: PTH123
         for line in lines:
             fields = line.rstrip("\n").split(maxsplit=5)
             if len(fields) == 6 and fields[1][3] == "s" and fields[5].startswith("/"):

@@ -4,19 +4,19 @@ Everything comes from the text of /proc. Paths are translated by the mount table
 a tree is found under whatever path it is mounted, and no other filesystem is touched: a stat of the working directory
 of an unrelated process could hang for ever, if its server of NFS is gone.
 
-A look takes about 50 µs for each process. What costs more is read only for processes that hold the tree, or may.
+A look takes about 50 µs for each process, and 2 µs for a thread of the kernel. What costs more is read only for
+processes that hold the tree, or may.
 """
 
 import errno
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct
 
+from wvs.engines.mappings import mapped_shared
 from wvs.engines.mounts import Mount, mounts
 
 MOUNTED: Final = "has it mounted at"
@@ -25,15 +25,10 @@ MOUNTED: Final = "has it mounted at"
 _MAX_COMMAND: Final = 120
 _MAX_HOW: Final = 5
 _PF_KTHREAD: Final = 0x00200000
+_KTHREADD: Final = 2
 _INITIAL_PID_NAMESPACE: Final = "pid:[4026531836]"
 """PROC_PID_INIT_INO of the kernel's proc_ns.h."""
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
-
-_PROCMAP_QUERY: Final = 0xC0686611
-_PROCMAP: Final = struct.Struct("@9Q4I2Q")
-"""The number and the argument of an ioctl of /proc/PID/maps: PROCMAP_QUERY of the kernel's fs.h, since Linux 6.11."""
-_NEXT_WRITABLE_SHARED_FILE: Final = 0x02 | 0x08 | 0x10 | 0x20
-"""VMA_WRITABLE, VMA_SHARED, COVERING_OR_NEXT_VMA and FILE_BACKED_VMA of its query flags."""
 
 
 class Holder(Struct, frozen=True):
@@ -82,7 +77,7 @@ def hidden_below(root: str, process: int | str = "self") -> list[tuple[str, str]
 
     A bind mount hides what is below it, too.
     """
-    table = list(mounts(process))
+    table = mounts(process)
     found: dict[str, str] = {}
     for window in _windows(table, _tree_in_filesystem(root)):
         for mount in table:
@@ -124,18 +119,21 @@ class _Namespace(Struct, frozen=True):
 class _Looker:
     def __init__(self, root: str) -> None:
         self._tree = _tree_in_filesystem(root)
-        self._own_table = tuple(mounts())
+        self._own_table = mounts()
         self._own_id = os.readlink("/proc/self/ns/mnt")
+        self._own_pids = os.readlink("/proc/self/ns/pid")
         self._own = _Namespace(tuple(_windows(self._own_table, self._tree)), self._own_table, "")
         self._known: dict[tuple[str, str], _Namespace] = {}
         self._parents: dict[int, int] = {}
         self._unreadable = 0
+        self._too_deep: set[int] = set()
 
     def look(self, most: int, spared: set[int]) -> Look:
         found: list[Holder] = []
         count = 0
+        of_kernel = _threads_of_kernel()
         for entry in os.listdir("/proc"):
-            if not entry.isdecimal() or int(entry) in spared:
+            if not entry.isdecimal() or int(entry) in spared or (entry in of_kernel and not _has_program(entry)):
                 continue
             how = self._how(int(entry))
             if how:
@@ -174,26 +172,34 @@ class _Looker:
 
     def _directories(self, thread: str, namespace: _Namespace) -> Iterator[str]:
         for link, name in (("cwd", "working directory"), ("root", "root directory")):
-            place = namespace.place_of(os.readlink(f"/proc/{thread}/{link}"))
+            place = self._place(thread, link, namespace)
             if place is not None:
                 yield name if place == "." else f"{name} {place}"
 
     def _files(self, thread: str, namespace: _Namespace) -> Iterator[str]:
         seen: set[str] = set()
-        descriptors = f"/proc/{thread}/fd"
-        for number in os.listdir(descriptors):
+        for number in os.listdir(f"/proc/{thread}/fd"):
             try:
-                place = namespace.place_of(os.readlink(f"{descriptors}/{number}"))
+                place = self._place(thread, f"fd/{number}", namespace)
                 if place is not None and place not in seen and _is_open_for_writing(thread, number):
                     seen.add(place)
                     yield f"has {place} open for writing"
             except _GONE:
                 continue  # closed meanwhile
-        for path in _mapped_shared(thread):
+        for path in mapped_shared(thread):
             place = namespace.place_of(path)
             if place is not None and place not in seen:
                 seen.add(place)
                 yield f"has {place} mapped shared"
+
+    def _place(self, thread: str, link: str, namespace: _Namespace) -> str | None:
+        try:
+            return namespace.place_of(os.readlink(f"/proc/{thread}/{link}"))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self._too_deep.add(int(thread.partition("/")[0]))
+            return None
 
     def _namespace(self, thread: str) -> _Namespace:
         identity = os.readlink(f"/proc/{thread}/ns/mnt")
@@ -222,17 +228,16 @@ class _Looker:
 
     def _describe(self, pid: int, how: tuple[str, ...]) -> Holder | None:
         try:
-            with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
+            with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
                 cgroups = tuple(sorted({line.rstrip("\n").split(":", 2)[2] for line in lines}))
-            with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as lines:
-                status = dict(line.rstrip("\n").split(":", 1) for line in lines if ":" in line)
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 line = file.read(4096).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+            inner = pid if os.readlink(f"/proc/{pid}/ns/pid") == self._own_pids else _inner_pid(pid)
+            named = line or _name(pid)
         except _GONE:
             return None
-        command = "".join(c if c.isprintable() else "?" for c in line or status["Name"].strip())
+        command = named if named.isprintable() else "".join(c if c.isprintable() else "?" for c in named)
         shown = command if len(command) <= _MAX_COMMAND else f"{command[: _MAX_COMMAND - 1]}…"
-        inner = int((status.get("NSpid") or str(pid)).split()[-1])
         return Holder(pid, shown, tuple(map(_printable, how)), cgroups, tuple(self._ancestors(pid)), inner)
 
     def _ancestors(self, pid: int) -> Iterator[int]:
@@ -259,7 +264,9 @@ class _Looker:
                 reasons.append("/proc hides the processes of other users (hidepid)")
         elif self._unreadable:
             reasons.append(f"the kernel refused to show {_processes(self._unreadable)}")
-        if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
+        if self._too_deep:
+            reasons.append(f"{_processes(len(self._too_deep))} in directories so deep that the kernel shows no path")
+        if self._own_pids != _INITIAL_PID_NAMESPACE:
             reasons.append(f"{socket.gethostname()} is a container: no process outside it can be seen")
         return "; ".join(reasons)
 
@@ -270,7 +277,7 @@ def _processes(number: int) -> str:
 
 def _table_of(thread: str) -> tuple[Mount, ...]:
     try:
-        return tuple(mounts(thread))
+        return mounts(thread)
     except OSError as error:
         if error.errno == errno.EINVAL:  # it has left its namespace, as every process does that ends
             raise ProcessLookupError(errno.ESRCH, "the process has ended") from error
@@ -278,7 +285,7 @@ def _table_of(thread: str) -> tuple[Mount, ...]:
 
 
 def _tree_in_filesystem(root: str) -> _Place:
-    mount = _mount_at(tuple(mounts()), root)
+    mount = _mount_at(mounts(), root)
     if mount is None:
         raise FileNotFoundError(root)
     below = root if mount.point == "/" else root.removeprefix(mount.point)
@@ -296,7 +303,7 @@ def _mount_at(table: tuple[Mount, ...], path: str) -> Mount | None:
     return best
 
 
-def _windows(table: tuple[Mount, ...] | list[Mount], tree: _Place) -> Iterator[_Window]:
+def _windows(table: tuple[Mount, ...], tree: _Place) -> Iterator[_Window]:
     for mount in table:
         if mount.device != tree.device:
             continue
@@ -305,7 +312,7 @@ def _windows(table: tuple[Mount, ...] | list[Mount], tree: _Place) -> Iterator[_
             yield _Window(mount.point, mount.id)
         elif tree.path.startswith(f"{above}/"):
             path = f"{mount.point.rstrip('/')}{tree.path[len(above) :]}"
-            if (holding := _mount_at(tuple(table), path)) is not None and holding.id == mount.id:
+            if (holding := _mount_at(table, path)) is not None and holding.id == mount.id:
                 yield _Window(path, mount.id)
 
 
@@ -315,33 +322,35 @@ def _is_open_for_writing(thread: str, number: str) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY
 
 
-def _mapped_shared(thread: str) -> Iterator[str]:
-    """The files that are mapped shared and writable."""
-    maps = os.open(f"/proc/{thread}/maps", os.O_RDONLY)
+def _threads_of_kernel() -> set[str]:
+    """The children of kthreadd, which are the kernel's threads and the helpers that it starts; empty if not visible."""
     try:
-        text = _all_of(maps) if _may_map_shared(maps) else b""
-    finally:
-        os.close(maps)
-    for line in text.splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) == 6 and fields[1][3:4] == b"s" and b"w" in fields[1]:
-            yield os.fsdecode(fields[5].replace(b"\\012", b"\n"))
+        if int(_stat(_KTHREADD)[6]) & _PF_KTHREAD:
+            with open(f"/proc/{_KTHREADD}/task/{_KTHREADD}/children", encoding="utf-8") as file:
+                return set(file.read().split())
+    except (OSError, ValueError):
+        pass  # no such process in a container, no such file without CONFIG_PROC_CHILDREN
+    return set()
 
 
-def _all_of(descriptor: int) -> bytes:
-    with open(descriptor, "rb", closefd=False) as file:
-        return file.read()
-
-
-def _may_map_shared(maps: int) -> bool:
-    """Whether a process has a writable shared mapping of a file, by its open `maps`; True if the kernel cannot say."""
-    query = bytearray(_PROCMAP.size)
-    struct.pack_into("@2Q", query, 0, _PROCMAP.size, _NEXT_WRITABLE_SHARED_FILE)
+def _has_program(pid: str) -> bool:
     try:
-        fcntl.ioctl(maps, _PROCMAP_QUERY, query)
-    except OSError as error:
-        return error.errno not in (errno.ENOENT, errno.ESRCH)  # no such mapping, no memory any more
+        os.readlink(f"/proc/{pid}/exe")
+    except _GONE:
+        return False
+    except OSError:
+        pass
     return True
+
+
+def _inner_pid(pid: int) -> int:
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as lines:
+        return next((int(line.split()[-1]) for line in lines if line.startswith("NSpid:")), pid)
+
+
+def _name(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().rstrip("\n")
 
 
 def _runs_programs(pid: int) -> bool:

@@ -1,15 +1,19 @@
 """Active swap files: the kernel lets nobody remove or clone one, nor snapshot a btrfs subvolume that holds one."""
 
 import os
+import re
+from typing import Final
 
 from wvs.engines.mounts import plain_path
+
+_SEPARATOR: Final = re.compile("[ \t]+")
 
 
 def swap_files() -> list[str]:
     """The paths of the active swap files, as this process's mounts show them."""
-    with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as lines:
+    with open("/proc/swaps", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         next(lines, None)
-        rows = [line.split() for line in lines]
+        rows = [_SEPARATOR.split(line) for line in lines]
     return [plain_path(row[0]) for row in rows if row[1] == "file"]
 
 

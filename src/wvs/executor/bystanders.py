@@ -1,9 +1,9 @@
 """The look for bystanders: processes that hold the live tree and belong to nothing that a freeze stopped (design §7).
 
-The executor looks at its own host before a freeze opens, and for a snapshot again after the agents have resumed: no
-look takes time while agents are frozen. A process that was there during the whole freeze is seen twice. One that came
-after the first look and ended before the second is seen by neither; the stamps find what it wrote. A session on another
-host looks there while the clone is made, and its acknowledgement brings the result.
+The executor looks at its own host before a freeze opens or after the agents have resumed: no look takes time while
+agents are frozen. A process that is there before the freeze and after it is seen. One that has ended before the look is
+not; the stamps find what it wrote. A session on another host looks there while the clone is made, and its
+acknowledgement brings the result (ADR 0044).
 """
 
 import asyncio

@@ -66,12 +66,10 @@ class Freeze:
         """The bystanders that all looks saw, on every host."""
         return bystanders_among(self._sights, self.members)
 
-    async def look_again(self, root: str) -> Found:
-        """Looks at this host after the agents have resumed. Raises QUIESCE_REFUSED if a bystander may not be."""
+    async def look_after(self, root: str) -> Found:
+        """Looks at this host for bystanders after the agents have resumed; returns what all looks saw."""
         self._sights.append(await look_at_host(self._job, root))
-        found = self.found()
-        refuse_bystanders(self._job, found.bystanders)
-        return found
+        return self.found()
 
     async def confirm(self, *, resume: bool) -> None:
         """Asks every member after the clone: each must still be frozen under the token that it gave.
@@ -210,12 +208,12 @@ class Freeze:
 
 
 @contextlib.asynccontextmanager
-async def frozen(job: Job, live_root: str) -> AsyncGenerator[Freeze]:
+async def frozen(job: Job, look_before: str | None = None) -> AsyncGenerator[Freeze]:
     """A freeze that holds within the block. Raises `EngineError`; however the block ends, all agents resume.
 
-    Before it opens the freeze it looks for processes that hold the tree at `live_root`.
+    Before it opens the freeze it looks for processes that hold the tree at `look_before`.
     """
-    sights = [await look_at_host(job, live_root)]
+    sights = [] if look_before is None else [await look_at_host(job, look_before)]
     budget_s = max(job.bench.settings.freeze_budget_s, job.bench.volume.engine.freeze_budget_s)
     opened_at = time.monotonic()
     async with job.bench.path.pool.acquire() as connection:

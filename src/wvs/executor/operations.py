@@ -4,6 +4,7 @@ Nothing on disk counts until an event names it (rule 7). The log intends a tree 
 tree is durable before the event that commits it.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -76,7 +77,7 @@ async def create_snapshot(job: Job, started: Started) -> None:
     await job.bench.run(volume.intend, job.workspace, job.tree)
     failpoint("create.tree_intended")
     live_root = volume.live_path(job.workspace)
-    async with frozen(job, live_root) as freeze:
+    async with frozen(job, live_root if job.bench.settings.bystanders == "refuse" else None) as freeze:
         failpoint("create.frozen")
         # A store through a shared mapping changes a file's times only at its write-back (msync(2)). Stamps show such
         # stores only after a flush, and in a workspace without sessions no agent has flushed.
@@ -85,8 +86,8 @@ async def create_snapshot(job: Job, started: Started) -> None:
         await require_path(job, source)
         await freeze.confirm(resume=True)
     failpoint("create.resumed")
-    found = await freeze.look_again(live_root)
-    await _sync(job, "create.syncing")
+    found, _ = await asyncio.gather(freeze.look_after(live_root), _sync(job, "create.syncing"))
+    refuse_bystanders(job, found.bystanders)
     failpoint("create.synced")
     await job.bench.run(volume.seal, job.workspace, job.tree)
     failpoint("create.sealed")

@@ -63,6 +63,20 @@ def test_files_that_a_process_may_have_written_are_found_by_descriptor_and_by_ma
     assert list(flushing._files_written_by(holder.pid, tmp_path.stat().st_dev)) == []
 
 
+def test_a_mapped_file_is_found_whatever_its_name_holds(tmp_path: Path) -> None:
+    """The kernel's list of mappings escapes the line feed only."""
+    names = ["carriage\rreturn", "line\nfeed", "next\x85line", "line\u2028separator", " blanks ", "back\\slash"]
+    held: list[mmap.mmap] = []
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(mmap.PAGESIZE))
+        with (tmp_path / name).open("r+b") as file:
+            held.append(mmap.mmap(file.fileno(), mmap.PAGESIZE))
+    found = set(flushing._files_mapped_shared_by(os.getpid()))
+    assert {str(tmp_path / name) for name in names} <= found
+    for mapped in held:
+        mapped.close()
+
+
 def test_a_mapped_file_whose_directory_was_replaced_by_a_file_is_skipped(tmp_path: Path) -> None:
     directory = tmp_path / "directory"
     directory.mkdir()

@@ -153,7 +153,7 @@ def test_without_the_kernel_s_search_of_mappings_a_shared_mapping_is_found_too(
     tree: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As before Linux 6.11, which answers ENOTTY to an ioctl of /proc/PID/maps."""
-    monkeypatch.setattr("wvs.engines.holders._PROCMAP_QUERY", 0)
+    monkeypatch.setattr("wvs.engines.mappings._PROCMAP_QUERY", 0)
     mapper = start(sys.executable, "-c", MAPS_SHARED, str(tree / "src" / "main.c"))
     assert held(holders_of(str(tree), 10)) == {mapper.pid: ("has src/main.c mapped shared",)}
 
@@ -170,6 +170,26 @@ def test_a_long_command_is_cut_and_control_characters_are_not_shown(tree: Path, 
     (holder,) = holders_of(str(tree), 10).holders
     assert len(holder.command) == 120
     assert holder.command.isprintable()
+
+
+def test_threads_of_the_kernel_are_left_out_and_a_thread_group_without_its_first_thread_is_not(start: Start) -> None:
+    """Both have no program to show. Every thread of the kernel works in `/`."""
+    process = start(sys.executable, "-c", FIRST_THREAD_ENDS)
+    found = {holder.pid for holder in holders_of("/", 100_000).holders}
+    assert {os.getpid(), process.pid} <= found
+    of_kernel = {pid for pid in found if not Path(f"/proc/{pid}/cmdline").read_bytes() and pid != process.pid}
+    assert {pid for pid in of_kernel if Path(f"/proc/{pid}/stat").read_text().split()[3] == "2"} == set()
+
+
+def test_a_process_so_deep_in_the_tree_that_the_kernel_shows_no_path_is_said(tree: Path, start: Start) -> None:
+    """Its shared mapping is found by the list of mappings: the search for one shows no path of that length."""
+    script = "import os, sys\nfor _ in range(21):\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n"
+    script += "open('f', 'w').write('x' * 4096)\n"
+    mapper = start(sys.executable, "-c", script + MAPS_SHARED, "f", cwd=tree)
+    look = holders_of(str(tree), 10)
+    assert "1 process in directories so deep that the kernel shows no path" in look.unseen
+    ((how,),) = [holder.how for holder in look.holders if holder.pid == mapper.pid]
+    assert how.startswith("has ddd")
 
 
 def test_spared_processes_are_left_out(tree: Path, start: Start) -> None:
@@ -195,7 +215,7 @@ def test_a_container_that_ends_before_its_mount_table_is_opened_is_no_failure(
     need_root("mounts in a namespace of its own")
     ends = start("unshare", "-m", "sh", "-c", "echo ready; read _")
 
-    def opened_late(process: int | str = "self") -> Iterator[Mount]:
+    def opened_late(process: int | str = "self") -> tuple[Mount, ...]:
         if process == str(ends.pid):
             ends.kill()
             os.waitid(os.P_PID, ends.pid, os.WEXITED | os.WNOWAIT)
