@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +15,13 @@ from wvs.agent.observing import observe
 from wvs.agent.protocol import Tree
 from wvs.agent.threads import in_daemon_thread
 from wvs.domain.values import FrozenProcesses
+from wvs.engines.holders import process_view
 
 GRACE_S: Final = 5.0
 """An agent without contact to the service thaws this long after the budget of the freeze."""
 
-_OBSERVE_AFTER_S: Final = 0.01
+_LOOK_AFTER_S: Final = 0.01
+"""The answer to a freeze is on its way by then."""
 
 log = logging.getLogger("wvs.agent")
 
@@ -38,6 +41,7 @@ class FreezeState:
         self._incarnation = f"{_boot_id()}-{secrets.token_hex(4)}"
         self._thaws = 0
         self._flusher: Flusher | None = None
+        self._observation: Callable[[], Awaitable[dict[str, Any]]] | None = None
         self.enter(tree)
 
     @property
@@ -78,9 +82,27 @@ class FreezeState:
         """What is stopped, for the certificate."""
         return self._hooks.frozen()
 
-    async def observe(self, looked_from: str | None) -> dict[str, Any]:
-        """What the session reports of its host (`observing`). It begins when the agent's answer is on its way."""
-        await asyncio.sleep(_OBSERVE_AFTER_S)
+    def begin_observing(self, looked_from: str | None) -> None:
+        """Observes the host in this freeze (`observing`). A look at its processes begins now, the rest in `observed`.
+
+        The mounts alone take so little time that a snapshot's agent resumes first.
+        """
+        if looked_from == process_view():
+            self._observation = lambda: self._observe(looked_from)
+        else:
+            look = asyncio.create_task(self._observe(looked_from, _LOOK_AFTER_S))
+            self._observation = lambda: look
+
+    async def observed(self, patience_s: float) -> dict[str, Any]:
+        """What the session reports of its host; nothing if that takes too long."""
+        observation, self._observation = self._observation, None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                return {} if observation is None else await observation()
+        return {}
+
+    async def _observe(self, looked_from: str | None, after_s: float = 0.0) -> dict[str, Any]:
+        await asyncio.sleep(after_s)
         root, writers = self.tree.path, self._hooks.writers
         return await in_daemon_thread(lambda: observe(root, writers(), looked_from))
 

@@ -70,7 +70,6 @@ class Session:
         self._requested_at = 0.0  # when the newest directive was requested, in the loop's time
         self._ending: Final = ("DELETE", f"/v1/sessions/{self.id}")
         self._is_detached = False  # the agent resumed because the service was unreachable
-        self._observation: asyncio.Task[dict[str, Any]] | None = None
         self.end_reason: str | None = None
 
     @property
@@ -264,16 +263,8 @@ class Session:
         details: dict[str, Any] = {}
         if directive.looked_from is not UNSET:
             details["frozen"] = to_builtins(self._state.frozen())
-            self._observation = asyncio.create_task(self._state.observe(directive.looked_from))
+            self._state.begin_observing(directive.looked_from)
         return await self._acknowledge("frozen", freeze=number, token=self._state.token, flush=flush, **details)
-
-    async def _observed(self, patience_s: float) -> dict[str, Any]:
-        """What the session saw on its host while its agent was frozen; nothing if that takes too long."""
-        observation, self._observation = self._observation, None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                return {} if observation is None else await observation
-        return {}
 
     async def _refuse(self, number: int, reason: str) -> DirectiveDocument | None:
         """Refuses a freeze. The refusal is repeated until the service has taken it, or has gone on without it."""
@@ -297,7 +288,7 @@ class Session:
             assert number is not None
             self._answered, self._early_resume, self._owes_answer = number, (number, token), True
             return await self._resume_then_confirm(number, token, directive.answer_after_s)
-        seen = await self._observed(_OBSERVE_FROZEN_PATIENCE_S)  # the agent is frozen meanwhile
+        seen = await self._state.observed(_OBSERVE_FROZEN_PATIENCE_S)  # the agent is frozen meanwhile
         return await self._acknowledge("still_frozen", freeze=number, token=token, **seen)
 
     async def _resume_then_confirm(self, number: int, token: str, after_s: float) -> DirectiveDocument | None:
@@ -307,7 +298,7 @@ class Session:
             await asyncio.sleep(after_s)
             await asyncio.wait({thaw}, timeout=_WAKE_PATIENCE_S)
             wait_s = self._wait_s if thaw.done() and thaw.exception() is None else 0.0
-            seen = await self._observed(_OBSERVE_PATIENCE_S)
+            seen = await self._state.observed(_OBSERVE_PATIENCE_S)
             answer = await self._acknowledge("still_frozen", wait_s, freeze=number, token=token, **seen)
         except asyncio.CancelledError:
             await stop(thaw)

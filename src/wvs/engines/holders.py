@@ -9,6 +9,7 @@ processes that hold the tree, or may.
 """
 
 import errno
+import functools
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -53,6 +54,7 @@ class Look(Struct, frozen=True):
     unseen: str
 
 
+@functools.cache
 def process_view() -> str:
     """Names the processes that this one can see: the boot of the host, and the PID namespace."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
