@@ -27,6 +27,12 @@ def test_a_cursor_needs_no_escaping_in_a_url() -> None:
     assert all(character.isalnum() or character in "-_" for character in CURSOR)
 
 
+@pytest.mark.parametrize("position", ["", "7", 0, -5, 3.5, True, None, [], ["é", 1], {}, ("2026-01-01T00:00:00Z", 7)])
+def test_a_cursor_begins_with_a_letter(position: Any) -> None:
+    """A shell command would take one that begins with `-` for an option."""
+    assert all(encode_cursor(position, f"/v1/{n}", {})[0].isalpha() for n in range(200))
+
+
 def test_filters_count_by_name_and_value_and_not_by_order_or_absence() -> None:
     assert not refused(CURSOR, filters={"workspace": None, "state": "queued"})
     assert not refused(CURSOR, filters={"state": "queued"})

@@ -39,9 +39,12 @@ T = TypeVar("T")
 
 
 def encode_cursor(position: Any, route: str, filters: Mapping[str, Any]) -> str:
-    """The cursor for `position` (the sort key of the last item shown, any JSON-encodable value) in this list."""
+    """The cursor for `position` (the sort key of the last item shown, any JSON-encodable value) in this list.
+
+    It begins with a letter, as JSON in base64 does: a shell command would take one that begins with `-` for an option.
+    """
     payload = msgspec.json.encode(position)
-    return _to_text(_seal(payload, route, filters) + payload)
+    return _to_text(payload + _seal(payload, route, filters))
 
 
 def decode_cursor(text: str, position_type: type[T], route: str, filters: Mapping[str, Any]) -> T:
@@ -51,7 +54,7 @@ def decode_cursor(text: str, position_type: type[T], route: str, filters: Mappin
     """
     try:
         sealed = b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        seal, payload = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
+        payload, seal = sealed[:-_SEAL_BYTES], sealed[-_SEAL_BYTES:]
         # Several texts decode to the same bytes (unused last bits). Accept only the text that the service issued.
         if _to_text(sealed) == text and hmac.compare_digest(seal, _seal(payload, route, filters)):
             return msgspec.json.decode(payload, type=position_type)
