@@ -109,8 +109,8 @@ class _Namespace(Struct, frozen=True):
     """How the tree is mounted in this namespace alone; empty if it is not."""
 
     def place_of(self, path: str) -> str | None:
-        """The path below the tree's window; None for a path outside the tree."""
-        for window in self.windows:
+        """The path below the tree's window; None for a path outside the tree, as of a socket."""
+        for window in self.windows if path.startswith("/") else ():
             if path == window.path or path.startswith(f"{window.path}/"):
                 holding = _mount_at(self.table, path)
                 if holding is not None and holding.id == window.mount:
@@ -135,7 +135,7 @@ class _Looker:
         count = 0
         of_kernel = _threads_of_kernel()
         for entry in os.listdir("/proc"):
-            if not entry.isdecimal() or int(entry) in spared or (entry in of_kernel and not _has_program(entry)):
+            if not entry.isdecimal() or entry in of_kernel or int(entry) in spared:
                 continue
             how = self._how(int(entry))
             if how:
@@ -324,25 +324,33 @@ def _is_open_for_writing(thread: str, number: str) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY
 
 
+_known_threads_of_kernel: Final[set[str]] = set()
+
+
 def _threads_of_kernel() -> set[str]:
-    """The children of kthreadd, which are the kernel's threads and the helpers that it starts; empty if not visible."""
+    """The threads of the kernel, as far as this process may know: children of kthreadd.
+
+    The kernel starts programs as its children, too, such as the one that takes core dumps. So each child is examined,
+    once, and forgotten when it ends.
+    """
+    children: set[str] = set()
     try:
-        if int(_stat(_KTHREADD)[6]) & _PF_KTHREAD:
+        if _is_of_kernel(str(_KTHREADD)):
             with open(f"/proc/{_KTHREADD}/task/{_KTHREADD}/children", encoding="utf-8") as file:
-                return set(file.read().split())
-    except (OSError, ValueError):
-        pass  # no such process in a container, no such file without CONFIG_PROC_CHILDREN
-    return set()
+                children.update(file.read().split())
+    except FileNotFoundError:
+        pass  # a kernel without CONFIG_PROC_CHILDREN
+    known = _known_threads_of_kernel
+    known &= children
+    known |= set(filter(_is_of_kernel, children - known))
+    return known
 
 
-def _has_program(pid: str) -> bool:
+def _is_of_kernel(pid: str) -> bool:
     try:
-        os.readlink(f"/proc/{pid}/exe")
-    except _GONE:
+        return bool(int(_stat(int(pid))[6]) & _PF_KTHREAD)
+    except (*_GONE, PermissionError):
         return False
-    except OSError:
-        pass
-    return True
 
 
 def _inner_pid(pid: int) -> int:
