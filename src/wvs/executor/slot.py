@@ -51,6 +51,7 @@ class Slot:
         self._deadlines_s = deadlines_s
         self._wake = asyncio.Event()
         self._cursor = LaneCursor()
+        self._gives_way = False  # its last attempt did not find the volume: another executor may
         self.watch: ClaimWatch | None = None
 
     def wake(self) -> None:
@@ -83,7 +84,9 @@ class Slot:
                     connection, self._bench.executor_id, settings.lease_s, self._cursor, self._deadlines_s
                 )
                 self._on_serving()
-                if claimed is None:
+                if claimed is None and self._gives_way:
+                    await self._until_stopped(AWAY_PAUSE_S)
+                elif claimed is None:
                     await self._until_woken(settings.poll_s * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads polls
                 else:
                     await self._run_claim(connection, claimed)
@@ -129,6 +132,7 @@ class Slot:
         finally:
             self.watch = None
         await self._release(connection, job, leftover)
+        self._gives_way = watch.volume_away
         if watch.volume_away:
             await self._until_stopped(AWAY_PAUSE_S)
         structlog.contextvars.clear_contextvars()

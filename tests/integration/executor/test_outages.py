@@ -178,7 +178,7 @@ async def test_an_executor_whose_mount_works_takes_over_from_one_whose_mount_is_
             # From now on both claim.
             asked += [(w, (await platform.ask_for_snapshot(w))[1]) for w in workspaces]
             for workspace_id, task_id in asked:
-                assert await platform.wait(workspace_id, task_id, 30) is TaskState.SUCCEEDED
+                assert await platform.wait(workspace_id, task_id, 60) is TaskState.SUCCEEDED
                 assert (await started_by(platform, workspace_id, task_id))[-1] == working.executor_id
 
 
