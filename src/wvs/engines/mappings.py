@@ -25,7 +25,7 @@ def mapped_shared(thread: str) -> Iterator[str]:
     try:
         yield from _named_mappings(maps)
     except _CannotSearch:
-        for line in _all_of(maps).splitlines():
+        for line in _all_of(maps).split(b"\n"):
             fields = line.split(maxsplit=5)
             if len(fields) == 6 and fields[1][3:4] == b"s" and b"w" in fields[1]:
                 yield os.fsdecode(fields[5].replace(b"\\012", b"\n"))

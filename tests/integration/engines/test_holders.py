@@ -154,8 +154,9 @@ def test_without_the_kernel_s_search_of_mappings_a_shared_mapping_is_found_too(
 ) -> None:
     """As before Linux 6.11, which answers ENOTTY to an ioctl of /proc/PID/maps."""
     monkeypatch.setattr("wvs.engines.mappings._PROCMAP_QUERY", 0)
-    mapper = start(sys.executable, "-c", MAPS_SHARED, str(tree / "src" / "main.c"))
-    assert held(holders_of(str(tree), 10)) == {mapper.pid: ("has src/main.c mapped shared",)}
+    (tree / "src" / "main.c").rename(tree / "src" / "main\r\x85.c")
+    mapper = start(sys.executable, "-c", MAPS_SHARED, str(tree / "src" / "main\r\x85.c"))
+    assert held(holders_of(str(tree), 10)) == {mapper.pid: ("has src/main\r\x85.c mapped shared",)}
 
 
 def test_all_are_counted_and_the_first_are_described(tree: Path, start: Start) -> None:
