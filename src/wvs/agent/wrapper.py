@@ -85,6 +85,7 @@ class _Wrapper:
         self._command_lock = asyncio.Lock()
         self._start_cancelled = asyncio.Event()
         self._was_signaled = False
+        self._started_in: str | None = None
 
     async def run(self) -> int:
         job = self._assignment
@@ -178,16 +179,15 @@ class _Wrapper:
             await asyncio.sleep(_SWITCH_PAUSE_S)
 
     async def _has_lost_its_tree(self) -> bool:
-        """Whether the live tree was replaced and no directive has said so yet: then the command will restart.
+        """Whether the live tree in which the command started was replaced: then a directive will restart the command.
 
         The command may have ended because its files went away. That happens when it ran on without contact to the
-        service, and nobody has asked it to end.
+        service, and nobody has asked it to end. The session may know of the new tree by now, and be about to restart.
         """
-        session = self._session
+        session, started_in = self._session, self._started_in
         if self._assignment.on_switch is not OnSwitch.RESTART or self._was_signaled or session.end_reason is not None:
             return False
-        name = await tree_at(session.tree.path)
-        return name is not None and session.tree.name not in (None, name)
+        return started_in is not None and await tree_at(session.tree.path) not in (None, started_in)
 
     def _start(self, tree: Tree) -> None:
         session = self._session
@@ -199,7 +199,7 @@ class _Wrapper:
             "WVS_SESSION": session.id,
             "WVS_LIVE": tree.path,
         }
-        self._was_signaled = False
+        self._was_signaled, self._started_in = False, tree.name
         assignment = self._assignment
         default_signal = assignment.switch_signal if assignment.on_switch is OnSwitch.SIGNAL else None
         self._command = CommandProcess(
