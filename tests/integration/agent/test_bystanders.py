@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,10 @@ def bystander(*argv: str, cwd: Path | str = "/") -> Iterator[subprocess.Popen[by
     try:
         yield process
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        time.sleep(0.1)  # a child of the shell ends after it
 
 
 async def proof(service: Service) -> dict[str, Any]:
