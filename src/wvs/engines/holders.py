@@ -157,6 +157,10 @@ class _Looker:
             pass  # it has ended meanwhile
         except PermissionError:
             self._unreadable += _runs_programs(pid)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self._too_deep.add(pid)  # its root directory
         return tuple(how[:_MAX_HOW])
 
     def _seat(self, pid: int) -> tuple[str, _Namespace]:

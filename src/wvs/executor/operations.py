@@ -4,13 +4,13 @@ Nothing on disk counts until an event names it (rule 7). The log intends a tree 
 tree is durable before the event that commits it.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
+from wvs.background import background
 from wvs.domain.commands import Command, FinishDrop, FinishInit, FinishSetCurrent, FinishSnapshot
 from wvs.domain.errors import ErrorCode
 from wvs.domain.states import TaskKind
@@ -18,7 +18,7 @@ from wvs.domain.workspace import Task, Workspace
 from wvs.engines.base import TreeOwner
 from wvs.engines.errors import EngineError
 from wvs.engines.volume.switching import Stranger
-from wvs.executor.bystanders import refuse_bystanders, taken_away
+from wvs.executor.bystanders import Found, refuse_bystanders, taken_away
 from wvs.executor.cloning import clone_proven, counted_by_walk, report_of
 from wvs.executor.freeze_driver import frozen
 from wvs.executor.reports import execute
@@ -86,7 +86,9 @@ async def create_snapshot(job: Job, started: Started) -> None:
         await require_path(job, source)
         await freeze.confirm(resume=True)
     failpoint("create.resumed")
-    found, _ = await asyncio.gather(freeze.look_after(live_root), _sync(job, "create.syncing"))
+    async with background(freeze.look_after(live_root)) as (looking,):
+        await _sync(job, "create.syncing")
+        found: Found = await looking
     refuse_bystanders(job, found.bystanders)
     failpoint("create.synced")
     await job.bench.run(volume.seal, job.workspace, job.tree)
